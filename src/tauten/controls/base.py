@@ -1,0 +1,253 @@
+"""The control interface and its arithmetic."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Range = tuple[float, float]
+
+
+class Control(nn.Module):
+    """Says which temperature τ (or margin m, or weight) each sample has at each step.
+
+    A control is an ``nn.Module``: what it counts or learns is in ``state_dict()``. Controls
+    compose by arithmetic: ``a + b``, ``a - b``, ``k * a``, ``k / a``, ``a.clamp(low, high)``.
+
+    A subclass gives :meth:`values` and :meth:`range`, and sets ``needs_index`` when its value
+    depends on the sample.
+    """
+
+    #: whether the value depends on the sample, so that a loss must be given ``index``
+    needs_index: bool = False
+
+    _step: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+        self.register_buffer("_step", torch.zeros((), dtype=torch.int64))
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        """Values of these samples at that step.
+
+        Args:
+            index: (N,) long, positions in the data set.
+            step: optimiser steps done, >= 0.
+
+        Returns:
+            (N,) values, or a shape that broadcasts to it when all samples share one.
+        """
+        raise NotImplementedError
+
+    def range(self) -> Range:
+        """The smallest and largest value over all steps and samples."""
+        raise NotImplementedError
+
+    def at(self, index: Tensor, step: int | None = None) -> Tensor:
+        """Values of these samples now, or at another step.
+
+        Args:
+            index: (N,) long, positions in the data set. Only its length matters to a control that
+                is the same for every sample.
+            step: optimiser steps done, >= 0; now when not given.
+
+        Returns:
+            (N,) floating values, attached to the graph of learned parameters.
+
+        Raises:
+            ValueError: an id outside the control's table, a wrong shape or type, a negative step.
+        """
+        index = check_index(index)
+        if step is None:
+            step = self.steps
+        elif step < 0:
+            raise ValueError(f"step must be >= 0, got {step}")
+        return self.values(index, step).expand(len(index))
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps done."""
+        return self._count
+
+    def step(self) -> None:
+        """Advance by one optimiser step, this control and everything it is composed of."""
+        for module in self.modules():
+            if isinstance(module, Control):
+                module._advance()
+
+    def _advance(self) -> None:
+        self._set_steps(self._count + 1)
+
+    def _set_steps(self, steps: int) -> None:
+        self._count = steps
+        self._step.fill_(steps)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._count = int(self._step)
+
+    def mean(self, index: Tensor, steps: int) -> float:
+        """Mean value over these samples and the steps 0 .. steps-1 (the matched constant).
+
+        Args:
+            index: (N,) long, the samples to average over, usually the training set.
+            steps: number of optimiser steps, >= 1.
+        """
+        if steps < 1:
+            raise ValueError(f"steps must be >= 1, got {steps}")
+        with torch.no_grad():
+            index = check_index(index)
+            total = math.fsum(float(self.values(index, t).double().mean()) for t in range(steps))
+        return total / steps
+
+    def __add__(self, other: Control | float) -> Control:
+        return Sum(self, as_control(other))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Control:
+        return Scaled(self, -1.0)
+
+    def __sub__(self, other: Control | float) -> Control:
+        return Sum(self, -as_control(other))
+
+    def __rsub__(self, other: float) -> Control:
+        return Sum(as_control(other), -self)
+
+    def __mul__(self, factor: float) -> Control:
+        return Scaled(self, factor)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> Control:
+        if divisor == 0:
+            raise ValueError("a control cannot be divided by 0")
+        return Scaled(self, 1.0 / divisor)
+
+    def __rtruediv__(self, numerator: float) -> Control:
+        return Reciprocal(self, numerator)
+
+    def clamp(self, low: float, high: float) -> Control:
+        """The same control, limited to [low, high]."""
+        return Clamped(self, low, high)
+
+
+def as_control(value: Control | float) -> Control:
+    """A control as it is; a number as a ``Constant``."""
+    if isinstance(value, Control):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        from tauten.controls.constant import Constant
+
+        return Constant(value)
+    raise TypeError(
+        f"expected a control or a number, got {type(value).__name__}; "
+        "wrap per-sample tensors in a control such as ClusterShift"
+    )
+
+
+def finite(name: str, value: float) -> float:
+    """The value as a float, refused when it is not a finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def check_index(index: Tensor) -> Tensor:
+    """The ids, refused unless they are a vector of integers."""
+    if not isinstance(index, Tensor) or index.dim() != 1:
+        shape = tuple(index.shape) if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(f"index must be a vector (N,) of data set positions, got {shape}")
+    if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
+        raise ValueError(f"index must hold integers, got {index.dtype}")
+    return index.long()
+
+
+class Composite(Control):
+    """A control made of others, at the step that they have reached."""
+
+    def __init__(self, *parts: Control) -> None:
+        super().__init__()
+        self.needs_index = any(part.needs_index for part in parts)
+        self._set_steps(max(part.steps for part in parts))
+
+
+class Sum(Composite):
+    """a + b."""
+
+    def __init__(self, a: Control, b: Control) -> None:
+        super().__init__(a, b)
+        self.a, self.b = a, b
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        return self.a.values(index, step) + self.b.values(index, step)
+
+    def range(self) -> Range:
+        (a_low, a_high), (b_low, b_high) = self.a.range(), self.b.range()
+        return a_low + b_low, a_high + b_high
+
+    def __repr__(self) -> str:
+        return f"{self.a!r} + {self.b!r}"
+
+
+class Scaled(Composite):
+    """factor · a."""
+
+    def __init__(self, a: Control, factor: float) -> None:
+        super().__init__(a)
+        self.a, self.factor = a, finite("factor", factor)
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        return self.factor * self.a.values(index, step)
+
+    def range(self) -> Range:
+        low, high = sorted(self.factor * end for end in self.a.range())
+        return low, high
+
+    def __repr__(self) -> str:
+        return f"{self.factor:g} * ({self.a!r})"
+
+
+class Reciprocal(Composite):
+    """numerator / a, for an ``a`` that keeps away from 0."""
+
+    def __init__(self, a: Control, numerator: float = 1.0) -> None:
+        super().__init__(a)
+        low, high = a.range()
+        if low <= 0 <= high:
+            raise ValueError(f"cannot divide by a control that can be 0: {a!r} is in {[low, high]}")
+        self.a, self.numerator = a, finite("numerator", numerator)
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        return self.numerator / self.a.values(index, step)
+
+    def range(self) -> Range:
+        low, high = sorted(self.numerator / end for end in self.a.range())
+        return low, high
+
+    def __repr__(self) -> str:
+        return f"{self.numerator:g} / ({self.a!r})"
+
+
+class Clamped(Composite):
+    """a, limited to [low, high]."""
+
+    def __init__(self, a: Control, low: float, high: float) -> None:
+        super().__init__(a)
+        self.a, self.low, self.high = a, finite("low", low), finite("high", high)
+        if low > high:
+            raise ValueError(f"clamp needs low <= high, got {low} > {high}")
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        return self.a.values(index, step).clamp(self.low, self.high)
+
+    def range(self) -> Range:
+        low, high = (min(max(end, self.low), self.high) for end in self.a.range())
+        return low, high
+
+    def __repr__(self) -> str:
+        return f"({self.a!r}).clamp({self.low:g}, {self.high:g})"

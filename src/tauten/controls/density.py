@@ -1,0 +1,149 @@
+"""A shift by the density of the sample's cluster, and MM-TS made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tauten.controls.base import Control, Range, finite
+from tauten.controls.schedules import Cosine
+
+_SCALES = {"linear": lambda n: n, "log": torch.log, "sqrt": torch.sqrt}
+
+
+class ClusterShift(Control):
+    """A value that grows with the size of the sample's cluster: rare → low, dense → high.
+
+    sh(n) = low + (f(n) − f(n_min)) / (f(n_max) − f(n_min)) · (high − low)
+
+    with f the identity (``"linear"``, as published), log or square root, and n_min, n_max the
+    smallest and largest count given. Counts that are all equal say nothing of density: then every
+    sample has the middle of the range. Individual cluster shift of MM-TS (WACV 2026).
+
+    Args:
+        counts: (num_samples,) size of each sample's cluster or class, >= 1, by data set index.
+        low: value of the rarest.
+        high: value of the densest.
+        scale: ``"linear"``, ``"log"`` or ``"sqrt"``.
+
+    Raises:
+        ValueError: counts that are empty, below 1 or not finite; low > high; an unknown scale; an
+            id outside the table; a ``state_dict`` made with other counts.
+    """
+
+    needs_index = True
+    shift: Tensor
+    fingerprint: Tensor
+
+    def __init__(
+        self,
+        counts: Tensor | Sequence[int],
+        low: float,
+        high: float,
+        scale: str = "linear",
+    ) -> None:
+        super().__init__()
+        self.low, self.high = finite("low", low), finite("high", high)
+        if low > high:
+            raise ValueError(f"ClusterShift needs low <= high, got low={low} > high={high}")
+        if scale not in _SCALES:
+            raise ValueError(f"scale must be one of {sorted(_SCALES)}, got {scale!r}")
+        self.scale = scale
+        numbers = torch.as_tensor(counts).detach().to(torch.float64)
+        if numbers.dim() != 1 or len(numbers) == 0:
+            raise ValueError(
+                f"counts must be a vector (num_samples,), got shape {tuple(numbers.shape)}"
+            )
+        bad = (~(numbers >= 1) | numbers.isinf()).nonzero()
+        if len(bad):
+            at = int(bad[0])
+            raise ValueError(
+                f"counts must be finite and >= 1 (a sample is in its own cluster), "
+                f"but {len(bad)} are not: counts[{at}] = {float(numbers[at]):g}"
+            )
+        size = _SCALES[scale](numbers)
+        spread = size.max() - size.min()
+        share = (size - size.min()) / spread if spread > 0 else torch.full_like(size, 0.5)
+        shift = (self.low + share * (self.high - self.low)).to(torch.get_default_dtype())
+        self.register_buffer("shift", shift, persistent=False)
+        self.register_buffer("fingerprint", _fingerprint(numbers))
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        index = check_ids(index, len(self.shift))
+        return self.shift[index.to(self.shift.device)]
+
+    def range(self) -> Range:
+        return self.low, self.high
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        saved = state_dict.get(f"{prefix}fingerprint")
+        if saved is not None and not torch.equal(saved.cpu(), self.fingerprint.cpu()):
+            raise ValueError(
+                f"this state was saved with the cluster counts of another data set: "
+                f"{int(saved[0])} samples there, {len(self.shift)} here, or other counts; "
+                "build ClusterShift from the counts that it was trained with"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return (
+            f"ClusterShift({len(self.shift)} samples, {self.low:g}, {self.high:g}, "
+            f"scale={self.scale!r})"
+        )
+
+
+def check_ids(index: Tensor, size: int) -> Tensor:
+    """The ids, refused by name where they lie outside 0 .. size-1."""
+    outside = (index < 0) | (index >= size)
+    if bool(outside.any()):
+        names = index[outside].unique().tolist()
+        shown = ", ".join(str(i) for i in names[:5]) + (", ..." if len(names) > 5 else "")
+        raise ValueError(
+            f"{len(names)} unknown sample ids: {shown}; the table has {size} samples, "
+            f"so ids run from 0 to {size - 1}"
+        )
+    return index
+
+
+def _fingerprint(numbers: Tensor) -> Tensor:
+    """Length and two order-dependent checksums of the counts, (3,) int64."""
+    whole = (numbers * 1024).round().to(torch.int64)
+    position = torch.arange(1, len(whole) + 1, dtype=torch.int64)
+    modulus = 2**31 - 1
+    mixed = (whole % modulus) * (position * 48271 % modulus) % modulus
+    return torch.stack([torch.tensor(len(whole)), whole.sum(), mixed.sum()])
+
+
+def mmts(
+    counts: Tensor | Sequence[int],
+    alpha: float,
+    shift: tuple[float, float],
+    period: float,
+    *,
+    scale: str = "linear",
+) -> Control:
+    """MM-TS: a zero-mean cosine over training plus a shift by cluster size (WACV 2026).
+
+    τ_i(t) = α/2 · cos(2πt/P) + sh(n_i),  in [shift low − α/2, shift high + α/2]
+
+    Use it as the temperature of a softmax loss or the margin of a max-margin loss. A temperature
+    must stay positive, so a loss refuses shift low <= α/2.
+
+    Args:
+        counts: (num_samples,) size of each sample's caption cluster, by data set index.
+        alpha: peak-to-peak amplitude of the oscillation, >= 0.
+        shift: (low, high), the level of the rarest and of the densest sample.
+        period: optimiser steps of one oscillation, > 0; published: a fifth of the training.
+        scale: how counts grow, see :class:`ClusterShift`; published: ``"linear"``.
+    """
+    alpha = finite("alpha", alpha)
+    if alpha < 0:
+        raise ValueError(f"alpha must be >= 0, got {alpha:g}")
+    if not isinstance(shift, (tuple, list)) or len(shift) != 2:
+        raise ValueError(f"shift must be two numbers (low, high), got {shift!r}")
+    return Cosine(-alpha / 2, alpha / 2, period) + ClusterShift(counts, *shift, scale=scale)

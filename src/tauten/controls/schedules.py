@@ -1,0 +1,86 @@
+"""Schedules over training, the same for every sample."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tauten.controls.base import Control, Range, finite
+
+
+def _positive_steps(name: str, value: float) -> float:
+    value = finite(name, value)
+    if value <= 0:
+        raise ValueError(f"{name} must be a positive number of steps, got {value:g}")
+    return value
+
+
+class Cosine(Control):
+    """A cosine over training: ``high`` at step 0, ``low`` half a period later.
+
+    value(t) = (high + low)/2 + (high − low)/2 · cos(2πt/period + phase)
+
+    With ``low=0.1, high=1`` and a step per epoch this is the temperature schedule TS (Kukleva
+    et al., ICLR 2023), whose ``t_max`` is half of ``period``. As a summand it may be negative.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        period: optimiser steps of one oscillation, > 0.
+        phase: offset of the phase in radians; π starts at ``low``.
+
+    Raises:
+        ValueError: low > high, a period that is not positive, anything not finite.
+    """
+
+    def __init__(self, low: float, high: float, period: float, phase: float = 0.0) -> None:
+        super().__init__()
+        self.low, self.high = finite("low", low), finite("high", high)
+        if low > high:
+            raise ValueError(f"Cosine needs low <= high, got low={low} > high={high}")
+        self.period = _positive_steps("period", period)
+        self.phase = finite("phase", phase)
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        angle = 2 * math.pi * math.fmod(step, self.period) / self.period + self.phase
+        value = (self.high + self.low) / 2 + (self.high - self.low) / 2 * math.cos(angle)
+        return torch.full((1,), value, device=index.device)
+
+    def range(self) -> Range:
+        return self.low, self.high
+
+    def __repr__(self) -> str:
+        phase = f", phase={self.phase:g}" if self.phase else ""
+        return f"Cosine({self.low:g}, {self.high:g}, period={self.period:g}{phase})"
+
+
+class Anneal(Control):
+    """One monotone half period of a cosine from ``start`` to ``end``, then ``end``.
+
+    value(t) = end + (start − end)/2 · (1 + cos(π·min(t/steps, 1)))
+
+    Args:
+        start: value at step 0.
+        end: value from step ``steps`` on.
+        steps: optimiser steps of the way, > 0.
+
+    Raises:
+        ValueError: ``steps`` is not positive, anything not finite.
+    """
+
+    def __init__(self, start: float, end: float, steps: float) -> None:
+        super().__init__()
+        self.start, self.end = finite("start", start), finite("end", end)
+        self.duration = _positive_steps("steps", steps)
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        share = (1 + math.cos(math.pi * min(step / self.duration, 1.0))) / 2
+        return torch.full((1,), self.end + (self.start - self.end) * share, device=index.device)
+
+    def range(self) -> Range:
+        return min(self.start, self.end), max(self.start, self.end)
+
+    def __repr__(self) -> str:
+        return f"Anneal({self.start:g}, {self.end:g}, steps={self.duration:g})"

@@ -1,0 +1,90 @@
+"""One batch as a loss sees it.
+
+Shapes: N rows (anchors of x), M columns (anchors of y).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tauten.controls import Control
+from tauten.pairwise.engine import Tile, reduce_pairs
+from tauten.pairwise.reduction import Reduction
+from tauten.relations import Relation
+
+Direction = Literal["x2y", "y2x"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Embeddings, ids and relation of one batch, in the precision of the reductions.
+
+    Attributes:
+        x: (N, d), float32 or float64, rows of length 1 if ``normalized``.
+        y: (M, d).
+        ids: for each direction its anchors' data set ids, (N,) and (M,).
+        relation: who is positive for whom.
+        tile: how the engine works.
+        normalized: whether similarities are cosines.
+        relevance: (N,) how relevant each positive is, if known.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: dict[Direction, Tensor]
+    relation: Relation
+    tile: Tile
+    normalized: bool
+    relevance: Tensor | None = None
+
+    def values(self, control: Control, direction: Direction) -> Tensor:
+        """The control's values for the anchors of that direction, (n,) or (1,) if all share it."""
+        return control.values(self.ids[direction], control.steps).to(self.x)
+
+    def number(self, values: Tensor, direction: Direction) -> Tensor:
+        """Values of anchors as a number that broadcasts against S: (N, 1), (1, M) or (1, 1)."""
+        return values.unsqueeze(1) if direction == "x2y" else values.unsqueeze(0)
+
+    def positives(self, direction: Direction) -> Tensor:
+        """Mean similarity of the anchors of that direction to their positives."""
+        rows, cols = self.relation.positives(self.x, self.y)
+        return rows if direction == "x2y" else cols
+
+    def of(self, per_row: Tensor, direction: Direction) -> Tensor:
+        """Numbers of rows, (N,), as numbers of the anchors of that direction."""
+        per_row = per_row.to(self.x)
+        if direction == "x2y" or self.relation.diagonal:
+            return per_row
+        return per_row.new_zeros(len(self.y)).index_put((self.relation.positive,), per_row)
+
+    def reduce(self, *reductions: Reduction, own: bool) -> tuple[Tensor, ...]:
+        """The reductions over S without ignored pairs, and without positives if ``own``."""
+        return reduce_pairs(
+            self.x,
+            self.y,
+            reductions,
+            self.relation.mask(own=own),
+            tile=self.tile,
+            s_max=1.0 if self.normalized else None,
+        )
+
+    def candidates(self, direction: Direction) -> int:
+        """How many candidates an anchor of that direction has, its positive among them."""
+        return len(self.y) if direction == "x2y" else len(self.x)
+
+
+def along(direction: Direction) -> Literal["rows", "cols"]:
+    """The side of S on which the anchors of that direction lie."""
+    return "rows" if direction == "x2y" else "cols"
+
+
+def embed(vectors: Tensor, *, normalize: bool) -> Tensor:
+    """The embeddings in at least float32, with rows of length 1 if asked for."""
+    if vectors.dtype not in (torch.float32, torch.float64):
+        vectors = vectors.float()
+    return F.normalize(vectors, dim=1) if normalize else vectors

@@ -1,0 +1,41 @@
+"""The running mean that ``force="equalized"`` divides by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningMean(nn.Module):
+    """Mean over all training batches so far, updated only by :meth:`commit`.
+
+    The forward pass is pure: it divides by the mean of the steps done, and by the batch's own
+    before the first, so that repeating a batch (finite differences, gradient caching) repeats
+    its value.
+    """
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.ones(()))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self._pending: list[Tensor] = []
+
+    def forward(self, values: Sequence[Tensor], training: bool) -> Tensor:
+        """The running mean; in training these values are noted for the next commit."""
+        batch = torch.stack([value.mean() for value in values]).mean()
+        if training and torch.is_grad_enabled():
+            self._pending.append(batch)
+        return torch.where(self.count > 0, self.mean.to(batch), batch)
+
+    def commit(self) -> None:
+        """Add what was seen since the last commit as one step's value."""
+        if self._pending:
+            seen = torch.stack(self._pending).mean().to(self.mean)
+            self._pending.clear()
+            self.count += 1
+            self.mean += (seen - self.mean) / self.count

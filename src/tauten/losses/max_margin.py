@@ -1,0 +1,122 @@
+"""Max-margin ranking with a margin for each anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tauten.controls import Control
+from tauten.losses.base import ContrastiveLoss, Directions, Force, ReductionMode, check_range
+from tauten.losses.batch import Batch, Direction, along
+from tauten.losses.dcl import need_negatives
+from tauten.pairwise import Active, Hinge, Reduction
+from tauten.pairwise.engine import Tile
+from tauten.relations import Ids
+
+
+class MaxMargin(ContrastiveLoss):
+    """Bidirectional max-margin ranking (MI-MM) with the anchor's margin.
+
+    ℓ_i = 1/(2(B−1)) Σ_{j≠i} [m_i − s_ii + s_ij]₊ + [m_i − s_ii + s_ji]₊
+
+    The mean over anchors is the mean over all 2B(B−1) terms without the diagonal, zeros
+    included; ignored pairs count as zeros. EPIC-KITCHENS-100 multi-instance retrieval, with
+    m_i = 0.2 there and the MM-TS schedule as the margin in MM-TS (WACV 2026).
+
+    Args:
+        margin: a control or a number >= 0.
+        force: ``"plain"`` as published; ``"equalized"`` divides each anchor's loss by the number
+            of its violated terms over the running mean, so that a larger margin changes which
+            negatives push and not how hard.
+
+    The other arguments are those of :class:`InfoNCE`.
+
+    Raises:
+        ValueError: a margin that can fall below 0, or an unknown option.
+    """
+
+    strength_name = "margin"
+
+    def __init__(
+        self,
+        margin: Control | float,
+        *,
+        force: Force = "plain",
+        weight: Control | float | None = None,
+        directions: Directions = "both",
+        normalize: bool = True,
+        tile: Tile = "auto",
+        reduction: ReductionMode = "mean",
+    ) -> None:
+        super().__init__(
+            margin,
+            force=force,
+            weight=weight,
+            directions=directions,
+            normalize=normalize,
+            tile=tile,
+            reduction=reduction,
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        index: Ids | None = None,
+        *,
+        positives: Tensor | None = None,
+        labels: Ids | None = None,
+        same: Tensor | Sequence[Ids] = (),
+        ignore: Tensor | None = None,
+        relevance: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
+
+        Args:
+            relevance: (N,) in [0, 1], how relevant y[i] is to x[i]; it multiplies the margin of
+                both directions (adaptive MI-MM).
+
+        Raises:
+            ValueError: also for ``labels=``, since a margin needs one positive per anchor; give
+                the other positives as ``ignore=`` or ``same=``.
+        """
+        if labels is not None:
+            raise ValueError(
+                "MaxMargin compares each negative with one positive: pass labels as same=, "
+                "which leaves the further positives out"
+            )
+        if relevance is not None and (
+            relevance.shape != (len(x),) or not bool(((relevance >= 0) & (relevance <= 1)).all())
+        ):
+            raise ValueError(f"relevance must be ({len(x)},) in [0, 1]")
+        batch = self._batch(x, y, index, positives, None, same, ignore)
+        return self._reduce(replace(batch, relevance=relevance))
+
+    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        need_negatives(self, batch, directions)
+        hinges = [
+            Reduction(along(d), "sum", Hinge(), (self._violation(batch, d),)) for d in directions
+        ]
+        sums = batch.reduce(*hinges, own=True)
+        return [
+            total / (batch.candidates(d) - 1) for total, d in zip(sums, directions, strict=True)
+        ]
+
+    def _violation(self, batch: Batch, direction: Direction) -> Tensor:
+        """c_i = m_i − s_ii as a number of the hinge [s + c]₊."""
+        margin = batch.values(self.strength, direction)
+        if batch.relevance is not None:
+            margin = margin * batch.of(batch.relevance, direction)
+        return batch.number(margin - batch.positives(direction), direction)
+
+    @torch.no_grad()
+    def _inverse_size(self, batch: Batch, direction: Direction) -> Tensor:
+        number = self._violation(batch, direction)
+        (active,) = batch.reduce(Reduction(along(direction), "sum", Active(), (number,)), own=True)
+        return 1 / active.clamp(min=1)
+
+    def _check_strength(self) -> None:
+        check_range("MaxMargin's margin", self.strength, 0.0, strict=False)

@@ -1,0 +1,38 @@
+"""The readable reference: the whole pair matrix, differentiated by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from tauten.pairwise.masks import PairMask
+from tauten.pairwise.reduction import Reduction
+
+
+def reduce_dense(
+    x: Tensor, y: Tensor, reductions: Sequence[Reduction], mask: PairMask | None = None
+) -> tuple[Tensor, ...]:
+    """Each reduction of S = x·yᵀ, with S (N, M) in memory.
+
+    Args:
+        x: (N, d).
+        y: (M, d).
+        reductions: what to reduce.
+        mask: pairs to leave out.
+
+    Returns:
+        One (N,) or (M,) tensor for each reduction.
+    """
+    sim_NM = x @ y.T
+    out_NM = None if mask is None else mask.tile(slice(0, len(x)), slice(0, len(y)))
+    results = []
+    for reduction in reductions:
+        value = reduction.term.value(sim_NM, *reduction.numbers)
+        if reduction.how == "sum":
+            value = value if out_NM is None else value.masked_fill(out_NM, 0.0)
+            results.append(value.sum(reduction.dim))
+        else:
+            value = value if out_NM is None else value.masked_fill(out_NM, -float("inf"))
+            results.append(value.logsumexp(reduction.dim))
+    return tuple(results)

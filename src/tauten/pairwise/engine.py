@@ -1,0 +1,65 @@
+"""The choice between the dense and the tiled engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from tauten.pairwise.dense import reduce_dense
+from tauten.pairwise.masks import PairMask
+from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.tiled import TILE, reduce_tiled
+
+Tile = int | tuple[int, int] | Literal["auto", "dense"]
+
+#: pairs up to which the whole matrix is held when the choice is ours
+DENSE_PAIRS = 512 * 512
+
+
+def check_tile(tile: Tile) -> Tile:
+    """The tile setting, refused unless it is one of the known forms."""
+    if tile in ("auto", "dense"):
+        return tile
+    sides = (tile, tile) if isinstance(tile, int) else tile
+    if (
+        not isinstance(sides, tuple)
+        or len(sides) != 2
+        or not all(isinstance(side, int) and side >= 1 for side in sides)
+    ):
+        raise ValueError(
+            f"tile must be 'auto', 'dense', a positive int or (rows, columns), got {tile!r}"
+        )
+    return sides
+
+
+def reduce_pairs(
+    x: Tensor,
+    y: Tensor,
+    reductions: Sequence[Reduction],
+    mask: PairMask | None = None,
+    *,
+    tile: Tile = "auto",
+    s_max: float | None = None,
+) -> tuple[Tensor, ...]:
+    """Each reduction of S = x·yᵀ.
+
+    Args:
+        x: (N, d).
+        y: (M, d).
+        reductions: what to reduce.
+        mask: pairs to leave out.
+        tile: ``"dense"`` holds S; an int or (rows, columns) streams tiles of that size;
+            ``"auto"`` holds S up to 512 x 512 pairs and streams beyond.
+        s_max: a bound on |s| that holds for every pair (1 for cosines), if one is known.
+
+    Returns:
+        One (N,) or (M,) tensor for each reduction.
+    """
+    tile = check_tile(tile)
+    if tile == "dense" or (tile == "auto" and len(x) * len(y) <= DENSE_PAIRS):
+        return reduce_dense(x, y, reductions, mask)
+    sides = TILE if isinstance(tile, str) else tile
+    assert isinstance(sides, tuple)
+    return reduce_tiled(x, y, reductions, mask, tile=sides, s_max=s_max)

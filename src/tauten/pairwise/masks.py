@@ -1,0 +1,52 @@
+"""Which pairs a reduction leaves out, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PairMask:
+    """The pairs to leave out of a reduction, without ever holding (N, M) of its own.
+
+    Attributes:
+        positive: (N,) long, the column of each row's positive.
+        own: whether the positive itself is left out (DCL, max-margin) or always kept (InfoNCE).
+        same: pairs of id vectors ((N,), (M,)); a pair whose ids agree in any of them is left out
+            unless it is the positive.
+        ignore: (N, M) bool, further pairs to leave out unless they are positives.
+        diagonal: whether row i's positive is column i.
+    """
+
+    positive: Tensor
+    own: bool
+    same: Sequence[tuple[Tensor, Tensor]] = ()
+    ignore: Tensor | None = None
+    diagonal: bool = True
+
+    def tile(self, rows: slice, cols: slice) -> Tensor | None:
+        """(n, m) bool, True where a pair is left out; None where the tile is whole."""
+        out: Tensor | None = None
+        for row_ids, col_ids in self.same:
+            equal = row_ids[rows, None] == col_ids[None, cols]
+            out = equal if out is None else out.logical_or_(equal)
+        if self.ignore is not None:
+            part = self.ignore[rows, cols]
+            out = part.clone() if out is None else out.logical_or_(part)
+        return self._with_positives(out, rows, cols)
+
+    def _with_positives(self, out: Tensor | None, rows: slice, cols: slice) -> Tensor | None:
+        apart = self.diagonal and (rows.stop <= cols.start or cols.stop <= rows.start)
+        if apart or (out is None and not self.own):
+            return out
+        column = self.positive[rows] - cols.start
+        width = cols.stop - cols.start
+        row = ((column >= 0) & (column < width)).nonzero().squeeze(1)
+        if out is None:
+            out = torch.zeros(len(column), width, dtype=torch.bool, device=column.device)
+        out[row, column[row]] = self.own
+        return out

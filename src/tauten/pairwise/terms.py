@@ -1,0 +1,114 @@
+"""Elementwise functions φ(s; numbers) of the pair matrix.
+
+Shapes: s (n, m) a tile of the pair matrix; each number (n, 1), (1, m) or (1, 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass
+class Slopes:
+    """The derivatives of φ on a tile.
+
+    Attributes:
+        tile: (n, m), and
+        vector: broadcastable to it; ∂φ/∂s = tile · vector, where None stands for 1.
+        numbers: for each number ∂φ/∂number as (n, m), or None where it was not asked for.
+    """
+
+    tile: Tensor | None
+    vector: Tensor | None
+    numbers: list[Tensor | None]
+
+
+class Term:
+    """φ(s; numbers), elementwise in s.
+
+    A subclass gives :meth:`value` in differentiable operations. :meth:`slopes` then follows by
+    autograd inside the tile; the terms below state it in closed form, which is faster.
+    """
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        """φ on a tile, (n, m); written to ``out`` if the term can."""
+        raise NotImplementedError
+
+    def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
+        """The derivatives of φ with respect to s and to the numbers asked for."""
+        with torch.enable_grad():
+            leaf = s.detach().requires_grad_()
+            wide = [
+                number.detach().expand_as(s).clone().requires_grad_(need)
+                for number, need in zip(numbers, needs, strict=True)
+            ]
+            total = self.value(leaf, *wide).sum()
+        wanted = [leaf, *(w for w, need in zip(wide, needs, strict=True) if need)]
+        first, *rest = torch.autograd.grad(total, wanted, allow_unused=True)
+        found = iter(rest)
+        return Slopes(
+            tile=torch.zeros_like(s) if first is None else first,
+            vector=None,
+            numbers=[next(found) if need else None for need in needs],
+        )
+
+    def bound(self, s_max: float, numbers: Sequence[Tensor]) -> float | None:
+        """The largest |φ| where |s| <= s_max, or None if unknown."""
+        return None
+
+
+@dataclass(frozen=True)
+class Scaled(Term):
+    """s · a, with a = 1/τ a logit."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mul(s, numbers[0], out=out)
+
+    def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
+        return Slopes(None, numbers[0], [s if needs[0] else None])
+
+    def bound(self, s_max: float, numbers: Sequence[Tensor]) -> float | None:
+        return s_max * float(numbers[0].detach().abs().max())
+
+
+@dataclass(frozen=True)
+class Hinge(Term):
+    """[s + c]₊, with c = m − s⁺ the max-margin violation."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        return F.relu(torch.add(s, numbers[0], out=out), inplace=out is not None)
+
+    def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
+        violated = ((s + numbers[0]) > 0).to(s.dtype)
+        return Slopes(violated, None, [violated if needs[0] else None])
+
+
+@dataclass(frozen=True)
+class Active(Term):
+    """1[s + c > 0], the count of violated hinges; it has no gradient."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        return ((s + numbers[0]) > 0).to(s.dtype)
+
+    def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
+        zero = torch.zeros_like(s)
+        return Slopes(zero, None, [zero if needs[0] else None])
+
+
+@dataclass(frozen=True)
+class Softplus(Term):
+    """log(1 + exp(s·a + b)), the loss of a negative pair of a sigmoid classifier."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, b = numbers
+        return F.softplus(torch.addcmul(b, s, a, out=out))
+
+    def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
+        a, b = numbers
+        chance = torch.addcmul(b, s, a).sigmoid_()
+        return Slopes(chance, a, [chance * s if needs[0] else None, chance if needs[1] else None])

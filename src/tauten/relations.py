@@ -1,0 +1,159 @@
+"""Who is positive, negative or ignored for whom in a batch.
+
+Shapes: N rows (anchors of x), M columns (anchors of y).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tauten.pairwise import PairMask
+
+#: one id vector for both sides, or one for each
+Ids = Tensor | tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """The relation of a batch; build it with :func:`relate`.
+
+    Attributes:
+        positive: (N,) long, the column of each row's positive.
+        diagonal: whether that is column i for every row i.
+        labels: ((N,), (M,)) when every pair of equal labels is positive.
+        same: id vectors of the two sides; a pair that agrees in any is ignored.
+        ignore: (N, M) bool, further pairs to ignore.
+    """
+
+    positive: Tensor
+    diagonal: bool
+    labels: tuple[Tensor, Tensor] | None
+    same: tuple[tuple[Tensor, Tensor], ...]
+    ignore: Tensor | None
+
+    def mask(self, *, own: bool) -> PairMask | None:
+        """The pairs that a reduction leaves out; with ``own`` the positives too."""
+        same = self.same
+        if own and self.labels is not None:
+            same = (*same, self.labels)
+        if not own and not same and self.ignore is None:
+            return None
+        return PairMask(self.positive, own, same, self.ignore, self.diagonal)
+
+    def positives(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean similarity of each row, and of each column, to its positives: (N,), (M,)."""
+        if self.labels is None:
+            score = (x * (y[: len(x)] if self.diagonal else y[self.positive])).sum(1)
+            if self.diagonal:
+                return score, score
+            return score, score.new_zeros(len(y)).index_put((self.positive,), score)
+        rows, cols = self.labels
+        classes, code = torch.cat([rows, cols]).unique(return_inverse=True)
+        x_code, y_code = code[: len(rows)], code[len(rows) :]
+        return (
+            (x * _class_means(y, y_code, len(classes))[x_code]).sum(1),
+            (y * _class_means(x, x_code, len(classes))[y_code]).sum(1),
+        )
+
+    def counts(self) -> tuple[Tensor, Tensor] | tuple[int, int]:
+        """How many positives each row and each column has."""
+        if self.labels is None:
+            return 1, 1
+        rows, cols = self.labels
+        classes, code = torch.cat([rows, cols]).unique(return_inverse=True)
+        x_code, y_code = code[: len(rows)], code[len(rows) :]
+        return (
+            torch.bincount(y_code, minlength=len(classes))[x_code],
+            torch.bincount(x_code, minlength=len(classes))[y_code],
+        )
+
+
+def _class_means(vectors: Tensor, code: Tensor, classes: int) -> Tensor:
+    total = vectors.new_zeros(classes, vectors.shape[1]).index_add(0, code, vectors)
+    return total / torch.bincount(code, minlength=classes).clamp(min=1).unsqueeze(1)
+
+
+def relate(
+    rows: int,
+    cols: int,
+    device: torch.device,
+    *,
+    positives: Tensor | None = None,
+    labels: Ids | None = None,
+    same: Tensor | Sequence[Ids] = (),
+    ignore: Tensor | None = None,
+) -> Relation:
+    """The relation of a batch, with everything checked.
+
+    Args:
+        rows: N.
+        cols: M.
+        device: where the pair matrix lives.
+        positives: (N,) long, the column of each row's positive; row i's is column i when not given.
+        labels: (N,), or one vector for each side: every pair of equal labels is positive.
+        same: id vectors, e.g. ``(image_ids, caption_ids)``, each (N,) or a pair ((N,), (M,)). A
+            pair of the batch that is no positive but agrees in any of them is left out: the same
+            image or an equal caption twice in a batch is no negative.
+        ignore: (N, M) bool, further pairs to leave out.
+
+    Raises:
+        ValueError: wrong lengths, columns out of range, or options that exclude each other.
+    """
+    if positives is not None and labels is not None:
+        raise ValueError("give positives= or labels=, not both")
+    if positives is None:
+        if rows > cols or (rows != cols and labels is None):
+            raise ValueError(
+                f"x has {rows} rows and y has {cols}: x[i] and y[i] must be a pair; pass equal "
+                "lengths, or positives= with the row of y that belongs to each row of x"
+            )
+        positive = torch.arange(rows, device=device)
+    else:
+        positive = _vector("positives", positives, rows).to(device)
+        if bool(((positive < 0) | (positive >= cols)).any()):
+            raise ValueError(
+                f"positives must be rows of y in 0 .. {cols - 1}, got {_ends(positive)}"
+            )
+    if ignore is not None and (ignore.shape != (rows, cols) or ignore.dtype != torch.bool):
+        raise ValueError(
+            f"ignore must be a bool matrix {(rows, cols)}, got {ignore.dtype} {tuple(ignore.shape)}"
+        )
+    sides = None if labels is None else _sides("labels", labels, rows, cols, device)
+    if sides is not None and not bool(torch.isin(sides[0], sides[1]).all()):
+        missing = sides[0][~torch.isin(sides[0], sides[1])].unique().tolist()
+        raise ValueError(f"labels {missing[:5]} of x have no positive in y")
+    several = (same,) if isinstance(same, Tensor) else tuple(same)
+    return Relation(
+        positive=positive,
+        diagonal=positives is None,
+        labels=sides,
+        same=tuple(_sides("same", ids, rows, cols, device) for ids in several),
+        ignore=None if ignore is None else ignore.to(device),
+    )
+
+
+def _vector(name: str, ids: Tensor, length: int) -> Tensor:
+    if not isinstance(ids, Tensor) or ids.dim() != 1 or len(ids) != length:
+        shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
+        raise ValueError(f"{name} must be a vector of {length} ids, got {shape}")
+    if ids.is_floating_point():
+        raise ValueError(f"{name} must hold integers, got {ids.dtype}")
+    return ids.long()
+
+
+def _sides(
+    name: str, ids: Ids, rows: int, cols: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    first, second = ids if isinstance(ids, tuple) else (ids, ids)
+    return (
+        _vector(name, first, rows).to(device),
+        _vector(name, second, cols).to(device),
+    )
+
+
+def _ends(ids: Tensor) -> str:
+    return f"{int(ids.min())} .. {int(ids.max())}"

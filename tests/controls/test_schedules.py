@@ -1,0 +1,67 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+import tauten as tt
+
+ONE = torch.zeros(1, dtype=torch.long)
+
+
+def test_ts_reaches_the_published_values():
+    """T4: τ in [0.1, 1], t_max 200 epochs is half a period of 400."""
+    control = tt.Cosine(0.1, 1.0, period=400)
+    values = [float(control.at(ONE, epoch)) for epoch in (1, 100, 200, 300, 400)]
+    assert values == pytest.approx([0.9999445, 0.55, 0.1, 0.55, 1.0], abs=1e-6)
+
+
+def test_cosine_starts_high_and_is_periodic_for_long():
+    control = tt.Cosine(-0.1, 0.1, period=7)
+    far = 7 * 10**9
+    assert float(control.at(ONE, 0)) == pytest.approx(0.1)
+    assert float(control.at(ONE, far + 3)) == pytest.approx(float(control.at(ONE, 3)), abs=1e-7)
+
+
+def test_phase_pi_starts_low():
+    control = tt.Cosine(0.1, 0.5, period=10, phase=math.pi)
+    assert float(control.at(ONE, 0)) == pytest.approx(0.1)
+    assert float(control.at(ONE, 5)) == pytest.approx(0.5)
+
+
+def test_step_moves_the_present():
+    control = tt.Cosine(0.1, 0.5, period=10)
+    for _ in range(5):
+        control.step()
+    assert float(control.at(ONE)) == pytest.approx(0.1)
+    assert float(control.at(ONE, 0)) == pytest.approx(0.5)
+
+
+def test_anneal_goes_down_once_and_stays():
+    control = tt.Anneal(0.11, 0.03, steps=100)
+    values = [float(control.at(ONE, t)) for t in range(0, 131, 10)]
+    assert values[0] == pytest.approx(0.11)
+    assert values[5] == pytest.approx(0.07)
+    assert values[10:] == pytest.approx([0.03] * 4)
+    assert all(a >= b for a, b in itertools.pairwise(values))
+    assert control.range() == (0.03, 0.11)
+
+
+def test_anneal_may_rise():
+    control = tt.Anneal(0.03, 0.11, steps=10)
+    assert float(control.at(ONE, 0)) == pytest.approx(0.03)
+    assert float(control.at(ONE, 10)) == pytest.approx(0.11)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tt.Cosine(0.5, 0.1, 10), "low <= high, got low=0.5 > high=0.1"),
+        (lambda: tt.Cosine(0.1, 0.5, 0), "period must be a positive number of steps, got 0"),
+        (lambda: tt.Cosine(0.1, float("inf"), 5), "high must be a finite number"),
+        (lambda: tt.Anneal(0.1, 0.05, -3), "steps must be a positive number of steps, got -3"),
+    ],
+)
+def test_bad_input_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,93 @@
+"""Finite where τ is small, precise where the input is not, and small in memory."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import tauten as tt
+
+B, D = 96, 32
+LOSSES = {
+    "infonce": lambda tau, tile: tt.InfoNCE(tau, tile=tile),
+    "dcl": lambda tau, tile: tt.DCL(tau, tile=tile),
+    "siglip": lambda tau, tile: tt.SigLIP(tau, tile=tile),
+    "max-margin": lambda tau, tile: tt.MaxMargin(tau, tile=tile),
+}
+EMBEDDINGS = {
+    "random": lambda: F.normalize(torch.randn(B, D, generator=torch.Generator().manual_seed(0))),
+    "all-equal": lambda: torch.ones(B, D),
+    "orthogonal": lambda: torch.eye(B),
+    "opposite": lambda: torch.cat([torch.ones(B // 2, D), -torch.ones(B // 2, D)]),
+}
+
+
+@pytest.mark.parametrize("tile", ["dense", 40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", EMBEDDINGS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_and_gradient_are_finite_at_a_very_small_temperature(name, kind, dtype, tile):
+    x = EMBEDDINGS[kind]().to(dtype).requires_grad_()
+    y = EMBEDDINGS[kind]().flip(0).to(dtype).requires_grad_()
+    loss = LOSSES[name](0.005, tile)(x, y)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+    assert torch.isfinite(x.grad).all()
+    assert torch.isfinite(y.grad).all()
+
+
+@pytest.mark.parametrize("tau", [0.005, 0.07])
+def test_tiled_float32_is_as_good_as_float64(tau):
+    x = EMBEDDINGS["random"]()
+    y = F.normalize(x + 0.1 * torch.randn(B, D, generator=torch.Generator().manual_seed(1)))
+    a, b = (part.clone().requires_grad_() for part in (x, y))
+    c, d = (part.double().requires_grad_() for part in (x, y))
+    single, double = tt.InfoNCE(tau, tile=40)(a, b), tt.InfoNCE(tau, tile="dense")(c, d)
+    single.backward()
+    double.backward()
+    assert float(single.detach()) == pytest.approx(float(double.detach()), rel=1e-4, abs=1e-5)
+    torch.testing.assert_close(a.grad.double(), c.grad, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(b.grad.double(), d.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", ["dense", 40])
+@pytest.mark.parametrize("name", LOSSES)
+def test_autocast_does_not_reach_the_reductions(name, tile):
+    x, y = EMBEDDINGS["random"](), EMBEDDINGS["random"]().flip(0)
+    loss_fn = LOSSES[name](0.02, tile)
+    plain = loss_fn(x, y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = loss_fn(x, y)
+    assert float(under_autocast) == float(plain)
+
+
+def test_bfloat16_inputs_are_reduced_in_float32():
+    x, y = (EMBEDDINGS["random"]().to(torch.bfloat16), EMBEDDINGS["random"]().to(torch.bfloat16))
+    found = tt.InfoNCE(0.02, tile=40)(x, y.flip(0))
+    expected = tt.InfoNCE(0.02, tile="dense")(x.double(), y.double().flip(0))
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_saved_bytes_grow_with_the_batch_and_not_with_its_square(name):
+    counts = torch.arange(1, 2049)
+
+    def saved(batch):
+        tau = tt.mmts(counts, alpha=0.02, shift=(0.05, 0.2), period=10)
+        x = torch.randn(batch, D, requires_grad=True)
+        y = torch.randn(batch, D, requires_grad=True)
+        seen = {}
+
+        def pack(tensor):
+            storage = tensor.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            loss = LOSSES[name](tau, 128)(x, y, torch.arange(batch))
+        loss.backward()
+        return sum(seen.values())
+
+    small, large = saved(512), saved(2048)
+    assert large <= 4.1 * small
+    assert large <= 16 * 2048 * D * 4
