@@ -1,0 +1,191 @@
+"""Pairs on disk as a Hugging Face data set."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features, Image
+from tqdm import tqdm
+
+from tauten.data.pixels import unreadable
+from tauten.data.sources import Media, Request, Sample, find_samples
+
+logger = logging.getLogger("tauten.data")
+
+_RESERVED = ("index", "image", "caption")
+_CHUNK = 1024
+_BAR_FROM = 5000
+
+
+def load_pairs(
+    path: str | Path,
+    *,
+    image: str = "image",
+    caption: str = "caption",
+    strict: bool = False,
+    allow_truncated: bool = False,
+    media: Media = "image",
+) -> Dataset:
+    """Load pairs of pictures (or anything else) and captions.
+
+    `path` is one of
+
+    * a table, .parquet, .csv, .tsv, .json (a list of objects) or .jsonl. Its image column holds
+      paths relative to the table, bytes, or {"bytes", "path"} as Hugging Face data sets write it.
+      Without a column "image", "file_name" is taken.
+    * a WebDataset shard, .tar or .tar.gz: `KEY.jpg` with `KEY.txt`, `KEY.json`, `KEY.cls`,
+      `KEY.npy`. The keys of the json become columns if their types agree over all samples.
+    * a folder: with one metadata.csv, .jsonl, .json or .parquet; or shards; or pictures (at any
+      depth) with a .txt or .json of the same name; or a single table.
+    * a pattern such as "data/train-*.tar", whose files are joined in the order of their names.
+
+    Every picture is decoded once, to be sure that it can be. Pictures in files stay there; those in
+    shards and tables are held in memory.
+
+    Args:
+        path: where the pairs are.
+        image: column of the pictures in a table; in a shard or folder, another extension than those
+            of pictures, to choose a member ("npy", "left.jpg").
+        caption: column of the captions; in a shard or folder .txt counts as "caption" where the
+            json has none. A cell is a text or a list of texts.
+        strict: raise at the first sample that cannot be used, instead of skipping and counting it.
+        allow_truncated: use the whole members of a tar file that is cut, with a warning.
+        media: "image", or "raw" for a first modality that is no picture: features, texts, clips.
+            Its values are taken as found, under the name `image`.
+
+    Returns:
+        Columns `index` (int64, 0..n-1), `image` (pictures), `caption` (text; list of texts if any
+        sample has several), and the others found. A column whose name is taken is kept as
+        "source_NAME".
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: no pairs there, a missing column (with those there are), a cut tar file, a file
+            that does not parse, no usable sample; with `strict`, any sample that cannot be used.
+    """
+    request = Request(image, caption, media, allow_truncated)
+    found, warnings = find_samples(path, request)
+    samples = list(_checked(found, media, strict))
+    for warning in warnings:
+        logger.warning("%s: using the whole members only", warning)
+    columns = list(dict.fromkeys(name for sample in samples for name in sample.fields))
+    if samples and caption not in columns and not (caption == "caption" and "txt" in columns):
+        raise ValueError(f"{path}: no caption column {caption!r}; columns: {', '.join(columns)}")
+    for sample in samples:
+        _take_caption(sample, caption)
+    kept = _usable(samples, str(path), strict)
+    return _as_dataset(kept, "image" if media == "image" else image)
+
+
+def _checked(samples: Iterator[Sample], media: Media, strict: bool) -> Iterator[Sample]:
+    """Try to decode every picture, a few at a time, in order."""
+
+    def check(sample: Sample) -> Sample:
+        if sample.problem is None and media == "image":
+            sample.problem = unreadable(sample.media)
+        elif sample.problem is None and sample.media is None:
+            sample.problem = "no value"
+        return sample
+
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(desc="checking pairs", unit=" pairs", delay=2.0) as bar,
+    ):
+        while chunk := list(islice(samples, _CHUNK)):
+            for sample in pool.map(check, chunk):
+                if strict and sample.problem is not None:
+                    raise ValueError(f"{sample.where}: {sample.problem}")
+                yield sample
+            bar.update(len(chunk))
+
+
+def _take_caption(sample: Sample, name: str) -> None:
+    """Move the caption to fields["caption"]; note why if there is none."""
+    value = sample.fields.pop(name, None)
+    if name == "caption" and "txt" in sample.fields:
+        text = sample.fields["txt"]
+        value = text if value is None else value
+        if text == value:
+            del sample.fields["txt"]
+    for taken in _RESERVED:
+        if taken in sample.fields:
+            sample.fields[f"source_{taken}"] = sample.fields.pop(taken)
+    texts, problem = _texts(value)
+    sample.problem = sample.problem or problem
+    sample.fields["caption"] = texts if isinstance(value, list) else "".join(texts)
+
+
+def _texts(value: Any) -> tuple[list[str], str | None]:
+    """All captions of a cell, blank ones left out, and what is wrong with it."""
+    cells = value if isinstance(value, list) else [value]
+    for cell in cells:
+        if not isinstance(cell, str | int | float | None):
+            return [], f"the caption is of type {type(cell).__name__}, not text"
+    texts = [str(cell) for cell in cells if cell is not None and str(cell).strip()]
+    return texts, None if texts else "no caption"
+
+
+def _usable(samples: list[Sample], path: str, strict: bool) -> list[Sample]:
+    skipped = [sample for sample in samples if sample.problem is not None]
+    if not samples:
+        raise ValueError(f"no pairs found in {path}")
+    if skipped and strict:
+        raise ValueError(f"{skipped[0].where}: {skipped[0].problem}")
+    if len(skipped) == len(samples):
+        raise ValueError(
+            f"none of the {len(samples)} samples in {path} can be used; "
+            f"the first one, {skipped[0].where}: {skipped[0].problem}"
+        )
+    if skipped:
+        kinds = Counter(str(sample.problem).partition(":")[0] for sample in skipped)
+        logger.warning(
+            "skipped %d of %d samples in %s (%s); first: %s: %s",
+            len(skipped),
+            len(samples),
+            path,
+            ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
+            skipped[0].where,
+            skipped[0].problem,
+        )
+    return [sample for sample in samples if sample.problem is None]
+
+
+def _as_dataset(samples: list[Sample], media_name: str) -> Dataset:
+    if any(isinstance(sample.fields["caption"], list) for sample in samples):
+        for sample in samples:
+            texts = sample.fields["caption"]
+            sample.fields["caption"] = texts if isinstance(texts, list) else [texts]
+    names = dict.fromkeys(name for sample in samples for name in sample.fields)
+    arrays: dict[str, Any] = {"index": pa.array(range(len(samples)), pa.int64())}
+    arrays[media_name] = _media_array(samples, media_name == "image")
+    arrays["caption"] = pa.array([sample.fields["caption"] for sample in samples])
+    mixed = []
+    for name in names:
+        if name not in arrays:
+            try:
+                arrays[name] = pa.array([sample.fields.get(name) for sample in samples])
+            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+                mixed.append(name)
+    if mixed:
+        logger.warning("left out columns whose values are of several types: %s", ", ".join(mixed))
+    table = pa.table(arrays)
+    features = Features.from_arrow_schema(table.schema)
+    if media_name == "image":
+        features["image"] = Image()
+    return Dataset(table, info=DatasetInfo(features=features))
+
+
+def _media_array(samples: list[Sample], pictures: bool) -> Any:
+    if not pictures:
+        return pa.array([sample.media for sample in samples])
+    chunks = [
+        pa.array([sample.media for sample in samples[start : start + _CHUNK]], Image.pa_type)
+        for start in range(0, len(samples), _CHUNK)
+    ]
+    return pa.chunked_array(chunks, Image.pa_type)

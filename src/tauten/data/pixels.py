@@ -1,0 +1,118 @@
+"""Pictures to tensors, and whether a picture can be read at all."""
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from tqdm import tqdm
+
+_BAR_FROM = 5000
+_PROBE = (32, 32)
+
+
+def images(dataset: Dataset, size: int | tuple[int, int] | None = None) -> Tensor:
+    """Decode all pictures of a data set once.
+
+    Args:
+        dataset: with a column `image` of pictures. Pictures with transparency are put on white.
+        size: None keeps the size, which must then be the same for all. An int scales the shorter
+            side to it and cuts the centre square; (height, width) scales to exactly that, whatever
+            the aspect.
+
+    Returns:
+        (N, 3, H, W) uint8, in [0, 255].
+
+    Raises:
+        ValueError: no rows, no column `image`, a size below 1, pictures of several sizes with
+            size=None, a picture that cannot be read.
+    """
+    if "image" not in dataset.column_names:
+        raise ValueError(f"no column 'image'; columns: {', '.join(dataset.column_names)}")
+    if len(dataset) == 0:
+        raise ValueError("the data set has no rows")
+    if size is not None and min((size,) if isinstance(size, int) else size) < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    result: Tensor | None = None
+    rows = dataset.select_columns(["image"])
+    bar = tqdm(range(len(dataset)), desc="images", disable=len(dataset) < _BAR_FROM)
+    for row in bar:
+        try:
+            picture = rows[row]["image"]
+        except Exception as error:  # decoders raise errors of any kind
+            raise ValueError(f"row {row}: unreadable image: {error}") from error
+        pixels = np.asarray(_resized(to_rgb(picture), size))
+        if result is None:
+            result = torch.empty(len(dataset), 3, *pixels.shape[:2], dtype=torch.uint8)
+        if pixels.shape[:2] != result.shape[2:]:
+            raise ValueError(
+                f"row {row} is {_size(pixels.shape[:2])} pixels, "
+                f"row 0 is {_size(result.shape[2:])}: give a size"
+            )
+        result[row] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    assert result is not None
+    return result
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Convert to RGB: transparency on white, 16-bit grey scaled to 8 bits.
+
+    Raises:
+        ValueError: pixels without a known range (32-bit integers or floats).
+    """
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode.startswith("I;16"):
+        grey = np.asarray(picture).astype(np.float64) / 257
+        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            f"a picture of mode {picture.mode!r} has no known range of values: "
+            "store it with 8 or 16 bits"
+        )
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def unreadable(stored: dict[str, Any]) -> str | None:
+    """Decode a picture stored as {"bytes", "path"} and say what is wrong with it, if anything."""
+    data, path = stored.get("bytes"), stored.get("path")
+    try:
+        with Image.open(io.BytesIO(data) if data is not None else path or "") as picture:
+            picture.draft("RGB", _PROBE)  # JPEG: all data are read, few pixels are made
+            picture.load()
+    except FileNotFoundError:
+        return "unreadable image: no such file"
+    except UnidentifiedImageError:
+        return "unreadable image: no known image format"
+    except Exception as error:  # decoders raise errors of any kind
+        return f"unreadable image: {error}"
+    return None
+
+
+def _resized(picture: Image.Image, size: int | tuple[int, int] | None) -> Image.Image:
+    if size is None:
+        return picture
+    width, height = picture.size
+    if isinstance(size, tuple):
+        target = (size[1], size[0])
+        return (
+            picture if target == picture.size else picture.resize(target, Image.Resampling.BICUBIC)
+        )
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    if (width, height) == (size, size):
+        return picture
+    return picture.resize(
+        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+    )
+
+
+def _size(shape: Any) -> str:
+    height, width = shape
+    return f"{width}x{height}"

@@ -1,0 +1,91 @@
+"""WebDataset shards: tar files whose members share a name up to the first dot if they belong
+together."""
+
+import io
+import tarfile
+import zlib
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_BLOCK = 512
+
+Samples = dict[str, dict[str, bytes]]
+
+
+class TruncatedShardError(ValueError):
+    """A tar file ends, or is damaged, before its end-of-archive mark."""
+
+
+def is_shard(path: Path) -> bool:
+    """Whether the name says tar."""
+    return path.name.lower().endswith(SHARD_SUFFIXES)
+
+
+def read_shard(path: Path, allow_truncated: bool = False) -> tuple[Samples, str | None]:
+    """Read a tar file into memory.
+
+    Args:
+        path: .tar, .tar.gz or .tgz.
+        allow_truncated: keep the whole members before a cut instead of raising.
+
+    Returns:
+        Samples in order of first appearance, key -> extension -> content, and what is wrong with
+        the file: None unless it is truncated and that is allowed.
+
+    Raises:
+        TruncatedShardError: the file is cut or damaged; the message counts the whole members.
+        ValueError: two members of the same name.
+    """
+    samples: Samples = defaultdict(dict)
+    whole, damage = 0, None
+    try:
+        with _plain(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                if member.isfile():
+                    stream = tar.extractfile(member)
+                    assert stream is not None
+                    content = stream.read()
+                    whole += 1
+                    _place(samples, path, member.name, content)
+            file.seek(tar.offset)
+            if file.read(_BLOCK) != bytes(_BLOCK):
+                damage = "no end-of-archive mark"
+    except (tarfile.TarError, zlib.error) as error:
+        damage = str(error) or type(error).__name__
+    if damage is None:
+        return dict(samples), None
+    message = (
+        f"{path} is truncated or damaged ({damage}) after {whole} whole members "
+        f"in {path.stat().st_size} bytes"
+    )
+    if allow_truncated and whole:
+        return dict(samples), message
+    raise TruncatedShardError(
+        f"{message}: copy or download it again, or allow_truncated=True to use the whole members"
+    )
+
+
+def _plain(path: Path) -> BinaryIO:
+    """Open the tar, unpacked as far as it goes if it is gzipped."""
+    if path.suffix.lower() == ".tar":
+        return path.open("rb")
+    packed, unpacked = path.read_bytes(), []
+    while packed:
+        stream = zlib.decompressobj(wbits=31)
+        unpacked.append(stream.decompress(packed))
+        packed = stream.unused_data
+    return io.BytesIO(b"".join(unpacked))
+
+
+def _place(samples: Samples, shard: Path, name: str, content: bytes) -> None:
+    path = PurePosixPath(name)
+    stem, _, extension = path.name.partition(".")
+    if not stem or not extension:
+        return
+    key = str(path.parent / stem) if path.parent.parts else stem
+    extension = extension.lower()
+    if extension in samples[key]:
+        raise ValueError(f"{shard}: two members named {name}")
+    samples[key][extension] = content

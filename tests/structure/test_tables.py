@@ -1,0 +1,118 @@
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tauten.structure.tables import read_rows, table_kind
+
+ROWS = [{"caption": "a dog", "label": 1}, {"caption": "zwei Hünde", "label": 2}]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "tsv"])
+def test_all_text_formats(tmp_path: Path, kind: str, packed: bool) -> None:
+    tab = "\t" if kind == "tsv" else ","
+    content = {
+        "json": json.dumps(ROWS, ensure_ascii=False),
+        "jsonl": "\n\n".join(json.dumps(row) for row in ROWS) + "\n",
+    }.get(kind, f"caption{tab}label\na dog{tab}1\nzwei Hünde{tab}2\n")
+    data = content.encode("utf-8-sig")
+    path = tmp_path / (f"rows.{kind}.gz" if packed else f"rows.{kind}")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert read_rows(path) == ROWS
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
+    assert read_rows(tmp_path / "rows.parquet") == ROWS
+
+
+def test_text_lines(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_bytes(b"a dog\r\n\r\na \xe2\x80\xa8cat\r\n")
+    lines = [row["caption"] for row in read_rows(tmp_path / "rows.txt", bare="caption")]
+    assert lines == ["a dog", "", "a \u2028cat"]
+    (tmp_path / "empty.txt").write_text("")
+    assert read_rows(tmp_path / "empty.txt", bare="caption") == []
+
+
+def test_bare_texts_in_json(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('["a dog", {"c": "a cat"}]')
+    assert read_rows(tmp_path / "rows.json", bare="c") == [{"c": "a dog"}, {"c": "a cat"}]
+    with pytest.raises(ValueError, match=r"rows\.json, row 0: expected an object, found str"):
+        read_rows(tmp_path / "rows.json")
+
+
+def test_columns_of_a_csv_that_are_text(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text('caption,label\n007,1\n"two\nlines",2\nNA,3\n')
+    rows = read_rows(tmp_path / "rows.csv", text=["caption", "absent"])
+    assert [row["caption"] for row in rows] == ["007", "two\nlines", "NA"]
+    assert [row["label"] for row in rows] == [1, 2, 3]
+
+
+def test_kinds() -> None:
+    kinds = {
+        "a.CSV": ".csv",
+        "a.json.gz": ".json",
+        "a.parquet.gz": None,
+        "a.tar": None,
+        "a.gz": None,
+    }
+    assert {name: table_kind(Path(name)) for name in kinds} == kinds
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*rows\.csv"):
+        read_rows(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("name", ["rows.xlsx", "rows.txt", "rows"])
+def test_file_that_is_no_table(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("x")
+    with pytest.raises(ValueError, match=rf"{name}: not a table; expected one of \.parquet, \.csv"):
+        read_rows(tmp_path / name)
+
+
+def test_jsonl_that_breaks_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n\n{"a": \n')
+    with pytest.raises(ValueError, match=r"rows\.jsonl:3: not valid JSON"):
+        read_rows(tmp_path / "rows.jsonl")
+
+
+def test_jsonl_of_other_values(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("[1]\n")
+    with pytest.raises(ValueError, match=r"rows\.jsonl:1: expected an object, found list"):
+        read_rows(tmp_path / "rows.jsonl")
+
+
+def test_json_that_is_no_list_of_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('{"images": [], "annotations": []}')
+    message = r"expected a list .* found an object with the keys \['annotations', 'images'\]"
+    with pytest.raises(ValueError, match=message):
+        read_rows(tmp_path / "rows.json")
+    (tmp_path / "rows.json").write_text("3")
+    with pytest.raises(ValueError, match=r"expected a list .* found 3"):
+        read_rows(tmp_path / "rows.json")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_damaged_tables(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows.{kind}"
+    path.write_text("a,b\n1,2\n1,2,3\n")
+    with pytest.raises(ValueError, match=rf"rows\.{kind} is not a readable {kind} file"):
+        read_rows(path)
+
+
+def test_other_encodings(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_bytes('["Hünde"]'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"rows\.json cannot be read as UTF-8 text"):
+        read_rows(tmp_path / "rows.json")
+
+
+def test_cut_gzip(tmp_path: Path) -> None:
+    packed = gzip.compress(json.dumps(ROWS * 100).encode())
+    (tmp_path / "rows.json.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(ValueError, match=r"rows\.json\.gz cannot be read"):
+        read_rows(tmp_path / "rows.json.gz")
