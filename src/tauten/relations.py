@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tauten.pairwise import PairMask
+from tauten.pairwise.sides import EPSILON, compute_dtype, pair_similarity
 
 #: one id vector for both sides, or one for each
 Ids = Tensor | tuple[Tensor, Tensor]
@@ -44,32 +46,39 @@ class Relation:
             return None
         return PairMask(self.positive, own, same, self.ignore, self.diagonal)
 
-    def positives(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def positives(self, x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:
         """Mean similarity of each row, and of each column, to its positives: (N,), (M,)."""
         if self.labels is None:
-            score = (x * (y[: len(x)] if self.diagonal else y[self.positive])).sum(1)
+            score = pair_similarity(x, y, self.positive, cosine=cosine)
             if self.diagonal:
                 return score, score
             return score, score.new_zeros(len(y)).index_put((self.positive,), score)
-        rows, cols = self.labels
-        classes, code = torch.cat([rows, cols]).unique(return_inverse=True)
-        x_code, y_code = code[: len(rows)], code[len(rows) :]
+        dtype = compute_dtype(x, y)
+        x, y = x.to(dtype), y.to(dtype)
+        if cosine:
+            x, y = F.normalize(x, dim=1, eps=EPSILON), F.normalize(y, dim=1, eps=EPSILON)
+        x_code, y_code, classes = self._codes()
         return (
-            (x * _class_means(y, y_code, len(classes))[x_code]).sum(1),
-            (y * _class_means(x, x_code, len(classes))[y_code]).sum(1),
+            (x * _class_means(y, y_code, classes)[x_code]).sum(1),
+            (y * _class_means(x, x_code, classes)[y_code]).sum(1),
         )
 
     def counts(self) -> tuple[Tensor, Tensor] | tuple[int, int]:
         """How many positives each row and each column has."""
         if self.labels is None:
             return 1, 1
+        x_code, y_code, classes = self._codes()
+        return (
+            torch.bincount(y_code, minlength=classes)[x_code],
+            torch.bincount(x_code, minlength=classes)[y_code],
+        )
+
+    def _codes(self) -> tuple[Tensor, Tensor, int]:
+        """The labels of the two sides as 0 .. classes-1."""
+        assert self.labels is not None
         rows, cols = self.labels
         classes, code = torch.cat([rows, cols]).unique(return_inverse=True)
-        x_code, y_code = code[: len(rows)], code[len(rows) :]
-        return (
-            torch.bincount(y_code, minlength=len(classes))[x_code],
-            torch.bincount(x_code, minlength=len(classes))[y_code],
-        )
+        return code[: len(rows)], code[len(rows) :], len(classes)
 
 
 def _class_means(vectors: Tensor, code: Tensor, classes: int) -> Tensor:

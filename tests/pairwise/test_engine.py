@@ -92,12 +92,11 @@ def test_tiled_equals_dense(problem):
     x, y, reductions, mask, tile = problem
     x.requires_grad_()
     y.requires_grad_()
-    s_max = float((x.norm(dim=1).max() * y.norm(dim=1).max()).detach())
     inputs = [x, y, *{id(n): n for r in reductions for n in r.numbers}.values()]
-    dense = reduce_dense(x, y, reductions, mask)
-    expected = gradients(dense, inputs)
-    for bound in (None, s_max):
-        tiled = reduce_tiled(x, y, reductions, mask, tile=tile, s_max=bound)
+    for cosine in (False, True):
+        dense = reduce_dense(x, y, reductions, mask, cosine=cosine)
+        expected = gradients(dense, inputs)
+        tiled = reduce_tiled(x, y, reductions, mask, tile=tile, cosine=cosine)
         for a, b in zip(tiled, dense, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
         for a, b in zip(gradients(tiled, inputs), expected, strict=True):

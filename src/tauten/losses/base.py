@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tauten.controls import Control, as_control
 from tauten.controls.base import check_index
-from tauten.losses.batch import Batch, Direction, embed
+from tauten.losses.batch import Batch, Direction
 from tauten.losses.force import RunningMean
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.relations import Ids, relate
@@ -161,12 +161,7 @@ class ContrastiveLoss(nn.Module):
                     f"exactly one row of x, got {len(x)} and {len(y)} rows; use directions='x2y'"
                 )
         ids = self._ids(index, len(x), len(y), x.device)
-        with torch.autocast(x.device.type, enabled=False):
-            x, y = embed(x, normalize=self.normalize), embed(y, normalize=self.normalize)
-            dtype = torch.promote_types(x.dtype, y.dtype)
-            return Batch(
-                x.to(dtype), y.to(dtype), ids, relation, self.tile, normalized=self.normalize
-            )
+        return Batch(x, y, ids, relation, self.tile, cosine=self.normalize)
 
     def _ids(
         self, index: Ids | None, rows: int, cols: int, device: torch.device
@@ -196,7 +191,7 @@ class ContrastiveLoss(nn.Module):
             losses = self._anchor_losses(batch, directions)
             if self.running is not None:
                 sizes = [self._inverse_size(batch, d) for d in directions]
-                mean = self.running(sizes, self.training).to(batch.x)
+                mean = self.running(sizes, self.training).to(batch.dtype)
                 losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
             if self.weight is not None:
                 losses = [

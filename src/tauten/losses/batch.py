@@ -6,15 +6,16 @@ Shapes: N rows (anchors of x), M columns (anchors of y).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tauten.controls import Control
 from tauten.pairwise.engine import Tile, reduce_pairs
 from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.sides import compute_dtype
 from tauten.relations import Relation
 
 Direction = Literal["x2y", "y2x"]
@@ -22,15 +23,15 @@ Direction = Literal["x2y", "y2x"]
 
 @dataclass(frozen=True)
 class Batch:
-    """Embeddings, ids and relation of one batch, in the precision of the reductions.
+    """Embeddings, ids and relation of one batch.
 
     Attributes:
-        x: (N, d), float32 or float64, rows of length 1 if ``normalized``.
-        y: (M, d).
+        x: (N, d), as given.
+        y: (M, d), as given.
         ids: for each direction its anchors' data set ids, (N,) and (M,).
         relation: who is positive for whom.
         tile: how the engine works.
-        normalized: whether similarities are cosines.
+        cosine: whether similarities are cosines.
         relevance: (N,) how relevant each positive is, if known.
     """
 
@@ -39,12 +40,17 @@ class Batch:
     ids: dict[Direction, Tensor]
     relation: Relation
     tile: Tile
-    normalized: bool
+    cosine: bool
     relevance: Tensor | None = None
 
     def values(self, control: Control, direction: Direction) -> Tensor:
         """The control's values for the anchors of that direction, (n,) or (1,) if all share it."""
-        return control.values(self.ids[direction], control.steps).to(self.x)
+        return control.values(self.ids[direction], control.steps).to(self.x.device, self.dtype)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the reductions."""
+        return compute_dtype(self.x, self.y)
 
     def number(self, values: Tensor, direction: Direction) -> Tensor:
         """Values of anchors as a number that broadcasts against S: (N, 1), (1, M) or (1, 1)."""
@@ -52,12 +58,16 @@ class Batch:
 
     def positives(self, direction: Direction) -> Tensor:
         """Mean similarity of the anchors of that direction to their positives."""
-        rows, cols = self.relation.positives(self.x, self.y)
-        return rows if direction == "x2y" else cols
+        return self._positives[direction]
+
+    @cached_property
+    def _positives(self) -> dict[Direction, Tensor]:
+        rows, cols = self.relation.positives(self.x, self.y, cosine=self.cosine)
+        return {"x2y": rows, "y2x": cols}
 
     def of(self, per_row: Tensor, direction: Direction) -> Tensor:
         """Numbers of rows, (N,), as numbers of the anchors of that direction."""
-        per_row = per_row.to(self.x)
+        per_row = per_row.to(self.x.device, self.dtype)
         if direction == "x2y" or self.relation.diagonal:
             return per_row
         return per_row.new_zeros(len(self.y)).index_put((self.relation.positive,), per_row)
@@ -70,7 +80,7 @@ class Batch:
             reductions,
             self.relation.mask(own=own),
             tile=self.tile,
-            s_max=1.0 if self.normalized else None,
+            cosine=self.cosine,
         )
 
     def candidates(self, direction: Direction) -> int:
@@ -81,10 +91,3 @@ class Batch:
 def along(direction: Direction) -> Literal["rows", "cols"]:
     """The side of S on which the anchors of that direction lie."""
     return "rows" if direction == "x2y" else "cols"
-
-
-def embed(vectors: Tensor, *, normalize: bool) -> Tensor:
-    """The embeddings in at least float32, with rows of length 1 if asked for."""
-    if vectors.dtype not in (torch.float32, torch.float64):
-        vectors = vectors.float()
-    return F.normalize(vectors, dim=1) if normalize else vectors

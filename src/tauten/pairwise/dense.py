@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.sides import EPSILON, compute_dtype
 
 
 def reduce_dense(
-    x: Tensor, y: Tensor, reductions: Sequence[Reduction], mask: PairMask | None = None
+    x: Tensor,
+    y: Tensor,
+    reductions: Sequence[Reduction],
+    mask: PairMask | None = None,
+    *,
+    cosine: bool = False,
 ) -> tuple[Tensor, ...]:
     """Each reduction of S = x·yᵀ, with S (N, M) in memory.
 
-    Args:
-        x: (N, d).
-        y: (M, d).
-        reductions: what to reduce.
-        mask: pairs to leave out.
-
-    Returns:
-        One (N,) or (M,) tensor for each reduction.
+    The arguments are those of :func:`reduce_pairs`.
     """
+    dtype = compute_dtype(x, y)
+    x, y = x.to(dtype), y.to(dtype)
+    if cosine:
+        x, y = F.normalize(x, dim=1, eps=EPSILON), F.normalize(y, dim=1, eps=EPSILON)
     sim_NM = x @ y.T
     out_NM = None if mask is None else mask.tile(slice(0, len(x)), slice(0, len(y)))
     results = []

@@ -41,25 +41,25 @@ def reduce_pairs(
     mask: PairMask | None = None,
     *,
     tile: Tile = "auto",
-    s_max: float | None = None,
+    cosine: bool = False,
 ) -> tuple[Tensor, ...]:
     """Each reduction of S = x·yᵀ.
 
     Args:
-        x: (N, d).
+        x: (N, d) of any floating type; the work is done in float32, or float64 if either is.
         y: (M, d).
         reductions: what to reduce.
         mask: pairs to leave out.
         tile: ``"dense"`` holds S; an int or (rows, columns) streams tiles of that size;
             ``"auto"`` holds S up to 512 x 512 pairs and streams beyond.
-        s_max: a bound on |s| that holds for every pair (1 for cosines), if one is known.
+        cosine: whether rows are scaled to length 1, so that s is the cosine.
 
     Returns:
         One (N,) or (M,) tensor for each reduction.
     """
     tile = check_tile(tile)
     if tile == "dense" or (tile == "auto" and len(x) * len(y) <= DENSE_PAIRS):
-        return reduce_dense(x, y, reductions, mask)
+        return reduce_dense(x, y, reductions, mask, cosine=cosine)
     sides = TILE if isinstance(tile, str) else tile
     assert isinstance(sides, tuple)
-    return reduce_tiled(x, y, reductions, mask, tile=sides, s_max=s_max)
+    return reduce_tiled(x, y, reductions, mask, tile=sides, cosine=cosine)

@@ -1,6 +1,6 @@
 """The pair matrix in tiles, two sweeps: memory O((N + M)·d) instead of O(N·M).
 
-The forward sweep forms each tile of S = x·yᵀ once and adds it to every reduction, of rows and of
+The forward sweep forms each tile of S once and adds it to every reduction, of rows and of
 columns. Saved for backward are x, y, the numbers and the results. The backward sweep forms each
 tile again and takes the cotangents of the results through it:
 
@@ -24,10 +24,11 @@ from torch.autograd.function import once_differentiable
 
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.sides import Side, compute_dtype
 from tauten.pairwise.terms import Slopes, Term
 
-#: rows and columns of a tile: S and two buffers of its size stay in the cache of two cores
-TILE = (256, 1024)
+#: rows and columns of a tile: large enough for few and fast products, small enough for the cache
+TILE = (512, 1024)
 
 #: exp stays finite and above float32's smallest normal number for sums below exp(±this)
 _SAFE_EXPONENT = 85.0
@@ -50,6 +51,7 @@ class _Plan:
     groups: tuple[_Group, ...]
     mask: PairMask | None
     tile: tuple[int, int]
+    cosine: bool
 
 
 def reduce_tiled(
@@ -59,17 +61,11 @@ def reduce_tiled(
     mask: PairMask | None = None,
     *,
     tile: tuple[int, int] = TILE,
-    s_max: float | None = None,
+    cosine: bool = False,
 ) -> tuple[Tensor, ...]:
     """Each reduction of S = x·yᵀ, with one tile of S in memory at a time.
 
-    Args:
-        x: (N, d).
-        y: (M, d).
-        reductions: what to reduce.
-        mask: pairs to leave out.
-        tile: rows and columns of a tile, each >= 1.
-        s_max: a bound on |s| that holds for every pair (1 for cosines), if one is known.
+    The arguments are those of :func:`reduce_pairs`; ``tile`` is the size of a tile.
 
     Returns:
         One (N,) or (M,) tensor for each reduction, differentiable once in x, y and the numbers.
@@ -88,10 +84,10 @@ def reduce_tiled(
     room = _SAFE_EXPONENT - math.log(max(len(x), len(y)))
     groups = []
     for (term, how, used), members in found.items():
-        limit = None if s_max is None else term.bound(s_max, [numbers[k] for k in used])
+        limit = term.bound(1.0, [numbers[k] for k in used]) if cosine else None
         small = how == "logsumexp" and limit is not None and limit <= room
         groups.append(_Group(term, how, used, tuple(members), small))
-    plan = _Plan(tuple(r.dim for r in reductions), tuple(groups), mask, tile)
+    plan = _Plan(tuple(r.dim for r in reductions), tuple(groups), mask, tile, cosine)
     results: tuple[Tensor, ...] = _Tiled.apply(plan, x, y, *numbers)  # type: ignore[no-untyped-call]
     return results
 
@@ -101,14 +97,17 @@ class _Tiled(torch.autograd.Function):
     def forward(
         ctx: Any, plan: _Plan, x: Tensor, y: Tensor, *numbers: Tensor
     ) -> tuple[Tensor, ...]:
+        left, right = _sides(plan, x, y)
         results = []
         for at, dim in enumerate(plan.dims):
             online = any(
                 g.how == "logsumexp" and not g.small and at in g.members for g in plan.groups
             )
             start = -math.inf if online else 0.0
-            results.append(x.new_full((len(x) if dim == 1 else len(y),), start))
-        for rows, cols, sim, spare in _tiles(x, y, plan.tile, spares=1):
+            side = left if dim == 1 else right
+            results.append(x.new_full((len(side),), start, dtype=left.dtype))
+        for tile in _tiles(left, right, plan.tile, spares=1):
+            rows, cols, sim, spare = tile.rows, tile.cols, tile.sim, tile.spare
             out = None if plan.mask is None else plan.mask.tile(rows, cols)
             for group in plan.groups:
                 parts = [_cut(numbers[k], rows, cols) for k in group.numbers]
@@ -137,13 +136,15 @@ class _Tiled(torch.autograd.Function):
         count = len(saved) - 2 - len(plan.dims)
         x, y, numbers, results = saved[0], saved[1], saved[2 : 2 + count], saved[2 + count :]
         need_x, need_y, *needs = ctx.needs_input_grad[1:]
-        grad_x = torch.zeros_like(x) if need_x else None
-        grad_y = torch.zeros_like(y) if need_y else None
+        left, right = _sides(plan, x, y)
+        grad_x = left.zeros() if need_x else None
+        grad_y = right.zeros() if need_y else None
         grads = [
             torch.zeros_like(n) if need else None for n, need in zip(numbers, needs, strict=True)
         ]
         factors = _factors(plan, results, cotangents)
-        for rows, cols, sim, spare in _tiles(x, y, plan.tile, spares=2):
+        for tile in _tiles(left, right, plan.tile, spares=2):
+            rows, cols, sim, spare = tile.rows, tile.cols, tile.sim, tile.spare
             out = None if plan.mask is None else plan.mask.tile(rows, cols)
             grad_sim: Tensor | None = None
             for group in plan.groups:
@@ -161,30 +162,55 @@ class _Tiled(torch.autograd.Function):
                     for k, slope in zip(group.numbers, slopes.numbers, strict=True):
                         grad = grads[k]
                         if slope is not None and grad is not None:
-                            tile = slope if weight is None else slope * weight
-                            _add_to(grad, tile * factor, rows, cols)
+                            part = slope if weight is None else slope * weight
+                            _add_to(grad, part * factor, rows, cols)
             assert grad_sim is not None
             if grad_x is not None:
-                grad_x[rows].addmm_(grad_sim, y[cols])
+                grad_x[rows].addmm_(grad_sim, tile.y)
             if grad_y is not None:
-                grad_y[cols].addmm_(grad_sim.T, x[rows])
-        return None, grad_x, grad_y, *grads
+                grad_y[cols].addmm_(grad_sim.T, tile.x)
+        return (
+            None,
+            None if grad_x is None else left.gradient(grad_x),
+            None if grad_y is None else right.gradient(grad_y),
+            *grads,
+        )
 
 
-def _tiles(
-    x: Tensor, y: Tensor, tile: tuple[int, int], spares: int
-) -> Iterator[tuple[slice, slice, Tensor, list[Tensor]]]:
-    """Each tile's place, its part of S, and buffers of its size, all reused."""
-    height, width = min(tile[0], len(x)), min(tile[1], len(y))
-    buffers = [x.new_empty(height * width) for _ in range(1 + spares)]
-    for top in range(0, len(x), height):
-        rows = slice(top, min(top + height, len(x)))
-        for left in range(0, len(y), width):
-            cols = slice(left, min(left + width, len(y)))
-            shape = (rows.stop - rows.start, cols.stop - cols.start)
+@dataclass(frozen=True)
+class _Tile:
+    """A tile of S, its place, the vectors it is made of, and buffers of its size."""
+
+    rows: slice
+    cols: slice
+    x: Tensor
+    y: Tensor
+    sim: Tensor
+    spare: list[Tensor]
+
+
+def _sides(plan: _Plan, x: Tensor, y: Tensor) -> tuple[Side, Side]:
+    dtype = compute_dtype(x, y)
+    return Side(x, dtype, cosine=plan.cosine), Side(y, dtype, cosine=plan.cosine)
+
+
+def _tiles(left: Side, right: Side, size: tuple[int, int], spares: int) -> Iterator[_Tile]:
+    """Every tile, in buffers that are reused."""
+    height, width = min(size[0], len(left)), min(size[1], len(right))
+    buffers = [
+        torch.empty(height * width, dtype=left.dtype, device=left.vectors.device)
+        for _ in range(1 + spares)
+    ]
+    for top in range(0, len(left), height):
+        rows = slice(top, min(top + height, len(left)))
+        x = left.rows(rows)
+        for start in range(0, len(right), width):
+            cols = slice(start, min(start + width, len(right)))
+            y = right.rows(cols)
+            shape = (len(x), len(y))
             sim, *spare = (b[: shape[0] * shape[1]].view(shape) for b in buffers)
-            torch.mm(x[rows], y[cols].T, out=sim)
-            yield rows, cols, sim, spare
+            torch.mm(x, y.T, out=sim)
+            yield _Tile(rows, cols, x, y, sim, spare)
 
 
 def _cut(number: Tensor, rows: slice, cols: slice) -> Tensor:

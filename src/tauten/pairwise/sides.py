@@ -1,0 +1,118 @@
+"""One side of the pair matrix, read in blocks.
+
+Embeddings may come in a low precision and unnormalised. A block is made what the reductions need
+(float32 or float64, of length 1 for cosines) when it is read, so that no second copy of the side
+is ever held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+#: rows below this length are divided by it, as in ``torch.nn.functional.normalize``
+EPSILON = 1e-12
+
+#: rows of a block where a whole side is walked
+BLOCK = 1024
+
+
+def compute_dtype(*vectors: Tensor) -> torch.dtype:
+    """float64 if any of them is, else float32."""
+    return torch.float64 if any(v.dtype == torch.float64 for v in vectors) else torch.float32
+
+
+class Side:
+    """The vectors of one side as the reductions see them.
+
+    Args:
+        vectors: (N, d) of any floating type.
+        dtype: precision of the reductions.
+        cosine: whether rows are scaled to length 1.
+    """
+
+    def __init__(self, vectors: Tensor, dtype: torch.dtype, *, cosine: bool) -> None:
+        self.vectors, self.dtype = vectors, dtype
+        self.inverse: Tensor | None = None
+        if cosine:
+            norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=dtype)
+            self.inverse = norm.clamp_(min=EPSILON).reciprocal_()
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def rows(self, which: slice | Tensor) -> Tensor:
+        """(n, d) the rows of a slice or of an index vector."""
+        block = self.vectors[which].to(self.dtype)
+        return block if self.inverse is None else block * self.inverse[which]
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices that cover the side."""
+        for start in range(0, len(self), BLOCK):
+            yield slice(start, min(start + BLOCK, len(self)))
+
+    def zeros(self) -> Tensor:
+        """Room for the gradient with respect to the rows."""
+        return torch.zeros(self.vectors.shape, dtype=self.dtype, device=self.vectors.device)
+
+    def gradient(self, grad: Tensor) -> Tensor:
+        """Gradient of the vectors from that of the rows, which is overwritten.
+
+        The gradient g of a row u = v/‖v‖ becomes (g − u(u·g))/‖v‖.
+        """
+        if self.inverse is not None:
+            for block in self.blocks():
+                unit, part = self.rows(block), grad[block]
+                along = (unit * part).sum(1, keepdim=True)
+                part.addcmul_(unit, along, value=-1).mul_(self.inverse[block])
+        return grad.to(self.vectors.dtype)
+
+
+def pair_similarity(x: Tensor, y: Tensor, column: Tensor, *, cosine: bool) -> Tensor:
+    """Similarity of each row of x to one row of y, s_{i, column[i]}.
+
+    Args:
+        x: (N, d).
+        y: (M, d).
+        column: (N,) long.
+        cosine: whether rows are scaled to length 1.
+
+    Returns:
+        (N,), differentiable once.
+    """
+    return _PairSimilarity.apply(x, y, column, cosine)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class _PairSimilarity(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, column: Tensor, cosine: bool) -> Tensor:
+        dtype = compute_dtype(x, y)
+        left, right = Side(x, dtype, cosine=cosine), Side(y, dtype, cosine=cosine)
+        ctx.save_for_backward(x, y, column)
+        ctx.cosine = cosine
+        parts = [(left.rows(b) * right.rows(column[b])).sum(1) for b in left.blocks()]
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, column = ctx.saved_tensors
+        left, right = (Side(v, cotangent.dtype, cosine=ctx.cosine) for v in (x, y))
+        grad_x = left.zeros() if ctx.needs_input_grad[0] else None
+        grad_y = right.zeros() if ctx.needs_input_grad[1] else None
+        for block in left.blocks():
+            factor = cotangent[block].unsqueeze(1)
+            if grad_x is not None:
+                torch.mul(right.rows(column[block]), factor, out=grad_x[block])
+            if grad_y is not None:
+                grad_y.index_add_(0, column[block], left.rows(block) * factor)
+        return (
+            None if grad_x is None else left.gradient(grad_x),
+            None if grad_y is None else right.gradient(grad_y),
+            None,
+            None,
+        )
