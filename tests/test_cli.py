@@ -1,0 +1,105 @@
+"""The command line as a user types it."""
+
+import json
+
+import pytest
+
+from tauten.cli import main
+
+SMALL = (
+    "--data.limit 160 --epochs 2 --optim.batch-size 32 --model.channels 8 16 --model.dim 16 "
+    "--model.text-width 16 --evaluation.every 1 --evaluation.bootstrap 50 --no-progress "
+    "--no-tensorboard"
+).split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    output = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", "emoji_infonce_mmts", *SMALL, "--output", str(output)]) == 0
+    return output
+
+
+def test_train_writes_a_run_and_a_second_start_finds_it_finished(run, capsys):
+    before = (run / "results.json").read_bytes()
+    assert main(["train", "emoji_infonce_mmts", *SMALL, "--output", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert f"run: {run}" in printed
+    assert "x2y/hit@1" in printed
+    assert (run / "results.json").read_bytes() == before
+
+
+def test_train_with_other_settings_in_the_same_folder_is_refused(run, capsys):
+    words = ["train", "emoji_infonce_mmts", *SMALL, "--output", str(run), "--seed", "5"]
+    assert main(words) == 1
+    assert "seed" in capsys.readouterr().err
+
+
+def test_evaluate_repeats_the_metrics_of_the_run(run, tmp_path):
+    words = ["evaluate", str(run), "--bootstrap", "50", "--output", str(tmp_path / "m.json")]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "m.json").read_text())
+    expected = json.loads((run / "results.json").read_text())["test"]
+    assert found["x2y/hit@5"] == expected["x2y/hit@5"]
+
+
+def test_report_names_the_page_that_it_wrote(run, tmp_path, capsys):
+    assert main(["report", str(run), "--output", str(tmp_path)]) == 0
+    assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_cluster_writes_counts_and_a_picture(tmp_path, capsys):
+    captions = tmp_path / "captions.txt"
+    animals = ["a cat", "two cats", "a small cat", "a dog", "a big dog", "a red car", "a blue car"]
+    captions.write_text("\n".join(animals))
+    output = tmp_path / "clusters.parquet"
+    words = ["cluster", str(captions), "-k", "3", "--output", str(output)]
+    assert main(words) == 0
+    assert "7 captions in 3 clusters" in capsys.readouterr().out
+    assert output.with_suffix(".png").is_file()
+    assert main(words) == 1
+    assert "overwrite" in capsys.readouterr().err
+
+
+def test_recipes_lists_what_train_knows(capsys):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("emoji_infonce_constant", "emoji_maxmargin_mmts", "pairs", "search", "demo"):
+        assert name in listed
+    assert main(["train"]) == 0
+    assert listed in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "nothing"], "no recipe 'nothing'; there are emoji_infonce_constant"),
+        (["train", "pairs", "--data", "/missing"], "/missing"),
+        (["evaluate", "/missing"], "/missing is no folder"),
+        (["cluster", "/missing", "-k", "3", "--output", "x.parquet"], "/missing"),
+        (["report", "/missing"], "/missing"),
+        (["demo", "--seeds", "0"], "at least one seed"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_a_failure(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("tauten: ")
+    assert message in error
+    assert "\n" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["demo", "evaluate", "cluster", "report", "recipes"])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+def test_no_command_prints_the_help(capsys):
+    assert main([]) == 0
+    assert "demo" in capsys.readouterr().out
