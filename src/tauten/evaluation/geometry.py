@@ -1,0 +1,163 @@
+"""Where the embeddings lie on the sphere: alignment, uniformity, tolerance, modality gap.
+
+Shape suffixes: N points of side x, M of side y, P matching pairs, d width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tauten.evaluation.correspondence import Correspondence, correspondence, propagate, sides
+
+RIDGE = 1e-3
+
+
+@torch.no_grad()
+def geometry(
+    x: Any,
+    y: Any,
+    labels: Sequence[Any] | Tensor | None = None,
+    *,
+    y_of_x: Any = None,
+    t: float = 2.0,
+    separability: bool = False,
+    seed: int = 0,
+    tile: int = 2048,
+) -> dict[str, float]:
+    """Describe the geometry of two modalities' embeddings (rows are normalised here).
+
+    * ``alignment``: E ||x_i - y_j||^2 over matching pairs; 0 is perfect, 2 is orthogonal
+      (Wang & Isola 2020, alpha = 2);
+    * ``uniformity/x``, ``/y``: log E exp(-t ||a - b||^2) over pairs of distinct points of one side;
+      0 is collapsed, lower is more uniform (Wang & Isola 2020); ``uniformity/cross``: the same over
+      pairs (x_i, y_j) that do not match;
+    * ``tolerance/x``, ``/y``: mean cosine of distinct points of one class (Wang & Liu 2021);
+      ``tolerance/cross``: of x_i and y_j of one class that do not match. Needs ``labels``;
+    * ``modality_gap``: distance of the two sides' centroids (Liang et al. 2022);
+    * ``separability``: held-out accuracy of a linear classifier (ridge on +-1, trained on a random
+      half of each side) that tells x from y; 0.5 is inseparable, 1 fully separated.
+
+    All sums are over all pairs, none sampled, in tiles, in the precision of the inputs with float64
+    totals. A mean over no pair (one point, classes of one) is
+    NaN.
+
+    Args:
+        x: (N, d) embeddings.
+        y: (M, d) embeddings.
+        labels: A class per x; a y is of the class of its x's.
+        y_of_x: For each x the list of its y's; default: row i of x matches row i of y.
+        t: Sharpness of the uniformity kernel, > 0.
+        separability: Whether to compute the last item.
+        seed: Seed of the classifier's random halves.
+        tile: Edge of the tiles.
+
+    Raises:
+        ValueError: Bad embeddings or correspondence (see :func:`tauten.evaluation.ranks`), unequal
+            lengths without ``y_of_x``, labels of the wrong length or conflicting for a y, t <= 0,
+            or fewer than 2 rows on a side with ``separability``.
+    """
+    x, y = sides(x, y, normalize=True)
+    if t <= 0:
+        raise ValueError(f"t must be positive, not {t}")
+    if y_of_x is None:
+        if len(x) != len(y):
+            raise ValueError(
+                f"x has {len(x)} rows but y has {len(y)}: give y_of_x, the list of each x's y's"
+            )
+        y_of_x = torch.arange(len(x))
+    pairs = correspondence(y_of_x, len(x), len(y))
+    owners, targets = pairs.owners.to(x.device), pairs.targets.to(x.device)
+    out = {
+        "alignment": float((x[owners] - y[targets]).square().sum(dim=1).mean()),
+        "uniformity/x": _uniformity_within(x, t, tile),
+        "uniformity/y": _uniformity_within(y, t, tile),
+        "uniformity/cross": _uniformity_cross(x, y, owners, targets, t, tile),
+        "modality_gap": float((x.mean(dim=0) - y.mean(dim=0)).norm()),
+    }
+    if labels is not None:
+        out |= _tolerance(x, y, labels, pairs)
+    if separability:
+        out["separability"] = _separability(x, y, seed)
+    return out
+
+
+def _kernel_sum(a: Tensor, b: Tensor, t: float, tile: int) -> Tensor:
+    """Sum of exp(-t ||a_i - b_j||^2) over all pairs; if b is a, a tile also is its transpose."""
+    total = a.new_zeros((), dtype=torch.float64)
+    for i in range(0, len(a), tile):
+        for j in range(i if a is b else 0, len(b), tile):
+            kernel = torch.exp(2 * t * (a[i : i + tile] @ b[j : j + tile].T - 1))
+            total += kernel.sum(dtype=torch.float64) * (2 if a is b and j > i else 1)
+    return total
+
+
+def _log_mean(total: Tensor, pairs: int) -> float:
+    return float((total / pairs).log()) if pairs else float("nan")
+
+
+def _uniformity_within(a: Tensor, t: float, tile: int) -> float:
+    selves = torch.exp(2 * t * (a.square().sum(dim=1) - 1)).sum(dtype=torch.float64)
+    return _log_mean(_kernel_sum(a, a, t, tile) - selves, len(a) * (len(a) - 1))
+
+
+def _uniformity_cross(
+    x: Tensor, y: Tensor, owners: Tensor, targets: Tensor, t: float, tile: int
+) -> float:
+    matching = torch.exp(2 * t * ((x[owners] * y[targets]).sum(dim=1) - 1)).sum(dtype=torch.float64)
+    return _log_mean(_kernel_sum(x, y, t, tile) - matching, len(x) * len(y) - len(owners))
+
+
+def _tolerance(
+    x: Tensor, y: Tensor, labels: Sequence[Any] | Tensor, pairs: Correspondence
+) -> dict[str, float]:
+    """Sums over pairs of one class from class sums: sum_{i,j in c} <a_i, b_j> = <A_c, B_c>."""
+    values = labels.tolist() if isinstance(labels, Tensor) else list(labels)
+    if len(values) != len(x):
+        raise ValueError(f"labels has {len(values)} entries for {len(x)} x: give one per x")
+    pairs.inverse().require_complete("y", "tolerance")
+    names = [str(value) for value in values]
+    ids = {name: k for k, name in enumerate(dict.fromkeys(names))}
+    class_of_x = torch.tensor([ids[name] for name in names], device=x.device)
+    names_of_y = propagate(names, pairs, "labels of one class per y")
+    class_of_y = torch.tensor([ids[name] for name in names_of_y], device=x.device)
+
+    sums, sizes = [], []
+    for side, classes in ((x, class_of_x), (y, class_of_y)):
+        sums.append(side.new_zeros(len(ids), side.shape[1]).index_add_(0, classes, side))
+        sizes.append(torch.bincount(classes, minlength=len(ids)))
+    owners, targets = pairs.owners.to(x.device), pairs.targets.to(x.device)
+    matching = (x[owners] * y[targets]).sum()
+    out = {}
+    for name, a, b, excluded, count in (
+        ("x", 0, 0, x.square().sum(), len(x)),
+        ("y", 1, 1, y.square().sum(), len(y)),
+        ("cross", 0, 1, matching, len(owners)),
+    ):
+        total = (sums[a] * sums[b]).sum() - excluded
+        number = int((sizes[a] * sizes[b]).sum()) - count
+        out[f"tolerance/{name}"] = float(total / number) if number else float("nan")
+    return out
+
+
+def _separability(x: Tensor, y: Tensor, seed: int) -> float:
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"separability needs 2 rows per side, got {len(x)} x and {len(y)} y")
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[list[Tensor]] = [[], []]
+    for side in (x, y):
+        order = torch.randperm(len(side), generator=generator).to(side.device)
+        for half, rows in zip(parts, (order[::2], order[1::2]), strict=True):
+            half.append(side[rows])
+    (train_x, train_y), (test_x, test_y) = parts
+    centre = (train_x.mean(dim=0) + train_y.mean(dim=0)) / 2
+    train = torch.cat([train_x, train_y]) - centre
+    sign = torch.cat([torch.ones(len(train_x)), -torch.ones(len(train_y))]).to(train)
+    gram = train.T @ train + RIDGE * len(train) * torch.eye(train.shape[1]).to(train)
+    weight = torch.linalg.solve(gram, train.T @ sign)
+    right_x = ((test_x - centre) @ weight > 0).double().mean()
+    right_y = ((test_y - centre) @ weight < 0).double().mean()
+    return float(right_x + right_y) / 2

@@ -1,0 +1,245 @@
+"""The numbers of a report: every metric with its interval, and the paired difference to the
+constant baseline of the same family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tauten.evaluation import Difference, Estimate, bootstrap_mean, paired_bootstrap
+from tauten.evaluation.bootstrap import Statistic
+from tauten.report.runs import GROUP_ORDER, Run, SeedRun
+
+DIRECTIONS = {"x2y": "Image to text", "y2x": "Text to image"}
+ALL = "all"
+LOWER_IS_BETTER = ("median_rank", "mean_rank")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table.
+
+    Attributes:
+        estimate: Value (mean over seeds) and interval.
+        difference: Paired difference to the baseline, or None where there is none.
+        better: Sign of the difference that is good, 1 or -1.
+    """
+
+    estimate: Estimate
+    difference: Difference | None
+    better: int
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "worse", "same" (no measurable difference) or "" (not compared)."""
+        if self.difference is None:
+            return ""
+        if not self.difference.measurable:
+            return "same"
+        return "better" if self.difference.value * self.better > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """All numbers of a report.
+
+    Attributes:
+        runs: The runs, in order of presentation.
+        baselines: Name of the baseline of each run that is not one.
+        metrics: Metric names, such as "hit@1", in column order.
+        groups: Group names, "all" first.
+        cells: By (run, direction, group, metric).
+        queries: Number of queries by (direction, group).
+        notes: What a reader must know about them.
+    """
+
+    runs: Sequence[Run]
+    baselines: dict[str, str]
+    metrics: Sequence[str]
+    groups: Sequence[str]
+    cells: dict[tuple[str, str, str, str], Cell]
+    queries: dict[tuple[str, str], int]
+    notes: Sequence[str]
+
+    def run(self, name: str) -> Run:
+        """The run of that name."""
+        return next(run for run in self.runs if run.name == name)
+
+    def label(self, run: Run, within_family: bool = False) -> str:
+        """A run in a legend: its loss and control, or its name where these do not tell it apart."""
+        alike = [r for r in self.of_family(run.family) if r.control == run.control]
+        if len(alike) > 1:
+            return run.name
+        if within_family or len(self.families) == 1:
+            return run.control
+        return f"{run.family}, {run.control}"
+
+    @property
+    def families(self) -> list[str]:
+        """Families in order of presentation."""
+        return list(dict.fromkeys(run.family for run in self.runs))
+
+    def of_family(self, family: str) -> list[Run]:
+        """The runs of one family."""
+        return [run for run in self.runs if run.family == family]
+
+    def compared(self) -> Iterator[tuple[Run, Run]]:
+        """(run, its baseline) for every run that has one."""
+        for run in self.runs:
+            if run.name in self.baselines:
+                yield run, self.run(self.baselines[run.name])
+
+
+def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
+    """Gather and compare.
+
+    A family's baseline is its first run with a constant control, preferably one matched to the
+    schedule's mean. Runs are paired by query and, with several seeds, by seed.
+    """
+    metrics = _metrics(runs)
+    groups = _groups(runs)
+    baselines, notes = _baselines(runs)
+    cells: dict[tuple[str, str, str, str], Cell] = {}
+    queries: dict[tuple[str, str], int] = {}
+    for direction in DIRECTIONS:
+        for group in groups:
+            rows = _rows(runs[0].first, direction, group)
+            queries[direction, group] = len(rows)
+            for metric in metrics:
+                score = {run.name: _scores(run, direction, metric, rows) for run in runs}
+                for run in runs:
+                    own = _estimate(run, direction, group, metric, score[run.name], bootstrap, seed)
+                    base = baselines.get(run.name)
+                    other = next((r for r in runs if r.name == base), None)
+                    gain = None
+                    if other is not None:
+                        gain = _difference(run, other, score, metric, bootstrap, seed)
+                    sign = -1 if metric in LOWER_IS_BETTER else 1
+                    cells[run.name, direction, group, metric] = Cell(own, gain, sign)
+    notes += _disagreements(runs, metrics)
+    return Numbers(runs, baselines, metrics, groups, cells, queries, notes)
+
+
+def _metrics(runs: Sequence[Run]) -> list[str]:
+    names = [
+        key.removeprefix("x2y/")
+        for key in runs[0].first.metrics
+        if key.startswith("x2y/") and key.count("/") == 1
+    ]
+    several = any(len(own) > 1 for own in runs[0].first.y_of_x)
+    kinds = ("hit@", "recall@") if several else ("hit@",)
+    chosen = [name for kind in kinds for name in names if name.startswith(kind)]
+    chosen.sort(key=lambda name: (name.split("@")[0], int(name.split("@")[1])))
+    return [*chosen, "mAP", "median_rank", "mean_rank"]
+
+
+def _groups(runs: Sequence[Run]) -> list[str]:
+    found = {name for names in runs[0].first.groups.values() for name in names}
+    known = [name for name in GROUP_ORDER if name in found]
+    return [ALL, *known, *sorted(found - set(known))]
+
+
+def _baselines(runs: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
+    baselines, notes = {}, []
+    for family in dict.fromkeys(run.family for run in runs):
+        members = [run for run in runs if run.family == family]
+        constant = [run for run in members if run.control == "constant"]
+        constant.sort(key=lambda run: not _matched(run))
+        if not constant:
+            notes.append(f"{family} has no run with a constant {members[0].knob} to compare with.")
+            continue
+        for run in members:
+            if run is constant[0]:
+                continue
+            if {s.seed for s in run.seeds} & {s.seed for s in constant[0].seeds}:
+                baselines[run.name] = constant[0].name
+            else:
+                notes.append(f"{run.name} has no seed in common with {constant[0].name}.")
+    return baselines, notes
+
+
+def _matched(run: Run) -> bool:
+    control = run.first.config.get("control")
+    return isinstance(control, dict) and control.get("kind") == "matched"
+
+
+def _rows(run: SeedRun, direction: str, group: str) -> Tensor:
+    names = run.groups[direction]
+    if group == ALL:
+        return torch.arange(len(run.ranks[direction].best))
+    return torch.tensor([i for i, name in enumerate(names) if name == group], dtype=torch.long)
+
+
+def _scores(run: Run, direction: str, metric: str, rows: Tensor) -> Tensor:
+    """(seeds, queries in rows) per-query scores."""
+    name = "rank" if metric in LOWER_IS_BETTER else metric
+    return torch.stack([seed.ranks[direction].metric(name)[rows] for seed in run.seeds])
+
+
+def _statistic(metric: str) -> Statistic:
+    return "median" if metric == "median_rank" else "mean"
+
+
+def _key(direction: str, group: str, metric: str) -> str:
+    return f"{direction}/{metric}" + ("" if group == ALL else f"/{group}")
+
+
+def _estimate(
+    run: Run,
+    direction: str,
+    group: str,
+    metric: str,
+    score_SQ: Tensor,
+    bootstrap: int,
+    seed: int,
+) -> Estimate:
+    """As recorded by the run; for several seeds their mean, with the interval computed here."""
+    key = _key(direction, group, metric)
+    recorded = [float(r.metrics[key]) for r in run.seeds if key in r.metrics]
+    ends = [run.first.metrics.get(f"{key}/{end}") for end in ("low", "high")]
+    queries = score_SQ.shape[1]
+    if len(recorded) == len(run.seeds) == 1 and None not in ends:
+        low, high = (float(end) for end in ends if end is not None)
+        return Estimate(recorded[0], low, high, queries, 1)
+    found = bootstrap_mean(score_SQ, bootstrap=bootstrap, seed=seed, statistic=_statistic(metric))
+    if len(recorded) < len(run.seeds):
+        return found
+    mean = sum(recorded) / len(recorded)
+    return Estimate(mean, found.low, found.high, queries, found.seeds)
+
+
+def _difference(
+    run: Run, base: Run, score: dict[str, Tensor], metric: str, bootstrap: int, seed: int
+) -> Difference:
+    shared = sorted({s.seed for s in run.seeds} & {s.seed for s in base.seeds})
+    own = torch.tensor([i for i, s in enumerate(run.seeds) if s.seed in shared])
+    other = torch.tensor([i for i, s in enumerate(base.seeds) if s.seed in shared])
+    return paired_bootstrap(
+        score[run.name][own],
+        score[base.name][other],
+        bootstrap=bootstrap,
+        seed=seed,
+        statistic=_statistic(metric),
+    )
+
+
+def _disagreements(runs: Sequence[Run], metrics: Sequence[str]) -> list[str]:
+    """Runs whose recorded metrics are not those of their stored embeddings."""
+    notes = []
+    for run in runs:
+        for seed in run.seeds:
+            for direction in DIRECTIONS:
+                for metric in metrics:
+                    name = "rank" if metric in LOWER_IS_BETTER else metric
+                    score = seed.ranks[direction].metric(name)
+                    own = score.quantile(0.5) if metric == "median_rank" else score.mean()
+                    recorded = seed.metrics.get(f"{direction}/{metric}", float(own))
+                    if abs(float(own) - recorded) > 1e-3 * max(1.0, abs(recorded)):
+                        notes.append(
+                            f"{run.name} (seed {seed.seed}): results.json says {direction}/{metric}"
+                            f" = {recorded:.4g}, its embeddings give {float(own):.4g}."
+                        )
+    return notes

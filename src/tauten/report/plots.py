@@ -1,0 +1,205 @@
+"""Plots of results: differences, groups, similarities, the class tail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter
+
+from tauten.report.numbers import DIRECTIONS, Numbers
+from tauten.report.runs import Array, Run
+from tauten.report.theme import DASHES, GROUPS, MARKERS, RUNS, TOKENS, figure, legend_above, svg
+from tauten.report.words import MINUS, metric_name, number, signed
+
+BLOCK = 512
+BINS_PER_BAR = 10
+EDGES = np.linspace(-1, 1, 601)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot with its heading and what a reader should know to read it."""
+
+    title: str
+    picture: Markup
+    note: str = ""
+
+
+def run_color(numbers: Numbers, run: Run) -> str:
+    """Colour of a run, the same in every plot: the constant baseline first, then the others."""
+    family = numbers.of_family(run.family)
+    others = [r.name for r in family if r.name not in numbers.baselines.values()]
+    if run.name not in others:
+        return TOKENS[RUNS[0]]
+    return TOKENS[RUNS[1 + others.index(run.name) % (len(RUNS) - 1)]]
+
+
+def group_color(groups: Sequence[str], group: str) -> str:
+    """Colour of a count group, the same in every plot."""
+    return TOKENS[GROUPS[list(groups).index(group) % len(GROUPS)]]
+
+
+def differences(numbers: Numbers, metric: str) -> list[Panel]:
+    """Per comparison: the paired difference to the baseline with its interval, by group."""
+    panels = []
+    for run, base in numbers.compared():
+        with figure((4.1, 0.75 + 0.42 * len(numbers.groups))) as drawing:
+            axes = drawing.add_subplot()
+            said = []
+            for place, (direction, marker) in enumerate(zip(DIRECTIONS, MARKERS, strict=False)):
+                for row, group in enumerate(numbers.groups):
+                    gain = numbers.cells[run.name, direction, group, metric].difference
+                    assert gain is not None
+                    height = row + 0.32 * (place - 0.5)
+                    color = TOKENS[RUNS[1]] if gain.measurable else TOKENS["muted"]
+                    axes.plot([100 * gain.low, 100 * gain.high], [height] * 2, color=color)
+                    axes.plot(
+                        [100 * gain.value],
+                        [height],
+                        marker,
+                        color=color,
+                        markersize=4.5,
+                        markerfacecolor=color if gain.measurable else TOKENS["paper"],
+                    )
+                    said.append(
+                        f"{group}, {DIRECTIONS[direction].lower()} {signed(metric, gain.value)} "
+                        f"({signed(metric, gain.low)} to {signed(metric, gain.high)})"
+                    )
+                axes.plot([], [], marker, color=TOKENS["ink"], label=DIRECTIONS[direction].lower())
+            axes.axvline(0, color=TOKENS["ink"], linewidth=0.9)
+            axes.set_yticks(range(len(numbers.groups)), numbers.groups)
+            axes.set_ylim(len(numbers.groups) - 0.5, -0.5)
+            axes.grid(visible=False, axis="y")
+            axes.set_xlabel(f"difference in {metric_name(metric)}, points")
+            legend_above(axes)
+            alt = f"{run.name} minus {base.name}, {metric_name(metric)}, points: {'; '.join(said)}"
+            picture = svg(drawing, f"difference-{run.name}", alt)
+        panels.append(Panel(f"{run.name} minus {base.name}", picture))
+    return panels
+
+
+def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
+    """Per direction: the metric by count group, a bar per run, with error bars."""
+    panels = []
+    for direction, name in DIRECTIONS.items():
+        with figure((4.1, 2.85)) as drawing:
+            axes = drawing.add_subplot()
+            width = 0.84 / len(numbers.runs)
+            said = []
+            for k, run in enumerate(numbers.runs):
+                at = np.arange(len(numbers.groups)) + width * (k - (len(numbers.runs) - 1) / 2)
+                cells = [numbers.cells[run.name, direction, g, metric] for g in numbers.groups]
+                value = np.array([100 * cell.estimate.value for cell in cells])
+                low = np.array([100 * cell.estimate.low for cell in cells])
+                high = np.array([100 * cell.estimate.high for cell in cells])
+                family = numbers.families.index(run.family)
+                axes.bar(
+                    at,
+                    value,
+                    0.9 * width,
+                    color=run_color(numbers, run),
+                    alpha=0.85 if family == 0 else 0.5,
+                    hatch=("", "////", "....", "xxxx")[family % 4],
+                    edgecolor=TOKENS["paper"],
+                    linewidth=0,
+                    label=numbers.label(run),
+                )
+                error = [np.maximum(value - low, 0), np.maximum(high - value, 0)]
+                axes.errorbar(
+                    at, value, error, fmt="none", ecolor=TOKENS["ink"], elinewidth=0.9, capsize=1.8
+                )
+                said.append(
+                    f"{run.name} "
+                    + ", ".join(
+                        f"{g} {number(metric, cell.estimate.value)} "
+                        f"({number(metric, cell.estimate.low)} to "
+                        f"{number(metric, cell.estimate.high)})"
+                        for g, cell in zip(numbers.groups, cells, strict=True)
+                    )
+                )
+            ticks = [f"{g}\nn = {numbers.queries[direction, g]:,}" for g in numbers.groups]
+            axes.set_xticks(range(len(numbers.groups)), ticks)
+            axes.grid(visible=False, axis="x")
+            axes.set_ylim(bottom=0)
+            axes.set_ylabel(f"{metric_name(metric)}, %")
+            legend_above(axes)
+            alt = f"{name}, {metric_name(metric)} in percent by group: {'; '.join(said)}"
+            panels.append(Panel(name, svg(drawing, f"groups-{direction}", alt)))
+    return panels
+
+
+def similarities(numbers: Numbers) -> list[Panel]:
+    """Per run: cosines of matching pairs, of each x's hardest wrong y, of all wrong pairs."""
+    found = {run.name: _cosines(run) for run in numbers.runs}
+    used = np.sum([weight for parts in found.values() for weight in parts.values()], axis=0)
+    first = int(np.argmax(used > 0)) // BINS_PER_BAR * BINS_PER_BAR
+    looks = (("run1", "-"), ("run2", DASHES[1]), ("muted", DASHES[2]))
+    panels = []
+    for run in numbers.runs:
+        with figure((4.1, 2.4)) as drawing:
+            axes = drawing.add_subplot()
+            medians = []
+            for (name, weight), (color, dash) in zip(found[run.name].items(), looks, strict=True):
+                if not weight.any():
+                    continue
+                bars = weight[first:].reshape(-1, BINS_PER_BAR).sum(axis=1)
+                edges = EDGES[first::BINS_PER_BAR]
+                density = bars / bars.sum() / np.diff(edges)
+                axes.stairs(density, edges, fill=True, color=TOKENS[color], alpha=0.22)
+                axes.stairs(density, edges, color=TOKENS[color], linestyle=dash, label=name)
+                half = int(np.searchsorted(weight.cumsum(), weight.sum() / 2))
+                middle = (EDGES[half] + EDGES[half + 1]) / 2
+                medians.append(f"{name} {middle:.2f}".replace("-", MINUS))
+            axes.set_xlabel("cosine similarity")
+            axes.set_ylabel("density")
+            axes.set_xlim(EDGES[first], 1)
+            axes.set_ylim(bottom=0)
+            legend_above(axes)
+            note = f"Medians: {', '.join(medians)}."
+            picture = svg(drawing, f"cosine-{run.name}", f"{run.name}, cosines. {note}")
+        panels.append(Panel(run.name, picture, note))
+    return panels
+
+
+def tail(run: Run) -> Panel | None:
+    """Training samples per class, largest first, on a logarithmic scale."""
+    counts = run.first.samples.get("label_counts")
+    if counts is None or not len(counts):
+        return None
+    size = np.sort(counts)[::-1]
+    with figure() as drawing:
+        axes = drawing.add_subplot()
+        rank = np.arange(1, len(size) + 1)
+        axes.bar(rank, size, 1.0, color=TOKENS["run1"], alpha=0.3, linewidth=0)
+        axes.step(rank, size, where="mid", color=TOKENS["run1"])
+        axes.set_yscale("log")
+        axes.set_ylim(0.8 * max(size[-1], 1), 1.6 * size[0])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.set_xlim(0.5, len(size) + 0.5)
+        axes.set_xlabel("classes, largest first")
+        axes.set_ylabel("training samples (log)")
+        note = (
+            f"{len(size):,} classes; largest {size[0]:,}, median {np.median(size):,.10g}, "
+            f"smallest {size[-1]:,}."
+        )
+        return Panel("The class tail", svg(drawing, "tail", f"Class sizes: {note}"), note)
+
+
+def _cosines(run: Run) -> dict[str, Array]:
+    """Histograms over EDGES of the first seed, block by block of x."""
+    seed = run.first
+    x, y = seed.test["x"].astype(np.float32), seed.test["y"].astype(np.float32)
+    counts = {name: np.zeros(len(EDGES) - 1) for name in ("matching", "hardest wrong", "all wrong")}
+    for start in range(0, len(x), BLOCK):
+        cosine = np.clip(x[start : start + BLOCK] @ y.T, -1, 1)
+        matches = np.zeros(cosine.shape, dtype=bool)
+        for row, own in zip(matches, seed.y_of_x[start : start + BLOCK], strict=True):
+            row[own] = True
+        wrong = np.where(matches, -np.inf, cosine).max(axis=1)
+        parts = (cosine[matches], wrong[np.isfinite(wrong)], cosine[~matches])
+        for count, values in zip(counts.values(), parts, strict=True):
+            count += np.histogram(values, EDGES)[0]
+    return counts

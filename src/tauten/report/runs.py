@@ -1,0 +1,142 @@
+"""Runs as a report sees them: one training, and one recipe with its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tauten.evaluation import QueryRanks, ranks
+
+Array = npt.NDArray[Any]
+
+GROUP_ORDER = ("head", "mid", "tail")
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One training run.
+
+    Attributes:
+        path: Its folder.
+        config: The resolved configuration.
+        results: Final metrics and protocol.
+        history: Logged steps, oldest first.
+        samples: Counts and temperatures per sample; empty where not recorded.
+        test: Test embeddings, correspondence, captions, groups.
+        images: (n, H, W, 3) uint8 test images, or None.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    results: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+    samples: Mapping[str, Array]
+    test: Mapping[str, Array]
+    images: Array | None
+
+    @property
+    def seed(self) -> int:
+        """Seed of weights, batches and augmentation."""
+        return int(self.config.get("seed", 0))
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Final test metrics, flat."""
+        metrics: Mapping[str, float] = self.results["test"]
+        return metrics
+
+    @property
+    def captions(self) -> list[str]:
+        """(m,) the text of each y."""
+        return [str(caption) for caption in self.test["captions"]]
+
+    @cached_property
+    def y_of_x(self) -> list[list[int]]:
+        """For each x the list of its y's."""
+        flat = self.test["y_of_x"]
+        if "y_of_x_offsets" in self.test:
+            return [part.tolist() for part in np.split(flat, self.test["y_of_x_offsets"][1:-1])]
+        return [[int(j) for j in np.atleast_1d(row) if j >= 0] for row in flat]
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Group names of the queries of each direction; empty lists where not recorded.
+
+        A y without a recorded group is in that of the first x that it belongs to.
+        """
+        of_x = [str(group) for group in self.test.get("group_of_x", ())]
+        if not any(of_x):
+            return {"x2y": [], "y2x": []}
+        if "group_of_y" in self.test:
+            return {"x2y": of_x, "y2x": [str(group) for group in self.test["group_of_y"]]}
+        of_y = [""] * len(self.test["y"])
+        for group, own in zip(of_x, self.y_of_x, strict=True):
+            for j in own:
+                of_y[j] = of_y[j] or group
+        return {"x2y": of_x, "y2x": of_y}
+
+    @cached_property
+    def ranks(self) -> dict[str, QueryRanks]:
+        """Exact ranks of all test queries, both directions."""
+        x, y = torch.from_numpy(self.test["x"]), torch.from_numpy(self.test["y"])
+        return ranks(x, y, self.y_of_x)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run; 0 where not recorded."""
+        logged = [int(row["step"]) for row in self.history if "step" in row]
+        return int(self.results.get("total_steps", max(logged, default=0)))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe, trained with one or several seeds.
+
+    Attributes:
+        name: Short name, unique in a report.
+        family: The loss, as displayed.
+        control: What sets its temperature or margin, as displayed; "constant" is a baseline.
+        seeds: Its runs, by ascending seed.
+    """
+
+    name: str
+    family: str
+    control: str
+    seeds: tuple[SeedRun, ...]
+
+    @property
+    def first(self) -> SeedRun:
+        """The run shown where only one can be."""
+        return self.seeds[0]
+
+    @property
+    def knob(self) -> str:
+        """What the control sets: "temperature" or "margin"."""
+        return "margin" if self.family == "MaxMargin" else "temperature"
+
+    @property
+    def symbol(self) -> str:
+        """The knob's letter."""
+        return "m" if self.family == "MaxMargin" else "τ"
+
+    @property
+    def period(self) -> float | None:
+        """Steps per full oscillation of the control, or None if it does not oscillate."""
+        if self.control == "constant":
+            return None
+        control = self.first.config.get("control")
+        places = [self.first.config, control if isinstance(control, dict) else {}]
+        for place in places:
+            if place.get("period"):
+                return float(place["period"])
+            oscillations = place.get("oscillations")
+            if oscillations and self.first.steps and place.get("kind") in (None, "mmts", "cosine"):
+                return self.first.steps / float(oscillations)
+        return None

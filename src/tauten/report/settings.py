@@ -1,0 +1,186 @@
+"""What the runs were: descriptions, settings, protocol, versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+
+from tauten.evaluation import TIES, geometry
+from tauten.report.numbers import Numbers
+from tauten.report.runs import Run
+
+PACKAGES = ("tauten", "torch", "transformers", "datasets", "numpy", "matplotlib")
+UNINTERESTING = ("name", "output", "overwrite", "progress", "tensorboard")
+GEOMETRY = {
+    "alignment": "alignment",
+    "uniformity/x": "uniformity, images",
+    "uniformity/y": "uniformity, texts",
+    "tolerance/x": "tolerance, images",
+    "tolerance/y": "tolerance, texts",
+    "modality_gap": "modality gap",
+}
+
+
+def describe(run: Run) -> str:
+    """One sentence: the loss, the control, its range and mean, its period, the seeds."""
+    rows = [row for seed in run.seeds for row in seed.history if "tau/mean" in row]
+    mean = sum(float(row["tau/mean"]) for row in rows) / len(rows) if rows else None
+    how = f"a constant {run.knob}" if run.control == "constant" else f"{run.knob} by {run.control}"
+    text = f"{run.family} with {how}"
+    if mean is not None and run.control == "constant":
+        text += f", {run.symbol} = {mean:.3g}"
+    elif mean is not None:
+        low = min(float(row.get("tau/min", row["tau/mean"])) for row in rows)
+        high = max(float(row.get("tau/max", row["tau/mean"])) for row in rows)
+        text += f": {low:.3g} to {high:.3g} over time and samples, {mean:.3g} on average"
+    if run.period:
+        text += f", one oscillation every {run.period:.0f} steps"
+    if run.first.steps:
+        text += f"; {run.first.steps:,} steps"
+    seeds = ", ".join(str(seed.seed) for seed in run.seeds)
+    return f"{text}; {'seed' if len(run.seeds) == 1 else 'seeds'} {seeds}."
+
+
+def settings(runs: Sequence[Run]) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]]]:
+    """(settings in which the runs differ, one value per run), (settings common to all)."""
+    flat = []
+    for run in runs:
+        part = {k: v for k, v in _flatten(run.first.config).items() if k not in UNINTERESTING}
+        flat.append(part | {"seed": ", ".join(str(seed.seed) for seed in run.seeds)})
+    differing, common = [], []
+    for key in dict.fromkeys(key for part in flat for key in part):
+        values = [part.get(key, "–") for part in flat]
+        if len(set(values)) > 1:
+            differing.append((key, values))
+        else:
+            common.append((key, values[0]))
+    return differing, common
+
+
+def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str]]:
+    """How the numbers were obtained, as (what, how)."""
+    first = numbers.runs[0].first
+    n, m = len(first.test["x"]), len(first.test["y"])
+    pairs = sum(len(own) for own in first.y_of_x)
+    rows = [
+        (
+            "Test",
+            f"{n:,} images and {m:,} captions, {pairs:,} matching pairs; every query is "
+            "ranked against all candidates, exactly.",
+        ),
+        ("Ties", TIES),
+        (
+            "hit@K",
+            "The fraction of queries with any match among the first K; papers on "
+            "image-text models call it recall@K.",
+        ),
+        (
+            "Intervals",
+            "95 %, percentile bootstrap over test queries, as recorded by the run; with "
+            f"several seeds over seeds and queries, {bootstrap:,} replicates, resampling seed "
+            f"{seed}.",
+        ),
+        (
+            "Differences",
+            "Paired: both runs are resampled with the same queries and seeds, "
+            f"{bootstrap:,} replicates. Measurable means that the 95 % interval excludes 0.",
+        ),
+    ]
+    counts = first.samples.get("counts")
+    if counts is not None and len(counts):
+        rows.append(
+            (
+                "Training",
+                f"{len(counts):,} pairs; head, mid and tail are by the training "
+                "count of a sample's class.",
+            )
+        )
+    best = [
+        f"{run.name} step {seed_run.results['best_step']:,}"
+        for run in numbers.runs
+        for seed_run in run.seeds[:1]
+        if seed_run.results.get("best_step") is not None
+    ]
+    if best:
+        rows.append(("Checkpoint", f"Best on the validation split: {', '.join(best)}."))
+    recorded = first.results.get("protocol", {})
+    if isinstance(recorded, Mapping):
+        rows += [
+            (f"{str(key).capitalize()}, recorded", _text(value))
+            for key, value in recorded.items()
+            if value != TIES
+        ]
+    rows.append(
+        (
+            "Settings",
+            "Published defaults of temperature and margin schedules were found "
+            "on large data with large batches and need not suit a small set; settings that "
+            "suit this set need not suit another.",
+        )
+    )
+    return rows
+
+
+def versions() -> str:
+    """Versions that wrote this page."""
+    found = [f"Python {platform.python_version()}"]
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def geometry_table(runs: Sequence[Run]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Headings and rows (run, values) of the embedding geometry, mean over seeds."""
+    rows = []
+    for run in runs:
+        each = []
+        for seed in run.seeds:
+            labels = seed.test.get("label_of_x", np.array([]))
+            each.append(
+                geometry(
+                    torch.from_numpy(seed.test["x"]),
+                    torch.from_numpy(seed.test["y"]),
+                    labels.tolist() if _one_class_per_y(seed) else None,
+                    y_of_x=seed.y_of_x,
+                )
+            )
+        mean = {key: sum(part[key] for part in each) / len(each) for key in each[0]}
+        rows.append(
+            (run.name, [f"{mean[key]:.3f}".replace("-", "−") for key in GEOMETRY if key in mean])
+        )
+    shown = [name for key, name in GEOMETRY.items() if key in mean]
+    return shown, rows
+
+
+def _one_class_per_y(seed: Any) -> bool:
+    if not any(str(label) for label in seed.test.get("label_of_x", ())):
+        return False
+    pairs = {(j, str(seed.test["label_of_x"][i])) for i, own in enumerate(seed.y_of_x) for j in own}
+    return len(pairs) == len({j for j, _ in pairs}) == len(seed.test["y"])
+
+
+def _flatten(tree: Any, path: str = "") -> dict[str, str]:
+    if isinstance(tree, Mapping):
+        parts = [
+            _flatten(value, f"{path}.{key}" if path else str(key)) for key, value in tree.items()
+        ]
+        return {key: value for part in parts for key, value in part.items()}
+    return {path: _text(tree)}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_text(item)}" for key, item in value.items())
+    return "–" if value is None else str(value)

@@ -1,0 +1,100 @@
+"""Plots that follow the page's colours: matplotlib figures as inline SVG with CSS variables."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from cycler import cycler
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+PLAIN = ("ink", "muted", "grid", "paper")
+RUNS = ("run1", "run2", "run3", "run4", "run5", "run6")
+GROUPS = ("head", "mid", "tail", "group4", "group5", "group6")
+KINDS = ("good", "bad")
+TOKENS = {name: f"#0a0b{i:02x}" for i, name in enumerate((*PLAIN, *RUNS, *GROUPS, *KINDS), 16)}
+"""Stand-in colours for matplotlib; each becomes the CSS variable of that name."""
+
+SIZE = (4.1, 2.75)
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 8.5,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.borderaxespad": 0.2,
+    "text.color": TOKENS["ink"],
+    "axes.labelcolor": TOKENS["ink"],
+    "axes.edgecolor": TOKENS["muted"],
+    "xtick.color": TOKENS["muted"],
+    "ytick.color": TOKENS["muted"],
+    "xtick.labelcolor": TOKENS["ink"],
+    "ytick.labelcolor": TOKENS["ink"],
+    "grid.color": TOKENS["grid"],
+    "grid.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "lines.linewidth": 1.5,
+    "axes.prop_cycle": cycler(color=[TOKENS[name] for name in RUNS]),
+}
+
+
+@contextmanager
+def figure(size: tuple[float, float] = SIZE) -> Iterator[Figure]:
+    """A figure in the style of the page; draw and convert it inside the block."""
+    with mpl.rc_context(_STYLE):
+        yield Figure(figsize=size, layout="constrained")
+
+
+def legend_above(axes: Any) -> None:
+    """A legend over the axes, in as many columns as its labels leave room for."""
+    labels = axes.get_legend_handles_labels()[1]
+    longest = max((len(label) for label in labels), default=0)
+    columns = max(1, min(4, int(250 / (24 + 4.6 * longest))))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1.2)
+
+
+def svg(drawing: Figure, name: str, alt: str) -> Markup:
+    """The figure as an inline SVG element.
+
+    Args:
+        drawing: The figure; colours out of TOKENS follow the page.
+        name: Prefix that keeps ids unique on the page.
+        alt: What it shows, for readers who do not see it.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):
+        drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*(;|(?=\"))", "", text)
+    text = re.sub(r'\bid="(?![hmp][0-9a-f]{10}")[^"]*"', "", text)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = text.replace('xlink:href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    for token, stand_in in TOKENS.items():
+        text = text.replace(stand_in, f"var(--{token})")
+    view = re.search(r'viewBox="([^"]*)"', text)
+    assert view is not None
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    body = re.sub(r"\n\s*", " ", body)
+    label = html.escape(alt, quote=True)
+    return Markup(f'<svg viewBox="{view[1]}" role="img" aria-label="{label}">{body}')

@@ -1,0 +1,139 @@
+"""Sentences and figures in words: a difference inside its interval is no measurable difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tauten.report.numbers import ALL, DIRECTIONS, LOWER_IS_BETTER, Cell, Numbers
+from tauten.report.runs import Run
+
+MINUS = "−"
+SAME = "no measurable difference"
+BADGES = {"same": SAME, "better": "measurably better", "worse": "measurably worse"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one comparison.
+
+    Attributes:
+        run: Name of the run.
+        baseline: Name of its baseline.
+        title: What is compared.
+        kind: "same", "better", "worse" or "mixed".
+        badge: The kind in words.
+        sentences: The reasons, one sentence each.
+    """
+
+    run: str
+    baseline: str
+    title: str
+    kind: str
+    badge: str
+    sentences: Sequence[str]
+
+
+def metric_name(metric: str) -> str:
+    """A metric as a column heading."""
+    return {"median_rank": "median rank", "mean_rank": "mean rank"}.get(metric, metric)
+
+
+def number(metric: str, value: float) -> str:
+    """A value of a metric: fractions in percent, ranks as they are."""
+    if metric in LOWER_IS_BETTER:
+        return f"{value:.0f}" if value >= 20 else f"{value:.1f}".removesuffix(".0")
+    return f"{100 * value:.1f}"
+
+
+def signed(metric: str, value: float) -> str:
+    """A difference with its sign."""
+    scaled = value if metric in LOWER_IS_BETTER else 100 * value
+    text = f"{abs(scaled):.1f}"
+    return text if float(text) == 0 else f"{'+' if scaled > 0 else MINUS}{text}"
+
+
+def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
+    """One verdict for each run that has a baseline, on one metric in both directions."""
+    found = []
+    for run, base in numbers.compared():
+        cells = {d: numbers.cells[run.name, d, ALL, primary] for d in DIRECTIONS}
+        outcomes = {cell.verdict for cell in cells.values()}
+        found_any = sorted(outcomes - {"same"}) or ["same"]
+        kind = found_any[0] if len(found_any) == 1 else "mixed"
+        sentences = [
+            _direction(numbers, run, base, direction, cell, primary)
+            for direction, cell in cells.items()
+        ]
+        sentences += [_groups(numbers, run, primary), _resolution(cells)]
+        title = f"{run.family}: {run.control} against a constant {base.knob}"
+        found.append(
+            Verdict(run.name, base.name, title, kind, _badge(cells), [s for s in sentences if s])
+        )
+    return found
+
+
+def _badge(cells: dict[str, Cell]) -> str:
+    """The outcome of both directions: once if they agree, else each with its direction."""
+    outcomes = [cell.verdict for cell in cells.values()]
+    if len(set(outcomes)) == 1:
+        return BADGES[outcomes[0]]
+    parts = [f"{BADGES[cell.verdict]} {DIRECTIONS[d].lower()}" for d, cell in cells.items()]
+    return ", ".join(parts)
+
+
+def _direction(
+    numbers: Numbers, run: Run, base: Run, direction: str, cell: Cell, metric: str
+) -> str:
+    assert cell.difference is not None
+    gain = cell.difference
+    ours = number(metric, cell.estimate.value)
+    theirs = number(metric, numbers.cells[base.name, direction, ALL, metric].estimate.value)
+    outcome = {"same": SAME, "better": "a measurable gain", "worse": "a measurable loss"}
+    return (
+        f"{DIRECTIONS[direction]}, {metric_name(metric)}: {ours} % against {theirs} %, a "
+        f"difference of {signed(metric, gain.value)} points (95 % interval "
+        f"{signed(metric, gain.low)} to {signed(metric, gain.high)}): {outcome[cell.verdict]}."
+    )
+
+
+def _groups(numbers: Numbers, run: Run, metric: str) -> str:
+    groups = [group for group in numbers.groups if group != ALL]
+    if not groups:
+        return ""
+    shown = []
+    for direction, name in DIRECTIONS.items():
+        for group in groups:
+            cell = numbers.cells[run.name, direction, group, metric]
+            if cell.verdict in ("better", "worse") and cell.difference is not None:
+                gain = cell.difference
+                shown.append(
+                    f"{group}, {name.lower()}, {signed(metric, gain.value)} points "
+                    f"({signed(metric, gain.low)} to {signed(metric, gain.high)})"
+                )
+    if not shown:
+        return f"By class frequency ({', '.join(groups)}): {SAME} in any group."
+    return f"By class frequency, measurable: {'; '.join(shown)}; in the other groups {SAME}."
+
+
+def _resolution(cells: dict[str, Cell]) -> str:
+    gains = [cell.difference for cell in cells.values() if cell.difference is not None]
+    half = max(gain.high - gain.low for gain in gains) / 2
+    seeds = gains[0].seeds
+    over = (
+        "One seed: the interval covers the choice of test queries, not of the seed"
+        if seeds == 1
+        else f"{seeds} seeds, paired: the interval covers test queries and seeds"
+    )
+    return f"{over}. A difference of less than about {100 * half:.1f} points would not show here."
+
+
+def false_alarms(numbers: Numbers) -> str:
+    """How many measurable differences chance alone would give in the table."""
+    count = sum(cell.difference is not None for cell in numbers.cells.values())
+    if not count:
+        return ""
+    return (
+        f"The table makes {count} comparisons at 95 %: if nothing differed at all, about "
+        f"{max(1, round(count / 20))} would still be marked. Believe patterns, not single marks."
+    )

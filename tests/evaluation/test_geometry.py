@@ -1,0 +1,107 @@
+"""Geometry of the sphere: hand-checked values and literal loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tauten.evaluation import geometry
+
+SQUARE = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]).double()
+
+
+def test_by_hand_on_the_square():
+    """Pairs of the square: 8 of 12 ordered pairs at squared distance 2, 4 at 4."""
+    found = geometry(SQUARE, SQUARE, ["a", "a", "b", "b"])
+    uniformity = math.log((8 * math.exp(-4) + 4 * math.exp(-8)) / 12)
+    assert found["alignment"] == 0
+    assert found["modality_gap"] == 0
+    assert found["uniformity/x"] == pytest.approx(uniformity, abs=1e-12)
+    assert found["uniformity/y"] == pytest.approx(uniformity, abs=1e-12)
+    assert found["uniformity/cross"] == pytest.approx(uniformity, abs=1e-12)
+    assert found["tolerance/x"] == found["tolerance/cross"] == pytest.approx(0, abs=1e-12)
+
+
+def test_by_hand_opposite_modalities():
+    x, y = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[-2.0, 0.0], [0.0, 3.0]])
+    found = geometry(x, y, [0, 0])
+    assert found["alignment"] == pytest.approx((4 + 2) / 2)
+    assert found["uniformity/x"] == 0
+    assert found["uniformity/y"] == pytest.approx(-4)
+    assert found["modality_gap"] == pytest.approx(math.hypot(1.5, 0.5))
+    assert found["tolerance/x"] == 1
+    assert found["tolerance/y"] == pytest.approx(0)
+    assert found["tolerance/cross"] == pytest.approx(-0.5)
+
+
+def loop(x, y, labels, y_of_x, t):
+    matching = {(i, j) for i, own in enumerate(y_of_x) for j in own}
+    label_of_y = {j: labels[i] for i, j in matching}
+    rows = {"x": range(len(x)), "y": range(len(y))}
+    out = {"alignment": np.mean([((x[i] - y[j]) ** 2).sum() for i, j in matching])}
+    for name, a, b, left, right, skip in (
+        ("x", x, x, dict(enumerate(labels)), dict(enumerate(labels)), lambda i, j: i == j),
+        ("y", y, y, label_of_y, label_of_y, lambda i, j: i == j),
+        ("cross", x, y, dict(enumerate(labels)), label_of_y, lambda i, j: (i, j) in matching),
+    ):
+        first, second = rows[name[0] if name != "cross" else "x"], range(len(b))
+        pairs = [(i, j) for i in first for j in second if not skip(i, j)]
+        kernel = [math.exp(-t * ((a[i] - b[j]) ** 2).sum()) for i, j in pairs]
+        out[f"uniformity/{name}"] = math.log(np.mean(kernel))
+        same = [a[i] @ b[j] for i, j in pairs if left[i] == right[j]]
+        out[f"tolerance/{name}"] = np.mean(same)
+    out["modality_gap"] = np.linalg.norm(x.mean(0) - y.mean(0))
+    return out
+
+
+@pytest.mark.parametrize("tile", [3, 64])
+@pytest.mark.parametrize("t", [2.0, 0.5])
+def test_against_loop_with_several_captions(tile, t):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 5)), rng.normal(size=(13, 5))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    y /= np.linalg.norm(y, axis=1, keepdims=True)
+    y_of_x = [[0, 1], [2], [3, 4], [5, 6], [7], [8, 9], [10], [11, 12]]
+    labels = list("aabbbaab")
+    found = geometry(x, y, labels, y_of_x=y_of_x, t=t, tile=tile)
+    assert found == pytest.approx(loop(x, y, labels, y_of_x, t), abs=1e-12)
+
+
+def test_means_over_no_pair_are_nan():
+    found = geometry(torch.eye(2), torch.eye(2), ["a", "b"])
+    assert math.isnan(found["tolerance/x"])
+    assert math.isnan(geometry(torch.eye(1), torch.eye(1))["uniformity/cross"])
+
+
+def test_labels_may_be_a_tensor():
+    labels = torch.tensor([0, 0, 1, 1])
+    assert geometry(SQUARE, SQUARE, labels) == geometry(SQUARE, SQUARE, ["0", "0", "1", "1"])
+
+
+def test_separability_of_mixed_and_parted_clouds():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(300, 8, generator=generator) for _ in range(2))
+    assert geometry(x, y, separability=True)["separability"] == pytest.approx(0.5, abs=0.08)
+    shift = 6 * torch.eye(8)[0]
+    assert geometry(x + shift, y - shift, separability=True)["separability"] > 0.99
+    assert "separability" not in geometry(x, y)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((SQUARE, SQUARE[:3]), {}, "x has 4 rows but y has 3: give y_of_x"),
+        ((SQUARE, torch.eye(4)), {}, "x has width 2 but y has width 4"),
+        ((SQUARE * torch.nan, SQUARE), {}, "x has NaN or inf in 4 of 4 rows"),
+        ((SQUARE, SQUARE, ["a"]), {}, "labels has 1 entries for 4 x"),
+        ((SQUARE, SQUARE), {"t": 0.0}, "t must be positive, not 0.0"),
+        ((SQUARE, SQUARE), {"y_of_x": [0, 1, 2, 9]}, "outside 0..3"),
+        ((SQUARE[:2], SQUARE[:1], ["a", "b"]), {"y_of_x": [0, 0]}, "different groups"),
+        ((SQUARE[:1], SQUARE[:2], ["a"]), {"y_of_x": [0]}, "1 of 2 y have no match"),
+        ((SQUARE[:1], SQUARE[:1]), {"separability": True}, "needs 2 rows per side, got 1 x"),
+    ],
+)
+def test_errors(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        geometry(*arguments, **options)

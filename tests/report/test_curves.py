@@ -1,0 +1,76 @@
+"""Curves at comparable phase."""
+
+import json
+
+import numpy as np
+
+from tauten.report.curves import _mean_history, _per_period, against_count, over_time, training
+from tauten.report.folders import load_runs
+from tauten.report.numbers import collect
+
+
+def test_means_over_whole_periods_cancel_an_oscillation():
+    step = np.arange(1, 101)
+    value = 2 + np.cos(2 * np.pi * step / 20)
+    centre, mean = _per_period(step, value, 20.0)
+    assert centre.tolist() == [10, 30, 50, 70, 90]
+    np.testing.assert_allclose(mean, 2, atol=1e-12)
+
+
+def test_a_begun_period_is_left_out_but_a_few_missing_steps_are_not():
+    step = np.arange(1, 51)
+    assert _per_period(step, step.astype(float), 20.0)[0].tolist() == [10, 30]
+    logged = np.arange(5, 100, 5)
+    assert len(_per_period(logged, logged.astype(float), 55.0)[0]) == 1
+    assert len(_per_period(np.arange(1, 60), np.ones(59), 20.0)[0]) == 3
+
+
+def test_history_is_averaged_over_the_steps_of_all_seeds(tmp_path, tiny):
+    lines = {0: [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 3.0}, {"step": 2, "epoch": 1}]}
+    lines[1] = [{"step": 2, "loss": 5.0}, {"step": 3, "loss": 9.0}]
+    for seed, rows in lines.items():
+        text = "\n".join(json.dumps(row) for row in rows)
+        tiny(tmp_path / f"seed{seed}", seed=seed, **{"history.jsonl": text})
+    (run,) = load_runs([tmp_path])
+    step, value = _mean_history(run, "loss")
+    assert (step.tolist(), value.tolist()) == ([2], [4.0])
+    assert _mean_history(run, "grad_norm")[0].tolist() == []
+
+
+def test_panels_of_the_control_and_their_words(runs):
+    numbers = collect(load_runs(runs), bootstrap=20, seed=0)
+    time = over_time(numbers)
+    assert [p.title for p in time] == [
+        "infonce-mmts: temperature over time",
+        "maxmargin-mmts: margin over time",
+    ]
+    stored = numbers.run("infonce-mmts").first.samples["tau_groups"]
+    assert f"head {stored[:, 0].min():.3g} to {stored[:, 0].max():.3g}" in time[0].note
+    count = against_count(numbers)
+    assert "at count 2 to" in count[0].picture
+    assert "ends at the highest point" in count[0].note
+
+
+def test_run_without_groups_shows_its_mean(tmp_path, tiny):
+    path = tiny(tmp_path / "a", control="mmts")
+    np.savez(
+        path / "samples.npz",
+        counts=np.zeros(0),
+        tau_steps=np.arange(5),
+        tau_groups=np.zeros((5, 0)),
+        tau_low=np.zeros((5, 0)),
+        tau_high=np.zeros((5, 0)),
+        tau_mean=np.linspace(0.1, 0.3, 5),
+        tau_group_names=np.array([], dtype=str),
+        tau_final=np.full(7, 0.3),
+    )
+    numbers = collect(load_runs([path]), 20, 0)
+    (panel,) = over_time(numbers)
+    assert "all 0.1 to 0.3" in panel.note
+    assert against_count(numbers) == []
+
+
+def test_quantity_that_no_run_logged_gives_no_panel(runs):
+    numbers = collect(load_runs(runs[:1]), bootstrap=20, seed=0)
+    assert training(numbers, "nothing", "nothing", "") == []
+    assert len(training(numbers, "loss", "loss", "loss")) == 1

@@ -1,0 +1,148 @@
+"""Numbers of the report: recorded values, paired differences, baselines, verdicts in words."""
+
+import numpy as np
+import pytest
+import torch
+
+from tauten.evaluation import paired_bootstrap
+from tauten.report.folders import load_runs
+from tauten.report.numbers import collect
+from tauten.report.words import SAME, false_alarms, number, signed, verdicts
+
+
+def test_single_seed_shows_what_the_run_recorded(runs):
+    loaded = load_runs(runs)
+    numbers = collect(loaded, bootstrap=50, seed=0)
+    assert numbers.metrics == ["hit@1", "hit@5", "hit@10", "mAP", "median_rank", "mean_rank"]
+    assert numbers.groups == ["all", "head", "mid", "tail"]
+    assert numbers.queries["x2y", "all"] == sum(
+        numbers.queries["x2y", group] for group in ("head", "mid", "tail")
+    )
+    for (name, direction, group, metric), cell in numbers.cells.items():
+        recorded = numbers.run(name).first.metrics
+        key = f"{direction}/{metric}" + ("" if group == "all" else f"/{group}")
+        assert cell.estimate.value == recorded[key]
+        assert cell.estimate.low == recorded[f"{key}/low"]
+        assert cell.estimate.high == recorded[f"{key}/high"]
+        assert cell.estimate.queries == recorded[f"{direction}/n" + key.partition(metric)[2]]
+    assert not numbers.notes
+
+
+def test_differences_are_paired_and_within_the_family(runs):
+    numbers = collect(load_runs(runs), bootstrap=100, seed=3)
+    assert numbers.baselines == {
+        "infonce-mmts": "infonce-constant",
+        "maxmargin-mmts": "maxmargin-constant",
+    }
+    run, base = (numbers.run(f"infonce-{c}").first for c in ("mmts", "constant"))
+    mid = torch.tensor([g == "mid" for g in run.groups["y2x"]])
+    expected = paired_bootstrap(
+        run.ranks["y2x"].hit(5)[mid], base.ranks["y2x"].hit(5)[mid], bootstrap=100, seed=3
+    )
+    assert numbers.cells["infonce-mmts", "y2x", "mid", "hit@5"].difference == expected
+    assert numbers.cells["infonce-constant", "y2x", "mid", "hit@5"].difference is None
+
+
+def test_several_seeds_are_averaged_and_paired(seeded_runs):
+    loaded = load_runs(seeded_runs)
+    numbers = collect(loaded, bootstrap=100, seed=0)
+    base, run = loaded
+    cell = numbers.cells["infonce-mmts", "x2y", "all", "hit@10"]
+    values = [seed.metrics["x2y/hit@10"] for seed in run.seeds]
+    assert cell.estimate.value == pytest.approx(np.mean(values))
+    assert cell.estimate.seeds == 2
+    assert cell.estimate.low < cell.estimate.value < cell.estimate.high
+    scores = [torch.stack([s.ranks["x2y"].hit(10) for s in r.seeds]) for r in (run, base)]
+    assert cell.difference == paired_bootstrap(*scores, bootstrap=100)
+
+
+def test_only_shared_seeds_are_paired(tmp_path, tiny):
+    paths = [tiny(tmp_path / f"a{s}", "a", seed=s) for s in (0, 1)]
+    paths += [tiny(tmp_path / f"b{s}", "b", control="mmts", seed=s) for s in (1, 2)]
+    paths += [tiny(tmp_path / "c", "c", control="cosine", seed=7)]
+    numbers = collect(load_runs(paths), bootstrap=20, seed=0)
+    assert numbers.baselines == {"b": "a"}
+    assert numbers.cells["b", "x2y", "all", "hit@1"].difference.seeds == 1
+    assert numbers.cells["b", "x2y", "all", "hit@1"].estimate.seeds == 2
+    assert numbers.notes == ["c has no seed in common with a."]
+
+
+def test_matched_constant_is_preferred_as_baseline(tmp_path, tiny):
+    paths = [tiny(tmp_path / "a", "a"), tiny(tmp_path / "b", "b", control="mmts")]
+    paths += [tiny(tmp_path / "c", "c", config={"control": {"kind": "matched"}})]
+    assert collect(load_runs(paths), 20, 0).baselines == {"a": "c", "b": "c"}
+
+
+def test_family_without_constant_is_noted(tmp_path, tiny):
+    numbers = collect(load_runs([tiny(tmp_path / "b", "b", control="mmts")]), 20, 0)
+    assert numbers.notes == ["InfoNCE has no run with a constant temperature to compare with."]
+    assert verdicts(numbers, "hit@1") == []
+    assert false_alarms(numbers) == ""
+
+
+def test_results_that_disagree_with_the_embeddings_are_noted(tmp_path, tiny):
+    path = tiny(tmp_path / "a", metrics={"x2y/mAP": 0.123})
+    (note,) = collect(load_runs([path]), 20, 0).notes
+    assert note.startswith("a (seed 0): results.json says x2y/mAP = 0.123, its embeddings give")
+
+
+def test_recall_has_columns_where_images_have_several_captions(tmp_path, tiny):
+    test = {"y": np.eye(5, 4, dtype=np.float32), "captions": list("abcde")}
+    test |= {"y_of_x": np.array([[0, 4], [1, -1], [2, -1], [3, -1]])}
+    numbers = collect(load_runs([tiny(tmp_path / "a", test=test)]), 20, 0)
+    assert [m for m in numbers.metrics if "@" in m] == [
+        f"{kind}@{k}" for kind in ("hit", "recall") for k in (1, 5, 10)
+    ]
+
+
+def runs_with_ranks(tmp_path, tiny, gains):
+    """Constant run finds the first ``base`` of 40 captions, the other ``base + gain``."""
+    paths = []
+    for name, control, found in (("base", "constant", 10), ("new", "mmts", 10 + gains)):
+        y = np.eye(40, dtype=np.float32)
+        y[found:] = np.roll(y, 1, axis=0)[found:]
+        test = {"x": np.eye(40, dtype=np.float32), "y": y, "y_of_x": np.arange(40)}
+        test |= {"captions": [str(i) for i in range(40)], "group_of_x": ["head", "tail"] * 20}
+        paths.append(tiny(tmp_path / name, name, control=control, test=test))
+    return collect(load_runs(paths), bootstrap=500, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "kind", "badge"),
+    [
+        (0, "same", SAME),
+        (1, "same", SAME),
+        (16, "better", "measurably better"),
+        (-8, "worse", "measurably worse"),
+    ],
+)
+def test_verdict_follows_the_interval(tmp_path, tiny, gain, kind, badge):
+    numbers = runs_with_ranks(tmp_path, tiny, gain)
+    (verdict,) = verdicts(numbers, "hit@1")
+    assert (verdict.kind, verdict.badge) == (kind, badge)
+    assert (verdict.run, verdict.baseline) == ("new", "base")
+    assert verdict.title == "InfoNCE: MM-TS against a constant temperature"
+    ending = {"same": SAME, "better": "a measurable gain", "worse": "a measurable loss"}[kind]
+    assert all(sentence.endswith(f"{ending}.") for sentence in verdict.sentences[:2])
+    assert "One seed: the interval covers the choice of test queries" in verdict.sentences[-1]
+    in_groups = verdict.sentences[2]
+    assert ("in any group" in in_groups) == (kind == "same")
+
+
+def test_lower_rank_is_better(tmp_path, tiny):
+    numbers = runs_with_ranks(tmp_path, tiny, 16)
+    cell = numbers.cells["new", "x2y", "all", "mean_rank"]
+    assert cell.difference.value < 0
+    assert cell.verdict == "better"
+
+
+def test_false_alarms_are_counted(runs):
+    numbers = collect(load_runs(runs), bootstrap=20, seed=0)
+    assert "makes 96 comparisons at 95 %" in false_alarms(numbers)
+    assert "about 5 would still be marked" in false_alarms(numbers)
+
+
+def test_formats():
+    assert [number("hit@1", v) for v in (0, 0.1234, 1)] == ["0.0", "12.3", "100.0"]
+    assert [number("median_rank", v) for v in (2.0, 2.5, 123.5)] == ["2", "2.5", "124"]
+    assert [signed("hit@1", v) for v in (0.012, -0.3, 0.0001)] == ["+1.2", "−30.0", "0.0"]
