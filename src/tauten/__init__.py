@@ -4,7 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tauten.controls import Anneal, ClusterShift, Constant, Control, Cosine, Learnable, mmts
-from tauten.losses import DCL, ContrastiveLoss, InfoNCE, MaxMargin, NonFiniteLossError, SigLIP
+from tauten.losses import (
+    DCL,
+    ContrastiveLoss,
+    InfoNCE,
+    MaxMargin,
+    NonFiniteLossError,
+    SigLIP,
+    SogCLR,
+    iSogCLR,
+)
+from tauten.state import SampleTable
 
 if TYPE_CHECKING:
     from tauten import data, evaluation, models, recipes, report, structure, training
@@ -25,9 +35,12 @@ __all__ = [
     "Learnable",
     "MaxMargin",
     "NonFiniteLossError",
+    "SampleTable",
     "SigLIP",
+    "SogCLR",
     "data",
     "evaluation",
+    "iSogCLR",
     "mmts",
     "models",
     "recipes",

@@ -112,3 +112,23 @@ class Softplus(Term):
         a, b = numbers
         chance = torch.addcmul(b, s, a).sigmoid_()
         return Slopes(chance, a, [chance * s if needs[0] else None, chance if needs[1] else None])
+
+
+@dataclass(frozen=True)
+class Tilted(Term):
+    """s · exp(s·a − c); with c the log-sum-exp of s·a its sum is the mean of s under softmax."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, c = numbers
+        return s * torch.exp(s * a - c)
+
+
+@dataclass(frozen=True)
+class One(Term):
+    """1, to count the pairs that are not masked."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.ones_like(s)
+
+    def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
+        return Slopes(torch.zeros_like(s), None, [])
