@@ -100,6 +100,15 @@ def test_pending_is_empty_after_it_was_taken():
     assert pending.take() is None
 
 
+def test_a_forgotten_step_is_noticed():
+    loss_fn = tt.SogCLR(4)
+    x = torch.eye(4)
+    for _ in range(1000):
+        loss_fn(x, x, torch.arange(4))
+    with pytest.warns(UserWarning, match="1000 training batches without a step"):
+        loss_fn(x, x, torch.arange(4))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -39,12 +39,9 @@ class Relation:
 
     def mask(self, *, own: bool) -> PairMask | None:
         """The pairs that a reduction leaves out; with ``own`` the positives too."""
-        same = self.same
-        if own and self.labels is not None:
-            same = (*same, self.labels)
-        if not own and not same and self.ignore is None:
+        if not own and not self.same and self.ignore is None:
             return None
-        return PairMask(self.positive, own, same, self.ignore, self.diagonal)
+        return PairMask(self.positive, own, self.same, self.ignore, self.diagonal, self.labels)
 
     def positives(self, x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:
         """Mean similarity of each row, and of each column, to its positives: (N,), (M,)."""
@@ -95,6 +92,7 @@ def relate(
     labels: Ids | None = None,
     same: Tensor | Sequence[Ids] = (),
     ignore: Tensor | None = None,
+    both: bool = True,
 ) -> Relation:
     """The relation of a batch, with everything checked.
 
@@ -108,6 +106,7 @@ def relate(
             pair of the batch that is no positive but agrees in any of them is left out: the same
             image or an equal caption twice in a batch is no negative.
         ignore: (N, M) bool, further pairs to leave out.
+        both: whether rows of y are anchors too, so that each needs a positive.
 
     Raises:
         ValueError: wrong lengths, columns out of range, or options that exclude each other.
@@ -132,9 +131,10 @@ def relate(
             f"ignore must be a bool matrix {(rows, cols)}, got {ignore.dtype} {tuple(ignore.shape)}"
         )
     sides = None if labels is None else _sides("labels", labels, rows, cols, device)
-    if sides is not None and not bool(torch.isin(sides[0], sides[1]).all()):
-        missing = sides[0][~torch.isin(sides[0], sides[1])].unique().tolist()
-        raise ValueError(f"labels {missing[:5]} of x have no positive in y")
+    if sides is not None:
+        _check_labels("x", *sides)
+        if both:
+            _check_labels("y", *reversed(sides))
     several = (same,) if isinstance(same, Tensor) else tuple(same)
     return Relation(
         positive=positive,
@@ -143,6 +143,13 @@ def relate(
         same=tuple(_sides("same", ids, rows, cols, device) for ids in several),
         ignore=None if ignore is None else ignore.to(device),
     )
+
+
+def _check_labels(name: str, labels: Tensor, others: Tensor) -> None:
+    alone = ~torch.isin(labels, others)
+    if bool(alone.any()):
+        missing = labels[alone].unique().tolist()
+        raise ValueError(f"labels {missing[:5]} of {name} have no positive on the other side")
 
 
 def _vector(name: str, ids: Tensor, length: int) -> Tensor:

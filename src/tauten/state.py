@@ -5,11 +5,15 @@ Shapes: N samples of the data set, n rows of a batch, C columns.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+
+#: forward passes between two steps after which a forgotten step() is suspected
+MANY = 1000
 
 
 class SampleTable(nn.Module):
@@ -133,6 +137,12 @@ class Pending:
 
     def add(self, ids: Tensor, *values: Tensor) -> None:
         """Note one forward pass: ids (n,) and as many vectors (n,) each time."""
+        if len(self._seen) == MANY:
+            warnings.warn(
+                f"{MANY} training batches without a step(): call loss_fn.step() after each "
+                "optimizer.step(), or eval() where nothing is learned",
+                stacklevel=2,
+            )
         self._seen.append((ids.detach(), torch.stack([v.detach() for v in values], dim=1)))
 
     def take(self) -> tuple[Tensor, Tensor] | None:

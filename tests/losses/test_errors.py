@@ -71,6 +71,8 @@ def test_a_missing_index_is_refused():
         tt.MaxMargin(tau)(X, X)
     with pytest.raises(ValueError, match="InfoNCE's weight is per sample"):
         tt.InfoNCE(0.1, weight=tau)(X, X)
+    with pytest.raises(ValueError, match="SigLIP's bias is per sample"):
+        tt.SigLIP(0.1, bias=tau)(X, X)
 
 
 def test_ids_outside_the_table_and_of_the_wrong_length_are_refused():
@@ -99,6 +101,8 @@ def test_relations_that_make_no_sense_are_refused():
         loss_fn(X, X, positives=torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match=r"labels \[3\] of x have no positive"):
         loss_fn(X, X, labels=(ids, ids.clamp(max=2)))
+    with pytest.raises(ValueError, match=r"labels \[3\] of y have no positive"):
+        loss_fn(X, X, labels=(ids.clamp(max=2), ids))
     with pytest.raises(ValueError, match="ignore must be a bool matrix"):
         loss_fn(X, X, ignore=torch.zeros(4, 4))
     with pytest.raises(ValueError, match="same must be a vector of 4 ids"):

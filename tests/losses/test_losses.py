@@ -127,6 +127,29 @@ def test_labels_take_the_mean_over_positives(pair, loss):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("tile", ["dense", 3])
+@pytest.mark.parametrize("loss", ["InfoNCE", "DCL", "SigLIP"])
+def test_further_positives_are_never_masked(pair, loss, tile):
+    labels = torch.tensor([0, 1, 0, 2, 1, 0, 3])
+    loss_fn = getattr(tt, loss)(0.3, tile=tile, reduction="none")
+    plain = loss_fn(*pair, labels=labels)
+    torch.testing.assert_close(loss_fn(*pair, labels=labels, same=labels), plain)
+    equal = labels[:, None] == labels
+    torch.testing.assert_close(loss_fn(*pair, labels=labels, ignore=equal), plain)
+
+
+@pytest.mark.parametrize("tile", ["dense", 3])
+def test_labels_alone_say_who_is_positive(pair, tile):
+    """Labels of the two sides that disagree on the diagonal."""
+    left, right = torch.tensor([0, 1, 2, 3, 4, 5, 6]), torch.tensor([1, 0, 3, 2, 5, 6, 4])
+    s = (pair[0] @ pair[1].T) / 0.3
+    positive = left[:, None] == right
+    negatives = s.masked_fill(positive, -float("inf")).logsumexp(1)
+    expected = negatives - (s * positive).sum(1)
+    loss_fn = tt.DCL(0.3, directions="x2y", tile=tile, reduction="none")
+    torch.testing.assert_close(loss_fn(*pair, labels=(left, right)), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_siglip_with_labels_classifies_every_pair(pair):
     labels = torch.tensor([0, 1, 0, 2, 1, 0, 3])
     z = torch.where(labels[:, None] == labels, 1.0, -1.0).double()

@@ -71,6 +71,7 @@ def problems(draw):
             if draw(st.booleans())
             else None,
             diagonal=diagonal,
+            labels=(ids[:rows] % 2, ids[rows:] % 2) if draw(st.booleans()) else None,
         )
     tile = (draw(st.integers(1, 10)), draw(st.integers(1, 10)))
     return x, y, reductions, mask, tile

@@ -151,7 +151,14 @@ class ContrastiveLoss(nn.Module):
                 f"got {tuple(x.shape)} and {tuple(y.shape)}"
             )
         relation = relate(
-            len(x), len(y), x.device, positives=positives, labels=labels, same=same, ignore=ignore
+            len(x),
+            len(y),
+            x.device,
+            positives=positives,
+            labels=labels,
+            same=same,
+            ignore=ignore,
+            both=self.directions != "x2y",
         )
         if self.directions != "x2y":
             taken = torch.bincount(relation.positive, minlength=len(y))
@@ -167,8 +174,9 @@ class ContrastiveLoss(nn.Module):
         self, index: Ids | None, rows: int, cols: int, device: torch.device
     ) -> dict[Direction, Tensor]:
         if index is None:
-            for name, part in (("weight", self.weight), (self.strength_name, self.strength)):
-                if part is not None and part.needs_index:
+            for name, part in self.named_children():
+                if isinstance(part, Control) and part.needs_index:
+                    name = self.strength_name if name == "strength" else name
                     raise ValueError(
                         f"{type(self).__name__}'s {name} is per sample ({part!r}): pass "
                         "index=, the data set positions of this batch's pairs"

@@ -23,19 +23,21 @@ class RunningMean(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.ones(()))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self._pending: list[Tensor] = []
+        self._pending: tuple[Tensor, int] | None = None
 
     def forward(self, values: Sequence[Tensor], training: bool) -> Tensor:
         """The running mean; in training these values are noted for the next commit."""
         batch = torch.stack([value.mean() for value in values]).mean()
         if training and torch.is_grad_enabled():
-            self._pending.append(batch)
+            total, times = self._pending or (torch.zeros_like(batch), 0)
+            self._pending = (total + batch, times + 1)
         return torch.where(self.count > 0, self.mean.to(batch), batch)
 
     def commit(self) -> None:
         """Add what was seen since the last commit as one step's value."""
-        if self._pending:
-            seen = torch.stack(self._pending).mean().to(self.mean)
-            self._pending.clear()
+        if self._pending is not None:
+            total, times = self._pending
+            seen = (total / times).to(self.mean)
+            self._pending = None
             self.count += 1
             self.mean += (seen - self.mean) / self.count

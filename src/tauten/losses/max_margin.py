@@ -28,9 +28,9 @@ class MaxMargin(ContrastiveLoss):
 
     Args:
         margin: a control or a number >= 0.
-        force: ``"plain"`` as published; ``"equalized"`` divides each anchor's loss by the number
-            of its violated terms over the running mean, so that a larger margin changes which
-            negatives push and not how hard.
+        force: ``"plain"`` as published; ``"equalized"`` multiplies each anchor's loss by 1/n_i
+            over the running mean of 1/n_i, n_i the number of its violated terms (at least 1), so
+            that a larger margin changes which negatives push and not how hard.
 
     The other arguments are those of :class:`InfoNCE`.
 

@@ -15,11 +15,12 @@ class PairMask:
 
     Attributes:
         positive: (N,) long, the column of each row's positive.
-        own: whether the positive itself is left out (DCL, max-margin) or always kept (InfoNCE).
+        own: whether positives are left out (DCL, max-margin) or always kept (InfoNCE).
         same: pairs of id vectors ((N,), (M,)); a pair whose ids agree in any of them is left out
-            unless it is the positive.
+            unless it is a positive.
         ignore: (N, M) bool, further pairs to leave out unless they are positives.
         diagonal: whether row i's positive is column i.
+        labels: ((N,), (M,)); if given, the positives are the pairs of equal labels instead.
     """
 
     positive: Tensor
@@ -27,21 +28,28 @@ class PairMask:
     same: Sequence[tuple[Tensor, Tensor]] = ()
     ignore: Tensor | None = None
     diagonal: bool = True
+    labels: tuple[Tensor, Tensor] | None = None
 
     def tile(self, rows: slice, cols: slice) -> Tensor | None:
         """(n, m) bool, True where a pair is left out; None where the tile is whole."""
         out: Tensor | None = None
-        for row_ids, col_ids in self.same:
-            equal = row_ids[rows, None] == col_ids[None, cols]
+        for ids in self.same:
+            equal = _equal(ids, rows, cols)
             out = equal if out is None else out.logical_or_(equal)
         if self.ignore is not None:
             part = self.ignore[rows, cols]
             out = part.clone() if out is None else out.logical_or_(part)
-        return self._with_positives(out, rows, cols)
+        if out is None and not self.own:
+            return None
+        if self.labels is None:
+            return self._with_single(out, rows, cols)
+        positive = _equal(self.labels, rows, cols)
+        if out is None:
+            return positive
+        return out.logical_or_(positive) if self.own else out.logical_and_(~positive)
 
-    def _with_positives(self, out: Tensor | None, rows: slice, cols: slice) -> Tensor | None:
-        apart = self.diagonal and (rows.stop <= cols.start or cols.stop <= rows.start)
-        if apart or (out is None and not self.own):
+    def _with_single(self, out: Tensor | None, rows: slice, cols: slice) -> Tensor | None:
+        if self.diagonal and (rows.stop <= cols.start or cols.stop <= rows.start):
             return out
         column = self.positive[rows] - cols.start
         width = cols.stop - cols.start
@@ -50,3 +58,7 @@ class PairMask:
             out = torch.zeros(len(column), width, dtype=torch.bool, device=column.device)
         out[row, column[row]] = self.own
         return out
+
+
+def _equal(ids: tuple[Tensor, Tensor], rows: slice, cols: slice) -> Tensor:
+    return ids[0][rows, None] == ids[1][None, cols]
