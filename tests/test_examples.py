@@ -1,0 +1,86 @@
+"""The examples run, at small settings, and do what they show."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import tauten as tt
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(6, 8, generator=generator) for _ in range(2))
+    return F.normalize(x, dim=1), F.normalize(y, dim=1)
+
+
+def test_plain_torch_learns():
+    main = example("plain_torch").main
+    short, long = main(epochs=1, samples=512), main(epochs=4, samples=512)
+    assert (short["steps"], long["steps"]) == (4, 16)
+    assert long["loss"] < short["loss"]
+    assert 0 <= long["x2y/hit@10/tail"] <= 1
+
+
+def test_open_clip_adapter_equals_clip_where_tau_is_constant(pair):
+    loss = example("open_clip_loss").ControlledClipLoss(tt.InfoNCE(0.07))
+    logits, target = pair[0] @ pair[1].T / 0.07, torch.arange(6)
+    expected = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    scale = torch.tensor(1 / 0.07)
+    found = loss(image_features=pair[0], text_features=pair[1], logit_scale=scale, output_dict=True)
+    torch.testing.assert_close(sum(found.values()), expected)
+    torch.testing.assert_close(loss(*pair, scale), expected)
+
+
+def test_open_clip_step_gives_each_pair_its_own_temperature(pair):
+    module = example("open_clip_loss")
+    loss = module.ControlledClipLoss(tt.InfoNCE(tt.ClusterShift([1, 2, 3, 4, 5, 6], 0.05, 0.2)))
+    index = torch.tensor([5, 4, 3, 2, 1, 0])
+    assert float(loss(*pair, index=index)) != float(loss(*pair, index=index.flip(0)))
+    with pytest.raises(ValueError, match="pass index="):
+        loss(*pair)
+
+
+def test_open_clip_trains():
+    module = example("open_clip_loss")
+    first, last = module.main(epochs=1, samples=256), module.main(epochs=8, samples=256)
+    assert last < first
+
+
+def test_lightning_steps_the_loss_once_per_optimiser_step_and_saves_it():
+    trained = example("lightning_module").main(epochs=2, samples=256)
+    assert trained.loss_fn.steps == 4
+    assert trained.loss_fn.strength.steps == 4
+    assert int(trained.state_dict()["loss_fn._step"]) == 4
+
+
+def test_sentence_transformers_train_and_resume_in_the_schedule(tmp_path):
+    main = example("sentence_transformers_loss").main
+    whole = main(tmp_path, samples=32, steps=2)
+    assert whole.steps == 2
+    saved = torch.load(tmp_path / "checkpoint-1" / "loss.pt")
+    assert int(saved["_step"]) == int(saved["strength._step"]) == 1
+
+    (tmp_path / "checkpoint-2").rename(tmp_path / "later")
+    resumed = main(tmp_path, samples=32, steps=2, resume=True)
+    assert resumed.steps == 2
+    index = torch.arange(3812)
+    assert torch.equal(resumed.tau(index), whole.tau(index))
+    assert math.isclose(float(resumed.tau(index).min()), 0.07, abs_tol=1e-6)
