@@ -1,0 +1,161 @@
+"""Image augmentation by kornia, batched on tensors.
+
+All draws come from torch's global generator, so that a restored generator restores the images.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from kornia.augmentation import IntensityAugmentationBase2D, RandomAffine
+from kornia.augmentation.random_generator import PlainUniformGenerator
+from torch import Tensor, nn
+
+# rows: luma, and the two colour differences of the NTSC space YIQ
+_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+
+
+class RandomColor(IntensityAugmentationBase2D):  # type: ignore[misc]
+    """Hue, saturation, contrast, brightness and greyscale as one 3x3 matrix per image.
+
+    A hue change is a rotation and a saturation change a scaling of the two colour differences of
+    YIQ; contrast scales around white, as suits drawings on a white ground. One product per image
+    replaces kornia's conversions to HSV and back, which take longer than a small network.
+
+    Args:
+        hue: largest rotation, as a share of the colour circle, in [0, 0.5].
+        saturation: the factor is drawn from 1 ± saturation.
+        contrast: the factor is drawn from 1 ± contrast.
+        brightness: what is added is drawn from ± brightness.
+        grayscale: probability of no colour at all, in [0, 1].
+        p: probability per image that anything is changed.
+    """
+
+    def __init__(
+        self,
+        hue: float = 0.1,
+        saturation: float = 0.3,
+        contrast: float = 0.3,
+        brightness: float = 0.1,
+        grayscale: float = 0.0,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(p=p, same_on_batch=False, keepdim=False)
+        self.grayscale = grayscale
+        limits = {
+            "angle": (-2 * math.pi * hue, 2 * math.pi * hue),
+            "saturation": (1 - saturation, 1 + saturation),
+            "contrast": (1 - contrast, 1 + contrast),
+            "brightness": (-brightness, brightness),
+            "gray": (0, 1),
+        }
+        self._param_generator = PlainUniformGenerator(
+            *(
+                (torch.tensor(pair, dtype=torch.float32), name, None, None)
+                for name, pair in limits.items()
+            )
+        )
+
+    def apply_transform(
+        self,
+        input: Tensor,
+        params: dict[str, Tensor],
+        flags: dict[str, Any],
+        transform: Tensor | None = None,
+    ) -> Tensor:
+        """(N, 3, H, W) to the same shape; values may leave [0, 1]."""
+        drawn = {
+            name: params[name].to(input)
+            for name in ("angle", "saturation", "contrast", "brightness", "gray")
+        }
+        saturation = torch.where(
+            drawn["gray"] < self.grayscale, torch.zeros_like(drawn["gray"]), drawn["saturation"]
+        )
+        cos, sin = drawn["angle"].cos() * saturation, drawn["angle"].sin() * saturation
+        turn = input.new_zeros(len(input), 3, 3)
+        turn[:, 0, 0] = 1
+        turn[:, 1, 1], turn[:, 1, 2] = cos, -sin
+        turn[:, 2, 1], turn[:, 2, 2] = sin, cos
+        to_yiq = input.new_tensor(_YIQ)
+        contrast = drawn["contrast"][:, None, None]
+        matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq * contrast
+        offset = drawn["brightness"][:, None, None] + 1 - contrast
+        return torch.baddbmm(offset.expand(-1, 3, 1), matrix, input.flatten(2)).view_as(input)
+
+
+@dataclass
+class AugmentationConfig:
+    """How training images are changed at random; 0 switches a change off."""
+
+    rotation: float = 10.0
+    """largest rotation in degrees"""
+    translation: float = 0.1
+    """largest shift as a share of the image's size"""
+    scale: float = 0.15
+    """the size factor is drawn from 1 ± this"""
+    hue: float = 0.1
+    """largest hue rotation as a share of the colour circle, at most 0.5"""
+    saturation: float = 0.3
+    """the saturation factor is drawn from 1 ± this"""
+    contrast: float = 0.3
+    """the contrast factor (around white) is drawn from 1 ± this"""
+    brightness: float = 0.1
+    """what is added to all pixels (range 0..1) is drawn from ± this"""
+    grayscale: float = 0.0
+    """probability that an image loses its colour"""
+    noise: float = 0.0
+    """standard deviation of white noise added to pixels (range 0..1)"""
+
+    def __post_init__(self) -> None:
+        limits = {"hue": 0.5, "grayscale": 1.0, "scale": 0.99, "translation": 1.0, "rotation": 180}
+        for name, value in vars(self).items():
+            high = limits.get(name, math.inf)
+            if not 0 <= value <= high:
+                raise ValueError(f"augmentation {name} must be in [0, {high}], got {value}")
+
+
+class Augmentation(nn.Module):
+    """The random changes of an :class:`AugmentationConfig`: affine, colour, noise.
+
+    Pixels that an affine map brings in from outside repeat the border.
+    """
+
+    def __init__(self, config: AugmentationConfig) -> None:
+        super().__init__()
+        self.config = config
+        steps: list[nn.Module] = []
+        if config.rotation or config.translation or config.scale:
+            steps.append(
+                RandomAffine(
+                    degrees=config.rotation,
+                    translate=(config.translation, config.translation),
+                    scale=(1 - config.scale, 1 + config.scale),
+                    padding_mode="border",
+                    p=1.0,
+                )
+            )
+        if any((config.hue, config.saturation, config.contrast, config.brightness)) or (
+            config.grayscale
+        ):
+            steps.append(
+                RandomColor(
+                    config.hue,
+                    config.saturation,
+                    config.contrast,
+                    config.brightness,
+                    config.grayscale,
+                )
+            )
+        self.steps = nn.ModuleList(steps)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] to the same shape; values may leave [0, 1]."""
+        for step in self.steps:
+            images = step(images)
+        if self.config.noise:
+            images = images + torch.randn_like(images) * self.config.noise
+        return images

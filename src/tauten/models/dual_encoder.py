@@ -1,0 +1,137 @@
+"""Two towers, two projections, one common space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tauten.models.augmentation import Augmentation, AugmentationConfig
+from tauten.models.bag import BagTower
+from tauten.models.convolutional import ConvTower
+from tauten.models.huggingface import HFImageTower, HFTextTower
+from tauten.models.tower import Description, TextInputs, Tower
+
+
+class DualEncoder(nn.Module):
+    """An image tower and a text tower, each followed by a linear projection to ``dim``.
+
+    Args:
+        image_tower: images (N, 3, H, W) in [0, 1] to (N, image_tower.width).
+        text_tower: ``input_ids`` and ``attention_mask`` to (N, text_tower.width).
+        dim: width d of the common space.
+        augmentation: applied to images in training mode only.
+
+    Raises:
+        ValueError: dim < 1.
+    """
+
+    def __init__(
+        self,
+        image_tower: Tower,
+        text_tower: Tower,
+        dim: int = 256,
+        augmentation: AugmentationConfig | None = None,
+    ) -> None:
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}")
+        self.dim = dim
+        self.image_tower = image_tower
+        self.text_tower = text_tower
+        self.image_projection = nn.Linear(image_tower.width, dim, bias=False)
+        self.text_projection = nn.Linear(text_tower.width, dim, bias=False)
+        self.augmentation = None if augmentation is None else Augmentation(augmentation)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        image: str | Path,
+        text: str | Path,
+        dim: int = 256,
+        augmentation: AugmentationConfig | None = None,
+        **kwargs: Any,
+    ) -> DualEncoder:
+        """Two Hugging Face towers with their weights, from the hub or from folders.
+
+        Args:
+            image: name or folder of a vision model.
+            text: name or folder of a text model.
+            dim: width of the common space.
+            augmentation: applied to images in training mode.
+            **kwargs: passed to ``AutoModel.from_pretrained`` of both.
+        """
+        return cls(
+            HFImageTower.from_pretrained(image, **kwargs),
+            HFTextTower.from_pretrained(text, **kwargs),
+            dim,
+            augmentation,
+        )
+
+    @classmethod
+    def from_configs(
+        cls,
+        image: Any,
+        text: Any,
+        dim: int = 256,
+        augmentation: AugmentationConfig | None = None,
+    ) -> DualEncoder:
+        """Two Hugging Face towers with random weights, from two ``PreTrainedConfig``."""
+        return cls(
+            HFImageTower.from_config(image), HFTextTower.from_config(text), dim, augmentation
+        )
+
+    @classmethod
+    def from_description(cls, description: Description) -> DualEncoder:
+        """The architecture that :meth:`describe` told, with random weights."""
+        augmentation = description.get("augmentation")
+        return cls(
+            _tower(description["image"]),
+            _tower(description["text"]),
+            int(description["dim"]),
+            None if augmentation is None else AugmentationConfig(**augmentation),
+        )
+
+    def describe(self) -> Description:
+        """A JSON-serialisable dict for :meth:`from_description`."""
+        augmentation = self.augmentation
+        return {
+            "dim": self.dim,
+            "image": self.image_tower.describe(),
+            "text": self.text_tower.describe(),
+            "augmentation": None if augmentation is None else vars(augmentation.config).copy(),
+        }
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W), uint8 or float in [0, 1], to (N, dim), not normalised."""
+        if images.dtype == torch.uint8:
+            images = images.to(self.image_projection.weight.dtype) / 255
+        if self.training and self.augmentation is not None:
+            images = self.augmentation(images)
+        out: Tensor = self.image_projection(self.image_tower(images))
+        return out
+
+    def encode_text(self, texts: TextInputs) -> Tensor:
+        """A tokenizer's output to (N, dim), not normalised."""
+        out: Tensor = self.text_projection(self.text_tower(**texts))
+        return out
+
+    def forward(self, images: Tensor, texts: TextInputs) -> tuple[Tensor, Tensor]:
+        """Both sides of a batch of pairs, x (N, dim) and y (N, dim)."""
+        return self.encode_image(images), self.encode_text(texts)
+
+
+def _tower(description: Description) -> Tower:
+    arguments = {name: value for name, value in description.items() if name != "kind"}
+    kinds: dict[str, Any] = {
+        "convolutional": ConvTower,
+        "bag": BagTower,
+        "huggingface-image": HFImageTower.from_description,
+        "huggingface-text": HFTextTower.from_description,
+    }
+    if description["kind"] not in kinds:
+        raise ValueError(f"unknown tower {description['kind']!r}, known are {sorted(kinds)}")
+    tower: Tower = kinds[description["kind"]](**arguments)
+    return tower

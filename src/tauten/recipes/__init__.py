@@ -1,0 +1,78 @@
+"""Experiments as Python functions that return configurations.
+
+``RECIPES`` maps the name that ``tauten train`` takes to its function; ``describe`` gives the line
+that ``tauten recipes`` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tauten.recipes.demo import demo, run_demo
+from tauten.recipes.emoji import (
+    EPOCHS,
+    FOUND,
+    PUBLISHED,
+    Schedule,
+    emoji_infonce_constant,
+    emoji_infonce_mmts,
+    emoji_maxmargin_constant,
+    emoji_maxmargin_mmts,
+)
+from tauten.recipes.pairs import pairs
+from tauten.recipes.search import search
+from tauten.training import Config
+
+#: recipes for one training: called with output, epochs and seed, they return its configuration
+RECIPES: dict[str, Callable[..., Config]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        emoji_infonce_constant,
+        emoji_infonce_mmts,
+        emoji_maxmargin_constant,
+        emoji_maxmargin_mmts,
+        pairs,
+    )
+}
+
+#: recipes of several trainings: called with output, they run them
+EXPERIMENTS: dict[str, Callable[..., Path]] = {"demo": run_demo, "search": search}
+
+
+def get(name: str) -> Callable[..., Config]:
+    """The recipe of this name.
+
+    Raises:
+        ValueError: there is none, with the names that there are.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def describe() -> dict[str, str]:
+    """One line on each recipe and experiment."""
+    every: dict[str, Any] = {**RECIPES, **EXPERIMENTS}
+    return {name: (recipe.__doc__ or "").strip().splitlines()[0] for name, recipe in every.items()}
+
+
+__all__ = [
+    "EPOCHS",
+    "EXPERIMENTS",
+    "FOUND",
+    "PUBLISHED",
+    "RECIPES",
+    "Schedule",
+    "demo",
+    "describe",
+    "emoji_infonce_constant",
+    "emoji_infonce_mmts",
+    "emoji_maxmargin_constant",
+    "emoji_maxmargin_mmts",
+    "get",
+    "pairs",
+    "run_demo",
+    "search",
+]

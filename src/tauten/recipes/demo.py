@@ -1,0 +1,111 @@
+"""The demo: two losses with a constant and with MM-TS, on equal terms, and one report."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from tauten.recipes.emoji import (
+    EPOCHS,
+    emoji_infonce_constant,
+    emoji_infonce_mmts,
+    emoji_maxmargin_constant,
+    emoji_maxmargin_mmts,
+)
+from tauten.training import Config, RunResult, train
+
+VARIANTS = (
+    emoji_infonce_constant,
+    emoji_infonce_mmts,
+    emoji_maxmargin_constant,
+    emoji_maxmargin_mmts,
+)
+COLUMNS = {
+    "image→text hit@1": "x2y/hit@1",
+    "text→image hit@1": "y2x/hit@1",
+    "head": "x2y/hit@1/head",
+    "mid": "x2y/hit@1/mid",
+    "tail": "x2y/hit@1/tail",
+    "mean recall": "mean_recall",
+}
+
+
+def demo(output: Path, epochs: float = EPOCHS, seed: int = 0) -> list[Config]:
+    """The four emoji runs with equal budget and seed; see ``tauten demo``."""
+    return [
+        recipe(output / "runs" / f"{recipe.__name__}-seed{seed}", epochs, seed)
+        for recipe in VARIANTS
+    ]
+
+
+def run_demo(
+    output: Path,
+    epochs: float = EPOCHS,
+    seeds: int | Sequence[int] = 1,
+    progress: bool = True,
+) -> Path:
+    """Train the four variants with each seed, print one table, write one report.
+
+    Started again it goes on where it was interrupted.
+
+    Args:
+        output: the only folder written to: ``runs/`` and ``report.html``.
+        epochs: of each training.
+        seeds: how many, 0, 1, ...; or which.
+        progress: show bars.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        ValueError: no seed, or see :func:`tauten.training.train`.
+    """
+    chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not chosen:
+        raise ValueError(f"demo needs at least one seed, got {seeds}")
+    output = Path(output)
+    configs = [config for seed in chosen for config in demo(output, epochs, seed)]
+    results: dict[str, list[RunResult]] = {}
+    for number, config in enumerate(configs, 1):
+        config.progress = progress
+        print(f"[{number}/{len(configs)}] {config.name}, seed {config.seed}", flush=True)
+        results.setdefault(config.name, []).append(train(config))
+    print(table(results))
+    from tauten import report
+
+    written: Path = report.write([config.output for config in configs], output)
+    return written
+
+
+def table(results: dict[str, list[RunResult]]) -> str:
+    """Test metrics in percent: with one seed the 95 % interval, else mean ± std over seeds."""
+    header = ["variant", *COLUMNS]
+    rows = [header] + [
+        [name, *(_cell([run.test for run in runs], key) for key in COLUMNS.values())]
+        for name, runs in results.items()
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    seeds = len(next(iter(results.values())))
+    note = (
+        "emoji_lt test, percent [95 % interval over queries, one seed]"
+        if seeds == 1
+        else f"emoji_lt test, percent, mean ± standard deviation over {seeds} seeds"
+    )
+    return "\n".join(["", note, lines[0], "-" * len(lines[0]), *lines[1:], ""])
+
+
+def _cell(tests: Sequence[dict[str, float]], key: str) -> str:
+    if any(key not in test for test in tests):
+        return "–"
+    values = [100 * test[key] for test in tests]
+    if len(values) > 1:
+        return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
+    if f"{key}/low" not in tests[0]:
+        return f"{values[0]:.1f}"
+    low, high = (100 * tests[0][f"{key}/{end}"] for end in ("low", "high"))
+    return f"{values[0]:.1f} [{low:.1f}, {high:.1f}]"

@@ -1,0 +1,137 @@
+"""The four runs of the demo: two losses, each with a constant and with MM-TS.
+
+Settings were found on the validation split by the recipe ``search``.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+from tauten.training import (
+    Config,
+    ControlConfig,
+    DataConfig,
+    EvaluationConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+)
+from tauten.training.config import Family
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """An MM-TS schedule and how its force is sized.
+
+    Attributes:
+        alpha: peak-to-peak amplitude.
+        shift: level of the rarest and of the densest class.
+        oscillations: periods over the training.
+        force: "plain" or "equalized".
+    """
+
+    alpha: float
+    shift: tuple[float, float]
+    oscillations: float = 5.0
+    force: str = "plain"
+
+    def control(self, kind: str = "mmts") -> ControlConfig:
+        """This schedule, or with ``kind="matched"`` the constant equal to its mean."""
+        return ControlConfig(
+            kind=kind,  # type: ignore[arg-type]
+            alpha=self.alpha,
+            shift_low=self.shift[0],
+            shift_high=self.shift[1],
+            oscillations=self.oscillations,
+        )
+
+    def loss(self) -> LossConfig:
+        """The loss options that belong to it."""
+        return LossConfig(force=self.force)  # type: ignore[arg-type]
+
+
+EPOCHS = 20.0
+
+# What ``search`` chose on the validation split: 20 epochs, mean recall (hit@1, 5, 10, both ways) in
+# percent, mean of seeds 0 and 1, between which one setting differs by up to 0.9:
+#
+#              best constant   MM-TS below   its matched constant   published MM-TS
+#   infonce    70.5 (τ 0.1)    70.3          70.4                   67.2
+#   maxmargin  67.2 (m 0.2)    67.3          67.2                   63.5
+#
+# Seed 0 also chose the settings, out of 5 and 6 constants and 8 schedules, of which the three last
+# were added after the first five had lost to the constants. With seed 0 the parts of the chosen
+# schedules alone were no worse than the whole: 70.9 (cosine) and 70.8 (shift) against 70.5 for
+# infonce, 67.9 and 67.3 against 67.2 for maxmargin.
+# So on this small set MM-TS makes no measurable difference where it is gentle, and costs where it
+# is strong. What helps max-margin is the equalized force: at m = 0.2 and seed 0, 67.5 with it and
+# 64.9 without.
+FOUND: dict[Family, Schedule] = {
+    "infonce": Schedule(alpha=0.03, shift=(0.085, 0.115), force="equalized"),
+    "maxmargin": Schedule(alpha=0.06, shift=(0.17, 0.23), force="equalized"),
+}
+
+# defaults of the published script (InfoNCE) and of its README (max-margin, EPIC-KITCHENS-100)
+PUBLISHED: dict[Family, Schedule] = {
+    "infonce": Schedule(alpha=0.08, shift=(0.05, 0.20)),
+    "maxmargin": Schedule(alpha=0.2, shift=(0.17, 0.30)),
+}
+
+
+def emoji(
+    name: str,
+    family: Family,
+    control: ControlConfig,
+    loss: LossConfig,
+    output: Path | None = None,
+    epochs: float = EPOCHS,
+    seed: int = 0,
+) -> Config:
+    """The model, data and optimiser that all emoji runs share."""
+    return Config(
+        name=name,
+        family=family,
+        control=copy.copy(control),
+        data=DataConfig(source="emoji_lt"),
+        model=ModelConfig(channels=(32, 64, 128), dim=512, text_width=256),
+        loss=copy.copy(loss),
+        optim=OptimConfig(epochs=epochs, batch_size=128, lr=3e-3),
+        evaluation=EvaluationConfig(every=max(1.0, epochs / 5)),
+        seed=seed,
+        output=output or Path("runs") / name,
+    )
+
+
+def _found(
+    name: str, family: Family, kind: str, output: Path | None, epochs: float, seed: int
+) -> Config:
+    schedule = FOUND[family]
+    return emoji(name, family, schedule.control(kind), schedule.loss(), output, epochs, seed)
+
+
+def emoji_infonce_constant(
+    output: Path | None = None, epochs: float = EPOCHS, seed: int = 0
+) -> Config:
+    """emoji_lt, InfoNCE, constant temperature equal to the mean of the MM-TS schedule below."""
+    return _found("emoji_infonce_constant", "infonce", "matched", output, epochs, seed)
+
+
+def emoji_infonce_mmts(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
+    """emoji_lt, InfoNCE, MM-TS: temperature by class size and over time."""
+    return _found("emoji_infonce_mmts", "infonce", "mmts", output, epochs, seed)
+
+
+def emoji_maxmargin_constant(
+    output: Path | None = None, epochs: float = EPOCHS, seed: int = 0
+) -> Config:
+    """emoji_lt, max-margin, constant margin equal to the mean of the MM-TS schedule below."""
+    return _found("emoji_maxmargin_constant", "maxmargin", "matched", output, epochs, seed)
+
+
+def emoji_maxmargin_mmts(
+    output: Path | None = None, epochs: float = EPOCHS, seed: int = 0
+) -> Config:
+    """emoji_lt, max-margin, MM-TS: margin by class size and over time."""
+    return _found("emoji_maxmargin_mmts", "maxmargin", "mmts", output, epochs, seed)

@@ -1,0 +1,234 @@
+"""A small search for the settings of the demo, on the validation split only.
+
+Three stages for each loss: constants; MM-TS around the best constant, and the two parts of the best
+one alone; then the best of each, the constant matched to that MM-TS, and the published settings
+again with further seeds, which shows how large the noise is.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tauten.recipes.emoji import EPOCHS, PUBLISHED, Schedule, emoji
+from tauten.training import ControlConfig, LossConfig, train
+from tauten.training.checkpoints import replace_text
+from tauten.training.config import Family
+
+CONSTANTS: dict[Family, tuple[float, ...]] = {
+    "infonce": (0.03, 0.05, 0.07, 0.1, 0.15),
+    "maxmargin": (0.1, 0.2, 0.4),
+}
+# with a constant τ the two forces are the same; with a constant margin they are not
+CONSTANT_FORCES: dict[Family, tuple[str, ...]] = {
+    "infonce": ("plain",),
+    "maxmargin": ("plain", "equalized"),
+}
+# MM-TS settings to try: amplitude and spread over classes as shares of the best constant, periods
+# over the training, force
+CANDIDATES: tuple[tuple[float, float, float, str], ...] = (
+    (1.0, 0.3, 1.0, "plain"),
+    (0.3, 0.9, 1.0, "plain"),
+    (1.0, 0.6, 2.5, "equalized"),
+    (1.0, 0.6, 5.0, "equalized"),
+    (0.6, 0.6, 1.0, "equalized"),
+    (0.3, 0.3, 0.5, "equalized"),
+    (0.6, 0.3, 0.5, "equalized"),
+    (0.3, 0.3, 5.0, "equalized"),
+)
+METRICS = ("mean_recall", "x2y/hit@1", "y2x/hit@1", "x2y/hit@1/tail")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of the search.
+
+    Attributes:
+        stage: "constant", "mmts" or "confirm".
+        name: tells settings apart, also the folder's name.
+        family: the loss.
+        control: temperature or margin.
+        loss: its force.
+        seed: of the run.
+    """
+
+    stage: str
+    name: str
+    family: Family
+    control: ControlConfig
+    loss: LossConfig
+    seed: int
+
+
+def search(
+    output: Path,
+    families: Sequence[Family] = ("infonce", "maxmargin"),
+    epochs: float = EPOCHS,
+    candidates: int = len(CANDIDATES),
+    seeds: Sequence[int] = (0, 1),
+    progress: bool = True,
+) -> Path:
+    """Run the search; started again, it goes on where it was interrupted.
+
+    Args:
+        output: folder for trials.csv, trials.json and a run folder for each trial.
+        families: losses to search for.
+        epochs: of each training.
+        candidates: MM-TS settings tried per loss.
+        seeds: the first for the search, all for the confirmation.
+        progress: show bars.
+
+    Returns:
+        Path of ``trials.csv``.
+
+    Raises:
+        ValueError: no seed, candidates < 1, or see :func:`tauten.training.train`.
+    """
+    if not seeds or candidates < 1:
+        raise ValueError(f"search needs seeds and candidates >= 1, got {seeds} and {candidates}")
+    output = Path(output)
+    rows: list[dict[str, Any]] = []
+
+    def run(trials: Sequence[Trial]) -> list[float]:
+        scores = []
+        for trial in trials:
+            rows.append(_run(trial, output, epochs, progress))
+            _write(output, rows)
+            scores.append(rows[-1]["val/mean_recall"])
+        return scores
+
+    for family in families:
+        constants = [
+            _constant(family, value, force, seeds[0])
+            for value in CONSTANTS[family]
+            for force in CONSTANT_FORCES[family]
+        ]
+        constant = constants[_argmax(run(constants))]
+        schedules = [
+            _mmts(family, schedule, "mmts", seeds[0])
+            for schedule in candidates_around(constant.control.value, candidates)
+        ]
+        best = schedules[_argmax(run(schedules))]
+        run([_mmts(family, part, "mmts", seeds[0]) for part in parts_of(_schedule(best))])
+        run(_confirmations(constant, best, seeds))
+    return output / "trials.csv"
+
+
+def candidates_around(level: float, number: int) -> list[Schedule]:
+    """The first ``CANDIDATES`` with this middle of the shift; none reaches 0."""
+    return [
+        Schedule(
+            alpha=round(level * amplitude, 6),
+            shift=(round(level * (1 - spread / 2), 6), round(level * (1 + spread / 2), 6)),
+            oscillations=oscillations,
+            force=force,
+        )
+        for amplitude, spread, oscillations, force in CANDIDATES[:number]
+    ]
+
+
+def _constant(family: Family, value: float, force: str, seed: int) -> Trial:
+    name = f"{family}-constant-{value:g}-{force}"
+    loss = LossConfig(force=force)  # type: ignore[arg-type]
+    return Trial("constant", name, family, ControlConfig(value=value), loss, seed)
+
+
+def _mmts(family: Family, schedule: Schedule, kind: str, seed: int) -> Trial:
+    low, high = schedule.shift
+    name = (
+        f"{family}-{kind}-{schedule.alpha:g}-{low:g}-{high:g}-{schedule.oscillations:g}"
+        f"-{schedule.force}"
+    )
+    return Trial("mmts", name, family, schedule.control(kind), schedule.loss(), seed)
+
+
+def parts_of(schedule: Schedule) -> list[Schedule]:
+    """The schedule's oscillation alone, and its shift by class size alone."""
+    middle = round(sum(schedule.shift) / 2, 6)
+    return [
+        dataclasses.replace(schedule, shift=(middle, middle)),
+        dataclasses.replace(schedule, alpha=0.0),
+    ]
+
+
+def _schedule(trial: Trial) -> Schedule:
+    control = trial.control
+    shift = (control.shift_low, control.shift_high)
+    return Schedule(control.alpha, shift, control.oscillations, trial.loss.force)
+
+
+def _confirmations(constant: Trial, best: Trial, seeds: Sequence[int]) -> list[Trial]:
+    family = constant.family
+    kinds = [
+        constant,
+        best,
+        _mmts(family, _schedule(best), "matched", seeds[0]),
+        _mmts(family, PUBLISHED[family], "mmts", seeds[0]),
+    ]
+    return [
+        dataclasses.replace(kind, stage="confirm", seed=seed) for kind in kinds for seed in seeds
+    ]
+
+
+def _run(trial: Trial, output: Path, epochs: float, progress: bool) -> dict[str, Any]:
+    config = emoji(
+        trial.name,
+        trial.family,
+        trial.control,
+        trial.loss,
+        output / "trials" / f"{trial.name}-seed{trial.seed}",
+        epochs,
+        trial.seed,
+    )
+    config.progress, config.tensorboard = progress, False
+    config.evaluation.bootstrap = 0
+    result = train(config)
+    control = dataclasses.asdict(trial.control)
+    return {
+        "stage": trial.stage,
+        "name": trial.name,
+        "family": trial.family,
+        "seed": trial.seed,
+        "force": trial.loss.force,
+        "epochs": epochs,
+        **{name: control[name] for name in ("kind", "value", "alpha", "shift_low", "shift_high")},
+        "oscillations": control["oscillations"],
+        **{f"val/{name}": result.val[name] for name in METRICS if name in result.val},
+        "wall_s": round(result.wall_s, 1),
+    }
+
+
+def _argmax(scores: Sequence[float]) -> int:
+    return max(range(len(scores)), key=lambda i: scores[i])
+
+
+def _write(output: Path, rows: Sequence[dict[str, Any]]) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    replace_text(output / "trials.json", json.dumps({"summary": summary(rows), "trials": rows}))
+    with (output / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds of each confirmed setting."""
+    confirmed: dict[str, list[float]] = {}
+    for row in rows:
+        if row["stage"] == "confirm":
+            confirmed.setdefault(row["name"], []).append(row["val/mean_recall"])
+    return [
+        {
+            "name": name,
+            "seeds": len(scores),
+            "val/mean_recall": statistics.fmean(scores),
+            "std": statistics.stdev(scores) if len(scores) > 1 else None,
+        }
+        for name, scores in confirmed.items()
+    ]

@@ -1,0 +1,227 @@
+"""The configuration of one training run: nested dataclasses that tyro turns into options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tauten.models.augmentation import AugmentationConfig
+
+Family = Literal["infonce", "maxmargin", "dcl", "siglip"]
+ControlKind = Literal["constant", "matched", "learnable", "cosine", "anneal", "mmts"]
+
+
+@dataclass
+class ControlConfig:
+    """The temperature (InfoNCE, DCL, SigLIP) or margin (MaxMargin) of each sample over time."""
+
+    kind: ControlKind = "constant"
+    """constant: value; matched: the constant equal to the mean of the mmts schedule given by the
+    other fields, over all training samples and steps; learnable: from value, within low..high;
+    cosine: between low and high; anneal: once from high to low; mmts: cosine of amplitude alpha
+    plus a shift by class size"""
+    value: float = 0.07
+    """of constant and learnable"""
+    low: float = 0.01
+    """lower end of learnable, cosine, anneal"""
+    high: float = 1.0
+    """upper end of learnable, cosine, anneal"""
+    alpha: float = 0.04
+    """mmts: peak-to-peak amplitude of the oscillation"""
+    shift_low: float = 0.05
+    """mmts: level of the rarest class"""
+    shift_high: float = 0.09
+    """mmts: level of the densest class"""
+    oscillations: float = 5.0
+    """full periods of cosine and mmts over the training"""
+    scale: Literal["linear", "log", "sqrt"] = "linear"
+    """mmts: how class size enters the shift; published: linear"""
+
+
+@dataclass
+class DataConfig:
+    """What to train and evaluate on."""
+
+    source: str = "emoji_lt"
+    """emoji_lt (embedded), or a folder, parquet, json(l), csv or WebDataset tar of pairs"""
+    val: str | None = None
+    """the validation pairs; by default a split column, else a share of the source"""
+    test: str | None = None
+    """the test pairs; by default a split column, else a share of the source"""
+    held_out: float = 0.1
+    """share of the source for each of val and test where they are not given; all pairs of one
+    image, or of one caption, stay together"""
+    image: str = "image"
+    """name of the image column"""
+    caption: str = "caption"
+    """name of the caption column"""
+    label: str | None = None
+    """name of the class column whose counts define head, mid and tail, and the mmts shift"""
+    clusters: int = 0
+    """without a label: number of caption clusters to use as classes; 0 for none"""
+    head: int = 100
+    """classes with at least this many training samples are head"""
+    tail: int = 20
+    """classes with fewer training samples than this are tail"""
+    image_size: int = 32
+    """images are resized to squares of this many pixels"""
+    strict: bool = False
+    """an unreadable image ends the run instead of being skipped"""
+    limit: int | None = None
+    """use at most this many samples of each split, evenly spaced"""
+    alternative: float = 0.0
+    """probability in training of the column alt_caption instead of the caption, if there is one"""
+    keywords: float = 0.0
+    """probability in training that a random half of the column keywords is added to the caption"""
+
+
+@dataclass
+class ModelConfig:
+    """The two towers and the common space."""
+
+    image: str = "convolutional"
+    """convolutional (built-in), or the name or folder of a Hugging Face vision model"""
+    text: str = "words"
+    """words or ngrams (built-in), or the name or folder of a Hugging Face text model"""
+    random_weights: bool = False
+    """take only the configuration of Hugging Face models, not their weights"""
+    dim: int = 256
+    """width of the common space"""
+    channels: tuple[int, ...] = (48, 96, 192)
+    """convolutional: output channels of each layer"""
+    grid: int = 4
+    """convolutional: places per side of the last map"""
+    text_width: int = 256
+    """words, ngrams: width of the token embeddings"""
+    max_tokens: int = 64
+    """tokens kept per caption"""
+    augment: bool = True
+    """change training images at random"""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+
+@dataclass
+class LossConfig:
+    """What the control drives."""
+
+    force: Literal["plain", "equalized"] = "plain"
+    """plain: as published; equalized: the control changes the shape of the force, not its size"""
+    mask_duplicates: bool = True
+    """pairs in a batch that share the image or the caption are not used as negatives"""
+    bias: float = -10.0
+    """siglip: initial bias, learned"""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay to 0."""
+
+    epochs: float = 12.0
+    """passes over the training split"""
+    batch_size: int = 128
+    """pairs per optimiser step; the last, incomplete batch of an epoch is left out"""
+    accumulation: int = 1
+    """batches per optimiser step, each with its own negatives"""
+    lr: float = 2e-3
+    """peak learning rate"""
+    loss_lr: float | None = None
+    """peak learning rate of the loss's own parameters (learnable τ, bias); default: lr"""
+    weight_decay: float = 0.05
+    """of matrices; biases, norms and the loss's parameters have none"""
+    warmup: float = 0.15
+    """share of the steps in which the learning rate rises"""
+    beta2: float = 0.98
+    """AdamW's decay of squared gradients"""
+    max_grad_norm: float = 0.0
+    """gradients are scaled down to this norm; 0 for never"""
+
+
+@dataclass
+class EvaluationConfig:
+    """When and how to evaluate; the best checkpoint is chosen on the validation split only."""
+
+    every: float = 2.0
+    """epochs between evaluations, each with a checkpoint"""
+    metric: str = "mean_recall"
+    """what the best checkpoint is chosen by: mean_recall (mean of hit@1, 5, 10 both ways), or any
+    metric of tauten.evaluation.retrieval where higher is better"""
+    bootstrap: int = 1000
+    """replicates of the 95 % intervals of the final metrics"""
+    batch_size: int = 512
+    """samples encoded at a time"""
+
+
+@dataclass
+class Config:
+    """One training run."""
+
+    name: str = "run"
+    """shown in tables and reports"""
+    family: Family = "infonce"
+    """the loss"""
+    control: ControlConfig = field(default_factory=ControlConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    """of weights, batches and augmentation"""
+    log_every: int = 5
+    """optimiser steps between lines of history.jsonl and TensorBoard"""
+    output: Path = Path("runs/run")
+    """folder of this run; the only place that is written to"""
+    overwrite: bool = False
+    """start anew in a folder that holds an earlier run; files that are not ours stay"""
+    progress: bool = True
+    """show progress bars"""
+    tensorboard: bool = True
+    """write TensorBoard events"""
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Check what can be checked without data.
+
+        Raises:
+            ValueError: naming the field, its value and what it may be.
+        """
+        positive = {
+            "optim.epochs": self.optim.epochs,
+            "optim.batch_size": self.optim.batch_size - 1,
+            "optim.accumulation": self.optim.accumulation,
+            "optim.lr": self.optim.lr,
+            "evaluation.every": self.evaluation.every,
+            "evaluation.batch_size": self.evaluation.batch_size,
+            "data.image_size": self.data.image_size,
+            "control.oscillations": self.control.oscillations,
+            "log_every": self.log_every,
+            "data.limit": 1 if self.data.limit is None else self.data.limit,
+        }
+        for name, value in positive.items():
+            if not value > 0:
+                least = 2 if name == "optim.batch_size" else "more than 0"
+                raise ValueError(f"{name} must be {least} or more, got {_get(self, name)}")
+        shares = {
+            "optim.warmup": self.optim.warmup,
+            "data.alternative": self.data.alternative,
+            "data.keywords": self.data.keywords,
+        }
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {value}")
+        if not 0 < self.data.held_out < 0.5:
+            raise ValueError(f"data.held_out must be in (0, 0.5), got {self.data.held_out}")
+        if not 1 <= self.data.tail <= self.data.head:
+            raise ValueError(
+                f"data.tail and data.head must be 1 <= tail <= head, got {self.data.tail} and "
+                f"{self.data.head}"
+            )
+
+
+def _get(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config

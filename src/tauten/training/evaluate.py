@@ -1,0 +1,86 @@
+"""Evaluate a checkpoint or a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from datasets import Dataset
+
+from tauten.training import checkpoints
+from tauten.training.encode import encode
+from tauten.training.results import load_encoder
+from tauten.training.run_folder import CHECKPOINTS, CONFIG, RunFolder
+from tauten.training.splits import Split, load_split, to_pairs
+
+
+def evaluate(
+    checkpoint_or_run: str | Path,
+    data: str | Path | Dataset | None = None,
+    split: Split = "test",
+    *,
+    output: str | Path | None = None,
+    label: str | None = None,
+    bootstrap: int = 1000,
+    batch_size: int = 512,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Retrieval and geometry of a trained model; groups by the counts of its training.
+
+    Args:
+        checkpoint_or_run: a run folder (its best checkpoint is taken), or a checkpoint.
+        data: other pairs to evaluate on, a path or a data set with the columns image and caption;
+            all of them are used. By default the split of the run's own data.
+        split: of the run's own data.
+        output: a json file to write the metrics to; nothing is written without it.
+        label: class column of ``data``.
+        bootstrap: replicates of the 95 % intervals; 0 for none.
+        batch_size: samples encoded at a time.
+        progress: show bars for large data.
+
+    Returns:
+        A flat dict of metrics, see :func:`tauten.evaluation.retrieval`.
+
+    Raises:
+        ValueError: not a run or checkpoint; the run's own data are not there any more or have
+            changed; other data that cannot be read.
+    """
+    checkpoint, record = _find(Path(checkpoint_or_run))
+    encoder, tokenizer, classes = load_encoder(checkpoint)
+    config = record.config()
+    if data is None:
+        pairs = load_split(config.data, split)
+        trained = record.record()["data"].get(split)
+        if pairs.fingerprint != trained:
+            raise ValueError(
+                f"{checkpoint} is a checkpoint of another data set: the {split} split of "
+                f"{config.data.source} has fingerprint {pairs.fingerprint}, the run's had "
+                f"{trained}; pass data= to evaluate on other data on purpose"
+            )
+    else:
+        other = dataclasses.replace(config.data, label=label, limit=None, clusters=0)
+        if isinstance(data, Dataset):
+            pairs = to_pairs(data, dataclasses.replace(other, source="the given data set"))
+        else:
+            other = dataclasses.replace(other, source="", test=str(data))
+            pairs = load_split(other, "test")
+    encoded = encode(encoder, tokenizer, pairs, classes, batch_size, progress)
+    metrics = encoded.retrieval(bootstrap) | encoded.geometry()
+    if output is not None:
+        checkpoints.replace_text(Path(output), json.dumps(metrics, indent=1))
+    return metrics
+
+
+def _find(path: Path) -> tuple[Path, RunFolder]:
+    """The checkpoint to load, and the folder whose config.yaml describes it."""
+    if not path.is_dir():
+        raise ValueError(f"{path} is no folder: give a run or one of its checkpoints")
+    if checkpoints.is_complete(path):
+        return path, RunFolder(path)
+    best = path / CHECKPOINTS / checkpoints.BEST
+    if checkpoints.is_complete(best):
+        return best, RunFolder(path)
+    if (path / CONFIG).exists():
+        raise ValueError(f"the run {path} has no finished evaluation yet, so no best checkpoint")
+    raise ValueError(f"{path} is neither a run nor a complete checkpoint of tauten")

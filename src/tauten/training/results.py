@@ -1,0 +1,182 @@
+"""What a finished run leaves behind: metrics with their protocol, τ over time, embeddings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from tauten.evaluation import TIES
+from tauten.models import DualEncoder, Tokenizer, load_tokenizer
+from tauten.training import checkpoints
+from tauten.training.config import Config
+from tauten.training.encode import Encoded, encode
+from tauten.training.monitor import GROUPS, Clock, TauProbe
+from tauten.training.run_folder import EMBEDDINGS, IMAGES, RESULTS, SAMPLES, RunFolder
+from tauten.training.splits import Classes, PairData, Split
+
+_ENCODER_PREFIX = "encoder."
+_LARGEST_COPY = 64 * 2**20
+
+
+def load_encoder(checkpoint: Path) -> tuple[DualEncoder, Tokenizer, Classes | None]:
+    """Towers, tokenizer and training counts of a checkpoint.
+
+    Raises:
+        ValueError: the folder is not a whole checkpoint of ours.
+    """
+    if not checkpoints.is_complete(checkpoint):
+        raise ValueError(f"{checkpoint} is not a complete checkpoint of tauten")
+    description = json.loads((checkpoint / "encoder.json").read_text(encoding="utf-8"))
+    encoder = DualEncoder.from_description(description)
+    tensors = load_file(checkpoint / "model.safetensors")
+    encoder.load_state_dict(
+        {
+            name.removeprefix(_ENCODER_PREFIX): value
+            for name, value in tensors.items()
+            if name.startswith(_ENCODER_PREFIX)
+        }
+    )
+    encoder.eval()
+    path = checkpoint / "classes.json"
+    classes = Classes(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return encoder, load_tokenizer(checkpoint), classes
+
+
+def write_results(
+    config: Config,
+    folder: RunFolder,
+    splits: Mapping[Split, PairData],
+    classes: Classes | None,
+    probe: TauProbe,
+    clock: Clock,
+    total_steps: int,
+) -> None:
+    """Evaluate the best checkpoint on val and test and write the run's files, results.json last."""
+    best = folder.checkpoints / checkpoints.BEST
+    encoder, tokenizer, classes = load_encoder(best)
+    encoded = {
+        name: encode(
+            encoder, tokenizer, splits[name], classes, config.evaluation.batch_size, config.progress
+        )
+        for name in ("val", "test")
+    }
+    metrics = {
+        name: side.retrieval(config.evaluation.bootstrap) | side.geometry()
+        for name, side in encoded.items()
+    }
+    _write_npz(folder.path / SAMPLES, samples(folder, splits["train"], classes, probe))
+    _write_npz(folder.path / EMBEDDINGS, embeddings(encoded["test"], classes))
+    pictures = splits["test"].images
+    if pictures.numel() <= _LARGEST_COPY:
+        shown = pictures.permute(0, 2, 3, 1).contiguous().numpy()
+        _write_npz(folder.path / IMAGES, {"images": shown})
+    state = json.loads((best / "trainer_state.json").read_text(encoding="utf-8"))
+    low, high = probe.loss_fn.strength.range()
+    results = {
+        "name": config.name,
+        "family": config.family,
+        "control": repr(probe.loss_fn.strength),
+        "control_range": [low, high],
+        "protocol": protocol(config, splits, encoded["test"]),
+        "test": metrics["test"],
+        "val": metrics["val"],
+        "best_step": state["global_step"],
+        "total_steps": total_steps,
+        "wall_s": clock.seconds(),
+    }
+    checkpoints.replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
+
+
+def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) -> dict[str, str]:
+    """How the numbers came about, in words."""
+    sizes = ", ".join(f"{name} {len(data)}" for name, data in splits.items())
+    found = {
+        "data": f"{config.data.source}: {sizes} images",
+        "retrieval": (
+            f"{len(test.x)} test images against {len(test.captions)} different captions, both ways "
+            "(x2y: image to text, y2x: text to image); hit@K: any match in the top K"
+        ),
+        "ties": TIES,
+        "selection": (
+            f"checkpoint with the highest {config.evaluation.metric} on the validation split, of "
+            f"one every {config.evaluation.every:g} epochs; the test split was used once, after it"
+        ),
+        "intervals": (
+            f"95 % percentile bootstrap over queries, {config.evaluation.bootstrap} replicates; "
+            "they do not cover the spread over seeds"
+        ),
+    }
+    if test.groups is not None:
+        found["groups"] = (
+            f"by the class's number of training samples: head >= {config.data.head}, "
+            f"tail < {config.data.tail}, mid between; candidates are always all of the split"
+        )
+    return found
+
+
+def samples(
+    folder: RunFolder, train: PairData, classes: Classes | None, probe: TauProbe
+) -> dict[str, Any]:
+    """Counts, classes and τ of the training samples, over the logged steps."""
+    lines = [line for line in folder.read_history() if "tau/mean" in line]
+    groups = [name for name in GROUPS if lines and f"tau/{name}" in lines[0]]
+
+    def table(suffix: str) -> Any:
+        return np.array(
+            [[line[f"tau/{name}{suffix}"] for name in groups] for line in lines], dtype=np.float32
+        ).reshape(len(lines), len(groups))
+
+    names = (
+        sorted(classes.counts, key=lambda name: (-classes.counts[name], name)) if classes else []
+    )
+    labelled = classes is not None and train.labels is not None
+    counts = classes.per_sample(train.labels) if labelled and classes and train.labels else None
+    return {
+        "counts": np.zeros(0, np.int64) if counts is None else counts.numpy(),
+        "label_names": np.array(names, dtype=np.str_),
+        "label_counts": np.array([classes.counts[n] for n in names] if classes else [], np.int64),
+        "tau_steps": np.array([line["step"] for line in lines], np.int64),
+        "tau_group_names": np.array(groups, dtype=np.str_),
+        "tau_groups": table(""),
+        "tau_low": table("/low"),
+        "tau_high": table("/high"),
+        "tau_mean": np.array([line["tau/mean"] for line in lines], np.float32),
+        "tau_final": probe.values().numpy(),
+    }
+
+
+def embeddings(test: Encoded, classes: Classes | None) -> dict[str, Any]:
+    """Both sides of the test split; several captions of an image are padded with -1."""
+    width = max(len(row) for row in test.y_of_x)
+    padded = np.full((len(test.y_of_x), width), -1, np.int64)
+    for row, captions in zip(padded, test.y_of_x, strict=True):
+        row[: len(captions)] = captions
+    none = [""] * len(test.x)
+    labels = test.labels or none
+    counts = (
+        classes.per_sample(test.labels)
+        if classes is not None and test.labels is not None
+        else torch.zeros(len(test.x), dtype=torch.int64)
+    )
+    return {
+        "x": test.x.numpy(),
+        "y": test.y.numpy(),
+        "y_of_x": padded[:, 0] if width == 1 else padded,
+        "captions": np.array(test.captions, dtype=np.str_),
+        "group_of_x": np.array(test.groups or none, dtype=np.str_),
+        "label_of_x": np.array(labels, dtype=np.str_),
+        "count_of_x": counts.numpy(),
+    }
+
+
+def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    temporary.replace(path)

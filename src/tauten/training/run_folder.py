@@ -1,0 +1,163 @@
+"""The folder of a run: whose it is, what it holds, and whether a run may go on in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tauten.training import checkpoints
+from tauten.training.config import Config
+from tauten.training.config_tree import differences, from_dict, to_dict
+
+CONFIG, HISTORY, RESULTS = "config.yaml", "history.jsonl", "results.json"
+SAMPLES, EMBEDDINGS, CHECKPOINTS = "samples.npz", "embeddings.npz", "checkpoints"
+IMAGES, TENSORBOARD, FAILURE = "test_images.npz", "tensorboard", "failure.json"
+MARK = "tauten_run"
+FORMAT = 1
+# what may change between two starts of one run
+_FREE = ("output", "overwrite", "progress", "tensorboard")
+# the configuration last: it is what tells that the others are ours
+_OURS = (HISTORY, RESULTS, SAMPLES, EMBEDDINGS, IMAGES, FAILURE, CHECKPOINTS, TENSORBOARD, CONFIG)
+
+
+class RunFolder:
+    """Paths and records of one run.
+
+    Args:
+        path: the run's ``output``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / CHECKPOINTS
+        self.history = self.path / HISTORY
+
+    def record(self) -> dict[str, Any]:
+        """What ``config.yaml`` holds.
+
+        Raises:
+            ValueError: there is none, or it is not of a run of ours.
+        """
+        try:
+            text = (self.path / CONFIG).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"{self.path} is not a run: no readable {CONFIG}") from error
+        try:
+            record = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{self.path / CONFIG} is not YAML: {error}") from error
+        if not isinstance(record, dict) or MARK not in record:
+            raise ValueError(f"{self.path / CONFIG} was not written by tauten")
+        return record
+
+    def config(self) -> Config:
+        """The run's configuration.
+
+        Raises:
+            ValueError: see :meth:`record`, or a field that this version does not know.
+        """
+        config = from_dict(self.record()["config"])
+        config.output = self.path
+        return config
+
+    def prepare(self, config: Config, data: dict[str, str], versions: dict[str, Any]) -> None:
+        """Claim an empty folder, or make sure that the run in it is this one.
+
+        Args:
+            config: what is about to run.
+            data: fingerprint of each split.
+            versions: of python and the libraries.
+
+        Raises:
+            ValueError: the folder holds files and no run of ours, or a run with another
+                configuration or data.
+        """
+        if config.overwrite:
+            self._clear()
+        entries = self._entries()
+        foreign = [name for name in entries if not config.overwrite or name in _OURS]
+        if foreign and CONFIG not in entries:
+            raise ValueError(
+                f"output folder {self.path} is not empty and holds no run of tauten "
+                f"({', '.join(foreign[:5])}{', ...' if len(foreign) > 5 else ''}); choose another "
+                "output, or overwrite=True to start a run beside files of other names"
+            )
+        if CONFIG in entries:
+            self._check_same(config, data)
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            record = {MARK: FORMAT, "config": to_dict(config), "data": data, "versions": versions}
+            text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+            checkpoints.replace_text(self.path / CONFIG, text)
+        self.checkpoints.mkdir(exist_ok=True)
+        checkpoints.clean(self.checkpoints)
+
+    def _entries(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        if not self.path.is_dir():
+            raise ValueError(f"output {self.path} is a file, not a folder")
+        return sorted(p.name for p in self.path.iterdir() if p.name != f".{CONFIG}.part")
+
+    def _check_same(self, config: Config, data: dict[str, str]) -> None:
+        record = self.record()
+        changed = differences(_semantic(to_dict(config)), _semantic(record["config"]))
+        if changed:
+            raise ValueError(
+                f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
+                "Choose another output, or overwrite=True to start anew"
+            )
+        for split, fingerprint in data.items():
+            theirs = record["data"].get(split)
+            if theirs != fingerprint:
+                raise ValueError(
+                    f"{self.path} holds a run on another data set: the {split} split has "
+                    f"fingerprint {fingerprint}, the run was started with {theirs}. Choose another "
+                    "output, or overwrite=True to start anew"
+                )
+
+    def _clear(self) -> None:
+        if not (self.path / CONFIG).exists():
+            return
+        self.record()
+        for name in _OURS:
+            path = self.path / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def resumable(self) -> Path | None:
+        """The latest whole checkpoint."""
+        found = checkpoints.find(self.checkpoints)
+        return found[-1][1] if found else None
+
+    def truncate_history(self, step: int) -> None:
+        """Drop the lines of steps after ``step``, and one that was cut."""
+        kept = [json.dumps(line) for line in self.read_history() if line["step"] <= step]
+        checkpoints.replace_text(self.history, "".join(f"{line}\n" for line in kept))
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """The whole lines of ``history.jsonl``."""
+        if not self.history.exists():
+            return []
+        lines: list[dict[str, Any]] = []
+        for line in self.history.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
+
+    def append_history(self, line: dict[str, Any]) -> None:
+        """Add one line."""
+        with self.history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _semantic(tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tree.items() if name not in _FREE}

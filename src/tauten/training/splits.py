@@ -1,0 +1,216 @@
+"""Which samples are train, val and test, and what is known of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from tauten.data import count_groups, emoji_lt, fingerprint, images, load_pairs
+from tauten.training.config import DataConfig
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_VALIDATION = frozenset({"val", "valid", "validation", "dev"})
+
+
+@dataclass(frozen=True)
+class PairData:
+    """One split in memory.
+
+    Attributes:
+        images: (N, 3, H, W) uint8.
+        captions: for each image its captions, at least one.
+        alternatives: for each image another text to train on, or "".
+        keywords: for each image words to train on, perhaps none.
+        labels: class of each image, or None where the data have no classes.
+        fingerprint: hash of the content.
+    """
+
+    images: Tensor
+    captions: list[list[str]]
+    alternatives: list[str]
+    keywords: list[list[str]]
+    labels: list[str] | None
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def unique_captions(self) -> tuple[list[str], list[list[int]]]:
+        """All captions once, and for each image the positions of its own."""
+        position: dict[str, int] = {}
+        of_image = [
+            [position.setdefault(text, len(position)) for text in dict.fromkeys(texts)]
+            for texts in self.captions
+        ]
+        return list(position), of_image
+
+
+def load_split(config: DataConfig, split: Split) -> PairData:
+    """One split of the configured data.
+
+    Raises:
+        ValueError: unreadable data, no sample in the split, a missing label column.
+    """
+    if config.source == "emoji_lt":
+        fields = dataclasses.asdict(config)
+        return _emoji(tuple(fields.items()), split)
+    return to_pairs(_dataset(config, split), config)
+
+
+@lru_cache(maxsize=6)
+def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
+    """A split of the embedded data, kept for the next run of this process."""
+    return to_pairs(emoji_lt(split), DataConfig(**dict(fields)))
+
+
+def to_pairs(dataset: Dataset, config: DataConfig) -> PairData:
+    """A data set with the columns image and caption, decoded once."""
+    if len(dataset) == 0:
+        raise ValueError(
+            f"no sample left in a split of {config.source}; give more data, or data.val and "
+            "data.test"
+        )
+    if config.limit is not None and config.limit < len(dataset):
+        kept = torch.linspace(0, len(dataset) - 1, config.limit).round().long().tolist()
+        dataset = dataset.select(kept)
+    names = dataset.column_names
+    label = config.label or ("label" if config.source == "emoji_lt" else None)
+    if label is not None and label not in names:
+        raise ValueError(f"no label column {label!r} in {config.source}; columns: {names}")
+    captions = [[text] if isinstance(text, str) else list(text) for text in dataset["caption"]]
+    count = len(captions)
+    alternatives = list(dataset["alt_caption"]) if "alt_caption" in names else [""] * count
+    keywords = list(dataset["keywords"]) if "keywords" in names else [[]] * count
+    size = (config.image_size, config.image_size)
+    return PairData(
+        images=images(dataset, size),
+        captions=captions,
+        alternatives=[text or "" for text in alternatives],
+        keywords=[[words] if isinstance(words, str) else list(words or ()) for words in keywords],
+        labels=None if label is None else [str(name) for name in dataset[label]],
+        fingerprint=fingerprint(dataset),
+    )
+
+
+def _dataset(config: DataConfig, split: Split) -> Dataset:
+    own = {"val": config.val, "test": config.test}.get(split)
+    if own is not None:
+        return _pairs(own, config)
+    if not config.source:
+        raise ValueError(
+            "data.source is empty: give emoji_lt, or a folder, table or tar of images and captions"
+        )
+    whole = _pairs(config.source, config)
+    if "split" in whole.column_names:
+        return _by_column(whole, split)
+    held_out = {s for s, path in (("val", config.val), ("test", config.test)) if path is None}
+    assigned = _by_share(whole, config.held_out, held_out)
+    return whole.select([i for i, name in enumerate(assigned) if name == split])
+
+
+def _pairs(path: str, config: DataConfig) -> Dataset:
+    return load_pairs(path, image=config.image, caption=config.caption, strict=config.strict)
+
+
+def _by_column(whole: Dataset, split: Split) -> Dataset:
+    names = [str(name).lower() for name in whole["split"]]
+    unknown = sorted({name for name in names if name not in _VALIDATION | {"train", "test"}})
+    if unknown:
+        raise ValueError(
+            f"the split column holds {unknown[:5]}: it may hold train, val (or valid, validation, "
+            "dev) and test"
+        )
+    wanted = _VALIDATION if split == "val" else {split}
+    return whole.select([i for i, name in enumerate(names) if name in wanted])
+
+
+def _by_share(whole: Dataset, share: float, held_out: set[str]) -> list[Split]:
+    """Assign samples by a hash of their content, so that equal images or captions stay together."""
+    groups = _linked(
+        [[_digest(raw), *texts] for raw, texts in zip(_raw(whole), _texts(whole), strict=True)]
+    )
+    assigned: list[Split] = []
+    for name in groups:
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
+        if place < share and "test" in held_out:
+            assigned.append("test")
+        elif share <= place < 2 * share and "val" in held_out:
+            assigned.append("val")
+        else:
+            assigned.append("train")
+    return assigned
+
+
+def _linked(keys: Sequence[Sequence[str]]) -> list[str]:
+    """For each sample the smallest key of its connected component (union-find over shared keys)."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for row in keys:
+        for key in row[1:]:
+            low, high = sorted((root(row[0]), root(key)))
+            parent[high] = low
+    return [root(row[0]) for row in keys]
+
+
+def _raw(dataset: Dataset) -> list[Any]:
+    cells = dataset.select_columns(["image"]).with_format("arrow")[:]["image"].to_pylist()
+    return [
+        cell.get("bytes") or cell.get("path") if isinstance(cell, dict) else cell for cell in cells
+    ]
+
+
+def _texts(dataset: Dataset) -> list[list[str]]:
+    return [
+        [f"text {text}"] if isinstance(text, str) else [f"text {one}" for one in text]
+        for text in dataset["caption"]
+    ]
+
+
+def _digest(raw: Any) -> str:
+    content = raw if isinstance(raw, bytes) else str(raw).encode()
+    if isinstance(raw, str):
+        try:
+            with open(raw, "rb") as file:  # noqa: PTH123
+                content = file.read()
+        except OSError:
+            pass
+    return f"image {hashlib.sha256(content).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The long tail of the training split.
+
+    Attributes:
+        counts: training samples of each class, by name.
+        head: smallest count of the head.
+        tail: smallest count that is no longer tail.
+    """
+
+    counts: dict[str, int]
+    head: int
+    tail: int
+
+    def per_sample(self, labels: Sequence[str]) -> Tensor:
+        """(N,) long, training count of each sample's class; 0 for a class not seen in training."""
+        return torch.tensor([self.counts.get(name, 0) for name in labels], dtype=torch.int64)
+
+    def groups(self, labels: Sequence[str]) -> list[str]:
+        """ "head", "mid" or "tail" for each sample."""
+        return list(count_groups(self.per_sample(labels), self.head, self.tail))

@@ -1,0 +1,223 @@
+"""Train a configuration, from nothing or from where it was interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import tauten
+from tauten.structure import Clusters, caption_clusters, embed_captions
+from tauten.training import checkpoints
+from tauten.training.build import build_control, build_encoder, build_loss, build_tokenizer
+from tauten.training.config import Config, DataConfig
+from tauten.training.module import ContrastiveModule
+from tauten.training.monitor import Clock, Monitor, TauProbe
+from tauten.training.pairs import PairStore, training_texts
+from tauten.training.results import write_results
+from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
+from tauten.training.splits import SPLITS, Classes, PairData, Split, load_split
+from tauten.training.trainer import CLOCK, ContrastiveTrainer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run found.
+
+    Attributes:
+        output: the run's folder.
+        test: metrics of the best checkpoint on the test split, with intervals and groups.
+        val: the same on the validation split, by which the checkpoint was chosen.
+        best_step: optimiser step of the best checkpoint.
+        total_steps: optimiser steps of the training.
+        wall_s: seconds of work, over all starts.
+    """
+
+    output: Path
+    test: dict[str, float]
+    val: dict[str, float]
+    best_step: int
+    total_steps: int
+    wall_s: float
+
+
+def train(config: Config) -> RunResult:
+    """Train, evaluate and write the run folder; go on where an earlier start was interrupted.
+
+    Started again with the same configuration after a kill at any moment, it ends with the same
+    weights, temperatures, metrics and history, bit for bit, as without interruption (same machine,
+    same number of threads). A finished run is not trained again.
+
+    Args:
+        config: everything; it writes to ``config.output`` only.
+
+    Returns:
+        The final metrics.
+
+    Raises:
+        ValueError: a configuration, data set or output folder that cannot be used, with the reason.
+        NonFiniteLossError: the loss or a gradient became NaN or infinite; the last checkpoint and
+            ``failure.json`` stay.
+    """
+    config.validate()
+    clock = Clock()
+    splits = {name: load_split(config.data, name) for name in SPLITS}
+    splits, classes = with_classes(splits, config.data)
+    total_steps, eval_steps = _schedule(config, len(splits["train"]))
+    folder = RunFolder(config.output)
+    module, tokenizer, store = _build(config, splits["train"], classes, total_steps)
+    folder.prepare(config, {name: data.fingerprint for name, data in splits.items()}, versions())
+    if (folder.path / RESULTS).exists():
+        return load_result(folder.path)
+    resume = folder.resumable()
+    if resume is not None:
+        clock = Clock(float(json.loads((resume / CLOCK).read_text())["wall_s"]))
+    labels = splits["train"].labels
+    groups = classes.groups(labels) if classes is not None and labels is not None else None
+    probe = TauProbe(module.loss_fn, groups, len(store))
+    monitor = Monitor(folder, probe, progress=config.progress, tensorboard=config.tensorboard)
+    with deterministic():
+        trainer = ContrastiveTrainer(
+            config=config,
+            folder=folder,
+            module=module,
+            tokenizer=tokenizer,
+            store=store,
+            validation=splits["val"],
+            classes=classes,
+            monitor=monitor,
+            clock=clock,
+            total_steps=total_steps,
+            eval_steps=eval_steps,
+        )
+        _go(trainer, monitor, folder, resume)
+        write_results(config, folder, splits, classes, probe, clock, total_steps)
+    return load_result(folder.path)
+
+
+def _go(
+    trainer: ContrastiveTrainer, monitor: Monitor, folder: RunFolder, resume: Path | None
+) -> None:
+    step = 0 if resume is None else int(resume.name.split("-")[1])
+    folder.truncate_history(step)
+    (folder.path / FAILURE).unlink(missing_ok=True)
+    _restore_best(folder, resume)
+    try:
+        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+    finally:
+        monitor.close()
+
+
+def _restore_best(folder: RunFolder, resume: Path | None) -> None:
+    """Make ``best`` agree with the checkpoint that training goes on from."""
+    if resume is None:
+        return
+    state = json.loads((resume / "trainer_state.json").read_text(encoding="utf-8"))
+    wanted = folder.checkpoints / f"checkpoint-{state['best_global_step']}"
+    best = folder.checkpoints / checkpoints.BEST / "trainer_state.json"
+    have = json.loads(best.read_text(encoding="utf-8"))["global_step"] if best.exists() else None
+    if have != state["best_global_step"] and wanted.exists():
+        checkpoints.set_best(wanted, folder.checkpoints)
+
+
+def _build(
+    config: Config, train: PairData, classes: Classes | None, total_steps: int
+) -> tuple[ContrastiveModule, Any, PairStore]:
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        tokenizer = build_tokenizer(config.model, training_texts(train, config.data))
+        counts = classes.per_sample(train.labels) if classes and train.labels else None
+        control = build_control(config.control, counts, total_steps)
+        loss_fn = build_loss(config, control)
+        encoder = build_encoder(config.model, tokenizer.vocabulary_size)
+    module = ContrastiveModule(encoder, loss_fn, config.loss.mask_duplicates)
+    return module, tokenizer, PairStore(train, tokenizer, config.data)
+
+
+def _schedule(config: Config, size: int) -> tuple[int, int]:
+    """Optimiser steps of the whole training and between evaluations."""
+    optim = config.optim
+    per_epoch = size // optim.batch_size // optim.accumulation
+    if per_epoch < 1:
+        raise ValueError(
+            f"the training split has {size} samples, fewer than one optimiser step of "
+            f"{optim.batch_size} x {optim.accumulation}: lower optim.batch_size"
+        )
+    total = max(1, round(per_epoch * optim.epochs))
+    return total, max(1, min(total, round(per_epoch * config.evaluation.every)))
+
+
+def with_classes(
+    splits: dict[Split, PairData], config: DataConfig
+) -> tuple[dict[Split, PairData], Classes | None]:
+    """Give each sample a class, from labels or caption clusters, and count those of training.
+
+    Every split's captions are assigned to the nearest cluster of the training captions.
+    """
+    train = splits["train"]
+    if train.labels is None and config.clusters > 0:
+        clusters = caption_clusters([texts[0] for texts in train.captions], config.clusters)
+        splits = {name: _clustered(data, clusters) for name, data in splits.items()}
+        train = splits["train"]
+    if train.labels is None:
+        return splits, None
+    return splits, Classes(dict(Counter(train.labels)), config.head, config.tail)
+
+
+def _clustered(data: PairData, clusters: Clusters) -> PairData:
+    embeddings = torch.as_tensor(embed_captions([texts[0] for texts in data.captions]))
+    nearest = (embeddings.float() @ clusters.centroids.T).argmax(dim=1)
+    return dataclasses.replace(data, labels=[f"cluster {int(c)}" for c in nearest])
+
+
+def versions() -> dict[str, Any]:
+    """What results may depend on beside the configuration."""
+    return {
+        "python": platform.python_version(),
+        "tauten": tauten.__version__,
+        "torch": str(torch.__version__),
+        "transformers": str(transformers.__version__),
+        "threads": torch.get_num_threads(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    }
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Deterministic algorithms where torch has them; the earlier setting is restored."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+def load_result(run: Path) -> RunResult:
+    """The result of a finished run.
+
+    Raises:
+        ValueError: the run has not finished.
+    """
+    path = run / RESULTS
+    if not path.exists():
+        raise ValueError(f"{run} has no {RESULTS}: the run has not finished")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return RunResult(
+        output=run,
+        test=found["test"],
+        val=found["val"],
+        best_step=found["best_step"],
+        total_steps=found["total_steps"],
+        wall_s=found["wall_s"],
+    )

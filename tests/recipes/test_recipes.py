@@ -1,0 +1,152 @@
+import csv
+import dataclasses
+import importlib
+import json
+
+import pytest
+
+from tauten import recipes
+from tauten.recipes.demo import VARIANTS, table
+from tauten.recipes.emoji import Schedule
+from tauten.recipes.search import candidates_around, parts_of, search, summary
+from tauten.training import Config, RunResult
+
+demo_module = importlib.import_module("tauten.recipes.demo")
+search_module = importlib.import_module("tauten.recipes.search")
+
+
+@pytest.mark.parametrize("name", list(recipes.RECIPES))
+def test_every_recipe_is_a_configuration(name, tmp_path):
+    config = recipes.get(name)(output=tmp_path / "x", epochs=3, seed=4)
+    assert isinstance(config, Config)
+    assert (config.name, config.seed, config.optim.epochs) == (name, 4, 3)
+    assert config.output == tmp_path / "x"
+    config.validate()
+
+
+def test_every_recipe_has_one_line():
+    lines = recipes.describe()
+    assert set(lines) == {*recipes.RECIPES, "demo", "search"}
+    assert all(10 < len(line) <= 100 for line in lines.values())
+
+
+def test_unknown_recipe():
+    with pytest.raises(ValueError, match="no recipe 'mmts'; there are emoji_infonce_constant"):
+        recipes.get("mmts")
+
+
+def test_the_variants_differ_in_loss_and_control_only(tmp_path):
+    trees = [dataclasses.asdict(config) for config in recipes.demo(tmp_path, 5, 2)]
+    assert len({tree["output"] for tree in trees}) == 4
+    for tree in trees:
+        for name in ("name", "output", "family", "control", "loss"):
+            del tree[name]
+    assert all(tree == trees[0] for tree in trees)
+
+
+def test_constants_match_their_schedule(tmp_path):
+    configs = {config.name: config for config in recipes.demo(tmp_path)}
+    for family in ("infonce", "maxmargin"):
+        constant = configs[f"emoji_{family}_constant"]
+        schedule = configs[f"emoji_{family}_mmts"]
+        assert (constant.control.kind, schedule.control.kind) == ("matched", "mmts")
+        assert dataclasses.replace(constant.control, kind="mmts") == schedule.control
+        assert constant.loss == schedule.loss
+
+
+def shrink(config):
+    config.data.limit, config.optim.batch_size = 64, 32
+    config.model.channels, config.model.dim, config.model.text_width = (8,), 8, 8
+    config.evaluation.bootstrap = 20
+    config.tensorboard = False
+    return config
+
+
+def test_demo_runs_all_and_reports(tmp_path, monkeypatch, capsys):
+    original = demo_module.train
+    monkeypatch.setattr(demo_module, "train", lambda config: original(shrink(config)))
+    report = recipes.run_demo(tmp_path / "demo", epochs=1, seeds=[0, 1], progress=False)
+    assert report.is_file()
+    assert report.parent == tmp_path / "demo"
+    shown = capsys.readouterr().out
+    assert "[8/8] emoji_maxmargin_mmts, seed 1" in shown
+    assert "mean ± standard deviation over 2 seeds" in shown
+    assert len(list((tmp_path / "demo" / "runs").iterdir())) == 2 * len(VARIANTS)
+
+
+def test_demo_needs_a_seed(tmp_path):
+    with pytest.raises(ValueError, match="at least one seed"):
+        recipes.run_demo(tmp_path, seeds=0)
+
+
+def test_table(tmp_path):
+    def result(score):
+        test = {"x2y/hit@1": score, "x2y/hit@1/low": score - 0.1, "x2y/hit@1/high": score + 0.1}
+        return RunResult(tmp_path, test, {}, 1, 1, 1.0)
+
+    one = table({"a": [result(0.5)]})
+    assert "50.0 [40.0, 60.0]" in one
+    assert "one seed" in one
+    assert "55.0 ± 7.1" in table({"a": [result(0.5), result(0.6)]})
+
+
+def test_search_is_on_validation_and_resumes(tmp_path, monkeypatch):
+    original, calls = search_module.train, []
+
+    def counted(config):
+        if not (config.output / "results.json").exists():
+            calls.append(config.name)
+        result = original(shrink(config))
+        return dataclasses.replace(result, test={})
+
+    monkeypatch.setattr(search_module, "train", counted)
+    monkeypatch.setattr(search_module, "CONSTANTS", {"infonce": (0.07, 0.2)})
+    options = {"families": ("infonce",), "epochs": 1, "candidates": 2, "progress": False}
+    path = search(tmp_path, seeds=(0, 1), **options)
+    rows = list(csv.DictReader(path.open()))
+    assert [row["stage"] for row in rows] == ["constant"] * 2 + ["mmts"] * 4 + ["confirm"] * 8
+    assert len(calls) == 12  # two of the confirmed trials were run before
+    scores = {row["name"]: float(row["val/mean_recall"]) for row in rows if row["seed"] == "0"}
+    best = max((row["name"] for row in rows[2:4]), key=lambda name: scores[name])
+    assert rows[8]["name"] == best
+    assert {row["kind"] for row in rows} == {"constant", "matched", "mmts"}
+    assert not any("test" in name for name in rows[0])
+    found = json.loads((tmp_path / "trials.json").read_text())
+    assert [item["seeds"] for item in found["summary"]] == [2, 2, 2, 2]
+    calls.clear()
+    assert search(tmp_path, seeds=(0, 1), **options) == path
+    assert calls == []
+    assert list(csv.DictReader(path.open())) == rows
+
+
+def test_candidates_keep_tau_positive_and_are_distinct():
+    found = candidates_around(0.07, 1000)
+    assert len(found) == len(set(found)) == len(search_module.CANDIDATES)
+    assert all(schedule.shift[0] > schedule.alpha / 2 for schedule in found)
+    assert candidates_around(0.07, 3) == found[:3]
+
+
+def test_parts_of_a_schedule():
+    whole = Schedule(0.04, (0.05, 0.09), 5.0, "equalized")
+    assert parts_of(whole) == [
+        Schedule(0.04, (0.07, 0.07), 5.0, "equalized"),
+        Schedule(0.0, (0.05, 0.09), 5.0, "equalized"),
+    ]
+
+
+def test_summary():
+    rows = [
+        {"stage": "confirm", "name": "a", "val/mean_recall": 0.1},
+        {"stage": "confirm", "name": "a", "val/mean_recall": 0.3},
+        {"stage": "mmts", "name": "b", "val/mean_recall": 0.9},
+    ]
+    (only,) = summary(rows)
+    assert (only["name"], only["seeds"], only["val/mean_recall"]) == ("a", 2, pytest.approx(0.2))
+    assert only["std"] == pytest.approx(0.1414, abs=1e-4)
+
+
+def test_search_errors(tmp_path):
+    with pytest.raises(ValueError, match="seeds and candidates >= 1"):
+        search(tmp_path, seeds=())
+    with pytest.raises(ValueError, match="seeds and candidates >= 1"):
+        search(tmp_path, candidates=0)

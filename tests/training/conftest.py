@@ -1,0 +1,38 @@
+"""A run small enough for tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tauten.training import Config
+
+
+def tiny(output: Path, **fields) -> Config:
+    """A few optimiser steps on a few real pairs."""
+    config = Config(output=output, progress=False, tensorboard=False, log_every=2)
+    config.data.limit = 96
+    config.model.channels, config.model.dim, config.model.text_width = (8,), 8, 8
+    config.optim.batch_size, config.optim.epochs = 32, 2
+    config.evaluation.every, config.evaluation.bootstrap = 1, 20
+    for path, value in fields.items():
+        *parts, last = path.split("__")
+        owner = config
+        for part in parts:
+            owner = getattr(owner, part)
+        assert hasattr(owner, last), path
+        setattr(owner, last, value)
+    return config
+
+
+@pytest.fixture(scope="session")
+def make_config():
+    return tiny
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A finished tiny run with MM-TS; not to be changed."""
+    from tauten.training import train
+
+    output = tmp_path_factory.mktemp("finished") / "run"
+    return train(tiny(output, control__kind="mmts", tensorboard=True))

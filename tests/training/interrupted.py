@@ -1,0 +1,112 @@
+"""Trains with SIGKILLs in between; run by test_resume.py in a process of its own.
+
+All attempts are forks of one process that has done the slow imports, so that each is a real process
+that really dies. One thread only: threads do not survive a fork.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tauten.training import Config, checkpoints, run_folder, train
+from tauten.training.splits import SPLITS, load_split
+from tauten.training.trainer import ContrastiveTrainer
+
+
+def config(output: Path) -> Config:
+    made = Config(output=output, progress=False, log_every=4, seed=3)
+    made.data.limit = 320
+    made.data.keywords, made.data.alternative = 0.3, 0.3
+    made.model.channels, made.model.dim, made.model.text_width = (8, 8), 16, 16
+    made.model.augmentation.noise = 0.02
+    made.optim.batch_size, made.optim.epochs = 32, 4
+    made.loss.force = "equalized"
+    made.control.kind = "mmts"
+    made.evaluation.every, made.evaluation.bootstrap = 0.7, 20
+    return made
+
+
+def die(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after(times: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which kills the process when called that often."""
+    left = [times]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        if left[0] == 0:
+            die()
+        left[0] -= 1
+        return function(*args, **kwargs)
+
+    return counted
+
+
+def half_written(path: Path, function: Callable[..., Any]) -> Callable[..., Any]:
+    def write(*args: Any, **kwargs: Any) -> Any:
+        with path.open("a") as file:
+            file.write('{"step": 12, "epo')
+        die()
+
+    return write
+
+
+def arm(where: str, number: int, output: Path) -> None:
+    trainer = ContrastiveTrainer
+    if where == "step":
+        trainer.training_step = after(number, trainer.training_step)
+    elif where == "optimizer.pt":
+        trainer._save_optimizer_and_scheduler = after(number, trainer._save_optimizer_and_scheduler)
+    elif where == "marker":
+        checkpoints.seal = after(number, checkpoints.seal)
+    elif where == "best":
+        checkpoints._link = after(number, checkpoints._link)
+    elif where == "rotation":
+        checkpoints.rotate = after(number, checkpoints.rotate)
+    elif where == "history":
+        folder = run_folder.RunFolder
+        folder.append_history = half_written(output / "history.jsonl", folder.append_history)
+    elif where == "results":
+        checkpoints.replace_text = after(0, checkpoints.replace_text)
+        sys.modules["tauten.training.train"].write_results = die
+
+
+def attempt(output: Path, where: str | None = None, number: int = 0) -> int:
+    """Train in a fork; its exit code, or minus the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            if where is not None:
+                arm(where, number, output)
+            train(config(output))
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(root: Path) -> None:
+    torch.set_num_threads(1)
+    for split in SPLITS:
+        load_split(config(root).data, split)  # kept for all forks
+    draw = random.Random(0)
+    ends = {"whole": [attempt(root / "whole")]}
+    kills = [("step", draw.randrange(1, 6)), ("step", draw.randrange(8, 12)), ("history", 0)]
+    kills += [("optimizer.pt", 1), ("step", draw.randrange(1, 14)), ("marker", 1), ("best", 2)]
+    kills += [("rotation", 0), ("step", draw.randrange(1, 9)), ("results", 0)]
+    ends["killed"] = [attempt(root / "killed", *kill) for kill in kills]
+    ends["killed"].append(attempt(root / "killed"))
+    print(json.dumps(ends))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,65 @@
+import json
+import shutil
+
+import pytest
+import yaml
+
+from tauten.data import emoji_lt
+from tauten.training import evaluate
+from tauten.training.results import load_encoder
+
+
+def test_a_run_gives_its_own_numbers_again(finished_run):
+    before = sorted(finished_run.output.rglob("*"))
+    found = evaluate(finished_run.output, bootstrap=20)
+    assert found == finished_run.test
+    found = evaluate(finished_run.output / "checkpoints" / "best", split="val", bootstrap=20)
+    assert found == finished_run.val
+    assert sorted(finished_run.output.rglob("*")) == before
+
+
+def test_other_data(finished_run, tmp_path):
+    dataset = emoji_lt("val").select(range(40))
+    output = tmp_path / "metrics.json"
+    found = evaluate(finished_run.output, dataset, label="label", bootstrap=0, output=output)
+    assert found["x2y/n"] == 40
+    assert json.loads(output.read_text()) == found
+    assert "x2y/hit@1/tail" in found
+    assert "x2y/hit@1/tail" not in evaluate(finished_run.output, dataset, bootstrap=0)
+
+
+def test_data_on_disk(finished_run, tmp_path):
+    for row in emoji_lt("val").select(range(12)):
+        row["image"].save(tmp_path / f"{row['id']}.png")
+        (tmp_path / f"{row['id']}.txt").write_text(row["caption"])
+    assert evaluate(finished_run.output, tmp_path, bootstrap=0)["y2x/n"] == 12
+
+
+def test_changed_data_are_refused(finished_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(finished_run.output, copy)
+    record = yaml.safe_load((copy / "config.yaml").read_text())
+    record["data"]["test"] = "0123"
+    (copy / "config.yaml").write_text(yaml.safe_dump(record))
+    with pytest.raises(ValueError, match="checkpoint of another data set: the test split"):
+        evaluate(copy)
+
+
+def test_what_is_no_run(tmp_path, finished_run):
+    with pytest.raises(ValueError, match="is no folder"):
+        evaluate(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="neither a run nor a complete checkpoint"):
+        evaluate(tmp_path)
+    shutil.copy(finished_run.output / "config.yaml", tmp_path)
+    with pytest.raises(ValueError, match="no best checkpoint"):
+        evaluate(tmp_path)
+    with pytest.raises(ValueError, match="not a complete checkpoint"):
+        load_encoder(tmp_path)
+
+
+def test_the_modules_mode_is_restored(finished_run):
+    encoder, tokenizer, classes = load_encoder(finished_run.output / "checkpoints" / "best")
+    assert not encoder.training
+    assert tokenizer.vocabulary_size == encoder.text_tower.vocabulary_size
+    assert classes is not None
+    assert sum(classes.counts.values()) == 96

@@ -1,0 +1,308 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tauten import NonFiniteLossError
+from tauten.training import Config, from_dict, load_result, train
+from tauten.training.build import build_control
+from tauten.training.module import ContrastiveModule
+from tauten.training.trainer import ContrastiveTrainer
+
+
+def test_run_folder(finished_run):
+    names = {path.name for path in finished_run.output.iterdir()}
+    assert names == {
+        "config.yaml", "history.jsonl", "results.json", "samples.npz", "embeddings.npz",
+        "test_images.npz", "checkpoints", "tensorboard",
+    }  # fmt: skip
+    results = json.loads((finished_run.output / "results.json").read_text())
+    assert set(results["protocol"]) == {
+        "data", "retrieval", "ties", "selection", "intervals", "groups",
+    }  # fmt: skip
+    assert {"x2y/hit@1", "y2x/hit@1/low", "geometry/alignment"} <= set(results["test"])
+    assert load_result(finished_run.output) == finished_run
+
+
+def test_history_has_losses_tau_and_validation(finished_run):
+    lines = [json.loads(line) for line in (finished_run.output / "history.jsonl").open()]
+    training = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in training] == [1, 2, 3, 4, 6]
+    assert {"grad_norm", "learning_rate", "tau/mean", "tau/min", "tau/max", "epoch"} <= set(
+        training[0]
+    )
+    assert all(line["tau/min"] <= line["tau/mean"] <= line["tau/max"] for line in training)
+    assert [line["step"] for line in lines if "val/x2y/hit@1" in line] == [3, 6]
+
+
+def test_tensorboard_shows_the_same(finished_run):
+    events = EventAccumulator(str(finished_run.output / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 6]
+    assert [event.step for event in events.Scalars("val/mean_recall")] == [3, 6]
+
+
+def test_best_is_by_validation(finished_run):
+    lines = [json.loads(line) for line in (finished_run.output / "history.jsonl").open()]
+    key = "val/mean_recall"
+    scores = {line["step"]: line[key] for line in lines if key in line}
+    assert finished_run.best_step == max(scores, key=lambda step: (scores[step], -step))
+    assert finished_run.val["mean_recall"] == pytest.approx(scores[finished_run.best_step])
+
+
+def test_samples(finished_run):
+    with np.load(finished_run.output / "samples.npz") as found:
+        assert found["counts"].shape == found["tau_final"].shape == (96,)
+        assert found["label_counts"].sum() == 96
+        assert found["tau_groups"].shape == (5, len(found["tau_group_names"]))
+        assert (found["tau_low"] <= found["tau_groups"] + 1e-6).all()
+        assert found["tau_steps"].tolist() == [1, 2, 3, 4, 6]
+        # at the last step a whole number of periods is over: the cosine is at its top
+        shift = found["tau_final"] - 0.02
+        order = np.argsort(found["counts"])
+        assert (np.diff(shift[order]) >= -1e-6).all()
+        assert shift.min() == pytest.approx(0.05, abs=1e-5)
+
+
+def test_embeddings(finished_run):
+    with np.load(finished_run.output / "embeddings.npz") as found:
+        assert found["x"].shape == (96, 8)
+        np.testing.assert_allclose(np.linalg.norm(found["y"], axis=1), 1, atol=1e-5)
+        score = found["x"] @ found["y"].T
+        right = score[np.arange(96), found["y_of_x"]]
+        ranks = (score >= right[:, None]).sum(1)
+        assert (ranks <= 10).mean() == pytest.approx(finished_run.test["x2y/hit@10"], abs=0.02)
+
+
+def test_a_finished_run_is_not_trained_again(finished_run, monkeypatch):
+    monkeypatch.setattr(ContrastiveTrainer, "train", None)
+    record = (finished_run.output / "config.yaml").read_bytes()
+    from tauten.training.run_folder import RunFolder
+
+    again = train(RunFolder(finished_run.output).config())
+    assert again == finished_run
+    assert (finished_run.output / "config.yaml").read_bytes() == record
+
+
+def test_equal_seeds_give_equal_weights_and_others_not(tmp_path, make_config):
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = train(make_config(tmp_path / name, seed=seed, optim__epochs=1))
+        weights.append(load_file(run.output / "checkpoints" / "best" / "model.safetensors"))
+    key = "encoder.image_projection.weight"
+    assert torch.equal(weights[0][key], weights[1][key])
+    assert not torch.equal(weights[0][key], weights[2][key])
+
+
+def test_torchs_settings_are_restored(tmp_path, make_config):
+    before = torch.are_deterministic_algorithms_enabled()
+    train(make_config(tmp_path / "run", optim__epochs=1))
+    assert torch.are_deterministic_algorithms_enabled() == before
+
+
+@pytest.mark.parametrize("family", ["infonce", "maxmargin", "dcl", "siglip"])
+def test_every_loss_trains(tmp_path, make_config, family):
+    config = make_config(tmp_path / "run", family=family, control__kind="learnable")
+    config.control.value, config.optim.loss_lr = 0.1, 0.05
+    run = train(config)
+    lines = [json.loads(line) for line in (run.output / "history.jsonl").open()]
+    assert lines[-1]["step"] == run.total_steps == 6
+    tau = [line["tau/mean"] for line in lines if "tau/mean" in line]
+    assert tau[-1] != pytest.approx(tau[0])
+
+
+def test_loss_parameters_have_no_weight_decay_and_their_own_rate(tmp_path, make_config):
+    config = make_config(tmp_path / "run", control__kind="learnable", optim__loss_lr=0.5)
+    groups = []
+    original = ContrastiveTrainer.create_optimizer
+
+    def spy(self, model=None):
+        made = original(self, model)
+        groups.extend(dict(group) for group in made.param_groups)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ContrastiveTrainer, "create_optimizer", spy)
+        train(config)
+    loss = groups[2]
+    assert [tuple(p.shape) for p in loss["params"]] == [(1,)]
+    assert (loss["weight_decay"], loss["initial_lr"] if "initial_lr" in loss else loss["lr"]) == (
+        0.0,
+        0.5,
+    )
+
+
+def test_duplicates_are_masked_and_index_is_given(tmp_path, make_config, monkeypatch):
+    seen = []
+    original = ContrastiveModule.forward
+
+    def spy(self, images, texts, index, same):
+        seen.append((index.clone(), same))
+        return original(self, images, texts, index, same)
+
+    monkeypatch.setattr(ContrastiveModule, "forward", spy)
+    config = make_config(tmp_path / "run", data__limit=None, data__image_size=16, model__grid=2)
+    config.optim.epochs, config.optim.batch_size = 0.1, 1024
+    config.optim.epochs = 1 / 3
+    train(config)
+    index, (image_ids, caption_ids) = seen[0]
+    assert len(index.unique()) == 1024
+    assert int(index.max()) < 3812
+    assert len(caption_ids.unique()) < 1024
+    assert len(image_ids.unique()) <= 1024
+
+
+def test_gradient_accumulation_steps_the_control_once(tmp_path, make_config):
+    config = make_config(tmp_path / "run", optim__accumulation=3, control__kind="mmts")
+    run = train(config)
+    assert run.total_steps == 2
+    saved = load_file(run.output / "checkpoints" / "checkpoint-2" / "model.safetensors")
+    assert int(saved["loss_fn._step"]) == 2
+
+
+def test_the_matched_constant_is_the_mean_of_the_schedule():
+    counts = torch.tensor([1, 1, 9, 30])
+    config = Config().control
+    config.oscillations = 1.3
+    schedule = build_control(dataclasses.replace(config, kind="mmts"), counts, 50)
+    matched = build_control(dataclasses.replace(config, kind="matched"), counts, 50)
+    every = torch.stack([schedule.at(torch.arange(4), step) for step in range(50)])
+    assert float(matched.at(torch.tensor([0]))) == pytest.approx(float(every.mean()), abs=1e-6)
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_nan_stops_with_step_indices_and_tau(tmp_path, make_config, monkeypatch, where):
+    calls = [0]
+    original = ContrastiveModule.forward
+
+    def poisoned(self, *args, **kwargs):
+        calls[0] += 1
+        if calls[0] == 6:
+            weight = self.encoder.image_projection.weight
+            if where == "loss":
+                weight.data.fill_(float("nan"))
+            else:
+                weight.register_hook(lambda grad: grad * float("inf"))
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(ContrastiveModule, "forward", poisoned)
+    output = tmp_path / "run"
+    config = make_config(output, control__kind="mmts")
+    reason = "image tower returned NaN" if where == "loss" else "gradient is NaN or infinite in 1"
+    with pytest.raises(NonFiniteLossError, match=f"stopped at step 5: .*{reason}") as caught:
+        train(config)
+    assert "temperature in [0.0" in str(caught.value)
+    assert "last good checkpoint: checkpoint-3" in str(caught.value)
+    report = json.loads((output / "failure.json").read_text())
+    assert (report["step"], len(report["index"])) == (5, 32)
+    assert report["last_good_checkpoint"] == "checkpoint-3"
+    saved = load_file(output / "checkpoints" / "checkpoint-3" / "model.safetensors")
+    assert all(value.isfinite().all() for value in saved.values())
+    # and the run goes on from there once the cause is gone
+    monkeypatch.setattr(ContrastiveModule, "forward", original)
+    assert train(config).total_steps == 6
+    assert not (output / "failure.json").exists()
+
+
+def test_mmts_needs_classes():
+    with pytest.raises(ValueError, match="control.kind=mmts needs to know how dense"):
+        build_control(dataclasses.replace(Config().control, kind="mmts"), None, 10)
+
+
+def test_a_batch_larger_than_the_data(tmp_path, make_config):
+    with pytest.raises(ValueError, match="96 samples, fewer than one optimiser step of 97 x 1"):
+        train(make_config(tmp_path / "run", optim__batch_size=97))
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_metric(tmp_path, make_config):
+    with pytest.raises(ValueError, match="evaluation.metric='accuracy' is unknown"):
+        train(make_config(tmp_path / "run", evaluation__metric="accuracy"))
+
+
+def test_a_tau_that_can_reach_zero(tmp_path, make_config):
+    config = make_config(tmp_path / "run", control__kind="mmts", control__alpha=0.2)
+    with pytest.raises(ValueError, match="shift low > alpha / 2"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_refuses_another_configuration(finished_run):
+    from tauten.training.run_folder import RunFolder
+
+    config = RunFolder(finished_run.output).config()
+    config.optim.lr, config.seed = 0.5, 9
+    with pytest.raises(ValueError, match=r"optim.lr: 0.5, was 0.002; seed: 9, was 0"):
+        train(config)
+
+
+def test_resume_refuses_another_data_set(tmp_path, make_config):
+    from tauten.training.run_folder import RunFolder
+
+    config = make_config(tmp_path / "run")
+    RunFolder(config.output).prepare(config, {"train": "aaaa", "val": "b", "test": "c"}, {})
+    with pytest.raises(ValueError, match="another data set: the train split has fingerprint"):
+        train(config)
+
+
+def test_a_foreign_folder_is_refused_and_never_cleared(tmp_path, make_config):
+    output = tmp_path / "precious"
+    output.mkdir()
+    (output / "thesis.tex").write_text("all my work")
+    with pytest.raises(ValueError, match=r"not empty and holds no run of tauten \(thesis.tex\)"):
+        train(make_config(output))
+    (output / "results.json").write_text("their results")
+    with pytest.raises(ValueError, match=r"holds no run of tauten \(results.json\)"):
+        train(make_config(output, overwrite=True))
+    (output / "results.json").unlink()
+    train(make_config(output, overwrite=True, optim__epochs=1))
+    assert (output / "thesis.tex").read_text() == "all my work"
+
+
+def test_overwrite_starts_anew_and_keeps_foreign_files(tmp_path, make_config):
+    output = tmp_path / "run"
+    first = train(make_config(output, optim__epochs=1))
+    (output / "notes.txt").write_text("mine")
+    second = train(make_config(output, optim__epochs=2, overwrite=True))
+    assert (first.total_steps, second.total_steps) == (3, 6)
+    assert (output / "notes.txt").read_text() == "mine"
+    steps = [json.loads(line)["step"] for line in (output / "history.jsonl").open()]
+    assert steps == sorted(steps)
+
+
+def test_output_is_a_file(tmp_path, make_config):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file, not a folder"):
+        train(make_config(tmp_path / "file"))
+
+
+def test_a_config_that_is_not_ours(tmp_path, make_config):
+    output = tmp_path / "run"
+    output.mkdir()
+    (output / "config.yaml").write_text("lr: 3")
+    with pytest.raises(ValueError, match="was not written by tauten"):
+        train(make_config(output))
+    (output / "config.yaml").write_text("{:")
+    with pytest.raises(ValueError, match="is not YAML"):
+        train(make_config(output, overwrite=True))
+
+
+def test_no_result_yet(tmp_path):
+    with pytest.raises(ValueError, match="has not finished"):
+        load_result(tmp_path)
+
+
+def test_the_saved_configuration_is_the_resolved_one(finished_run):
+    import yaml
+
+    record = yaml.safe_load((finished_run.output / "config.yaml").read_text())
+    assert set(record["data"]) == {"train", "val", "test"}
+    assert {"torch", "python", "threads"} <= set(record["versions"])
+    assert from_dict(record["config"]).control.kind == "mmts"
