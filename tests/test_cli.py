@@ -6,11 +6,12 @@ import pytest
 
 from tauten.cli import main
 
-SMALL = (
-    "--data.limit 160 --epochs 2 --optim.batch-size 32 --model.channels 8 16 --model.dim 16 "
-    "--model.text-width 16 --evaluation.every 1 --evaluation.bootstrap 50 --no-progress "
-    "--no-tensorboard"
-).split()
+SMALL = [
+    *("--data.limit", "160", "--epochs", "2", "--optim.batch-size", "32"),
+    *("--model.channels", "8", "16", "--model.dim", "16", "--model.text-width", "16"),
+    *("--evaluation.every", "1", "--evaluation.bootstrap", "50"),
+    *("--no-progress", "--no-tensorboard"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,9 @@ def test_recipes_lists_what_train_knows(capsys):
         (["demo", "--seeds", "0"], "at least one seed"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_a_failure(words, message, capsys, tmp_path, monkeypatch):
+def test_what_cannot_be_done_is_one_line_and_a_failure(
+    words, message, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 1
     error = capsys.readouterr().err.strip()

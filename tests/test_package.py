@@ -10,7 +10,7 @@ import pytest
 import tauten as tt
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = "torch numpy tauten typing_extensions sympy mpmath networkx jinja2 markupsafe filelock fsspec"
+CORE = "tauten torch numpy typing_extensions sympy mpmath networkx jinja2 markupsafe filelock"
 
 
 def test_import_needs_torch_alone():

@@ -66,6 +66,7 @@ def test_demo_runs_all_and_reports(tmp_path, monkeypatch, capsys):
     original = demo_module.train
     monkeypatch.setattr(demo_module, "train", lambda config: original(shrink(config)))
     report = recipes.run_demo(tmp_path / "demo", epochs=1, seeds=[0, 1], progress=False)
+    assert "Settings were chosen on the validation split" in report.read_text("utf-8")
     assert report.is_file()
     assert report.parent == tmp_path / "demo"
     shown = capsys.readouterr().out
@@ -77,6 +78,12 @@ def test_demo_runs_all_and_reports(tmp_path, monkeypatch, capsys):
 def test_demo_needs_a_seed(tmp_path):
     with pytest.raises(ValueError, match="at least one seed"):
         recipes.run_demo(tmp_path, seeds=0)
+
+
+def test_demo_refuses_a_folder_with_other_files(tmp_path):
+    (tmp_path / "thesis.tex").write_text("all my work")
+    with pytest.raises(ValueError, match=r"not empty and holds no demo \(thesis.tex\)"):
+        recipes.run_demo(tmp_path)
 
 
 def test_table(tmp_path):

@@ -212,6 +212,13 @@ def test_least_run_leaves_out_what_was_not_recorded(tiny, tmp_path):
         assert words in text
 
 
+def test_notes_stand_under_the_verdict(tiny, tmp_path):
+    runs = [tiny(tmp_path / "a")]
+    text = write(runs, tmp_path, notes=["Chosen <by> validation."], bootstrap=20).read_text("utf-8")
+    verdict = text[text.index('id="verdict"') : text.index('id="numbers"')]
+    assert "Note: Chosen &lt;by&gt; validation." in verdict
+
+
 def test_images_given_by_the_caller(tiny, tmp_path):
     images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
     text = write([tiny(tmp_path / "a")], tmp_path, images=images, bootstrap=20).read_text("utf-8")

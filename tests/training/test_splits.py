@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections import Counter
 
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 
 from tauten.training import DataConfig
-from tauten.training.splits import SPLITS, Classes, load_split
+from tauten.training.splits import SPLITS, Classes, load_split, load_splits
 from tauten.training.train import with_classes
 
 
@@ -110,3 +111,26 @@ def test_unique_captions():
 
     data = PairData(torch.zeros(2, 3, 2, 2), [["a", "b"], ["b"]], ["", ""], [[], []], None, "")
     assert data.unique_captions() == (["a", "b"], [[0, 1], [1]])
+
+
+def test_a_split_column_without_a_split_says_what_it_holds(shared_data):
+    source = str(shared_data / "emoji_lt-val.tar")
+    with pytest.raises(ValueError, match="no train samples: its split column holds only val"):
+        load_split(DataConfig(source=source, limit=8), "train")
+
+
+def test_the_source_is_read_once_for_all_splits(shared_data, caplog):
+    source = str(shared_data / "coco" / "coco35_photos.tar")
+    with caplog.at_level("INFO", logger="tauten.data"):
+        splits = load_splits(DataConfig(source=source, caption="captions"))
+    assert sum(len(data) for data in splits.values()) == 35
+    assert len([r for r in caplog.records if "skipped 1 of 36" in r.message]) == 1
+
+
+def test_the_whole_members_of_a_cut_tar_are_used_on_demand(shared_data, tmp_path):
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes((shared_data / "caltech98_lt-test.tar").read_bytes()[:200_000])
+    config = DataConfig(source=str(cut), caption="cls")
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        load_split(config, "train")
+    assert len(load_split(dataclasses.replace(config, allow_truncated=True), "train")) > 20

@@ -306,3 +306,13 @@ def test_the_saved_configuration_is_the_resolved_one(finished_run):
     assert set(record["data"]) == {"train", "val", "test"}
     assert {"torch", "python", "threads"} <= set(record["versions"])
     assert from_dict(record["config"]).control.kind == "mmts"
+
+
+def test_output_and_towers_are_checked_before_any_work(tmp_path, make_config):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty and holds no run of tauten"):
+        train(make_config(tmp_path, data__source="/missing"))
+    small = make_config(tmp_path / "run", data__image_size=16, model__channels=(8, 8, 8, 8))
+    with pytest.raises(ValueError, match="needs images of even size"):
+        train(small)
+    assert not (tmp_path / "run").exists()

@@ -24,6 +24,7 @@ def write(
     title: str = TITLE,
     *,
     images: Any = None,
+    notes: Sequence[str] = (),
     primary: str = "hit@1",
     examples: int = 2,
     bootstrap: int = 2000,
@@ -41,6 +42,7 @@ def write(
         title: Heading of the page.
         images: (n, 3, H, W) uint8 test images in the order of x; default: test_images.npz of the
             first run that has one, else no examples are shown.
+        notes: Sentences shown under the verdict, e.g. how settings were chosen.
         primary: The metric of the verdict and the plots: a hit@K, recall@K or mAP.
         examples: Captions per group whose retrieved images are shown.
         bootstrap: Replicates of the intervals computed here.
@@ -60,7 +62,7 @@ def write(
     if primary not in fractions:
         raise ValueError(f"primary must be one of {', '.join(fractions)}, not {primary!r}")
     queries = [] if pictures is None else gallery(numbers, pictures, examples, seed)
-    page = _render(title, numbers, primary, queries, bootstrap, seed)
+    page = _render(title, numbers, notes, primary, queries, bootstrap, seed)
     path = Path(output)
     path = path if path.suffix == ".html" else path / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +97,13 @@ def _images(images: Any, loaded: Sequence[Run]) -> Array | None:
 
 
 def _render(
-    title: str, numbers: Numbers, primary: str, queries: list[Query], bootstrap: int, seed: int
+    title: str,
+    numbers: Numbers,
+    notes: Sequence[str],
+    primary: str,
+    queries: list[Query],
+    bootstrap: int,
+    seed: int,
 ) -> str:
     environment = Environment(
         loader=PackageLoader("tauten.report"),
@@ -110,6 +118,7 @@ def _render(
     return environment.get_template("page.html.j2").render(
         title=title,
         numbers=numbers,
+        notes=[*notes, *numbers.notes],
         directions=DIRECTIONS,
         primary=primary,
         words=words,

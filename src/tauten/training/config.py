@@ -68,6 +68,8 @@ class DataConfig:
     """images are resized to squares of this many pixels"""
     strict: bool = False
     """an unreadable image ends the run instead of being skipped"""
+    allow_truncated: bool = False
+    """use the whole members of a tar that is cut, instead of refusing it"""
     limit: int | None = None
     """use at most this many samples of each split, evenly spaced"""
     alternative: float = 0.0

@@ -64,6 +64,26 @@ class RunFolder:
         config.output = self.path
         return config
 
+    def check(self, config: Config) -> None:
+        """Refuse an output that cannot be used, before any data are read.
+
+        Raises:
+            ValueError: the folder holds files and no run of ours, or a run with another
+                configuration.
+        """
+        entries = self._entries()
+        if CONFIG in entries:
+            if not config.overwrite:
+                self._check_config(config)
+            return
+        foreign = [name for name in entries if not config.overwrite or name in _OURS]
+        if foreign:
+            raise ValueError(
+                f"output folder {self.path} is not empty and holds no run of tauten "
+                f"({', '.join(foreign[:5])}{', ...' if len(foreign) > 5 else ''}); choose another "
+                "output, or overwrite=True to start a run beside files of other names"
+            )
+
     def prepare(self, config: Config, data: dict[str, str], versions: dict[str, Any]) -> None:
         """Claim an empty folder, or make sure that the run in it is this one.
 
@@ -76,18 +96,11 @@ class RunFolder:
             ValueError: the folder holds files and no run of ours, or a run with another
                 configuration or data.
         """
+        self.check(config)
         if config.overwrite:
             self._clear()
-        entries = self._entries()
-        foreign = [name for name in entries if not config.overwrite or name in _OURS]
-        if foreign and CONFIG not in entries:
-            raise ValueError(
-                f"output folder {self.path} is not empty and holds no run of tauten "
-                f"({', '.join(foreign[:5])}{', ...' if len(foreign) > 5 else ''}); choose another "
-                "output, or overwrite=True to start a run beside files of other names"
-            )
-        if CONFIG in entries:
-            self._check_same(config, data)
+        if CONFIG in self._entries():
+            self._check_data(data)
         else:
             self.path.mkdir(parents=True, exist_ok=True)
             record = {MARK: FORMAT, "config": to_dict(config), "data": data, "versions": versions}
@@ -103,7 +116,7 @@ class RunFolder:
             raise ValueError(f"output {self.path} is a file, not a folder")
         return sorted(p.name for p in self.path.iterdir() if p.name != f".{CONFIG}.part")
 
-    def _check_same(self, config: Config, data: dict[str, str]) -> None:
+    def _check_config(self, config: Config) -> None:
         record = self.record()
         changed = differences(_semantic(to_dict(config)), _semantic(record["config"]))
         if changed:
@@ -111,6 +124,9 @@ class RunFolder:
                 f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
                 "Choose another output, or overwrite=True to start anew"
             )
+
+    def _check_data(self, data: dict[str, str]) -> None:
+        record = self.record()
         for split, fingerprint in data.items():
             theirs = record["data"].get(split)
             if theirs != fingerprint:

@@ -55,15 +55,28 @@ class PairData:
 
 
 def load_split(config: DataConfig, split: Split) -> PairData:
-    """One split of the configured data.
+    """One split of the configured data; see :func:`load_splits`."""
+    return load_splits(config, (split,))[split]
+
+
+def load_splits(config: DataConfig, splits: Sequence[Split] = SPLITS) -> dict[Split, PairData]:
+    """Splits of the configured data; the source is read once for all of them.
 
     Raises:
-        ValueError: unreadable data, no sample in the split, a missing label column.
+        ValueError: unreadable data, no sample in a split, a missing label column.
     """
     if config.source == "emoji_lt":
-        fields = dataclasses.asdict(config)
-        return _emoji(tuple(fields.items()), split)
-    return to_pairs(_dataset(config, split), config)
+        fields = tuple(dataclasses.asdict(config).items())
+        return {split: _emoji(fields, split) for split in splits}
+    own = {"val": config.val, "test": config.test}
+    shared = [split for split in splits if own.get(split) is None]
+    if shared and not config.source:
+        raise ValueError(
+            "data.source is empty: give emoji_lt, or a folder, table, parquet or tar of pairs"
+        )
+    parts = _divide(_pairs(config.source, config), config, shared) if shared else {}
+    parts |= {split: _pairs(str(own[split]), config) for split in splits if split not in shared}
+    return {split: to_pairs(parts[split], config) for split in splits}
 
 
 @lru_cache(maxsize=6)
@@ -101,27 +114,28 @@ def to_pairs(dataset: Dataset, config: DataConfig) -> PairData:
     )
 
 
-def _dataset(config: DataConfig, split: Split) -> Dataset:
-    own = {"val": config.val, "test": config.test}.get(split)
-    if own is not None:
-        return _pairs(own, config)
-    if not config.source:
-        raise ValueError(
-            "data.source is empty: give emoji_lt, or a folder, table or tar of images and captions"
-        )
-    whole = _pairs(config.source, config)
+def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
     if "split" in whole.column_names:
-        return _by_column(whole, split)
+        return {split: _by_column(whole, config, split) for split in splits}
     held_out = {s for s, path in (("val", config.val), ("test", config.test)) if path is None}
     assigned = _by_share(whole, config.held_out, held_out)
-    return whole.select([i for i, name in enumerate(assigned) if name == split])
+    return {
+        split: whole.select([i for i, name in enumerate(assigned) if name == split])
+        for split in splits
+    }
 
 
 def _pairs(path: str, config: DataConfig) -> Dataset:
-    return load_pairs(path, image=config.image, caption=config.caption, strict=config.strict)
+    return load_pairs(
+        path,
+        image=config.image,
+        caption=config.caption,
+        strict=config.strict,
+        allow_truncated=config.allow_truncated,
+    )
 
 
-def _by_column(whole: Dataset, split: Split) -> Dataset:
+def _by_column(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
     names = [str(name).lower() for name in whole["split"]]
     unknown = sorted({name for name in names if name not in _VALIDATION | {"train", "test"}})
     if unknown:
@@ -130,7 +144,14 @@ def _by_column(whole: Dataset, split: Split) -> Dataset:
             "dev) and test"
         )
     wanted = _VALIDATION if split == "val" else {split}
-    return whole.select([i for i, name in enumerate(names) if name in wanted])
+    chosen = [i for i, name in enumerate(names) if name in wanted]
+    if not chosen:
+        remedy = "" if split == "train" else f"; give them as data.{split}"
+        raise ValueError(
+            f"{config.source} has no {split} samples: its split column holds only "
+            f"{', '.join(sorted(set(names)))}{remedy}"
+        )
+    return whole.select(chosen)
 
 
 def _by_share(whole: Dataset, share: float, held_out: set[str]) -> list[Split]:

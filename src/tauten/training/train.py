@@ -16,6 +16,7 @@ import torch
 import transformers
 
 import tauten
+from tauten.models import DualEncoder
 from tauten.structure import Clusters, caption_clusters, embed_captions
 from tauten.training import checkpoints
 from tauten.training.build import build_control, build_encoder, build_loss, build_tokenizer
@@ -25,7 +26,7 @@ from tauten.training.monitor import Clock, Monitor, TauProbe
 from tauten.training.pairs import PairStore, training_texts
 from tauten.training.results import write_results
 from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
-from tauten.training.splits import SPLITS, Classes, PairData, Split, load_split
+from tauten.training.splits import Classes, PairData, Split, load_splits
 from tauten.training.trainer import CLOCK, ContrastiveTrainer
 
 
@@ -70,10 +71,10 @@ def train(config: Config) -> RunResult:
     """
     config.validate()
     clock = Clock()
-    splits = {name: load_split(config.data, name) for name in SPLITS}
-    splits, classes = with_classes(splits, config.data)
-    total_steps, eval_steps = _schedule(config, len(splits["train"]))
     folder = RunFolder(config.output)
+    folder.check(config)
+    splits, classes = with_classes(load_splits(config.data), config.data)
+    total_steps, eval_steps = _schedule(config, len(splits["train"]))
     module, tokenizer, store = _build(config, splits["train"], classes, total_steps)
     folder.prepare(config, {name: data.fingerprint for name, data in splits.items()}, versions())
     if (folder.path / RESULTS).exists():
@@ -140,7 +141,18 @@ def _build(
         loss_fn = build_loss(config, control)
         encoder = build_encoder(config.model, tokenizer.vocabulary_size)
     module = ContrastiveModule(encoder, loss_fn, config.loss.mask_duplicates)
-    return module, tokenizer, PairStore(train, tokenizer, config.data)
+    store = PairStore(train, tokenizer, config.data)
+    _try_one(encoder, store)
+    return module, tokenizer, store
+
+
+@torch.no_grad()
+def _try_one(encoder: DualEncoder, store: PairStore) -> None:
+    """Let towers refuse images or texts that they cannot take before anything is written."""
+    with torch.random.fork_rng():
+        sample = store.batch(torch.tensor([0]))
+    encoder.eval()(sample["images"], sample["texts"])
+    encoder.train()
 
 
 def _schedule(config: Config, size: int) -> tuple[int, int]:
