@@ -29,7 +29,7 @@ GEOMETRY = {
 def describe(run: Run) -> str:
     """One sentence: the loss, the control, its range and mean, its period, the seeds."""
     rows = [row for seed in run.seeds for row in seed.history if "tau/mean" in row]
-    mean = sum(float(row["tau/mean"]) for row in rows) / len(rows) if rows else None
+    mean = _time_mean(run)
     how = f"a constant {run.knob}" if run.control == "constant" else f"{run.knob} by {run.control}"
     text = f"{run.family} with {how}"
     if mean is not None and run.control == "constant":
@@ -44,6 +44,18 @@ def describe(run: Run) -> str:
         text += f"; {run.first.steps:,} steps"
     seeds = ", ".join(str(seed.seed) for seed in run.seeds)
     return f"{text}; {'seed' if len(run.seeds) == 1 else 'seeds'} {seeds}."
+
+
+def _time_mean(run: Run) -> float | None:
+    """Mean over training of the logged mean over samples, by the trapezoid rule between logs."""
+    means = []
+    for seed in run.seeds:
+        logged = {row["step"]: float(row["tau/mean"]) for row in seed.history if "tau/mean" in row}
+        if logged:
+            step, value = np.array(sorted(logged.items())).T
+            span = step[-1] - step[0]
+            means.append(float(np.trapezoid(value, step) / span) if span else float(value[0]))
+    return sum(means) / len(means) if means else None
 
 
 def settings(runs: Sequence[Run]) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]]]:
