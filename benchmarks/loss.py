@@ -63,13 +63,15 @@ def tauten_with(tile: str | tuple[int, int], control: str) -> Contender:
 
 
 def open_clip_written_out(x: Tensor, y: Tensor, index: Tensor) -> None:
-    x, y = F.normalize(x, dim=1), F.normalize(y, dim=1)
+    def loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+        logits_per_image = scale * image @ text.T
+        logits_per_text = scale * text @ image.T
+        target = torch.arange(len(image))
+        i2t = F.cross_entropy(logits_per_image, target)
+        return (i2t + F.cross_entropy(logits_per_text, target)) / 2
+
     scale = torch.tensor(1 / 0.07, requires_grad=True)
-    logits_per_image = scale * x @ y.T
-    logits_per_text = scale * y @ x.T
-    target = torch.arange(len(x))
-    i2t, t2i = (F.cross_entropy(s, target) for s in (logits_per_image, logits_per_text))
-    ((i2t + t2i) / 2).backward()
+    loss(F.normalize(x, dim=1), F.normalize(y, dim=1), scale).backward()
 
 
 def open_clip_real() -> Contender | None:

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tauten.cli import main
 
@@ -61,6 +63,23 @@ def test_cluster_writes_counts_and_a_picture(tmp_path, capsys):
     assert output.with_suffix(".png").is_file()
     assert main(words) == 1
     assert "overwrite" in capsys.readouterr().err
+
+
+def test_an_unreadable_image_is_skipped_and_counted_or_fatal_with_strict(tmp_path, capsys, caplog):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(40):
+        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"picture {i}")
+    (folder / "7.png").write_bytes(b"no image")
+    words = ["train", "pairs", "--data", str(folder), "--data.image-size", "32", *SMALL]
+    words += ["--optim.batch-size", "8"]
+    assert main([*words, "--output", str(tmp_path / "lenient")]) == 0
+    assert "skipped 1 of 40" in caplog.text
+    assert main([*words, "--strict", "--output", str(tmp_path / "strict")]) == 1
+    assert "7.png" in capsys.readouterr().err
+    assert not (tmp_path / "strict").exists()
 
 
 def test_recipes_lists_what_train_knows(capsys):

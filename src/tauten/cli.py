@@ -10,7 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 #: short forms of the options of ``tauten train`` that are typed most
-SHORT = {"--data": "--data.source", "--epochs": "--optim.epochs"}
+SHORT = {
+    "--data": "--data.source",
+    "--epochs": "--optim.epochs",
+    "--strict": "--data.strict",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 EPSILON = 1e-12
 
 #: rows of a block where a whole side is walked
-BLOCK = 1024
+BLOCK = 256
 
 
 def compute_dtype(*vectors: Tensor) -> torch.dtype:

@@ -28,7 +28,7 @@ from tauten.pairwise.sides import Side, compute_dtype
 from tauten.pairwise.terms import Slopes, Term
 
 #: rows and columns of a tile: large enough for few and fast products, small enough for the cache
-TILE = (512, 1024)
+TILE = (512, 768)
 
 #: exp stays finite and above float32's smallest normal number for sums below exp(±this)
 _SAFE_EXPONENT = 85.0
