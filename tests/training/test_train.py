@@ -316,3 +316,31 @@ def test_output_and_towers_are_checked_before_any_work(tmp_path, make_config):
     with pytest.raises(ValueError, match="needs images of even size"):
         train(small)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("family", "kind"), [("sogclr", "mmts"), ("isogclr", "individual")])
+def test_losses_with_tables_train_and_are_saved(tmp_path, make_config, family, kind):
+    config = make_config(
+        tmp_path / "run", family=family, control__kind=kind, control__value=0.1, loss__rho=1.0
+    )
+    result = train(config)
+    assert 0 <= result.test["mean_recall"] <= 1
+    saved = load_file(tmp_path / "run" / "checkpoints" / "best" / "model.safetensors")
+    visits = saved["loss_fn.tables.x2y.visits"]
+    assert visits.shape == (96,)
+    assert int(visits.sum()) == 32 * result.best_step
+    tau = np.load(tmp_path / "run" / "samples.npz")["tau_final"]
+    assert len(np.unique(tau)) > 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"family": "isogclr"}, "go together"),
+        ({"control__kind": "individual"}, "go together"),
+        ({"family": "sogclr", "loss__force": "equalized"}, "has no loss.force"),
+    ],
+)
+def test_families_and_controls_that_do_not_go_together(tmp_path, make_config, fields, message):
+    with pytest.raises(ValueError, match=message):
+        train(make_config(tmp_path / "run", **fields))

@@ -22,8 +22,10 @@ FAMILIES = {
     "maxmargin": "MaxMargin",
     "dcl": "DCL",
     "siglip": "SigLIP",
+    "sogclr": "SogCLR",
+    "isogclr": "iSogCLR",
 }
-CONTROLS = {"matched": "constant", "mmts": "MM-TS", "mm-ts": "MM-TS"}
+CONTROLS = {"matched": "constant", "mmts": "MM-TS", "mm-ts": "MM-TS", "individual": "individual τ"}
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:

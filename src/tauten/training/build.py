@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tauten.controls import Anneal, Constant, Control, Cosine, Learnable, mmts
-from tauten.losses import DCL, ContrastiveLoss, InfoNCE, MaxMargin, SigLIP
+from tauten.losses import DCL, ContrastiveLoss, InfoNCE, MaxMargin, SigLIP, SogCLR, iSogCLR
 from tauten.models import (
     BagTokenizer,
     BagTower,
@@ -76,7 +76,7 @@ def build_control(config: ControlConfig, counts: Tensor | None, total_steps: int
     Raises:
         ValueError: mmts or matched without counts, or values that the control refuses.
     """
-    if config.kind == "constant":
+    if config.kind in ("constant", "individual"):
         return Constant(config.value)
     if config.kind == "learnable":
         return Learnable(config.value, config.low, config.high)
@@ -98,8 +98,14 @@ def build_control(config: ControlConfig, counts: Tensor | None, total_steps: int
     return Constant(schedule.mean(torch.arange(len(counts)), total_steps))
 
 
-def build_loss(config: Config, control: Control) -> ContrastiveLoss:
-    """The loss of the configured family, driven by this control."""
+def build_loss(config: Config, control: Control, num_samples: int) -> ContrastiveLoss:
+    """The loss of the configured family, driven by this control.
+
+    Args:
+        config: of the run.
+        control: temperature or margin.
+        num_samples: size of the training split, for losses with a table.
+    """
     force = config.loss.force
     if config.family == "infonce":
         return InfoNCE(control, force=force)
@@ -107,5 +113,17 @@ def build_loss(config: Config, control: Control) -> ContrastiveLoss:
         return MaxMargin(control, force=force)
     if config.family == "dcl":
         return DCL(control, force=force)
+    if config.family == "sogclr":
+        return SogCLR(num_samples, control, config.loss.gamma)
+    if config.family == "isogclr":
+        return iSogCLR(
+            num_samples,
+            rho=config.loss.rho,
+            gamma=config.loss.gamma,
+            tau_init=config.control.value,
+            tau_range=(config.control.low, config.control.high),
+            lr=config.loss.tau_lr,
+            beta=config.loss.tau_beta,
+        )
     bias = Learnable(config.loss.bias, low=-100.0, high=100.0)
     return SigLIP(control, bias, force=force)

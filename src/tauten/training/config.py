@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from tauten.models.augmentation import AugmentationConfig
 
-Family = Literal["infonce", "maxmargin", "dcl", "siglip"]
-ControlKind = Literal["constant", "matched", "learnable", "cosine", "anneal", "mmts"]
+Family = Literal["infonce", "maxmargin", "dcl", "siglip", "sogclr", "isogclr"]
+ControlKind = Literal["constant", "matched", "learnable", "cosine", "anneal", "mmts", "individual"]
 
 
 @dataclass
@@ -20,13 +20,14 @@ class ControlConfig:
     """constant: value; matched: the constant equal to the mean of the mmts schedule given by the
     other fields, over all training samples and steps; learnable: from value, within low..high;
     cosine: between low and high; anneal: once from high to low; mmts: cosine of amplitude alpha
-    plus a shift by class size"""
+    plus a shift by class size; individual (isogclr only): each sample's own, learned from value
+    within low..high"""
     value: float = 0.07
-    """of constant and learnable"""
+    """of constant, and the start of learnable and individual"""
     low: float = 0.01
-    """lower end of learnable, cosine, anneal"""
+    """lower end of learnable, cosine, anneal, individual"""
     high: float = 1.0
-    """upper end of learnable, cosine, anneal"""
+    """upper end of learnable, cosine, anneal, individual"""
     alpha: float = 0.04
     """mmts: peak-to-peak amplitude of the oscillation"""
     shift_low: float = 0.05
@@ -113,6 +114,14 @@ class LossConfig:
     """pairs in a batch that share the image or the caption are not used as negatives"""
     bias: float = -10.0
     """siglip: initial bias, learned"""
+    gamma: float = 0.8
+    """sogclr, isogclr: weight of the newest estimate of a sample's partition"""
+    rho: float = 6.0
+    """isogclr: radius of the uncertainty set; larger values give lower temperatures"""
+    tau_lr: float = 0.03
+    """isogclr: learning rate of the individual temperatures"""
+    tau_beta: float = 0.5
+    """isogclr: weight of the newest temperature gradient in its average"""
 
 
 @dataclass
@@ -214,6 +223,15 @@ class Config:
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
+        if (self.family == "isogclr") != (self.control.kind == "individual"):
+            raise ValueError(
+                "family=isogclr and control.kind=individual go together, got "
+                f"family={self.family} and control.kind={self.control.kind}"
+            )
+        if self.family in ("sogclr", "isogclr") and self.loss.force != "plain":
+            raise ValueError(
+                f"family={self.family} has no loss.force: its force does not grow with 1/τ"
+            )
         if not 0 < self.data.held_out < 0.5:
             raise ValueError(f"data.held_out must be in (0, 0.5), got {self.data.held_out}")
         if not 1 <= self.data.tail <= self.data.head:

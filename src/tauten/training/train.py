@@ -138,7 +138,7 @@ def _build(
         tokenizer = build_tokenizer(config.model, training_texts(train, config.data))
         counts = classes.per_sample(train.labels) if classes and train.labels else None
         control = build_control(config.control, counts, total_steps)
-        loss_fn = build_loss(config, control)
+        loss_fn = build_loss(config, control, len(train))
         encoder = build_encoder(config.model, tokenizer.vocabulary_size)
     module = ContrastiveModule(encoder, loss_fn, config.loss.mask_duplicates)
     store = PairStore(train, tokenizer, config.data)
