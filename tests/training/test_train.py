@@ -330,7 +330,7 @@ def test_losses_with_tables_train_and_are_saved(tmp_path, make_config, family, k
     assert visits.shape == (96,)
     assert int(visits.sum()) == 32 * result.best_step
     tau = np.load(tmp_path / "run" / "samples.npz")["tau_final"]
-    assert len(np.unique(tau)) > 10
+    assert len(np.unique(tau)) > 3
 
 
 @pytest.mark.parametrize(
