@@ -307,6 +307,7 @@ def test_ignored_pairs_are_no_negatives(tile):
     [
         (lambda: tt.SogCLR(4, gamma=0.0), "gamma must stay finite and > 0"),
         (lambda: tt.SogCLR(4, gamma=1.5), r"gamma must be in \(0, 1\]"),
+        (lambda: tt.iSogCLR(4, force="equalized"), "iSogCLR has no force= option"),
         (lambda: tt.SogCLR(0), "at least 1 sample, got 0"),
         (lambda: tt.SogCLR(4, temperature=0.0), "temperature must stay finite and > 0"),
         (lambda: tt.iSogCLR(4, rho=0.0), r"rho must be in \(0, inf\], got 0"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,22 @@ from tauten.relations import Ids, relate
 Force = Literal["plain", "equalized"]
 Directions = Literal["both", "x2y", "y2x"]
 ReductionMode = Literal["mean", "sum", "none"]
+
+
+class SharedOptions(TypedDict, total=False):
+    """Keywords that every loss takes; :class:`InfoNCE` says what they mean."""
+
+    weight: Control | float | None
+    directions: Directions
+    normalize: bool
+    tile: Tile
+    reduction: ReductionMode
+
+
+class Options(SharedOptions, total=False):
+    """Keywords of losses whose force can be equalized."""
+
+    force: Force
 
 
 class NonFiniteLossError(FloatingPointError, ValueError):
@@ -41,12 +57,12 @@ class ContrastiveLoss(nn.Module):
         self,
         strength: Control | float,
         *,
-        force: Force,
-        weight: Control | float | None,
-        directions: Directions,
-        normalize: bool,
-        tile: Tile,
-        reduction: ReductionMode,
+        force: Force = "plain",
+        weight: Control | float | None = None,
+        directions: Directions = "both",
+        normalize: bool = True,
+        tile: Tile = "auto",
+        reduction: ReductionMode = "mean",
     ) -> None:
         super().__init__()
         self.strength = as_control(strength)

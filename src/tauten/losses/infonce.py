@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from tauten.controls import Control
-from tauten.losses.base import ContrastiveLoss, Directions, Force, ReductionMode
+from tauten.losses.base import ContrastiveLoss, Options
 from tauten.losses.batch import Batch, Direction, along
 from tauten.pairwise import Reduction, Scaled
-from tauten.pairwise.engine import Tile
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class InfoNCE(ContrastiveLoss):
@@ -37,26 +40,8 @@ class InfoNCE(ContrastiveLoss):
         ValueError: a temperature that can reach 0 or below, or an unknown option.
     """
 
-    def __init__(
-        self,
-        temperature: Control | float,
-        *,
-        force: Force = "plain",
-        weight: Control | float | None = None,
-        directions: Directions = "both",
-        normalize: bool = True,
-        tile: Tile = "auto",
-        reduction: ReductionMode = "mean",
-    ) -> None:
-        super().__init__(
-            temperature,
-            force=force,
-            weight=weight,
-            directions=directions,
-            normalize=normalize,
-            tile=tile,
-            reduction=reduction,
-        )
+    def __init__(self, temperature: Control | float, **options: Unpack[Options]) -> None:
+        super().__init__(temperature, **options)
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         scales = inverse_temperatures(batch, self.strength, directions)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tauten.controls import Control
 from tauten.controls.base import Range, finite
-from tauten.losses.base import Directions, ReductionMode
+from tauten.losses.base import SharedOptions
 from tauten.losses.batch import Batch, Direction, along
 from tauten.losses.sogclr import Partition, Sizes, SogCLR
 from tauten.pairwise import Reduction, Tilted
-from tauten.pairwise.engine import Tile
 from tauten.relations import Ids
 from tauten.state import SampleTable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Individual(Control):
@@ -78,11 +81,7 @@ class iSogCLR(SogCLR):  # noqa: N801 (the published name)
         beta: float = 0.9,
         *,
         max_gradient: float | None = 5.0,
-        weight: Control | float | None = None,
-        directions: Directions = "both",
-        normalize: bool = True,
-        tile: Tile = "auto",
-        reduction: ReductionMode = "mean",
+        **options: Unpack[SharedOptions],
     ) -> None:
         low, high = (finite("tau_range", end) for end in tau_range)
         if not 0 < low <= finite("tau_init", tau_init) <= high:
@@ -90,16 +89,7 @@ class iSogCLR(SogCLR):  # noqa: N801 (the published name)
                 f"need 0 < tau_min <= tau_init <= tau_max, got {low}, {tau_init}, {high}"
             )
         self._tau_init = tau_init
-        super().__init__(
-            num_samples,
-            tau_init,
-            gamma,
-            weight=weight,
-            directions=directions,
-            normalize=normalize,
-            tile=tile,
-            reduction=reduction,
-        )
+        super().__init__(num_samples, tau_init, gamma, **options)
         for name, value, top in (("rho", rho, math.inf), ("lr", lr, math.inf), ("beta", beta, 1.0)):
             if not 0 < finite(name, value) <= top:
                 raise ValueError(f"{name} must be in (0, {top:g}], got {value}")

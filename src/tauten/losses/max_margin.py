@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tauten.controls import Control
-from tauten.losses.base import ContrastiveLoss, Directions, Force, ReductionMode, check_range
+from tauten.losses.base import ContrastiveLoss, Options, check_range
 from tauten.losses.batch import Batch, Direction, along
 from tauten.losses.dcl import need_negatives
 from tauten.pairwise import Active, Hinge, Reduction
-from tauten.pairwise.engine import Tile
 from tauten.relations import Ids
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class MaxMargin(ContrastiveLoss):
@@ -40,26 +43,8 @@ class MaxMargin(ContrastiveLoss):
 
     strength_name = "margin"
 
-    def __init__(
-        self,
-        margin: Control | float,
-        *,
-        force: Force = "plain",
-        weight: Control | float | None = None,
-        directions: Directions = "both",
-        normalize: bool = True,
-        tile: Tile = "auto",
-        reduction: ReductionMode = "mean",
-    ) -> None:
-        super().__init__(
-            margin,
-            force=force,
-            weight=weight,
-            directions=directions,
-            normalize=normalize,
-            tile=tile,
-            reduction=reduction,
-        )
+    def __init__(self, margin: Control | float, **options: Unpack[Options]) -> None:
+        super().__init__(margin, **options)
 
     def forward(
         self,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tauten.controls import Control, as_control
-from tauten.losses.base import ContrastiveLoss, Directions, Force, ReductionMode, check_range
+from tauten.losses.base import ContrastiveLoss, Options, check_range
 from tauten.losses.batch import Batch, Direction, along
 from tauten.losses.infonce import inverse_temperatures
 from tauten.pairwise import Reduction, Softplus
-from tauten.pairwise.engine import Tile
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class SigLIP(ContrastiveLoss):
@@ -39,23 +42,9 @@ class SigLIP(ContrastiveLoss):
         self,
         temperature: Control | float,
         bias: Control | float = -10.0,
-        *,
-        force: Force = "plain",
-        weight: Control | float | None = None,
-        directions: Directions = "both",
-        normalize: bool = True,
-        tile: Tile = "auto",
-        reduction: ReductionMode = "mean",
+        **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            temperature,
-            force=force,
-            weight=weight,
-            directions=directions,
-            normalize=normalize,
-            tile=tile,
-            reduction=reduction,
-        )
+        super().__init__(temperature, **options)
         self.bias = as_control(bias)
         check_range("SigLIP's bias", self.bias, -float("inf"), strict=False)
 

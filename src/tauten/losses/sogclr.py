@@ -9,19 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from tauten.controls import Control, as_control
-from tauten.losses.base import ContrastiveLoss, Directions, ReductionMode, check_range
+from tauten.losses.base import ContrastiveLoss, SharedOptions, check_range
 from tauten.losses.batch import Batch, Direction, along
 from tauten.losses.dcl import need_negatives
 from tauten.losses.infonce import logits_lse
 from tauten.pairwise import One, Reduction
-from tauten.pairwise.engine import Tile
 from tauten.relations import Ids
 from tauten.state import Pending, SampleTable, mean_by_sample
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 #: data set sizes: one number for both sides, or (x, y) with ids of their own; None grows
 Sizes = int | None | tuple[int | None, int | None]
@@ -81,22 +84,13 @@ class SogCLR(ContrastiveLoss):
         num_samples: Sizes,
         temperature: Control | float = 0.1,
         gamma: Control | float = 0.9,
-        *,
-        weight: Control | float | None = None,
-        directions: Directions = "both",
-        normalize: bool = True,
-        tile: Tile = "auto",
-        reduction: ReductionMode = "mean",
+        **options: Unpack[SharedOptions],
     ) -> None:
-        super().__init__(
-            temperature,
-            force="plain",
-            weight=weight,
-            directions=directions,
-            normalize=normalize,
-            tile=tile,
-            reduction=reduction,
-        )
+        if "force" in options:
+            raise ValueError(
+                f"{type(self).__name__} has no force= option: its force does not grow with 1/τ"
+            )
+        super().__init__(temperature, **options)
         self.gamma = as_control(gamma)
         check_range("gamma", self.gamma, 0.0, strict=True)
         if self.gamma.range()[1] > 1 or self.gamma.needs_index:
