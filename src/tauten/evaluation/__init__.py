@@ -1,6 +1,7 @@
 """Numbers with their protocol: exact retrieval, EK-100 retrieval, embedding geometry, intervals."""
 
 from tauten.evaluation.bootstrap import Difference, Estimate, bootstrap_mean, paired_bootstrap
+from tauten.evaluation.correlation import spearman
 from tauten.evaluation.geometry import geometry
 from tauten.evaluation.multi_instance import multi_instance_retrieval
 from tauten.evaluation.ranks import QueryRanks, ranks
@@ -17,4 +18,5 @@ __all__ = [
     "paired_bootstrap",
     "ranks",
     "retrieval",
+    "spearman",
 ]

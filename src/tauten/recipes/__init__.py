@@ -18,8 +18,10 @@ from tauten.recipes.emoji import (
     Schedule,
     emoji_infonce_constant,
     emoji_infonce_mmts,
+    emoji_isogclr,
     emoji_maxmargin_constant,
     emoji_maxmargin_mmts,
+    emoji_sogclr,
 )
 from tauten.recipes.pairs import pairs
 from tauten.recipes.search import search
@@ -33,6 +35,8 @@ RECIPES: dict[str, Callable[..., Config]] = {
         emoji_infonce_mmts,
         emoji_maxmargin_constant,
         emoji_maxmargin_mmts,
+        emoji_sogclr,
+        emoji_isogclr,
         pairs,
     )
 }
@@ -69,8 +73,10 @@ __all__ = [
     "describe",
     "emoji_infonce_constant",
     "emoji_infonce_mmts",
+    "emoji_isogclr",
     "emoji_maxmargin_constant",
     "emoji_maxmargin_mmts",
+    "emoji_sogclr",
     "get",
     "pairs",
     "run_demo",

@@ -135,3 +135,16 @@ def emoji_maxmargin_mmts(
 ) -> Config:
     """emoji_lt, max-margin, MM-TS: margin by class size and over time."""
     return _found("emoji_maxmargin_mmts", "maxmargin", "mmts", output, epochs, seed)
+
+
+def emoji_sogclr(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
+    """emoji_lt, SogCLR with the best constant temperature."""
+    control = ControlConfig(kind="constant", value=0.1)
+    return emoji("emoji_sogclr", "sogclr", control, LossConfig(), output, epochs, seed)
+
+
+def emoji_isogclr(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
+    """emoji_lt, iSogCLR: a temperature learned for each sample; ρ chosen on validation."""
+    control = ControlConfig(kind="individual", value=0.1, low=0.02, high=1.0)
+    loss = LossConfig(rho=2.0, tau_lr=0.01)
+    return emoji("emoji_isogclr", "isogclr", control, loss, output, epochs, seed)
