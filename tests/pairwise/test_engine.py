@@ -28,6 +28,43 @@ class Quartic(Term):
         return s**4 * numbers[0] + s * numbers[1]
 
 
+class Itself(Term):
+    """φ = s, returned as it is, and a constant that does not even have its shape."""
+
+    def value(self, s, *numbers, out=None):
+        return s
+
+
+class Constant(Term):
+    """φ = 1 for every pair."""
+
+    def value(self, s, *numbers, out=None):
+        return s.new_ones(()) + 0.0 * s[:1, :1]
+
+
+def test_a_term_may_return_the_tile_itself_or_less_than_a_tile():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    x.requires_grad_()
+    reductions = [
+        Reduction("rows", how, term, ())
+        for term in (Itself(), Constant())
+        for how in ("logsumexp", "sum")
+    ]
+    tiled = reduce_tiled(x, y, reductions, tile=(2, 2))
+    s = x @ y.T
+    expected = (
+        s.logsumexp(1),
+        s.sum(1),
+        torch.ones_like(s).logsumexp(1),
+        torch.ones_like(s).sum(1),
+    )
+    for a, b in zip(tiled, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    (found,), (wanted,) = gradients(tiled[:2], [x]), gradients(expected[:2], [x])
+    torch.testing.assert_close(found, wanted)
+
+
 @st.composite
 def problems(draw):
     rows, cols, dim = (draw(st.integers(1, n)) for n in (9, 9, 4))

@@ -223,11 +223,18 @@ def _column(vector: Tensor, dim: int) -> Tensor:
     return vector.unsqueeze(dim)
 
 
+def _value(term: Term, sim: Tensor, parts: Sequence[Tensor], spare: Tensor) -> Tensor:
+    """φ in memory of its own, to be overwritten."""
+    value = term.value(sim, *parts, out=spare).expand_as(sim)
+    shared = value.data_ptr() == sim.data_ptr() or not value.is_contiguous()
+    return value.clone(memory_format=torch.contiguous_format) if shared else value
+
+
 def _evaluate(
     group: _Group, sim: Tensor, parts: Sequence[Tensor], out: Tensor | None, spare: Tensor
 ) -> Tensor:
     """φ for a sum or an online logsumexp, exp(φ) for a small one, masked."""
-    value = group.term.value(sim, *parts, out=spare)
+    value = _value(group.term, sim, parts, spare)
     if group.small:
         value = value.exp_()
     if out is not None:
@@ -270,7 +277,7 @@ def _weights(
         return None if out is None else torch.logical_not(out).to(sim.dtype)
     if shift is None and not group.small:
         return None
-    value = group.term.value(sim, *parts, out=spare)
+    value = _value(group.term, sim, parts, spare)
     if shift is not None:
         value = value.sub_(shift.masked_fill(shift == -math.inf, 0.0))
     value = value.exp_()
