@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tauten.pairwise import PairMask
-from tauten.pairwise.sides import EPSILON, compute_dtype, pair_similarity
+from tauten.pairwise.sides import as_reduced, pair_similarity
 
 #: one id vector for both sides, or one for each
 Ids = Tensor | tuple[Tensor, Tensor]
@@ -43,17 +42,23 @@ class Relation:
             return None
         return PairMask(self.positive, own, self.same, self.ignore, self.diagonal, self.labels)
 
+    @property
+    def single(self) -> bool:
+        """Whether each anchor has one positive and all others are its negatives."""
+        return self.labels is None and not self.same and self.ignore is None
+
+    def on_columns(self, per_row: Tensor, cols: int) -> Tensor:
+        """(M,) the number of each row, (N,), at the column of its positive; 0 elsewhere."""
+        if self.diagonal:
+            return per_row
+        return per_row.new_zeros(cols).index_put((self.positive,), per_row)
+
     def positives(self, x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:
         """Mean similarity of each row, and of each column, to its positives: (N,), (M,)."""
         if self.labels is None:
             score = pair_similarity(x, y, self.positive, cosine=cosine)
-            if self.diagonal:
-                return score, score
-            return score, score.new_zeros(len(y)).index_put((self.positive,), score)
-        dtype = compute_dtype(x, y)
-        x, y = x.to(dtype), y.to(dtype)
-        if cosine:
-            x, y = F.normalize(x, dim=1, eps=EPSILON), F.normalize(y, dim=1, eps=EPSILON)
+            return score, self.on_columns(score, len(y))
+        x, y = as_reduced(x, y, cosine=cosine)
         x_code, y_code, classes = self._codes()
         return (
             (x * _class_means(y, y_code, classes)[x_code]).sum(1),

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from tauten.ids import check_ids
+
 #: forward passes between two steps after which a forgotten step() is suspected
 MANY = 1000
 
@@ -59,26 +61,18 @@ class SampleTable(nn.Module):
             For each column (n,) on the device of ``ids``; the initial value where a growing table
             has not met the sample.
         """
-        self._check(ids)
-        place = ids.to(self.values.device)
-        known = place < len(self)
-        rows = self.values[place.clamp(max=max(len(self) - 1, 0))] if len(self) else None
-        blank = self._blank(1).to(self.values)
-        found = blank.expand(len(ids), -1)
-        if rows is not None:
-            found = torch.where(known.unsqueeze(1), rows, found)
+        place, known = self._places(ids)
+        found = self._blank(len(ids)).to(self.values)
+        found[known] = self.values[place[known]]
         found = found.to(ids.device)
         return {name: found[:, c] for c, name in enumerate(self.columns)}
 
     def seen(self, ids: Tensor) -> Tensor:
         """(n,) bool, whether each sample has been written before."""
-        self._check(ids)
-        if not len(self):
-            return torch.zeros_like(ids, dtype=torch.bool)
-        place = ids.to(self.visits.device)
-        known = place < len(self)
-        visited = self.visits[place.clamp(max=len(self) - 1)] > 0
-        return (known & visited).to(ids.device)
+        place, known = self._places(ids)
+        visited = torch.zeros_like(known)
+        visited[known] = self.visits[place[known]] > 0
+        return visited.to(ids.device)
 
     def write(self, ids: Tensor, values: Mapping[str, Tensor]) -> None:
         """Set columns of these samples and count the visit.
@@ -87,7 +81,7 @@ class SampleTable(nn.Module):
             ids: (n,) long, each at most once.
             values: (n,) for each column to set.
         """
-        self._check(ids)
+        check_ids(ids, len(self), grows=not self.fixed)
         if not self.fixed and len(ids):
             self._grow(int(ids.max()) + 1)
         place = ids.to(self.values.device)
@@ -95,17 +89,13 @@ class SampleTable(nn.Module):
             self.values[place, self.columns.index(name)] = column.to(self.values)
         self.visits[place] += 1
 
+    def _places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The ids on the table's device, and whether the table has grown to each."""
+        place = check_ids(ids, len(self), grows=not self.fixed).to(self.values.device)
+        return place, place < len(self)
+
     def _blank(self, size: int) -> Tensor:
         return torch.tensor(self._initial).repeat(size, 1)
-
-    def _check(self, ids: Tensor) -> None:
-        outside = ids < 0 if not self.fixed else (ids < 0) | (ids >= len(self))
-        if bool(outside.any()):
-            names = ids[outside].unique().tolist()
-            raise ValueError(
-                f"{len(names)} unknown sample ids: {', '.join(map(str, names[:5]))}; the table has "
-                f"{len(self)} samples, so ids run from 0 to {len(self) - 1}"
-            )
 
     def _grow(self, size: int) -> None:
         if size <= len(self):

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tauten.ids import check_index
+
 Range = tuple[float, float]
 
 
@@ -75,9 +77,7 @@ class Control(nn.Module):
 
     def step(self) -> None:
         """Advance by one optimiser step, this control and everything it is composed of."""
-        for module in self.modules():
-            if isinstance(module, Control):
-                module._advance()
+        advance_controls(self)
 
     def _advance(self) -> None:
         self._set_steps(self._count + 1)
@@ -136,6 +136,13 @@ class Control(nn.Module):
         return Clamped(self, low, high)
 
 
+def advance_controls(owner: nn.Module) -> None:
+    """Advance every control in this module by one optimiser step, each once."""
+    for module in owner.modules():
+        if isinstance(module, Control):
+            module._advance()
+
+
 def as_control(value: Control | float) -> Control:
     """A control as it is; a number as a ``Constant``."""
     if isinstance(value, Control):
@@ -155,16 +162,6 @@ def finite(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     return float(value)
-
-
-def check_index(index: Tensor) -> Tensor:
-    """The ids, refused unless they are a vector of integers."""
-    if not isinstance(index, Tensor) or index.dim() != 1:
-        shape = tuple(index.shape) if isinstance(index, Tensor) else type(index).__name__
-        raise ValueError(f"index must be a vector (N,) of data set positions, got {shape}")
-    if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
-        raise ValueError(f"index must hold integers, got {index.dtype}")
-    return index.long()
 
 
 class Composite(Control):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tauten.controls.base import Control, Range, finite
 from tauten.controls.schedules import Cosine
+from tauten.ids import check_ids
 
 _SCALES = {"linear": lambda n: n, "log": torch.log, "sqrt": torch.sqrt}
 
@@ -95,19 +96,6 @@ class ClusterShift(Control):
             f"ClusterShift({len(self.shift)} samples, {self.low:g}, {self.high:g}, "
             f"scale={self.scale!r})"
         )
-
-
-def check_ids(index: Tensor, size: int) -> Tensor:
-    """The ids, refused by name where they lie outside 0 .. size-1."""
-    outside = (index < 0) | (index >= size)
-    if bool(outside.any()):
-        names = index[outside].unique().tolist()
-        shown = ", ".join(str(i) for i in names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ValueError(
-            f"{len(names)} unknown sample ids: {shown}; the table has {size} samples, "
-            f"so ids run from 0 to {size - 1}"
-        )
-    return index
 
 
 def _fingerprint(numbers: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tauten.controls import Control, as_control
-from tauten.controls.base import check_index
+from tauten.controls.base import advance_controls
+from tauten.ids import check_index
 from tauten.losses.batch import Batch, Direction
 from tauten.losses.force import RunningMean
 from tauten.pairwise.engine import Tile, check_tile
@@ -133,9 +134,7 @@ class ContrastiveLoss(nn.Module):
         Call it once after each ``optimizer.step()``. A control that several losses share is
         advanced by each of them: step only one.
         """
-        for module in self.modules():
-            if isinstance(module, Control):
-                module._advance()
+        advance_controls(self)
         if self.running is not None:
             self.running.commit()
         self._step += 1

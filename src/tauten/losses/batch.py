@@ -16,6 +16,7 @@ from tauten.controls import Control
 from tauten.pairwise.engine import Tile, reduce_pairs
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import compute_dtype
+from tauten.pairwise.terms import One
 from tauten.relations import Relation
 
 Direction = Literal["x2y", "y2x"]
@@ -68,9 +69,7 @@ class Batch:
     def of(self, per_row: Tensor, direction: Direction) -> Tensor:
         """Numbers of rows, (N,), as numbers of the anchors of that direction."""
         per_row = per_row.to(self.x.device, self.dtype)
-        if direction == "x2y" or self.relation.diagonal:
-            return per_row
-        return per_row.new_zeros(len(self.y)).index_put((self.relation.positive,), per_row)
+        return per_row if direction == "x2y" else self.relation.on_columns(per_row, len(self.y))
 
     def reduce(self, *reductions: Reduction, own: bool) -> tuple[Tensor, ...]:
         """The reductions over S without ignored pairs, and without positives if ``own``."""
@@ -82,6 +81,20 @@ class Batch:
             tile=self.tile,
             cosine=self.cosine,
         )
+
+    def negatives(self, direction: Direction) -> Tensor:
+        """How many negatives the anchors of that direction have, (n,) or (1,) if all as many."""
+        if self.relation.single:
+            return torch.full((1,), self.candidates(direction) - 1.0).to(self.x.device, self.dtype)
+        return self._negatives[direction]
+
+    @cached_property
+    def _negatives(self) -> dict[Direction, Tensor]:
+        with torch.no_grad():
+            rows, cols = self.reduce(
+                Reduction("rows", "sum", One(), ()), Reduction("cols", "sum", One(), ()), own=True
+            )
+        return {"x2y": rows, "y2x": cols}
 
     def candidates(self, direction: Direction) -> int:
         """How many candidates an anchor of that direction has, its positive among them."""

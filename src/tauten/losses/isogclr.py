@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -98,8 +99,11 @@ class iSogCLR(SogCLR):  # noqa: N801 (the published name)
         self.rho, self.lr, self.beta = rho, lr, beta
         self.max_gradient = max_gradient
         self.low, self.high = low, high
-        self.strength = Individual(self._table("x2y"), low, high)
-        self._strength_y = [Individual(self._table("y2x"), low, high)]
+        self._individual: dict[Direction, Individual] = {
+            "x2y": Individual(self._table("x2y"), low, high),
+            "y2x": Individual(self._table("y2x"), low, high),
+        }
+        self.strength = self._individual["x2y"]
 
     def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
         """The temperatures that these samples have now.
@@ -108,36 +112,36 @@ class iSogCLR(SogCLR):  # noqa: N801 (the published name)
             index: (N,) long, samples of x; or (ids of x, ids of y) for those of both sides.
         """
         if isinstance(index, tuple):
-            return self.strength.at(index[0]), self._strength_y[0].at(index[1])
+            return self.strength.at(index[0]), self._individual["y2x"].at(index[1])
         return self.strength.at(index)
 
     def _columns(self) -> dict[str, float]:
         return {"log_u": -math.inf, "tau": self._tau_init, "momentum": 0.0}
 
     def _tau(self, batch: Batch, direction: Direction) -> Tensor:
-        column = self._table(direction).read(batch.ids[direction])["tau"]
-        return column.to(batch.x.device, batch.dtype)
+        return batch.values(self._individual[direction], direction)
 
     def _values(self, part: Partition) -> Tensor:
         return part.tau * (part.log_u + self.rho)
 
-    def _observe(self, batch: Batch, direction: Direction, part: Partition) -> None:
-        keep = ~part.alone
-        gradient = self.tau_gradient(batch, direction, part)
-        self._pending[direction].add(
-            batch.ids[direction][keep], part.log_u[keep].double().exp(), gradient[keep].double()
-        )
-
     @torch.no_grad()
-    def tau_gradient(self, batch: Batch, direction: Direction, part: Partition) -> Tensor:
-        """G_i of each anchor, (n,), before clipping."""
-        scale = 1 / part.tau
-        offset = part.positives * scale + part.log_u + part.log_negatives
-        numbers = (batch.number(scale, direction), batch.number(offset, direction))
-        (tilted,) = batch.reduce(Reduction(along(direction), "sum", Tilted(), numbers), own=True)
-        ratio = torch.exp(part.log_g - part.log_u)
-        mean_wz = (tilted - part.positives * ratio) * scale
-        return part.log_u + self.rho - mean_wz
+    def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
+        """Note u_i and G_i of each anchor; both directions' G from one product."""
+        reductions = []
+        for d, part in parts.items():
+            scale = 1 / part.tau
+            offset = part.positives * scale + part.log_u + part.log_negatives
+            numbers = (batch.number(scale, d), batch.number(offset, d))
+            reductions.append(Reduction(along(d), "sum", Tilted(), numbers))
+        sums = batch.reduce(*reductions, own=True)
+        for tilted, (d, part) in zip(sums, parts.items(), strict=True):
+            ratio = torch.exp(part.log_g - part.log_u)
+            mean_wz = (tilted - part.positives * ratio) * (1 / part.tau)
+            gradient = part.log_u + self.rho - mean_wz
+            keep = ~part.alone
+            self._pending[d].add(
+                batch.ids[d][keep], part.log_u[keep].double().exp(), gradient[keep].double()
+            )
 
     def _commit(self, table: SampleTable, ids: Tensor, means: Tensor) -> None:
         rows = table.read(ids)

@@ -7,7 +7,7 @@ h_ij = s_ij − s_ii;  g_i = mean_j exp(h_ij/τ_i);  u_i the moving average of g
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from tauten.controls import Control, as_control
 from tauten.losses.base import ContrastiveLoss, SharedOptions, check_range
-from tauten.losses.batch import Batch, Direction, along
+from tauten.losses.batch import Batch, Direction
 from tauten.losses.dcl import need_negatives
 from tauten.losses.infonce import logits_lse
-from tauten.pairwise import One, Reduction
 from tauten.relations import Ids
 from tauten.state import Pending, SampleTable, mean_by_sample
 
@@ -40,7 +39,7 @@ class Partition:
         alone: (n,) bool, anchors without a negative; they contribute nothing.
         tau: (n,) detached.
         positives: (n,) detached.
-        log_negatives: (n,) log of the number of negatives.
+        log_negatives: (n,) or (1,) log of the number of negatives.
     """
 
     log_g: Tensor
@@ -146,9 +145,10 @@ class SogCLR(ContrastiveLoss):
     def _commit(self, table: SampleTable, ids: Tensor, means: Tensor) -> None:
         table.write(ids, {"log_u": means[:, 0].log()})
 
-    def _observe(self, batch: Batch, direction: Direction, part: Partition) -> None:
-        keep = ~part.alone
-        self._pending[direction].add(batch.ids[direction][keep], part.log_u[keep].double().exp())
+    def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
+        for d, part in parts.items():
+            keep = ~part.alone
+            self._pending[d].add(batch.ids[d][keep], part.log_u[keep].double().exp())
 
     def _tau(self, batch: Batch, direction: Direction) -> Tensor:
         return batch.values(self.strength, direction)
@@ -168,11 +168,14 @@ class SogCLR(ContrastiveLoss):
         need_negatives(self, batch, directions)
         taus = [self._tau(batch, d).detach() for d in directions]
         lse = batch.reduce(*logits_lse(batch, [1 / t for t in taus], directions), own=True)
+        parts = {
+            d: self._partition(batch, d, partition, tau)
+            for partition, tau, d in zip(lse, taus, directions, strict=True)
+        }
+        if self.training and torch.is_grad_enabled():
+            self._observe(batch, parts)
         losses = []
-        for partition, tau, d in zip(lse, taus, directions, strict=True):
-            part = self._partition(batch, d, partition, tau)
-            if self.training and torch.is_grad_enabled():
-                self._observe(batch, d, part)
+        for part in parts.values():
             surrogate = part.tau * torch.exp(part.log_g - part.log_u)
             loss = surrogate + (self._values(part) - surrogate).detach()
             losses.append(loss.masked_fill(part.alone, 0.0))
@@ -180,9 +183,7 @@ class SogCLR(ContrastiveLoss):
 
     def _partition(self, batch: Batch, direction: Direction, lse: Tensor, tau: Tensor) -> Partition:
         alone = torch.isneginf(lse.detach())
-        with torch.no_grad():
-            count = Reduction(along(direction), "sum", One(), ())
-            log_negatives = batch.reduce(count, own=True)[0].clamp(min=1).log()
+        log_negatives = batch.negatives(direction).clamp(min=1).log()
         positives = batch.positives(direction)
         log_g = lse.masked_fill(alone, 0.0) - positives / tau - log_negatives
         return Partition(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.reduction import Reduction
-from tauten.pairwise.sides import EPSILON, compute_dtype
+from tauten.pairwise.sides import as_reduced
 
 
 def reduce_dense(
@@ -24,10 +23,7 @@ def reduce_dense(
 
     The arguments are those of :func:`reduce_pairs`.
     """
-    dtype = compute_dtype(x, y)
-    x, y = x.to(dtype), y.to(dtype)
-    if cosine:
-        x, y = F.normalize(x, dim=1, eps=EPSILON), F.normalize(y, dim=1, eps=EPSILON)
+    x, y = as_reduced(x, y, cosine=cosine)
     sim_NM = x @ y.T
     out_NM = None if mask is None else mask.tile(slice(0, len(x)), slice(0, len(y)))
     results = []

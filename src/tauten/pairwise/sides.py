@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 #: rows below this length are divided by it, as in ``torch.nn.functional.normalize``
 EPSILON = 1e-12
@@ -24,6 +25,15 @@ BLOCK = 256
 def compute_dtype(*vectors: Tensor) -> torch.dtype:
     """float64 if any of them is, else float32."""
     return torch.float64 if any(v.dtype == torch.float64 for v in vectors) else torch.float32
+
+
+def as_reduced(x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:
+    """Both sides whole, in the precision of the reductions and of length 1 for cosines."""
+    dtype = compute_dtype(x, y)
+    x, y = x.to(dtype), y.to(dtype)
+    if cosine:
+        x, y = F.normalize(x, dim=1, eps=EPSILON), F.normalize(y, dim=1, eps=EPSILON)
+    return x, y
 
 
 class Side:

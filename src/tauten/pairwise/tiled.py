@@ -155,7 +155,7 @@ class _Tiled(torch.autograd.Function):
                 for at in group.members:
                     weight = shared
                     if group.how == "logsumexp" and not group.small:
-                        shift = _cut(_column(results[at], plan.dims[at]), rows, cols)
+                        shift = _cut(results[at].unsqueeze(plan.dims[at]), rows, cols)
                         weight = _weights(group, sim, parts, out, shift, spare[1])
                     factor = _cut(factors[at], rows, cols)
                     grad_sim = _accumulate(grad_sim, weight, slopes, factor, sim, spare[0])
@@ -219,10 +219,6 @@ def _cut(number: Tensor, rows: slice, cols: slice) -> Tensor:
     return number[:, cols] if number.shape[1] > 1 else number
 
 
-def _column(vector: Tensor, dim: int) -> Tensor:
-    return vector.unsqueeze(dim)
-
-
 def _value(term: Term, sim: Tensor, parts: Sequence[Tensor], spare: Tensor) -> Tensor:
     """φ in memory of its own, to be overwritten."""
     value = term.value(sim, *parts, out=spare).expand_as(sim)
@@ -252,11 +248,11 @@ def _logsumexp_(value: Tensor, dim: int) -> Tensor:
 
 def _factors(plan: _Plan, results: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
     """What multiplies the weight of each pair: the cotangent, over exp(result) if small."""
-    factors = [_column(c, dim) for c, dim in zip(cotangents, plan.dims, strict=True)]
+    factors = [c.unsqueeze(dim) for c, dim in zip(cotangents, plan.dims, strict=True)]
     for group in plan.groups:
         for at in group.members:
             if group.how == "logsumexp":
-                result = _column(results[at], plan.dims[at])
+                result = results[at].unsqueeze(plan.dims[at])
                 empty = result == -math.inf
                 if group.small:
                     factors[at] = factors[at] * torch.exp(-result)

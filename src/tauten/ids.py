@@ -1,0 +1,35 @@
+"""Data set positions, refused by name where they cannot be used."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_index(index: Tensor) -> Tensor:
+    """The ids, refused unless they are a vector of integers."""
+    if not isinstance(index, Tensor) or index.dim() != 1:
+        shape = tuple(index.shape) if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(f"index must be a vector (N,) of data set positions, got {shape}")
+    if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
+        raise ValueError(f"index must hold integers, got {index.dtype}")
+    return index.long()
+
+
+def check_ids(index: Tensor, size: int, *, grows: bool = False) -> Tensor:
+    """The ids, refused by name where a table of this size has no place for them.
+
+    Args:
+        index: (N,) long.
+        size: samples in the table.
+        grows: whether the table makes room for larger ids.
+    """
+    outside = index < 0 if grows else (index < 0) | (index >= size)
+    if bool(outside.any()):
+        names = index[outside].unique().tolist()
+        shown = ", ".join(str(i) for i in names[:5]) + (", ..." if len(names) > 5 else "")
+        raise ValueError(
+            f"{len(names)} unknown sample ids: {shown}; the table has {size} samples, "
+            f"so ids run from 0 to {size - 1}"
+        )
+    return index
