@@ -13,6 +13,7 @@ COUNTS = [1, 5, 40, 300, 7]
 class PerSample(tt.Control):
     """A learned value for each sample, to differentiate through."""
 
+    granularity = "anchor"
     needs_index = True
 
     def __init__(self, values):
@@ -24,6 +25,16 @@ class PerSample(tt.Control):
 
     def range(self):
         return 0.05, 1.0
+
+
+class Shared(PerSample):
+    """One learned value, to differentiate through."""
+
+    granularity = "global"
+    needs_index = False
+
+    def values(self, index, step):
+        return self.table
 
 
 def embeddings(seed=0):
@@ -51,16 +62,16 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shared", [False, True])
 def test_gradcheck(name, tile, shared):
-    values = torch.linspace(0.2, 0.6, 5, dtype=torch.float64)
-    tau = tt.Learnable(0.3, 0.05, 1.0).double() if shared else PerSample(values)
+    values = torch.linspace(0.2, 0.6, 1 if shared else 5, dtype=torch.float64)
+    tau = Shared(values) if shared else PerSample(values)
     loss_fn = LOSSES[name](tau, tile=tile).double()
-    parameter = tau.parameter if shared else tau.table
+    parameter = tau.table
     x, y = embeddings()
 
     def value(x, y, parameter_value):
         return torch.func.functional_call(
             loss_fn,
-            {f"strength.{'parameter' if shared else 'table'}": parameter_value},
+            {"strength.table": parameter_value},
             (x, y, INDEX),
         )
 

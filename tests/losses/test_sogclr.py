@@ -31,12 +31,16 @@ def remember(loss_fn, u):
     loss_fn.tables["x2y"].write(IDS[0], {"log_u": torch.tensor([u]).log()})
 
 
+def learned(loss_fn, ids, direction="x2y"):
+    return loss_fn.strength.tables[direction].read(ids)
+
+
 def gradient_of_tau(loss_fn, s=H):
     """G, read off one step of τ without momentum: τ − η·G."""
     before = float(loss_fn.tau(IDS[0]))
     anchor(loss_fn, s)
     loss_fn.step()
-    return float(loss_fn.tables["x2y"].read(IDS[0])["momentum"]) / loss_fn.beta, before
+    return float(learned(loss_fn, IDS[0])["momentum"]) / loss_fn.strength.beta, before
 
 
 @pytest.mark.parametrize("tile", TILES)
@@ -70,7 +74,7 @@ def test_t5b_moving_average_weights_and_the_step_of_tau(tile, beta, tau):
     loss_fn.step()
     row = loss_fn.tables["x2y"].read(IDS[0])
     assert math.exp(float(row["log_u"])) == pytest.approx(0.0472776, abs=1e-6)
-    assert float(row["momentum"]) == pytest.approx(beta * -0.0527345, abs=1e-6)
+    assert float(learned(loss_fn, IDS[0])["momentum"]) == pytest.approx(beta * -0.0527345, abs=1e-6)
     assert float(loss_fn.tau(IDS[0])) == pytest.approx(tau, abs=1e-6)
 
 
@@ -91,7 +95,7 @@ def test_t5e_equal_negatives_and_a_single_one_have_gradient_rho():
     loss_fn = tt.iSogCLR(2, rho=0.7, gamma=1.0, tau_init=0.2)
     loss_fn(pair, pair.flip(1), torch.arange(2))
     loss_fn.step()
-    momentum = loss_fn.tables["x2y"].read(torch.arange(2))["momentum"]
+    momentum = learned(loss_fn, torch.arange(2))["momentum"]
     torch.testing.assert_close(momentum, torch.full((2,), 0.9 * 0.7), atol=1e-5, rtol=0)
 
 
@@ -144,7 +148,7 @@ def test_gamma_one_gives_rho_minus_kl(seed):
     for direction, s in (("x2y", x @ y.T), ("y2x", y @ x.T)):
         p = (s / 0.15).masked_fill(torch.eye(9, dtype=torch.bool), -math.inf).softmax(1)
         kl = torch.special.xlogy(p, p * 8).sum(1)
-        found = loss_fn.tables[direction].read(torch.arange(9))["momentum"].double()
+        found = learned(loss_fn, torch.arange(9), direction)["momentum"].double()
         torch.testing.assert_close(found, 0.5 - kl, atol=2e-6, rtol=1e-5)
 
 

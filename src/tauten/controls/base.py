@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from tauten.controls.anchors import Anchors
 from tauten.ids import check_index
+from tauten.pairwise.numbers import Number, PairNumber, combine
 
 Range = tuple[float, float]
+Granularity = Literal["global", "anchor", "pair"]
+#: how a value is learned: not at all, by the loss's own gradient, or by that of the robust
+#: objective τ·log E exp(h/τ) + ρτ
+Learning = Literal["nothing", "gradient", "dual"]
 
 
 class Control(nn.Module):
@@ -19,12 +25,26 @@ class Control(nn.Module):
     A control is an ``nn.Module``: what it counts or learns is in ``state_dict()``. Controls
     compose by arithmetic: ``a + b``, ``a - b``, ``k * a``, ``k / a``, ``a.clamp(low, high)``.
 
-    A subclass gives :meth:`values` and :meth:`range`, and sets ``needs_index`` when its value
-    depends on the sample.
+    A subclass gives :meth:`range` and :meth:`values`, or :meth:`on` when its value depends on
+    more of the batch than the ids. What it declares of itself decides which losses it may drive.
     """
 
-    #: whether the value depends on the sample, so that a loss must be given ``index``
+    #: whether all samples share the value, each anchor has its own, or each pair
+    granularity: Granularity = "global"
+    #: whether the value depends on the sample's id, so that a loss must be given ``index``
     needs_index: bool = False
+    #: whether the value depends on embeddings or similarities, so that it exists in a batch only
+    needs_batch: bool = False
+    #: whether the value is defined for similarities in [−1, 1] only
+    needs_cosine: bool = False
+    #: what teaches its parameters
+    learns: Learning = "nothing"
+    #: radius ρ of the robust objective, for values learned by it
+    rho: float = 0.0
+    #: whether it may be part of a sum or another composition
+    composable: bool = True
+    #: the value, if it is the same for all samples and steps
+    fixed: float | None = None
 
     _step: Tensor
 
@@ -44,6 +64,10 @@ class Control(nn.Module):
             (N,) values, or a shape that broadcasts to it when all samples share one.
         """
         raise NotImplementedError
+
+    def on(self, anchors: Anchors) -> Number:
+        """Values now for the anchors of a batch: (n,) or (1,), or a number for each pair."""
+        return self.values(anchors.index, self.steps)
 
     def range(self) -> Range:
         """The smallest and largest value over all steps and samples."""
@@ -105,35 +129,44 @@ class Control(nn.Module):
         return total / steps
 
     def __add__(self, other: Control | float) -> Control:
-        return Sum(self, as_control(other))
+        other = as_control(other)
+        if self.fixed is not None and other.fixed is not None:
+            return as_control(self.fixed + other.fixed)
+        if other.fixed == 0:
+            return self
+        return other if self.fixed == 0 else Sum(self, other)
 
     __radd__ = __add__
 
     def __neg__(self) -> Control:
-        return Scaled(self, -1.0)
+        return self * -1.0
 
     def __sub__(self, other: Control | float) -> Control:
-        return Sum(self, -as_control(other))
+        return self + -as_control(other)
 
     def __rsub__(self, other: float) -> Control:
-        return Sum(as_control(other), -self)
+        return as_control(other) + -self
 
     def __mul__(self, factor: float) -> Control:
-        return Scaled(self, factor)
+        if self.fixed is not None:
+            return as_control(self.fixed * finite("factor", factor))
+        return self if factor == 1 else Scaled(self, factor)
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Control:
         if divisor == 0:
             raise ValueError("a control cannot be divided by 0")
-        return Scaled(self, 1.0 / divisor)
+        return self * (1.0 / divisor)
 
     def __rtruediv__(self, numerator: float) -> Control:
         return Reciprocal(self, numerator)
 
     def clamp(self, low: float, high: float) -> Control:
-        """The same control, limited to [low, high]."""
-        return Clamped(self, low, high)
+        """The same control, limited to [low, high]; itself if it never leaves them."""
+        clamped = Clamped(self, low, high)
+        least, most = self.range()
+        return self if low <= least and most <= high else clamped
 
 
 def advance_controls(owner: nn.Module) -> None:
@@ -164,13 +197,63 @@ def finite(name: str, value: float) -> float:
     return float(value)
 
 
+class BatchControl(Control):
+    """A control whose value exists only for the batch at hand."""
+
+    needs_batch = True
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        raise ValueError(
+            f"{self!r} follows from the batch's embeddings, so ids alone have no value: "
+            "read loss_fn.last_tau after a forward pass"
+        )
+
+    def on(self, anchors: Anchors) -> Number:
+        raise NotImplementedError
+
+
 class Composite(Control):
-    """A control made of others, at the step that they have reached."""
+    """A control made of others, at the step that they have reached.
+
+    A subclass gives :meth:`_of`, elementwise, and the range.
+    """
 
     def __init__(self, *parts: Control) -> None:
         super().__init__()
+        for part in parts:
+            if not part.composable:
+                raise ValueError(
+                    f"{part!r} updates each τ by itself, so it can be no part of another control"
+                )
+        order: tuple[Granularity, ...] = ("global", "anchor", "pair")
+        self.granularity = order[max(order.index(part.granularity) for part in parts)]
         self.needs_index = any(part.needs_index for part in parts)
+        self.needs_batch = any(part.needs_batch for part in parts)
+        self.needs_cosine = any(part.needs_cosine for part in parts)
+        ways = {part.learns for part in parts} - {"nothing"}
+        if len(ways) > 1:
+            raise ValueError(
+                f"{parts[0]!r} and {parts[1]!r} learn from different gradients: compose one of "
+                "them with a schedule instead"
+            )
+        self.learns = ways.pop() if ways else "nothing"
+        self.rho = max(part.rho for part in parts)
+        self._parts = parts
         self._set_steps(max(part.steps for part in parts))
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        return self._of(*(part.values(index, step) for part in self._parts))
+
+    def on(self, anchors: Anchors) -> Number:
+        values = [part.on(anchors) for part in self._parts]
+        if not any(isinstance(value, PairNumber) for value in values):
+            return self._of(*values)
+        return combine(
+            self._of, *(v if isinstance(v, PairNumber) else anchors.number(v) for v in values)
+        )
+
+    def _of(self, *values: Any) -> Tensor:
+        raise NotImplementedError
 
 
 class Sum(Composite):
@@ -180,8 +263,8 @@ class Sum(Composite):
         super().__init__(a, b)
         self.a, self.b = a, b
 
-    def values(self, index: Tensor, step: int) -> Tensor:
-        return self.a.values(index, step) + self.b.values(index, step)
+    def _of(self, *values: Tensor) -> Tensor:
+        return values[0] + values[1]
 
     def range(self) -> Range:
         (a_low, a_high), (b_low, b_high) = self.a.range(), self.b.range()
@@ -198,8 +281,8 @@ class Scaled(Composite):
         super().__init__(a)
         self.a, self.factor = a, finite("factor", factor)
 
-    def values(self, index: Tensor, step: int) -> Tensor:
-        return self.factor * self.a.values(index, step)
+    def _of(self, *values: Tensor) -> Tensor:
+        return self.factor * values[0]
 
     def range(self) -> Range:
         low, high = sorted(self.factor * end for end in self.a.range())
@@ -219,8 +302,8 @@ class Reciprocal(Composite):
             raise ValueError(f"cannot divide by a control that can be 0: {a!r} is in {[low, high]}")
         self.a, self.numerator = a, finite("numerator", numerator)
 
-    def values(self, index: Tensor, step: int) -> Tensor:
-        return self.numerator / self.a.values(index, step)
+    def _of(self, *values: Tensor) -> Tensor:
+        return self.numerator / values[0]
 
     def range(self) -> Range:
         low, high = sorted(self.numerator / end for end in self.a.range())
@@ -239,8 +322,8 @@ class Clamped(Composite):
         if low > high:
             raise ValueError(f"clamp needs low <= high, got {low} > {high}")
 
-    def values(self, index: Tensor, step: int) -> Tensor:
-        return self.a.values(index, step).clamp(self.low, self.high)
+    def _of(self, *values: Tensor) -> Tensor:
+        return values[0].clamp(self.low, self.high)
 
     def range(self) -> Range:
         low, high = (min(max(end, self.low), self.high) for end in self.a.range())

@@ -20,7 +20,7 @@ class Constant(Control):
 
     def __init__(self, value: float) -> None:
         super().__init__()
-        self.value = finite("value", value)
+        self.value = self.fixed = finite("value", value)
 
     def values(self, index: Tensor, step: int) -> Tensor:
         return torch.full((1,), self.value, device=index.device)

@@ -35,6 +35,7 @@ class ClusterShift(Control):
             id outside the table; a ``state_dict`` made with other counts.
     """
 
+    granularity = "anchor"
     needs_index = True
     shift: Tensor
     fingerprint: Tensor
@@ -70,7 +71,7 @@ class ClusterShift(Control):
         share = (size - size.min()) / spread if spread > 0 else torch.full_like(size, 0.5)
         shift = (self.low + share * (self.high - self.low)).to(torch.get_default_dtype())
         self.register_buffer("shift", shift, persistent=False)
-        self.register_buffer("fingerprint", _fingerprint(numbers))
+        self.register_buffer("fingerprint", checksum(numbers))
 
     def values(self, index: Tensor, step: int) -> Tensor:
         index = check_ids(index, len(self.shift))
@@ -98,8 +99,9 @@ class ClusterShift(Control):
         )
 
 
-def _fingerprint(numbers: Tensor) -> Tensor:
-    """Length and two order-dependent checksums of the counts, (3,) int64."""
+def checksum(numbers: Tensor) -> Tensor:
+    """Length and two checksums, one of them dependent on the order: (3,) int64."""
+    numbers = numbers.flatten().double()
     whole = (numbers * 1024).round().to(torch.int64)
     position = torch.arange(1, len(whole) + 1, dtype=torch.int64)
     modulus = 2**31 - 1

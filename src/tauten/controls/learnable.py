@@ -26,6 +26,8 @@ class Learnable(Control):
         ValueError: not low <= init <= high with low < high, anything not finite.
     """
 
+    learns = "gradient"
+
     def __init__(self, init: float, low: float, high: float) -> None:
         super().__init__()
         self.low, self.high = finite("low", low), finite("high", high)

@@ -65,17 +65,22 @@ class Anneal(Control):
         start: value at step 0.
         end: value from step ``steps`` on.
         steps: optimiser steps of the way, > 0.
+        every: steps for which a value holds, >= 1; the steps of an epoch for a schedule by epoch.
 
     Raises:
-        ValueError: ``steps`` is not positive, anything not finite.
+        ValueError: ``steps`` is not positive, ``every`` is below 1, anything not finite.
     """
 
-    def __init__(self, start: float, end: float, steps: float) -> None:
+    def __init__(self, start: float, end: float, steps: float, every: int = 1) -> None:
         super().__init__()
         self.start, self.end = finite("start", start), finite("end", end)
         self.duration = _positive_steps("steps", steps)
+        if every < 1:
+            raise ValueError(f"every must be a number of steps, at least 1, got {every}")
+        self.every = every
 
     def values(self, index: Tensor, step: int) -> Tensor:
+        step -= step % self.every
         share = (1 + math.cos(math.pi * min(step / self.duration, 1.0))) / 2
         return torch.full((1,), self.end + (self.start - self.end) * share, device=index.device)
 
@@ -83,4 +88,5 @@ class Anneal(Control):
         return min(self.start, self.end), max(self.start, self.end)
 
     def __repr__(self) -> str:
-        return f"Anneal({self.start:g}, {self.end:g}, steps={self.duration:g})"
+        every = f", every={self.every}" if self.every > 1 else ""
+        return f"Anneal({self.start:g}, {self.end:g}, steps={self.duration:g}{every})"

@@ -1,20 +1,29 @@
 """Contrastive losses, each a function of reductions over the pair matrix."""
 
 from tauten.losses.base import ContrastiveLoss, NonFiniteLossError
+from tauten.losses.composition import CompositionWarning
 from tauten.losses.dcl import DCL
+from tauten.losses.fastclip import FastCLIP
+from tauten.losses.forces import Forces, forces
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.isogclr import iSogCLR
 from tauten.losses.max_margin import MaxMargin
+from tauten.losses.nuclr import NUCLR
 from tauten.losses.siglip import SigLIP
 from tauten.losses.sogclr import SogCLR
 
 __all__ = [
     "DCL",
+    "NUCLR",
+    "CompositionWarning",
     "ContrastiveLoss",
+    "FastCLIP",
+    "Forces",
     "InfoNCE",
     "MaxMargin",
     "NonFiniteLossError",
     "SigLIP",
     "SogCLR",
+    "forces",
     "iSogCLR",
 ]

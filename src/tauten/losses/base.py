@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from tauten.controls import Control, as_control
+from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.base import advance_controls
 from tauten.ids import check_index
-from tauten.losses.batch import Batch, Direction
+from tauten.losses.batch import Batch
+from tauten.losses.composition import WEIGHT, Composition, check_composition, check_range
 from tauten.losses.force import RunningMean
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.relations import Ids, relate
 
-Force = Literal["plain", "equalized"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Force = Literal["plain", "equalized", "reweighted"]
 Directions = Literal["both", "x2y", "y2x"]
 ReductionMode = Literal["mean", "sum", "none"]
 
@@ -38,6 +41,15 @@ class Options(SharedOptions, total=False):
     force: Force
 
 
+class RelationOptions(TypedDict, total=False):
+    """Who is positive and who is left out; :meth:`ContrastiveLoss.forward` says how."""
+
+    positives: Tensor | None
+    labels: Ids | None
+    same: Tensor | Sequence[Ids]
+    ignore: Tensor | None
+
+
 class NonFiniteLossError(FloatingPointError, ValueError):
     """The loss, or an embedding that it was given, is NaN or infinite."""
 
@@ -51,6 +63,10 @@ class ContrastiveLoss(nn.Module):
 
     #: the name of what the control sets: "temperature" or "margin"
     strength_name: str = "temperature"
+    #: what ``force=`` may be
+    forces: tuple[Force, ...] = ("plain", "equalized")
+    #: which controls may drive it
+    composition: Composition = Composition()
 
     _step: Tensor
 
@@ -68,15 +84,26 @@ class ContrastiveLoss(nn.Module):
         super().__init__()
         self.strength = as_control(strength)
         self._check_strength()
-        self.force = _one_of("force", force, ("plain", "equalized"))
+        name = type(self).__name__
+        check_composition(
+            name, self.strength_name, self.strength, self.composition, cosine=normalize
+        )
+        self.force = _one_of("force", force, self.forces)
+        if force == "equalized" and self.strength.granularity == "pair":
+            raise ValueError(
+                f"force='equalized' divides an anchor's τ out, but {self.strength!r} has one for "
+                "each pair"
+            )
         self.directions = _one_of("directions", directions, ("both", "x2y", "y2x"))
         self.reduction = _one_of("reduction", reduction, ("mean", "sum", "none"))
         self.normalize = normalize
         self.tile = check_tile(tile)
-        self.weight = None if weight is None else as_control(weight)
+        self.weight = None if weight is None or weight == 1 else as_control(weight)
         if self.weight is not None:
             check_range("weight", self.weight, 0.0, strict=False)
+            check_composition(name, "weight", self.weight, WEIGHT, cosine=normalize)
         self.running = RunningMean() if force == "equalized" else None
+        self.last_tau: tuple[Tensor, Tensor] | None = None
         self.register_buffer("_step", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -110,18 +137,29 @@ class ContrastiveLoss(nn.Module):
             ValueError: wrong shapes, a missing index, ids outside a control's table.
             NonFiniteLossError: an embedding or the loss is NaN or infinite.
         """
-        return self._reduce(self._batch(x, y, index, positives, labels, same, ignore))
+        return self._reduce(
+            self.batch(x, y, index, positives=positives, labels=labels, same=same, ignore=ignore)
+        )
 
     def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
         """The temperature (or margin) that these samples have now, detached.
 
         Args:
-            index: (N,) long, or a pair of id vectors, for which a pair is returned.
+            index: (N,) long, samples of x; or (ids of x, ids of y), for which a pair is returned.
+
+        Raises:
+            ValueError: a control whose values follow from the batch; ``last_tau`` has the ids and
+                values (n,) of the rows of x in the last batch, at their positives.
         """
         with torch.no_grad():
             if isinstance(index, tuple):
-                return self.strength.at(index[0]), self.strength.at(index[1])
-            return self.strength.at(index)
+                return self._side(index[0], "x2y"), self._side(index[1], "y2x")
+            return self._side(index, "x2y")
+
+    def _side(self, index: Tensor, direction: Direction) -> Tensor:
+        if isinstance(self.strength, Individual):
+            return self.strength.side(check_index(index), direction)
+        return self.strength.at(index)
 
     @property
     def steps(self) -> int:
@@ -150,40 +188,30 @@ class ContrastiveLoss(nn.Module):
     def _check_strength(self) -> None:
         check_range(f"{type(self).__name__}'s temperature", self.strength, 0.0, strict=True)
 
-    def _batch(
-        self,
-        x: Tensor,
-        y: Tensor,
-        index: Ids | None,
-        positives: Tensor | None = None,
-        labels: Ids | None = None,
-        same: Tensor | Sequence[Ids] = (),
-        ignore: Tensor | None = None,
+    def batch(
+        self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
     ) -> Batch:
+        """A checked batch; arguments as those of a call."""
         if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or not x.numel():
             raise ValueError(
                 f"x and y must be (N, d) and (M, d) with the same d > 0 and N > 0, "
                 f"got {tuple(x.shape)} and {tuple(y.shape)}"
             )
-        relation = relate(
-            len(x),
-            len(y),
-            x.device,
-            positives=positives,
-            labels=labels,
-            same=same,
-            ignore=ignore,
-            both=self.directions != "x2y",
-        )
+        related = relate(len(x), len(y), x.device, **relation, both=self.directions != "x2y")
         if self.directions != "x2y":
-            taken = torch.bincount(relation.positive, minlength=len(y))
+            taken = torch.bincount(related.positive, minlength=len(y))
             if len(x) != len(y) or bool((taken != 1).any()):
                 raise ValueError(
                     f"directions={self.directions!r} needs every row of y to be the positive of "
                     f"exactly one row of x, got {len(x)} and {len(y)} rows; use directions='x2y'"
                 )
+        if related.labels is not None and self.strength.granularity == "pair":
+            raise ValueError(
+                f"{self.strength!r} gives each pair a value of its own and needs one positive for "
+                "each anchor: pass labels as same=, which leaves the further positives out"
+            )
         ids = self._ids(index, len(x), len(y), x.device)
-        return Batch(x, y, ids, relation, self.tile, cosine=self.normalize)
+        return Batch(x, y, ids, related, self.tile, cosine=self.normalize)
 
     def _ids(
         self, index: Ids | None, rows: int, cols: int, device: torch.device
@@ -207,11 +235,20 @@ class ContrastiveLoss(nn.Module):
         return {"x2y": checked[0].to(device), "y2x": checked[1].to(device)}
 
     def _reduce(self, batch: Batch) -> Tensor:
+        per_anchor = self.per_anchor(batch)
+        self._check_finite(per_anchor, batch)
+        if self.reduction == "none":
+            return per_anchor
+        return per_anchor.mean() if self.reduction == "mean" else per_anchor.sum()
+
+    def per_anchor(self, batch: Batch) -> Tensor:
+        """(N,) the loss of each pair: of its anchors on both sides, weighted, with their force."""
         directions: list[Direction] = ["x2y", "y2x"]
         if self.directions != "both":
             directions = [d for d in directions if d == self.directions]
         with torch.autocast(batch.x.device.type, enabled=False):
             losses = self._anchor_losses(batch, directions)
+            self._note(batch, directions[0])
             if self.running is not None:
                 sizes = [self._inverse_size(batch, d) for d in directions]
                 mean = self.running(sizes, self.training).to(batch.dtype)
@@ -223,11 +260,13 @@ class ContrastiveLoss(nn.Module):
                 ]
             if "y2x" in directions:
                 losses[-1] = losses[-1][batch.relation.positive]
-            per_anchor = losses[0] if len(losses) == 1 else (losses[0] + losses[1]) / 2
-        self._check_finite(per_anchor, batch)
-        if self.reduction == "none":
-            return per_anchor
-        return per_anchor.mean() if self.reduction == "mean" else per_anchor.sum()
+            return losses[0] if len(losses) == 1 else (losses[0] + losses[1]) / 2
+
+    @torch.no_grad()
+    def _note(self, batch: Batch, direction: Direction) -> None:
+        tau = batch.at_positives(batch.strength(self.strength, direction), direction).detach()
+        ids = batch.ids[direction]
+        self.last_tau = (ids, tau.expand(len(ids)))
 
     def _check_finite(self, per_anchor: Tensor, batch: Batch) -> None:
         if bool(torch.isfinite(per_anchor.detach()).all()):
@@ -241,7 +280,8 @@ class ContrastiveLoss(nn.Module):
                     f"{_some(rows)}; data set ids {_some(ids)}"
                 )
         rows = (~torch.isfinite(per_anchor.detach())).nonzero().squeeze(1)
-        tau = batch.values(self.strength, "x2y").detach()
+        assert self.last_tau is not None
+        tau = self.last_tau[1]
         raise NonFiniteLossError(
             f"the loss of {len(rows)} of {len(per_anchor)} anchors is NaN or infinite: rows "
             f"{_some(rows)}, data set ids {_some(batch.ids['x2y'][rows])}, {self.strength_name} "
@@ -258,15 +298,3 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}")
     return value
-
-
-def check_range(name: str, control: Control, floor: float, *, strict: bool) -> None:
-    """Refuse a control that can leave the finite numbers above the floor."""
-    low, high = control.range()
-    if not (math.isfinite(low) and math.isfinite(high)) or low < floor or (strict and low == floor):
-        bound = f"> {floor:g}" if strict else f">= {floor:g}"
-        raise ValueError(
-            f"{name} must stay finite and {bound}, but {control!r} reaches "
-            f"[{low:g}, {high:g}]; raise its lower end (for mmts: shift low > alpha / 2) "
-            "or clamp it"
-        )

@@ -12,14 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tauten.controls import Control
+from tauten.controls import Anchors, Control, Direction
+from tauten.pairwise import Number, One, PairNumber, Reduction
 from tauten.pairwise.engine import Tile, reduce_pairs
-from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import compute_dtype
-from tauten.pairwise.terms import One
 from tauten.relations import Relation
-
-Direction = Literal["x2y", "y2x"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,7 @@ class Batch:
         tile: how the engine works.
         cosine: whether similarities are cosines.
         relevance: (N,) how relevant each positive is, if known.
+        views: the embeddings that controls see, if they are not x and y.
     """
 
     x: Tensor
@@ -43,19 +41,60 @@ class Batch:
     tile: Tile
     cosine: bool
     relevance: Tensor | None = None
+    views: dict[Direction, Tensor] | None = None
+
+    def strength(self, control: Control, direction: Direction) -> Number:
+        """The control's values for the anchors of that direction.
+
+        Returns:
+            (n,), or (1,) if all share it; or a number for each pair.
+        """
+        key = (id(control), "x2y" if control.granularity == "global" else direction)
+        if key not in self._strengths:
+            found = control.on(self._anchors(key[1]))
+            if isinstance(found, Tensor):
+                found = found.to(self.x.device, self.dtype)
+            self._strengths[key] = found
+        return self._strengths[key]
 
     def values(self, control: Control, direction: Direction) -> Tensor:
-        """The control's values for the anchors of that direction, (n,) or (1,) if all share it."""
-        return control.values(self.ids[direction], control.steps).to(self.x.device, self.dtype)
+        """:meth:`strength` of a control that has no values for pairs."""
+        found = self.strength(control, direction)
+        assert isinstance(found, Tensor)
+        return found
+
+    @cached_property
+    def _strengths(self) -> dict[tuple[int, Direction], Number]:
+        return {}
+
+    def _anchors(self, direction: Direction) -> Anchors:
+        other: Direction = "y2x" if direction == "x2y" else "x2y"
+        views = self.views or {"x2y": self.x, "y2x": self.y}
+        return Anchors(
+            direction=direction,
+            index=self.ids[direction],
+            keys=self.ids[other],
+            embeddings=views[direction],
+            alignment=lambda: self.positives("x2y").detach().mean(),
+        )
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the reductions."""
         return compute_dtype(self.x, self.y)
 
-    def number(self, values: Tensor, direction: Direction) -> Tensor:
+    def number(self, values: Number, direction: Direction) -> Number:
         """Values of anchors as a number that broadcasts against S: (N, 1), (1, M) or (1, 1)."""
+        if isinstance(values, PairNumber):
+            return values
         return values.unsqueeze(1) if direction == "x2y" else values.unsqueeze(0)
+
+    def at_positives(self, values: Number, direction: Direction) -> Tensor:
+        """Values of anchors, or of pairs at each anchor's positive: (n,) or (1,)."""
+        if isinstance(values, Tensor):
+            return values
+        per_row = values.at(self.positives("x2y"), self.relation.positive)
+        return self.of(per_row, direction)
 
     def positives(self, direction: Direction) -> Tensor:
         """Mean similarity of the anchors of that direction to their positives."""

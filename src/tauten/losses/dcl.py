@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from tauten.losses.batch import Batch, Direction
-from tauten.losses.infonce import InfoNCE, inverse_temperatures, logits_lse
+from tauten.controls import Direction
+from tauten.losses.base import Force
+from tauten.losses.batch import Batch
+from tauten.losses.composition import Composition, Doubtful, Refused
+from tauten.losses.infonce import InfoNCE
 
 
 class DCL(InfoNCE):
@@ -17,28 +19,27 @@ class DCL(InfoNCE):
     ℓ_i = ½ [ LSE_{j≠i}(s_ij/τ_i) + LSE_{j≠i}(s_ji/τ_i) ] − s_ii/τ_i
 
     Yeh et al., ECCV 2022, between the two sides. An anchor whose candidates are all ignored or
-    positive contributes 0. Arguments as for :class:`InfoNCE`.
+    positive contributes 0. Arguments as for :class:`InfoNCE`, without ``force="reweighted"``, which
+    would change nothing.
 
-    A temperature learned by the gradient of this loss has no lower bound once pairs are
-    separated: bound it (``Learnable(low=...)`` does).
+    A temperature cannot be learned by the gradient of this loss: once pairs are separated it falls
+    without bound as τ does. Learn it by the robust objective (:class:`SogCLR` with ``rho``,
+    :class:`Individual`, :class:`TempNet`).
     """
 
+    forces: tuple[Force, ...] = ("plain", "equalized")
+    composition = Composition(
+        learned=Refused(
+            "once pairs are separated the loss falls without bound as τ does; learn τ by the "
+            "robust objective: SogCLR(n, Learnable(...), rho=...), Individual or TempNet"
+        ),
+        learned_anchor=Doubtful(
+            "once pairs are separated the loss falls as τ does, so only its lower bound holds τ"
+        ),
+    )
+
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        need_negatives(self, batch, directions)
-        scales = inverse_temperatures(batch, self.strength, directions)
-        partitions = batch.reduce(*logits_lse(batch, scales, directions), own=True)
-        losses = []
-        for partition, scale, d in zip(partitions, scales, directions, strict=True):
-            alone = torch.isneginf(partition)
-            loss = partition.masked_fill(alone, 0.0) - batch.positives(d) * scale
-            losses.append(loss.masked_fill(alone, 0.0))
-        return losses
+        return self._from_negatives(batch, directions)
 
-
-def need_negatives(loss: object, batch: Batch, directions: Sequence[Direction]) -> None:
-    """Refuse a batch in which an anchor has no candidate besides its positive."""
-    if min(batch.candidates(d) for d in directions) < 2:
-        raise ValueError(
-            f"{type(loss).__name__} needs at least 2 pairs in a batch for a negative, "
-            f"got {len(batch.x)} and {len(batch.y)} rows; drop the last incomplete batch"
-        )
+    def _of(self, z: Tensor) -> Tensor:
+        return z

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from tauten.controls import Control
-from tauten.losses.base import ContrastiveLoss, Options
-from tauten.losses.batch import Batch, Direction, along
-from tauten.pairwise import Reduction, Scaled
+from tauten.controls import Control, Direction, Individual
+from tauten.losses.base import ContrastiveLoss, Force, Options
+from tauten.losses.batch import Batch
+from tauten.losses.composition import Composition, Doubtful
+from tauten.losses.partition import (
+    Partition,
+    logits_lse,
+    need_negatives,
+    report,
+    robust_gradients,
+)
+from tauten.pairwise import reciprocal
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -22,14 +32,16 @@ class InfoNCE(ContrastiveLoss):
     ℓ_i = ½ [ LSE_j(s_ij/τ_i) − s_ii/τ_i  +  LSE_j(s_ji/τ_i) − s_ii/τ_i ]
 
     s_ij is the cosine of x_i and y_j; the anchor's τ_i divides its whole row of candidates, in
-    both directions. With several positives (``labels=``) s_ii is the mean over them. Oord et al.
-    2018; Radford et al. 2021; per-anchor τ as in MM-TS (WACV 2026).
+    both directions, and a τ_ij its pair. With several positives (``labels=``) s_ii is the mean over
+    them. Oord et al. 2018; Radford et al. 2021; per-anchor τ as in MM-TS (WACV 2026).
 
     Args:
         temperature: a control or a number; must stay > 0 over all steps and samples.
         force: ``"plain"`` as published, where a low τ_i also multiplies the anchor's gradient by
             1/τ_i; ``"equalized"`` multiplies the anchor's loss by τ_i over its running mean, so
-            that τ changes the shape of the force and not its size.
+            that τ changes the shape of the force and not its size; ``"reweighted"`` multiplies it
+            by 1/(1 − p_ii), as MACL does, so that attraction never fades: the gradient is that of
+            :class:`DCL`.
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         directions: ``"both"``, or only ``"x2y"`` or ``"y2x"``.
         normalize: whether rows are scaled to length 1 first.
@@ -37,38 +49,77 @@ class InfoNCE(ContrastiveLoss):
         reduction: ``"mean"`` or ``"sum"`` over anchors, or ``"none"``.
 
     Raises:
-        ValueError: a temperature that can reach 0 or below, or an unknown option.
+        ValueError: a temperature that can reach 0 or below, an unknown option, or a control that
+            does not suit this loss.
     """
+
+    forces: tuple[Force, ...] = ("plain", "equalized", "reweighted")
+    composition = Composition(
+        dual=Doubtful(
+            "its objective is that of the negatives alone, while InfoNCE also counts the positive; "
+            "DCL and SogCLR do not"
+        ),
+    )
 
     def __init__(self, temperature: Control | float, **options: Unpack[Options]) -> None:
         super().__init__(temperature, **options)
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        scales = inverse_temperatures(batch, self.strength, directions)
-        partitions = batch.reduce(*logits_lse(batch, scales, directions), own=False)
+        if self.force == "reweighted" or self.strength.learns == "dual":
+            return self._from_negatives(batch, directions)
+        scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]
+        partitions = logits_lse(batch, scales, directions, own=False)
         return [
-            partition - batch.positives(d) * scale
+            partition - batch.positives(d) * batch.at_positives(scale, d)
             for partition, scale, d in zip(partitions, scales, directions, strict=True)
         ]
 
+    def _from_negatives(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        """The losses from z_i = LSE_{j≠i}(s_ij/τ_i) − s_ii/τ_i, of the negatives alone."""
+        need_negatives(self, batch, directions)
+        learned = self.strength.learns == "dual"
+        if batch.relation.labels is not None and (learned or self.force == "reweighted"):
+            what = repr(self.strength) if learned else "force='reweighted'"
+            raise ValueError(f"{what} needs one positive for each anchor: pass labels as same=")
+        taus = [batch.strength(self.strength, d) for d in directions]
+        if learned:
+            taus = [tau.detach() if isinstance(tau, Tensor) else tau for tau in taus]
+        scales = [reciprocal(tau) for tau in taus]
+        margins, alone = [], []
+        partitions = logits_lse(batch, scales, directions, own=True)
+        for partition, scale, d in zip(partitions, scales, directions, strict=True):
+            empty = torch.isneginf(partition)
+            logit = batch.positives(d) * batch.at_positives(scale, d)
+            margins.append(partition.masked_fill(empty, 0.0) - logit)
+            alone.append(empty)
+        losses = [
+            self._of(z).masked_fill(empty, 0.0) for z, empty in zip(margins, alone, strict=True)
+        ]
+        if learned and self.training and torch.is_grad_enabled():
+            parts = {}
+            for d, z, empty in zip(directions, margins, alone, strict=True):
+                tau = batch.values(self.strength, d)
+                count = batch.negatives(d).clamp(min=1).log()
+                log_g = (z - count).detach()
+                positives = batch.positives(d).detach()
+                parts[d] = Partition(log_g, log_g, log_g, empty, tau, positives, count)
+            return self._taught(batch, parts, losses)
+        return losses
 
-def inverse_temperatures(
-    batch: Batch, temperature: Control, directions: Sequence[Direction]
-) -> list[Tensor]:
-    """1/τ of each direction's anchors; one tensor for all where they share τ."""
-    if not temperature.needs_index:
-        return [1 / batch.values(temperature, directions[0])] * len(directions)
-    return [1 / batch.values(temperature, d) for d in directions]
+    def _taught(
+        self, batch: Batch, parts: dict[Direction, Partition], losses: list[Tensor]
+    ) -> list[Tensor]:
+        """The losses with the gradient of the robust objective, and no other, for τ."""
+        gradients = robust_gradients(batch, parts, self.strength.rho)
+        if isinstance(self.strength, Individual):
+            report(self.strength, batch, parts, gradients)
+            return losses
+        return [
+            loss + (gradients[d] * (part.tau - part.tau.detach())).masked_fill(part.alone, 0.0)
+            for loss, (d, part) in zip(losses, parts.items(), strict=True)
+        ]
 
-
-def logits_lse(
-    batch: Batch, scales: Sequence[Tensor], directions: Sequence[Direction]
-) -> list[Reduction]:
-    """Log-sum-exp of the logits of each direction's anchors."""
-    numbers = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
-    if len(scales[0]) == 1:
-        numbers = [numbers[0]] * len(numbers)
-    return [
-        Reduction(along(d), "logsumexp", Scaled(), (number,))
-        for number, d in zip(numbers, directions, strict=True)
-    ]
+    def _of(self, z: Tensor) -> Tensor:
+        """An anchor's loss from its z; p_ii = sigmoid(−z)."""
+        loss = F.softplus(z)
+        return loss / torch.sigmoid(z).detach() if self.force == "reweighted" else loss

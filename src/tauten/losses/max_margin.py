@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tauten.controls import Control
-from tauten.losses.base import ContrastiveLoss, Options, check_range
-from tauten.losses.batch import Batch, Direction, along
-from tauten.losses.dcl import need_negatives
-from tauten.pairwise import Active, Hinge, Reduction
+from tauten.controls import Control, Direction
+from tauten.losses.base import ContrastiveLoss, Options
+from tauten.losses.batch import Batch, along
+from tauten.losses.composition import Composition, Refused, check_range
+from tauten.losses.partition import need_negatives
+from tauten.pairwise import Active, Hinge, Number, Reduction, combine
 from tauten.relations import Ids
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+_SHRINKS = Refused("the loss falls as the margin does, so a learned margin only shrinks")
 
 
 class MaxMargin(ContrastiveLoss):
@@ -42,6 +46,11 @@ class MaxMargin(ContrastiveLoss):
     """
 
     strength_name = "margin"
+    composition = Composition(
+        learned=_SHRINKS,
+        learned_anchor=_SHRINKS,
+        dual=Refused("hinges have no partition, so the robust objective has no gradient for them"),
+    )
 
     def __init__(self, margin: Control | float, **options: Unpack[Options]) -> None:
         super().__init__(margin, **options)
@@ -77,30 +86,32 @@ class MaxMargin(ContrastiveLoss):
             relevance.shape != (len(x),) or not bool(((relevance >= 0) & (relevance <= 1)).all())
         ):
             raise ValueError(f"relevance must be ({len(x)},) in [0, 1]")
-        batch = self._batch(x, y, index, positives, None, same, ignore)
+        batch = self.batch(x, y, index, positives=positives, same=same, ignore=ignore)
         return self._reduce(replace(batch, relevance=relevance))
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
         hinges = [
-            Reduction(along(d), "sum", Hinge(), (self._violation(batch, d),)) for d in directions
+            Reduction.of(along(d), "sum", Hinge(), self._violation(batch, d)) for d in directions
         ]
         sums = batch.reduce(*hinges, own=True)
         return [
             total / (batch.candidates(d) - 1) for total, d in zip(sums, directions, strict=True)
         ]
 
-    def _violation(self, batch: Batch, direction: Direction) -> Tensor:
-        """c_i = m_i − s_ii as a number of the hinge [s + c]₊."""
-        margin = batch.values(self.strength, direction)
+    def _violation(self, batch: Batch, direction: Direction) -> Number:
+        """c = m − s_ii as a number of the hinge [s + c]₊."""
+        margin = batch.number(batch.strength(self.strength, direction), direction)
         if batch.relevance is not None:
-            margin = margin * batch.of(batch.relevance, direction)
-        return batch.number(margin - batch.positives(direction), direction)
+            relevance = batch.of(batch.relevance, direction)
+            margin = combine(torch.mul, margin, batch.number(relevance, direction))
+        positives = batch.number(batch.positives(direction), direction)
+        return combine(torch.sub, margin, positives)
 
     @torch.no_grad()
     def _inverse_size(self, batch: Batch, direction: Direction) -> Tensor:
         number = self._violation(batch, direction)
-        (active,) = batch.reduce(Reduction(along(direction), "sum", Active(), (number,)), own=True)
+        (active,) = batch.reduce(Reduction.of(along(direction), "sum", Active(), number), own=True)
         return 1 / active.clamp(min=1)
 
     def _check_strength(self) -> None:

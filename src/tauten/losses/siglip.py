@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tauten.controls import Control, as_control
-from tauten.losses.base import ContrastiveLoss, Options, check_range
-from tauten.losses.batch import Batch, Direction, along
-from tauten.losses.infonce import inverse_temperatures
-from tauten.pairwise import Reduction, Softplus
+from tauten.controls import Control, Direction, as_control
+from tauten.losses.base import ContrastiveLoss, Options
+from tauten.losses.batch import Batch, along
+from tauten.losses.composition import Composition, Refused, check_composition, check_range
+from tauten.pairwise import Reduction, Softplus, reciprocal
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+_BIAS = Composition(
+    dual=Refused("the robust objective says nothing of a bias"),
+    pair=Refused("an anchor has one bias; a pair's logit is set by its temperature"),
+)
 
 
 class SigLIP(ContrastiveLoss):
@@ -38,6 +44,10 @@ class SigLIP(ContrastiveLoss):
         ValueError: a temperature that can reach 0 or below, or an unknown option.
     """
 
+    composition = Composition(
+        dual=Refused("each pair is judged alone, so there is no partition to learn τ from")
+    )
+
     def __init__(
         self,
         temperature: Control | float,
@@ -47,25 +57,28 @@ class SigLIP(ContrastiveLoss):
         super().__init__(temperature, **options)
         self.bias = as_control(bias)
         check_range("SigLIP's bias", self.bias, -float("inf"), strict=False)
+        check_composition("SigLIP", "bias", self.bias, _BIAS, cosine=self.normalize)
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        scales = inverse_temperatures(batch, self.strength, directions)
+        scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]
         biases = [batch.values(self.bias, d) for d in directions]
-        numbers = [
-            (batch.number(scale, d), batch.number(bias, d))
-            for scale, bias, d in zip(scales, biases, directions, strict=True)
-        ]
-        if not (self.strength.needs_index or self.bias.needs_index):
-            numbers = [numbers[0]] * len(numbers)
+        slopes = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
+        offsets = [batch.number(bias, d) for bias, d in zip(biases, directions, strict=True)]
+        if self.strength.granularity == "global":
+            slopes = [slopes[0]] * len(slopes)
+        if self.bias.granularity == "global":
+            offsets = [offsets[0]] * len(offsets)
         sums = batch.reduce(
             *(
-                Reduction(along(d), "sum", Softplus(), pair)
-                for pair, d in zip(numbers, directions, strict=True)
+                Reduction.of(along(d), "sum", Softplus(), slope, offset)
+                for slope, offset, d in zip(slopes, offsets, directions, strict=True)
             ),
             own=False,
         )
         counts = dict(zip(("x2y", "y2x"), batch.relation.counts(), strict=True))
         return [
-            total - torch.as_tensor(counts[d]).to(total) * (batch.positives(d) * scale + bias)
+            total
+            - torch.as_tensor(counts[d]).to(total)
+            * (batch.positives(d) * batch.at_positives(scale, d) + bias)
             for total, scale, bias, d in zip(sums, scales, biases, directions, strict=True)
         ]

@@ -1,64 +1,56 @@
-"""Global contrastive losses: moving averages of each anchor's partition instead of a large batch.
-
-Shapes: n anchors of one direction, with negatives j ≠ i that are neither positive nor ignored.
-h_ij = s_ij − s_ii;  g_i = mean_j exp(h_ij/τ_i);  u_i the moving average of g_i over visits.
-"""
+"""Global contrastive loss: moving averages of partitions instead of a large batch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from tauten.controls import Control, as_control
-from tauten.losses.base import ContrastiveLoss, SharedOptions, check_range
-from tauten.losses.batch import Batch, Direction
-from tauten.losses.dcl import need_negatives
-from tauten.losses.infonce import logits_lse
+from tauten.controls import Control, Direction, Individual, as_control
+from tauten.controls.individual import Sizes
+from tauten.losses.base import ContrastiveLoss, RelationOptions, SharedOptions
+from tauten.losses.batch import Batch
+from tauten.losses.composition import Composition, Refused, check_composition, check_range
+from tauten.losses.partition import (
+    Partition,
+    logits_lse,
+    need_negatives,
+    report,
+    robust_gradients,
+)
+from tauten.pairwise import reciprocal
 from tauten.relations import Ids
 from tauten.state import Pending, SampleTable, mean_by_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-#: data set sizes: one number for both sides, or (x, y) with ids of their own; None grows
-Sizes = int | None | tuple[int | None, int | None]
-
-
-@dataclass(frozen=True)
-class Partition:
-    """What one direction of a batch says of its anchors' partitions.
-
-    Attributes:
-        log_g: (n,) log of the batch's estimate, differentiable in the embeddings.
-        log_u: (n,) log of the moving average with this batch in it, detached.
-        alone: (n,) bool, anchors without a negative; they contribute nothing.
-        tau: (n,) detached.
-        positives: (n,) detached.
-        log_negatives: (n,) or (1,) log of the number of negatives.
-    """
-
-    log_g: Tensor
-    log_u: Tensor
-    alone: Tensor
-    tau: Tensor
-    positives: Tensor
-    log_negatives: Tensor
+_NO_RHO = Refused("without ρ·τ the loss falls with τ without bound: give rho > 0")
+_GAMMA = Composition(
+    learned=Refused("γ is no parameter of the objective"),
+    learned_anchor=Refused("γ is no parameter of the objective"),
+    dual=Refused("γ is no temperature"),
+    pair=Refused("γ is the same for all"),
+)
 
 
 class SogCLR(ContrastiveLoss):
     """Global contrastive loss (Yuan et al., ICML 2022): exact for small batches in the limit.
 
-    F = mean_i τ_i · log E_{j over all negatives} exp(h_ij/τ_i), both ways.
+    F = mean_i τ_i · log E_{j over all negatives} exp(h_ij/τ_i) + ρ·τ_i, both ways.
 
     Each visit sets u_i ← (1−γ)u_i + γ·g_i, and u_i ← g_i on the sample's first; the gradient is
     that of τ_i·g_i/sg(u_i), so that a small batch's estimate is divided by the average of many.
     u is kept as its logarithm, which neither over- nor underflows when τ or the embeddings change.
-    The positive is not counted among the negatives. The value is τ_i·log u_i.
+    The positive is not counted among the negatives. The value is τ_i·log u_i + ρ·τ_i.
+
+    ρ = 0 is SogCLR. With ρ > 0 the temperature may be learned, by the gradient
+    G_i = log u_i + ρ − mean_j w_ij·h_ij/τ_i of the same objective: one for all
+    (:class:`tauten.Learnable`, FastCLIP-v3), one for each sample (:class:`tauten.Individual`,
+    iSogCLR and FastCLIP-v2), or predicted (:class:`tauten.TempNet`).
 
     The forward pass is pure; :meth:`step` writes the tables, the same on every process, with the
     mean over the visits of a sample in that step.
@@ -68,6 +60,7 @@ class SogCLR(ContrastiveLoss):
             their own; None for tables that grow.
         temperature: a control or a number; must stay > 0.
         gamma: weight of the newest estimate, in (0, 1]: a control over steps or a number.
+        rho: ρ, >= 0; a control that brings its own (Individual, TempNet) sets it.
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         directions: ``"both"``, or only ``"x2y"`` or ``"y2x"``.
         normalize: whether rows are scaled to length 1 first.
@@ -75,24 +68,37 @@ class SogCLR(ContrastiveLoss):
         reduction: ``"mean"`` or ``"sum"`` over anchors, or ``"none"``.
 
     Raises:
-        ValueError: a temperature or gamma outside its range, or an unknown option.
+        ValueError: a value outside its range, an unknown option, a learned temperature without ρ.
     """
+
+    #: whether τ multiplies the logarithm, as the objective says
+    _leading_tau = True
 
     def __init__(
         self,
         num_samples: Sizes,
         temperature: Control | float = 0.1,
         gamma: Control | float = 0.9,
+        rho: float = 0.0,
         **options: Unpack[SharedOptions],
     ) -> None:
         if "force" in options:
             raise ValueError(
                 f"{type(self).__name__} has no force= option: its force does not grow with 1/τ"
             )
-        super().__init__(temperature, **options)
+        control = as_control(temperature)
+        if not 0 <= rho < math.inf:
+            raise ValueError(f"rho must be >= 0 and finite, got {rho}")
+        if control.rho and rho not in (0.0, control.rho):
+            raise ValueError(f"{control!r} brings rho={control.rho:g}, but the loss got {rho:g}")
+        self.rho = control.rho or rho
+        self.composition = self._composition()
+        super().__init__(control, **options)
         self.gamma = as_control(gamma)
+        name = type(self).__name__
+        check_composition(name, "gamma", self.gamma, _GAMMA)
         check_range("gamma", self.gamma, 0.0, strict=True)
-        if self.gamma.range()[1] > 1 or self.gamma.needs_index:
+        if self.gamma.range()[1] > 1 or self.gamma.granularity != "global":
             raise ValueError(f"gamma must be in (0, 1] and the same for all, got {self.gamma!r}")
         sides = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
         self.tables = nn.ModuleDict(
@@ -131,8 +137,16 @@ class SogCLR(ContrastiveLoss):
         for direction, pending in self._pending.items():
             seen = pending.take()
             if seen is not None:
-                self._commit(self._table(direction), *mean_by_sample(*seen))
+                ids, means = mean_by_sample(*seen)
+                self._table(direction).write(ids, {"log_u": means[:, 0].log()})
         super().step()
+
+    def _composition(self) -> Composition:
+        return Composition(
+            learned=None if self.rho else _NO_RHO,
+            learned_anchor=None if self.rho else _NO_RHO,
+            pair=Refused("its partition averages (s_ij − s_ii)/τ_i, with one τ for each anchor"),
+        )
 
     def _columns(self) -> dict[str, float]:
         return {"log_u": -math.inf}
@@ -142,64 +156,67 @@ class SogCLR(ContrastiveLoss):
         assert isinstance(table, SampleTable)
         return table
 
-    def _commit(self, table: SampleTable, ids: Tensor, means: Tensor) -> None:
-        table.write(ids, {"log_u": means[:, 0].log()})
-
-    def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
-        for d, part in parts.items():
-            keep = ~part.alone
-            self._pending[d].add(batch.ids[d][keep], part.log_u[keep].double().exp())
-
-    def _tau(self, batch: Batch, direction: Direction) -> Tensor:
-        return batch.values(self.strength, direction)
-
-    def _values(self, part: Partition) -> Tensor:
-        return part.tau * part.log_u
-
-    def _batch(self, x: Tensor, y: Tensor, index: Ids | None, *rest: object) -> Batch:
+    def batch(
+        self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
+    ) -> Batch:
         if index is None:
             raise ValueError(
                 f"{type(self).__name__} keeps a moving average for each sample: pass index=, the "
                 "data set positions of this batch's pairs"
             )
-        return super()._batch(x, y, index, *rest)  # type: ignore[arg-type]
+        return super().batch(x, y, index, **relation)
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
-        taus = [self._tau(batch, d).detach() for d in directions]
-        lse = batch.reduce(*logits_lse(batch, [1 / t for t in taus], directions), own=True)
-        parts = {
+        parts = self._partitions(batch, directions)
+        if self.training and torch.is_grad_enabled():
+            self._observe(batch, parts)
+        return [self._loss(part).masked_fill(part.alone, 0.0) for part in parts.values()]
+
+    def _loss(self, part: Partition) -> Tensor:
+        """The value of the objective, with the gradient of its estimator."""
+        ratio = torch.exp(part.log_g - part.log_u)
+        if not self._leading_tau:
+            return ratio + (part.log_u - ratio).detach()
+        surrogate = part.tau.detach() * ratio
+        return surrogate - surrogate.detach() + part.tau * (part.log_u + self.rho)
+
+    def _partitions(
+        self, batch: Batch, directions: Sequence[Direction]
+    ) -> dict[Direction, Partition]:
+        taus = [batch.values(self.strength, d) for d in directions]
+        lse = logits_lse(batch, [reciprocal(tau) for tau in taus], directions, own=True)
+        return {
             d: self._partition(batch, d, partition, tau)
             for partition, tau, d in zip(lse, taus, directions, strict=True)
         }
-        if self.training and torch.is_grad_enabled():
-            self._observe(batch, parts)
-        losses = []
-        for part in parts.values():
-            surrogate = part.tau * torch.exp(part.log_g - part.log_u)
-            loss = surrogate + (self._values(part) - surrogate).detach()
-            losses.append(loss.masked_fill(part.alone, 0.0))
-        return losses
 
     def _partition(self, batch: Batch, direction: Direction, lse: Tensor, tau: Tensor) -> Partition:
         alone = torch.isneginf(lse.detach())
         log_negatives = batch.negatives(direction).clamp(min=1).log()
         positives = batch.positives(direction)
         log_g = lse.masked_fill(alone, 0.0) - positives / tau - log_negatives
-        return Partition(
-            log_g=log_g,
-            log_u=self._moving_average(batch.ids[direction], direction, log_g.detach()),
-            alone=alone,
-            tau=tau.expand_as(log_g),
-            positives=positives.detach(),
-            log_negatives=log_negatives,
-        )
+        average = self._moving_average(batch.ids[direction], direction, log_g.detach())
+        constant = self._log_constant(direction, tau.detach())
+        log_u = average if constant is None else torch.logaddexp(average, constant.to(average))
+        return Partition(log_g, log_u, average, alone, tau, positives.detach(), log_negatives)
+
+    def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
+        """Log of what is added to u inside the logarithm, if anything is."""
+        return None
 
     def _moving_average(self, ids: Tensor, direction: Direction, log_g: Tensor) -> Tensor:
-        table = self._table(direction)
-        old, seen = table.read(ids)["log_u"].to(log_g), table.seen(ids)
         gamma = float(self.gamma.values(ids[:1], self.gamma.steps))
         if gamma == 1.0:
             return log_g
+        table = self._table(direction)
+        old, seen = table.read(ids)["log_u"].to(log_g), table.seen(ids)
         mixed = torch.logaddexp(math.log1p(-gamma) + old, math.log(gamma) + log_g)
         return torch.where(seen, mixed, log_g)
+
+    def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
+        for d, part in parts.items():
+            keep = ~part.alone
+            self._pending[d].add(batch.ids[d][keep], part.log_average[keep].double().exp())
+        if isinstance(self.strength, Individual):
+            report(self.strength, batch, parts, robust_gradients(batch, parts, self.rho))

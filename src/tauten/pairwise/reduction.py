@@ -7,7 +7,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from tauten.pairwise.numbers import Number, plain
 from tauten.pairwise.terms import Term
+
+Along = Literal["rows", "cols"]
+How = Literal["sum", "logsumexp"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,15 @@ class Reduction:
         numbers: what φ takes besides s, each (N, 1), (1, M) or (1, 1).
     """
 
-    along: Literal["rows", "cols"]
-    how: Literal["sum", "logsumexp"]
+    along: Along
+    how: How
     term: Term
     numbers: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, along: Along, how: How, term: Term, *numbers: Number) -> Reduction:
+        """A reduction whose numbers may differ from pair to pair."""
+        return cls(along, how, *plain(term, numbers))
 
     @property
     def dim(self) -> int:

@@ -44,7 +44,7 @@ class Term:
         with torch.enable_grad():
             leaf = s.detach().requires_grad_()
             wide = [
-                number.detach().expand_as(s).clone().requires_grad_(need)
+                number.detach().expand_as(s).clone().requires_grad_() if need else number.detach()
                 for number, need in zip(numbers, needs, strict=True)
             ]
             total = self.value(leaf, *wide).sum()
@@ -121,6 +121,24 @@ class Tilted(Term):
     def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         a, c = numbers
         return s * torch.exp(s * a - c)
+
+
+@dataclass(frozen=True)
+class Offset(Term):
+    """(s − c) · a, a logit whose candidates have offsets c."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, c = numbers
+        return torch.sub(s, c, out=out).mul_(a) if out is not None else (s - c) * a
+
+
+@dataclass(frozen=True)
+class Weight(Term):
+    """exp((s − c)·a − k); with k the log of the row's partition it is the weight of the pair."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, c, k = numbers
+        return torch.exp((s - c) * a - k)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""A temperature for each pair from what is known of the two samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from tauten.controls.anchors import Anchors
+from tauten.controls.base import Control, Range, finite
+from tauten.controls.density import checksum
+from tauten.ids import check_ids
+from tauten.pairwise.numbers import Number, PairNumber
+
+
+class PairDistance(Control):
+    """A temperature that grows with the distance of the two samples' metadata.
+
+    τ_ij = value / w_ij,  w_ij = (d_max − d_ij)/(d_max − d_min)  or  1/(1 + exp(λ·(d_ij − μ)))
+
+    with d_ij the Euclidean distance of metadata vectors, such as the joints of two hands (SiMHand,
+    where w multiplies the cosine: exactly a temperature of the pair). A pair of w = 0 would have
+    an infinite temperature, so w is kept at ``floor`` or above.
+
+    Args:
+        metadata: (num_samples, k) finite numbers, by data set position.
+        value: temperature of a pair with w = 1, > 0; published: 0.5.
+        kind: ``"linear"`` or ``"logistic"``.
+        distances: (d_min, d_max) of the linear weight; by default 0 and twice the largest distance
+            from the mean, which no distance exceeds.
+        steepness: λ of the logistic weight, > 0.
+        middle: μ of the logistic weight.
+        floor: smallest weight, in (0, 1].
+
+    Raises:
+        ValueError: metadata of a wrong shape or not finite, values outside their range, an id
+            outside the table, a ``state_dict`` made with other metadata.
+    """
+
+    granularity = "pair"
+    needs_index = True
+    metadata: Tensor
+    fingerprint: Tensor
+
+    def __init__(
+        self,
+        metadata: Tensor,
+        value: float = 0.5,
+        kind: Literal["linear", "logistic"] = "linear",
+        *,
+        distances: tuple[float, float] | None = None,
+        steepness: float = 1.0,
+        middle: float = 0.0,
+        floor: float = 0.05,
+    ) -> None:
+        super().__init__()
+        table = torch.as_tensor(metadata).detach().to(torch.get_default_dtype())
+        if table.dim() != 2 or not table.numel():
+            raise ValueError(f"metadata must be (num_samples, k), got {tuple(table.shape)}")
+        if not bool(table.isfinite().all()):
+            row = int((~table.isfinite()).any(1).nonzero()[0])
+            raise ValueError(f"metadata must be finite, but row {row} is {table[row].tolist()}")
+        if kind not in ("linear", "logistic"):
+            raise ValueError(f"kind must be 'linear' or 'logistic', got {kind!r}")
+        if not 0 < finite("floor", floor) <= 1:
+            raise ValueError(f"floor must be in (0, 1], got {floor}")
+        if finite("value", value) <= 0 or finite("steepness", steepness) <= 0:
+            raise ValueError(f"value and steepness must be > 0, got {value} and {steepness}")
+        if distances is None:
+            reach = float((table - table.mean(0)).norm(dim=1).max())
+            distances = (0.0, 2 * reach or 1.0)
+        if not 0 <= distances[0] < distances[1]:
+            raise ValueError(f"distances must be 0 <= d_min < d_max, got {distances}")
+        self.value, self.kind, self.floor = value, kind, floor
+        self.distances, self.steepness = distances, steepness
+        self.middle = finite("middle", middle)
+        self.register_buffer("metadata", table, persistent=False)
+        self.register_buffer("fingerprint", checksum(table.float().view(torch.int32)))
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        raise ValueError(f"{self!r} has a value for each pair, not for each sample")
+
+    def on(self, anchors: Anchors) -> Number:
+        for ids in (anchors.index, anchors.keys):
+            check_ids(ids, len(self.metadata))
+        return PairNumber(self._rule, anchors.both(self.metadata))
+
+    def _rule(self, s: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        if rows.dim() == 3:
+            distance = torch.cdist(rows[:, 0], cols[0], compute_mode="donot_use_mm_for_euclid_dist")
+        else:
+            distance = (rows - cols).norm(dim=-1)
+        if self.kind == "linear":
+            low, high = self.distances
+            weight = (high - distance) / (high - low)
+        else:
+            weight = torch.sigmoid(self.steepness * (self.middle - distance))
+        return self.value / weight.clamp(self.floor, 1.0).to(s)
+
+    def range(self) -> Range:
+        return self.value, self.value / self.floor
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        saved = state_dict.get(f"{prefix}fingerprint")
+        if saved is not None and not torch.equal(saved.cpu(), self.fingerprint.cpu()):
+            raise ValueError(
+                f"this state was saved with the metadata of another data set: {int(saved[0])} "
+                f"numbers there, {self.metadata.numel()} here, or other values"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"PairDistance({len(self.metadata)} samples, {self.value:g}, {self.kind!r})"

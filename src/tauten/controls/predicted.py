@@ -1,0 +1,162 @@
+"""Temperatures that a network predicts from each embedding."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tauten.controls.anchors import Anchors, Direction
+from tauten.controls.base import BatchControl, Range, finite
+from tauten.pairwise.numbers import Number
+
+#: the softmax temperature of TempNet's prototypes at the start
+_SHARPNESS = 0.01
+
+
+class TempNet(BatchControl):
+    """A small network predicts each anchor's temperature from its embedding (Qiu et al., 2024).
+
+    a = dropout(sigmoid(W·z + c)),  q_m = ⟨a, μ_m/‖μ_m‖⟩,  π = softmax(q/φ)
+    τ = τ_min + (τ_max − τ_min) · sigmoid(v·[(π − 1/M) ⊙ sigmoid(q)] + b)
+
+    It needs no table of ids, so that unseen samples have a temperature too. It is trained by the
+    gradient of the robust objective τ·log E exp(h/τ) + ρτ and by nothing else, and the encoders get
+    none from it: z is detached and normalised. Give its parameters a learning rate of their own;
+    published: 6e-6 to 3e-5 beside 8e-4, decayed by 0.9 an epoch, no weight decay.
+
+    Args:
+        dim: width of the embeddings, or (of x, of y).
+        rho: ρ, > 0; published: 7 to 8.
+        tau_range: (τ_min, τ_max); published: (0.005, 0.05).
+        prototypes: M.
+        dropout: in [0, 1), in training only.
+        shared: one network for both sides instead of one for each.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    granularity = "anchor"
+    learns = "dual"
+
+    def __init__(
+        self,
+        dim: int | tuple[int, int],
+        rho: float = 7.0,
+        tau_range: tuple[float, float] = (0.005, 0.05),
+        *,
+        prototypes: int = 256,
+        dropout: float = 0.5,
+        shared: bool = False,
+    ) -> None:
+        super().__init__()
+        self.low, self.high = (finite("tau_range", end) for end in tau_range)
+        if not 0 < self.low < self.high:
+            raise ValueError(f"tau_range must be 0 < low < high, got {tau_range}")
+        if finite("rho", rho) <= 0:
+            raise ValueError(f"rho must be > 0, got {rho}")
+        dims = dim if isinstance(dim, tuple) else (dim, dim)
+        if min(dims) < 1 or prototypes < 2 or not 0 <= dropout < 1:
+            raise ValueError(
+                "TempNet needs dim >= 1, prototypes >= 2 and dropout in [0, 1), got "
+                f"{dim}, {prototypes}, {dropout}"
+            )
+        if shared and dims[0] != dims[1]:
+            raise ValueError(f"shared=True needs one width for both sides, got {dims}")
+        self.rho = rho
+        first = _Prototypes(dims[0], prototypes, dropout)
+        second = first if shared else _Prototypes(dims[1], prototypes, dropout)
+        self.networks = nn.ModuleDict({"x2y": first, "y2x": second})
+
+    def on(self, anchors: Anchors) -> Number:
+        return self.predict(anchors.embeddings, anchors.direction)
+
+    def predict(self, embeddings: Tensor, side: Direction = "x2y") -> Tensor:
+        """(n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
+        network = self.networks[side]
+        assert isinstance(network, _Prototypes)
+        units = F.normalize(embeddings.detach().to(network.prototypes.dtype), dim=1)
+        share = torch.sigmoid(network(units))
+        return self.low + (self.high - self.low) * share
+
+    def range(self) -> Range:
+        return self.low, self.high
+
+    def __repr__(self) -> str:
+        return f"TempNet(low={self.low:g}, high={self.high:g}, rho={self.rho:g})"
+
+
+class _Prototypes(nn.Module):
+    def __init__(self, dim: int, prototypes: int, dropout: float) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
+        self.log_sharpness = nn.Parameter(torch.tensor(math.log(_SHARPNESS)))
+        self.weight = nn.Parameter(torch.ones(prototypes))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, units: Tensor) -> Tensor:
+        active = self.dropout(torch.sigmoid(self.project(units)))
+        q = active @ F.normalize(self.prototypes, dim=1).T
+        shares = torch.softmax(q / self.log_sharpness.exp(), dim=1)
+        out: Tensor = ((shares - 1 / len(self.weight)) * torch.sigmoid(q)) @ self.weight + self.bias
+        return out
+
+
+class TaU(BatchControl):
+    """Temperature as uncertainty: each embedding says how sure it is (Zhang et al., 2021).
+
+    τ_i = value / sigmoid(a_i),  a_i = w·z_i + b
+
+    so that τ ≥ value, and 1/sigmoid(a) is the uncertainty. a is learned by the loss's own gradient,
+    which passes on to the encoder. Published with the positive left out of the denominator, as in
+    :class:`tauten.DCL`, and with a one more output of the encoder, which a linear map of its
+    embedding is when the last layer is linear.
+
+    Args:
+        dim: width of the embeddings, or (of x, of y).
+        value: smallest temperature, > 0; published: 0.07.
+        high: largest temperature; beyond it τ stays there and has no gradient.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    granularity = "anchor"
+    learns = "gradient"
+
+    def __init__(self, dim: int | tuple[int, int], value: float = 0.07, high: float = 10.0) -> None:
+        super().__init__()
+        if not 0 < 2 * finite("value", value) < finite("high", high):
+            raise ValueError(f"TaU needs 0 < 2·value < high, got value={value}, high={high}")
+        self.value, self.high = value, high
+        dims = dim if isinstance(dim, tuple) else (dim, dim)
+        if min(dims) < 1:
+            raise ValueError(f"dim must be >= 1, got {dim}")
+        self.heads = nn.ModuleDict(
+            {side: nn.Linear(d, 1) for side, d in zip(("x2y", "y2x"), dims, strict=True)}
+        )
+        for head in self.heads.values():
+            assert isinstance(head, nn.Linear)
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def on(self, anchors: Anchors) -> Number:
+        return self.predict(anchors.embeddings, anchors.direction)
+
+    def predict(self, embeddings: Tensor, side: Direction = "x2y") -> Tensor:
+        """(n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
+        head = self.heads[side]
+        assert isinstance(head, nn.Linear)
+        sure = torch.sigmoid(head(embeddings.to(head.weight.dtype)).squeeze(1))
+        return (self.value / sure).clamp(max=self.high)
+
+    def range(self) -> Range:
+        return self.value, self.high
+
+    def __repr__(self) -> str:
+        return f"TaU({self.value:g}, high={self.high:g})"

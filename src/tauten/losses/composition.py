@@ -1,0 +1,111 @@
+"""Which controls may drive which losses: refused with the reason, doubtful with a warning."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+from tauten.controls import Control
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A combination that means nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A combination that runs, with a caveat."""
+
+    reason: str
+
+
+Verdict = Refused | Doubtful | None
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a loss, or another user of a control, says of the kinds of controls.
+
+    Attributes:
+        learned: one value for all, learned by the loss's gradient.
+        learned_anchor: a value for each anchor, learned by the loss's gradient.
+        dual: values learned by the robust objective.
+        pair: values for each pair.
+    """
+
+    learned: Verdict = None
+    learned_anchor: Verdict = None
+    dual: Verdict = None
+    pair: Verdict = None
+
+    def of(self, control: Control) -> list[Verdict]:
+        """What is said of this control."""
+        found = [self.pair] if control.granularity == "pair" else []
+        if control.learns == "dual":
+            found.append(self.dual)
+        elif control.learns == "gradient":
+            shared = control.granularity == "global"
+            found.append(self.learned if shared else self.learned_anchor)
+        return found
+
+
+class CompositionWarning(UserWarning):
+    """A control drives a loss for which that is doubtful."""
+
+
+_NO_WEIGHT = Refused("the loss falls as its weights do, so a learned weight only shrinks")
+
+#: of weights of anchors
+WEIGHT = Composition(
+    learned=_NO_WEIGHT,
+    learned_anchor=_NO_WEIGHT,
+    dual=Refused("the robust objective says nothing of weights"),
+    pair=Refused("an anchor's loss has one weight; a pair's force is set by its temperature"),
+)
+
+
+def check_composition(
+    owner: str, role: str, control: Control, composition: Composition, *, cosine: bool = True
+) -> None:
+    """Refuse, or warn of, a control in this role.
+
+    Args:
+        owner: name of the loss.
+        role: "temperature", "margin", "weight" or "bias".
+        control: that is to play it.
+        composition: what the loss says of controls.
+        cosine: whether its similarities are cosines.
+
+    Raises:
+        ValueError: a combination that means nothing, with the reason.
+    """
+    if control.needs_cosine and not cosine:
+        raise ValueError(
+            f"{control!r} is defined for cosines in [-1, 1], but {owner} was given "
+            "normalize=False, whose similarities have no bounds"
+        )
+    for verdict in composition.of(control):
+        if isinstance(verdict, Refused):
+            raise ValueError(f"{control!r} cannot be {owner}'s {role}: {verdict.reason}")
+        if isinstance(verdict, Doubtful):
+            warnings.warn(
+                f"{control!r} as {owner}'s {role} is doubtful: {verdict.reason}",
+                CompositionWarning,
+                stacklevel=4,
+            )
+
+
+def check_range(name: str, control: Control, floor: float, *, strict: bool) -> None:
+    """Refuse a control that can leave the finite numbers above the floor."""
+    low, high = control.range()
+    if not (math.isfinite(low) and math.isfinite(high)) or low < floor or (strict and low == floor):
+        bound = f"> {floor:g}" if strict else f">= {floor:g}"
+        raise ValueError(
+            f"{name} must stay finite and {bound}, but {control!r} reaches "
+            f"[{low:g}, {high:g}]; raise its lower end (for mmts: shift low > alpha / 2) "
+            "or clamp it"
+        )

@@ -1,0 +1,107 @@
+"""The four objectives of FastCLIP."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from tauten.controls import Constant, Control, Direction, Individual, Learnable
+from tauten.controls.individual import Sizes
+from tauten.losses.base import SharedOptions
+from tauten.losses.composition import Composition
+from tauten.losses.sogclr import SogCLR
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Version = Literal["v0", "v1", "v2", "v3"]
+
+#: each version's published (τ at the start, ρ)
+_PUBLISHED: dict[Version, tuple[float, float]] = {
+    "v0": (0.07, 0.0),
+    "v1": (0.07, 0.0),
+    "v2": (0.03, 7.0),
+    "v3": (0.07, 6.5),
+}
+
+
+class FastCLIP(SogCLR):
+    """FastCLIP (Wei et al., 2024): SogCLR's averages, four ways to treat the temperature.
+
+    v0   mean_i log(ε + u_i)                     one learned τ, by gradient
+    v1   mean_i τ·log(ε + u_i)                   one constant τ
+    v2   mean_i τ_i·log(ε + u_i) + ρ·τ_i         τ_i for each sample and side, by Adam
+    v3   mean_i τ·log(ε + u_i) + ρ·τ             one learned τ, by gradient
+
+    Every gradient is that of the objective. The public code of v3 takes log u by one half and the
+    rest in full, so a ρ tuned with it does not carry over; nor does v2's there multiply by τ_i.
+    Both directions are averaged, so gradients are half of those of the published sum.
+
+    The published γ falls by epoch from 1: ``Anneal(1.0, gamma_min, steps=epochs * steps_per_epoch,
+    every=steps_per_epoch)`` with about half of the training's epochs.
+
+    v0's τ has no lower bound of its own once pairs are separated; ``tau_range`` holds it.
+
+    Args:
+        num_samples: see :class:`SogCLR`.
+        version: "v0" to "v3".
+        gamma: weight of the newest estimate, in (0, 1]; published γ_min: 0.2, LAION 0.8.
+        rho: ρ of v2 and v3; published: 7 and 6.5 (CC3M), 8.5 (CC12M), 16 (LAION).
+        tau_init: τ at the start; published: 0.03 (v2), else 0.07.
+        tau_range: bounds of a learned τ.
+        tau_lr: learning rate of v2's temperatures; v0 and v3 learn with the optimiser that has the
+            loss's parameters.
+        adam: decays of v2's moments.
+        epsilon: ε, >= 0; published: 1e-14, LAION 1e-6.
+
+    The other arguments are those of :class:`SogCLR`.
+
+    Raises:
+        ValueError: an unknown version, a value outside its range, ρ given to v0 or v1.
+    """
+
+    def __init__(
+        self,
+        num_samples: Sizes,
+        version: Version = "v3",
+        gamma: Control | float = 0.2,
+        *,
+        rho: float | None = None,
+        tau_init: float | None = None,
+        tau_range: tuple[float, float] = (0.01, 1.0),
+        tau_lr: float = 0.0133,
+        adam: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-14,
+        **options: Unpack[SharedOptions],
+    ) -> None:
+        if version not in _PUBLISHED:
+            raise ValueError(f"version must be one of {sorted(_PUBLISHED)}, got {version!r}")
+        start, radius = _PUBLISHED[version]
+        start = start if tau_init is None else tau_init
+        if rho is not None and not radius:
+            raise ValueError(f"FastCLIP-{version} has no rho, got {rho}; v2 and v3 have")
+        radius = radius if rho is None else rho
+        if not 0 <= epsilon < math.inf:
+            raise ValueError(f"epsilon must be >= 0 and finite, got {epsilon}")
+        if version in ("v2", "v3") and not radius > 0:
+            raise ValueError(f"rho must be > 0 for FastCLIP-{version}, got {radius}")
+        control: Control
+        if version == "v1":
+            control = Constant(start)
+        elif version == "v2":
+            control = Individual(num_samples, radius, start, tau_range, tau_lr, adam=adam)
+        else:
+            control = Learnable(start, *tau_range)
+        self.version = version
+        self.epsilon = epsilon
+        self._leading_tau = version != "v0"
+        super().__init__(num_samples, control, gamma, radius, **options)
+
+    def _composition(self) -> Composition:
+        return Composition() if self.version == "v0" else super()._composition()
+
+    def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
+        return torch.tensor(math.log(self.epsilon)) if self.epsilon else None

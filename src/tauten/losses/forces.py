@@ -1,0 +1,85 @@
+"""Attraction and repulsion of each pair of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tauten.losses.base import ContrastiveLoss, RelationOptions
+from tauten.pairwise.sides import as_reduced
+from tauten.relations import Ids
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@dataclass(frozen=True)
+class Forces:
+    """What a loss does to the similarities of a batch.
+
+    Attributes:
+        pairs: (N, M) ∂(Σ_i ℓ_i)/∂s_ij; negative where a pair attracts, positive where it repels.
+        attraction: (N,) sum of the attraction of each row, >= 0.
+        repulsion: (N,) sum of the repulsion of each row, >= 0.
+        by_group: for each group its rows' summed (attraction, repulsion).
+    """
+
+    pairs: Tensor
+    attraction: Tensor
+    repulsion: Tensor
+    by_group: dict[str, tuple[float, float]]
+
+
+def forces(
+    loss_fn: ContrastiveLoss,
+    x: Tensor,
+    y: Tensor,
+    index: Ids | None = None,
+    groups: Sequence[str] | None = None,
+    **relation: Unpack[RelationOptions],
+) -> Forces:
+    """The force of a loss on each pair of a batch, with its present temperatures and tables.
+
+    The loss is evaluated in ``eval()`` mode and learns nothing; temperatures that follow the
+    embeddings are those of x and y, and their own dependence on s is part of the force unless the
+    control detaches it. The whole pair matrix is held: O(N·M) memory, for diagnosis.
+
+    Args:
+        loss_fn: any loss.
+        x: (N, d).
+        y: (M, d).
+        index: as the loss takes it.
+        groups: N names, such as "head", "mid" and "tail" of the samples of x.
+        relation: ``positives=``, ``labels=``, ``same=`` or ``ignore=``, as the loss takes them.
+
+    Raises:
+        ValueError: as the loss does; groups of another length.
+    """
+    if groups is not None and len(groups) != len(x):
+        raise ValueError(f"groups must name each of the {len(x)} rows of x, got {len(groups)}")
+    x, y = x.detach(), y.detach()
+    training, last = loss_fn.training, loss_fn.last_tau
+    loss_fn.eval()
+    try:
+        batch = loss_fn.batch(x, y, index, **relation)
+        left, right = as_reduced(x, y, cosine=batch.cosine)
+        sim = (left @ right.T).requires_grad_()
+        units = torch.eye(len(y), dtype=sim.dtype, device=sim.device)
+        of_pairs = replace(
+            batch, x=sim, y=units, cosine=False, tile="dense", views={"x2y": x, "y2x": y}
+        )
+        with torch.enable_grad():
+            (pairs,) = torch.autograd.grad(loss_fn.per_anchor(of_pairs).sum(), sim)
+    finally:
+        loss_fn.train(training)
+        loss_fn.last_tau = last
+    attraction, repulsion = (-pairs).clamp(min=0).sum(1), pairs.clamp(min=0).sum(1)
+    sums = {}
+    for name in dict.fromkeys(groups or ()):
+        rows = torch.tensor([group == name for group in groups or ()], device=pairs.device)
+        sums[name] = (float(attraction[rows].sum()), float(repulsion[rows].sum()))
+    return Forces(pairs, attraction, repulsion, sums)

@@ -1,0 +1,157 @@
+"""An offset for each candidate, so that popular ones repel less."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tauten.controls import Control, Direction
+from tauten.controls.base import finite
+from tauten.losses.base import SharedOptions
+from tauten.losses.batch import Batch, along
+from tauten.losses.composition import Composition, Refused
+from tauten.losses.partition import Partition
+from tauten.losses.sogclr import SogCLR
+from tauten.pairwise import Offset, Reduction, Weight
+from tauten.state import Pending, SampleTable, mean_by_sample
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+_OTHER: dict[Direction, Direction] = {"x2y": "y2x", "y2x": "x2y"}
+_NO_DUAL = Refused("its offsets are learned from the same partition, and its objective has no ρ")
+_NO_RHO = Refused("the loss falls with τ without bound, and its objective has no ρ·τ to hold it")
+
+
+class NUCLR(SogCLR):
+    """Discriminative probabilistic modelling with learned offsets (Wang et al., 2024).
+
+    F = mean_i τ·log[ε' + Σ_{j≠i} exp((h_ij − ζ_j)/τ)] + mean_j ζ_j, over all negatives, both ways.
+    The value leaves out what has no gradient for the encoders, mean_j ζ_j and τ·log(N−1).
+
+    The sum over all negatives is (N−1)·u_i, u_i the moving average of the batch's mean, and
+    ε' = exp(−ξ/τ) with ξ = max_j ζ_j, so that weights do not explode while u is young. Each step
+    moves the offsets of the candidates that it saw, ζ_j ← ζ_j − η·(1 − mean_{i≠j} w_ij): a
+    candidate whose total weight over the anchors exceeds 1 is pushed away less. Where they settle,
+    every candidate has the total weight 1.
+
+    Args:
+        num_samples: size of the data set, or (size for x, size for y).
+        temperature: a control or a number that is not learned; must stay > 0.
+        gamma: weight of the newest estimate, in (0, 1].
+        lr: η, > 0.
+
+    The other arguments are those of :class:`SogCLR`.
+
+    Raises:
+        ValueError: a value outside its range, or tables without a size, whose N is unknown.
+    """
+
+    largest: Tensor
+
+    def __init__(
+        self,
+        num_samples: int | tuple[int, int],
+        temperature: Control | float = 0.05,
+        gamma: Control | float = 0.9,
+        lr: float = 0.01,
+        **options: Unpack[SharedOptions],
+    ) -> None:
+        sides = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
+        if any(size is None or size < 2 for size in sides):
+            raise ValueError(f"NUCLR needs the size of the data set, at least 2, got {num_samples}")
+        super().__init__(num_samples, temperature, gamma, **options)
+        if finite("lr", lr) <= 0:
+            raise ValueError(f"lr must be > 0, got {lr}")
+        self.lr = lr
+        self.offsets = nn.ModuleDict(
+            {
+                side: SampleTable(size, {"zeta": 0.0})
+                for side, size in zip(("x2y", "y2x"), sides, strict=True)
+            }
+        )
+        self.register_buffer("largest", torch.zeros(2))
+        self._masses: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
+
+    def zeta(self, index: Tensor, side: Direction = "x2y") -> Tensor:
+        """(n,) offsets of samples of x as candidates; ``side="y2x"`` for samples of y."""
+        table = self.offsets[side]
+        assert isinstance(table, SampleTable)
+        return table.read(index)["zeta"]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Advance by one optimiser step; write the averages and move the offsets."""
+        for at, (side, pending) in enumerate(self._masses.items()):
+            seen = pending.take()
+            if seen is not None:
+                ids, mass = mean_by_sample(*seen)
+                table = self.offsets[side]
+                assert isinstance(table, SampleTable)
+                zeta = table.read(ids)["zeta"].double() - self.lr * (1 - mass[:, 0])
+                table.write(ids, {"zeta": zeta})
+                self.largest[at] = table.values.max()
+        super().step()
+
+    def _composition(self) -> Composition:
+        return replace(
+            super()._composition(), learned=_NO_RHO, learned_anchor=_NO_RHO, dual=_NO_DUAL
+        )
+
+    def _offsets(self, batch: Batch, direction: Direction) -> Tensor:
+        """ζ of the candidates of that direction's anchors."""
+        side = _OTHER[direction]
+        return self.zeta(batch.ids[side], side).to(batch.x.device, batch.dtype)
+
+    def _partitions(
+        self, batch: Batch, directions: Sequence[Direction]
+    ) -> dict[Direction, Partition]:
+        taus = [batch.values(self.strength, d) for d in directions]
+        reductions = [
+            Reduction.of(
+                along(d),
+                "logsumexp",
+                Offset(),
+                batch.number(1 / tau, d),
+                batch.number(self._offsets(batch, d), _OTHER[d]),
+            )
+            for tau, d in zip(taus, directions, strict=True)
+        ]
+        return {
+            d: self._partition(batch, d, lse, tau)
+            for lse, tau, d in zip(
+                batch.reduce(*reductions, own=True), taus, directions, strict=True
+            )
+        }
+
+    def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
+        side = _OTHER[direction]
+        largest = self.largest[0 if side == "x2y" else 1].to(tau)
+        return -largest / tau - math.log(len(self._table(side)) - 1)
+
+    def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
+        super()._observe(batch, parts)
+        with torch.no_grad():
+            for d, part in parts.items():
+                side = _OTHER[d]
+                offset = part.positives / part.tau + part.log_u
+                (mass,) = batch.reduce(
+                    Reduction.of(
+                        along(side),
+                        "sum",
+                        Weight(),
+                        batch.number((1 / part.tau).expand_as(offset), d),
+                        batch.number(self._offsets(batch, d), side),
+                        batch.number(offset, d),
+                    ),
+                    own=True,
+                )
+                anchors = batch.negatives(side)
+                keep = (anchors > 0).expand_as(mass)
+                mean = mass / anchors.clamp(min=1)
+                self._masses[side].add(batch.ids[side][keep], mean[keep].double())

@@ -1,0 +1,107 @@
+"""What a batch says of its anchors' partitions, and what that teaches their temperatures.
+
+Shapes: n anchors of one direction, with negatives j ≠ i that are neither positive nor ignored.
+h_ij = s_ij − s_ii;  g_i = mean_j exp(h_ij/τ_i);  u_i an average of g_i over visits, or g_i itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tauten.controls import Direction, Individual
+from tauten.losses.batch import Batch, along
+from tauten.pairwise import Number, Reduction, Scaled, Tilted
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The partitions of one direction.
+
+    Attributes:
+        log_g: (n,) log of the batch's estimate, differentiable.
+        log_u: (n,) log of what the estimate is divided by, detached.
+        log_average: (n,) log of the moving average that a table keeps; log_u without any constant.
+        alone: (n,) bool, anchors without a negative; they contribute nothing.
+        tau: (n,) or (1,).
+        positives: (n,) detached.
+        log_negatives: (n,) or (1,) log of the number of negatives.
+    """
+
+    log_g: Tensor
+    log_u: Tensor
+    log_average: Tensor
+    alone: Tensor
+    tau: Tensor
+    positives: Tensor
+    log_negatives: Tensor
+
+
+def logits_lse(
+    batch: Batch, scales: Sequence[Number], directions: Sequence[Direction], *, own: bool
+) -> tuple[Tensor, ...]:
+    """Log-sum-exp of the logits s·scale of each direction's anchors.
+
+    Args:
+        batch: of embeddings.
+        scales: 1/τ of each direction; the same object where the directions share it.
+        directions: of the anchors.
+        own: whether positives are left out.
+    """
+    numbers = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
+    if isinstance(scales[0], Tensor) and len(scales[0]) == 1:
+        numbers = [numbers[0]] * len(numbers)
+    return batch.reduce(
+        *(
+            Reduction.of(along(d), "logsumexp", Scaled(), number)
+            for number, d in zip(numbers, directions, strict=True)
+        ),
+        own=own,
+    )
+
+
+def need_negatives(loss: object, batch: Batch, directions: Sequence[Direction]) -> None:
+    """Refuse a batch in which an anchor has no candidate besides its positive."""
+    if min(batch.candidates(d) for d in directions) < 2:
+        raise ValueError(
+            f"{type(loss).__name__} needs at least 2 pairs in a batch for a negative, "
+            f"got {len(batch.x)} and {len(batch.y)} rows; drop the last incomplete batch"
+        )
+
+
+@torch.no_grad()
+def robust_gradients(
+    batch: Batch, parts: Mapping[Direction, Partition], rho: float
+) -> dict[Direction, Tensor]:
+    """G_i = ∂/∂τ_i of τ_i·log u_i + ρ·τ_i for each anchor, both directions from one product.
+
+    G_i = log u_i + ρ − mean_j w_ij·h_ij/τ_i,  w_ij = exp(h_ij/τ_i)/u_i
+    """
+    reductions = []
+    for d, part in parts.items():
+        scale = (1 / part.tau).expand_as(part.log_u)
+        offset = part.positives * scale + part.log_u + part.log_negatives
+        numbers = (batch.number(scale, d), batch.number(offset, d))
+        reductions.append(Reduction.of(along(d), "sum", Tilted(), *numbers))
+    sums = batch.reduce(*reductions, own=True)
+    gradients: dict[Direction, Tensor] = {}
+    for tilted, (d, part) in zip(sums, parts.items(), strict=True):
+        ratio = torch.exp(part.log_g - part.log_u)
+        mean_wz = (tilted - part.positives * ratio) / part.tau
+        gradients[d] = part.log_u + rho - mean_wz
+    return gradients
+
+
+def report(
+    control: Individual,
+    batch: Batch,
+    parts: Mapping[Direction, Partition],
+    gradients: Mapping[Direction, Tensor],
+) -> None:
+    """Tell the control the gradients of the anchors that have negatives."""
+    for d, gradient in gradients.items():
+        keep = ~parts[d].alone
+        control.observe(d, batch.ids[d][keep], gradient[keep])
