@@ -248,9 +248,13 @@ class Composite(Control):
         values = [part.on(anchors) for part in self._parts]
         if not any(isinstance(value, PairNumber) for value in values):
             return self._of(*values)
-        return combine(
-            self._of, *(v if isinstance(v, PairNumber) else anchors.number(v) for v in values)
-        )
+        numbers = []
+        for part, value in zip(self._parts, values, strict=True):
+            if isinstance(value, Tensor):
+                shared = part.granularity == "global" and not part.needs_index
+                value = anchors.number(value.reshape(()) if shared else value)
+            numbers.append(value)
+        return combine(self._of, *numbers)
 
     def _of(self, *values: Any) -> Tensor:
         raise NotImplementedError

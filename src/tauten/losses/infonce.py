@@ -47,6 +47,8 @@ class InfoNCE(ContrastiveLoss):
         normalize: whether rows are scaled to length 1 first.
         tile: ``"auto"``, ``"dense"``, or the size of the engine's tiles.
         reduction: ``"mean"`` or ``"sum"`` over anchors, or ``"none"``.
+        ranks: over several processes ``"gather"`` (as ``"auto"``) holds all rows of y on each,
+            ``"ring"`` passes them on; ``"local"`` gives each process its own negatives only.
 
     Raises:
         ValueError: a temperature that can reach 0 or below, an unknown option, or a control that

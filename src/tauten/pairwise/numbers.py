@@ -35,7 +35,7 @@ class PairNumber:
         """(N,) the number of pairs (i, cols[i]) whose similarities are s, (N,)."""
         parts = []
         for number in self.numbers:
-            if number.shape[0] > 1:
+            if number.shape[0] != 1:
                 parts.append(number[:, 0])
             else:
                 parts.append(number[0, cols] if number.shape[1] > 1 else number[0])
