@@ -7,6 +7,7 @@ Run as ``python worker.py RANK WORLD STORE OUT``. Rank 0 also computes each case
 import json
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -85,10 +86,8 @@ def relations(rows, cols):
     }
 
 
-def run(make, shard, relation, steps=2):
+def run(loss_fn, shard, relation, steps=2):
     """Loss values, gradients of embeddings and parameters, and state after some steps."""
-    torch.manual_seed(0)
-    loss_fn = make().double()
     found = {}
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
@@ -108,7 +107,7 @@ def run(make, shard, relation, steps=2):
 
 
 def gathered(found, state, world):
-    """What data parallelism makes of it: embeddings' gradients of all ranks, mean of parameters'."""
+    """What data parallelism makes of it: the mean of parameters' gradients, and embeddings' own."""
     parts = [None] * world
     dist.all_gather_object(parts, (found, state))
     result = {}
@@ -142,6 +141,12 @@ def differences(case, local, across):
     return problems
 
 
+def build(loss, control, **options):
+    """A loss driven by a control, with the same weights on all ranks."""
+    torch.manual_seed(0)
+    return loss(control(), **options).double()
+
+
 def cases():
     """(name, constructor of options -> loss, relation) that may be built."""
     for loss_name, loss in LOSSES.items():
@@ -150,7 +155,7 @@ def cases():
                 loss(control())
             except ValueError:
                 continue
-            yield f"{loss_name} {control_name}", (lambda l=loss, c=control, **k: l(c(), **k))
+            yield f"{loss_name} {control_name}", partial(build, loss, control)
 
 
 def main():
@@ -171,15 +176,12 @@ def main():
             if world > 2 and not name.startswith("infonce ") and not name.endswith("per-sample"):
                 continue
             try:
-                alone = run(
-                    lambda: make(tile="dense", ranks="local"),
-                    whole,
-                    relations(whole, whole)[relation],
-                )
+                reference = make(tile="dense", ranks="local")
+                alone = run(reference, whole, relations(whole, whole)[relation])
             except ValueError:
                 continue
             for mode, options in MODES.items():
-                mine = run(lambda: make(**options), shard, relations(shard, whole)[relation])
+                mine = run(make(**options), shard, relations(shard, whole)[relation])
                 across = gathered(*mine, world)
                 count += 1
                 if rank == 0:

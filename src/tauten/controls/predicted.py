@@ -95,9 +95,9 @@ class _Prototypes(nn.Module):
         self.project = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
         self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(_SHARPNESS)))
+        self.log_sharpness = nn.Parameter(torch.tensor([math.log(_SHARPNESS)]))
         self.weight = nn.Parameter(torch.ones(prototypes))
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, units: Tensor) -> Tensor:
         active = self.dropout(torch.sigmoid(self.project(units)))

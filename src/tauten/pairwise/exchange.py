@@ -13,6 +13,12 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
+# torch 2.13 renames them
+_all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+_reduce_scatter = (
+    getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
+)
+
 
 class Ranks:
     """The processes of the default group and how many rows and columns each has.
@@ -27,7 +33,7 @@ class Ranks:
         self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
         mine = torch.tensor([[rows, cols]], device=device)
         sizes = torch.empty(self.size, 2, dtype=mine.dtype, device=device)
-        distributed.all_gather_into_tensor(sizes, mine)
+        _all_gather(sizes, mine)
         self.rows: list[int] = sizes[:, 0].tolist()
         self.cols: list[int] = sizes[:, 1].tolist()
 
@@ -49,7 +55,7 @@ class Ranks:
             padding = mine.new_zeros(most - mine.shape[0], *mine.shape[1:])
             mine = torch.cat([mine, padding])
         whole = mine.new_empty(self.size * most, *mine.shape[1:])
-        distributed.all_gather_into_tensor(whole, mine.contiguous())
+        _all_gather(whole, mine.contiguous())
         if min(counts) == most:
             return whole
         return torch.cat([part[:n] for part, n in zip(whole.split(most), counts, strict=True)])
@@ -58,7 +64,7 @@ class Ranks:
         """(m_r, ...) this rank's part of the sum over ranks of (M, ...)."""
         mine = whole.new_empty(self.cols[self.rank], *whole.shape[1:])
         if min(self.cols) == max(self.cols):
-            distributed.reduce_scatter_tensor(mine, whole.contiguous())
+            _reduce_scatter(mine, whole.contiguous())
             return mine
         n = self.cols[self.rank]
         parts = whole.new_empty(self.size * n, *whole.shape[1:])
