@@ -1,13 +1,24 @@
 """Tables of per-sample state, on one process and on two."""
 
+import copy
+import functools
+import io
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tauten as tt
+from tauten import state
 from tauten.state import Pending, mean_by_sample
+
+COLUMNS = {"a": 1.0, "b": -2.0}
+BIG = 5000
 
 WORKER = """
 import sys, torch, torch.distributed as dist, tauten as tt
@@ -78,6 +89,351 @@ def test_a_growing_table_grows_and_loads_any_size():
     assert fresh.seen(torch.tensor([9, 11])).tolist() == [True, False]
 
 
+def written(size, device=None):
+    """Half of the samples 0 to 5 written, sample i with (i, 10 i)."""
+    table = tt.SampleTable(size, COLUMNS, device=device)
+    ids = torch.tensor([5, 1, 3])
+    table.write(ids, {"a": ids.float(), "b": 10 * ids.float()})
+    return table
+
+
+def rows_of(table, ids):
+    return {
+        **{name: column.tolist() for name, column in table.read(ids).items()},
+        "seen": table.seen(ids).tolist(),
+    }
+
+
+class Owner(nn.Module):
+    def __init__(self, table):
+        super().__init__()
+        self.layer, self.table = nn.Linear(2, 2), table
+
+
+@pytest.mark.parametrize("size", [None, 6])
+def test_a_table_placed_on_the_cpu_stays_when_its_module_moves(size):
+    owner = Owner(written(size, device="cpu")).to("meta")
+    assert owner.layer.weight.device.type == "meta"
+    assert owner.table.values.device.type == "cpu"
+    assert owner.table.visits.device.type == "cpu"
+    ids = torch.tensor([3, 0])
+    assert rows_of(owner.table, ids) == {"a": [3.0, 1.0], "b": [30.0, -2.0], "seen": [True, False]}
+    owner.table.write(torch.tensor([0]), {"a": torch.tensor([4.0])})
+    assert rows_of(owner.table, ids)["a"] == [3.0, 4.0]
+    assert owner.table.visits.tolist()[:6] == [1, 1, 0, 1, 0, 1]
+
+
+def test_a_table_placed_on_the_cpu_stays_when_its_module_goes_to_a_gpu():
+    """On a fake GPU, where tensors have a device and no data."""
+    with FakeTensorMode():
+        tables = nn.ModuleList(tt.SampleTable(6, COLUMNS, device=d) for d in (None, "cpu"))
+        tables.to("cuda:0", torch.float64)
+    for table, kind in zip(tables, ("cuda", "cpu"), strict=True):
+        assert table.values.device.type == table.visits.device.type == kind
+        assert table.values.dtype == torch.float64
+
+
+def test_a_table_without_a_place_moves_with_its_module():
+    owner = Owner(written(6)).to("meta")
+    assert owner.table.values.device.type == owner.table.visits.device.type == "meta"
+
+
+def test_a_placed_table_is_real_in_a_module_built_on_another_device():
+    with torch.device("meta"):
+        owner = Owner(tt.SampleTable(4, COLUMNS, device="cpu"))
+    owner.to_empty(device="meta")
+    assert rows_of(owner.table, torch.tensor([2])) == {"a": [1.0], "b": [-2.0], "seen": [False]}
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize(
+    ("convert", "dtype"),
+    [
+        (nn.Module.half, torch.float16),
+        (nn.Module.bfloat16, torch.bfloat16),
+        (nn.Module.double, torch.float64),
+        (lambda m: m.to(torch.float64), torch.float64),
+        (lambda m: m.type(torch.float64), torch.float64),
+    ],
+)
+def test_a_float_type_is_that_of_the_values_and_visits_stay_integers(device, convert, dtype):
+    table = convert(written(None, device))
+    assert table.values.dtype == dtype
+    assert table.visits.dtype == torch.int32
+    ids = torch.tensor([5, 0, 30])
+    table.write(torch.tensor([30]), {"a": torch.tensor([7.0])})
+    assert table.values.dtype == dtype
+    expected = {"a": [5.0, 1.0, 7.0], "b": [50.0, -2.0, -2.0], "seen": [True, False, True]}
+    assert rows_of(table, ids) == expected
+
+
+def test_a_placed_table_is_converted_without_its_rows_going_to_the_device():
+    """The device is asked for the type of an empty tensor only."""
+    table, sizes = written(6, "cpu"), []
+
+    def to_meta(tensor):
+        sizes.append(tensor.numel())
+        return tensor.to("meta", torch.float64)
+
+    table._apply(to_meta)
+    assert sizes == [0]
+    assert table.values.dtype == torch.float64
+    assert table.visits.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("size", [None, 6])
+def test_a_placed_table_comes_back_from_a_saved_state(size, assign):
+    saved, file = written(size, "cpu"), io.BytesIO()
+    assert list(saved.state_dict()) == ["values", "visits"]
+    torch.save(saved.state_dict(), file)
+    file.seek(0)
+    fresh = Owner(tt.SampleTable(size, COLUMNS, device="cpu"))
+    fresh.table.load_state_dict(torch.load(file), assign=assign)
+    fresh.to("meta")
+    assert fresh.table.values.shape == (len(saved), 2)
+    assert fresh.table.visits.dtype == torch.int32
+    ids = torch.arange(6)
+    assert rows_of(fresh.table, ids) == rows_of(saved, ids)
+
+
+def test_a_placed_table_stays_when_a_state_of_another_device_is_assigned():
+    table, saved = tt.SampleTable(6, COLUMNS, device="cpu"), written(6).state_dict()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        elsewhere = {name: tensor.to("cuda:0") for name, tensor in saved.items()}
+        table.load_state_dict(elsewhere, assign=True)
+        assert table.values.device == table.visits.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("size", [None, 20])
+def test_what_was_prefetched_is_what_is_read(size, device, monkeypatch):
+    table, ids = written(size, device), torch.tensor([3, 0, 19, 5])
+    expected = rows_of(table, ids)
+    table.prefetch(ids)
+    monkeypatch.setattr(table, "_rows", None)
+    monkeypatch.setattr(table, "_visited", None)
+    assert rows_of(table, ids) == rows_of(table, ids.clone()) == expected
+    assert rows_of(copy.deepcopy(table), ids) == expected
+
+
+def test_a_prefetch_of_other_samples_is_not_used():
+    table = written(6)
+    for ids in ([1, 3], [3, 1, 0], [], [3]):
+        table.prefetch(torch.tensor([3, 1]))
+        read = torch.tensor(ids, dtype=torch.long)
+        assert rows_of(table, read) == rows_of(written(6), read)
+
+
+def test_a_prefetch_to_another_device_is_not_used_here():
+    table, ids = written(6), torch.tensor([3, 1])
+    table.prefetch(ids, to="meta")
+    assert rows_of(table, ids) == rows_of(written(6), ids)
+
+
+def test_ids_changed_in_place_after_a_prefetch_are_other_ids():
+    table, ids = written(6), torch.tensor([3, 1])
+    table.prefetch(ids)
+    ids[0] = 5
+    assert table.read(ids)["a"].tolist() == [5.0, 1.0]
+
+
+def test_rows_changed_in_place_by_the_reader_do_not_change_the_prefetched():
+    table, ids = written(6), torch.tensor([3, 1])
+    table.prefetch(ids)
+    table.read(ids)["a"].zero_()
+    table.seen(ids).zero_()
+    assert rows_of(table, ids) == rows_of(written(6), ids)
+
+
+@pytest.mark.parametrize("size", [None, 6])
+def test_no_stale_row_is_read_after_a_write(size):
+    table, ids = written(size), torch.tensor([3, 0, 2])
+    table.prefetch(ids)
+    table.write(torch.tensor([4, 0]), {"b": torch.tensor([8.0, 9.0])})
+    assert rows_of(table, ids) == {
+        "a": [3.0, 1.0, 1.0],
+        "b": [30.0, 9.0, -2.0],
+        "seen": [True, True, False],
+    }
+
+
+def test_a_write_of_other_samples_leaves_the_prefetch_in_use(monkeypatch):
+    table, ids = written(6), torch.tensor([3, 0])
+    expected = rows_of(table, ids)
+    table.prefetch(ids)
+    table.write(torch.tensor([1, 5]), {"a": torch.tensor([8.0, 9.0])})
+    monkeypatch.setattr(table, "_rows", None)
+    assert table.read(ids)["a"].tolist() == expected["a"]
+
+
+def test_a_growing_table_is_prefetched_across_its_growth():
+    table, ids = written(None), torch.tensor([3, 40, 9])
+    table.prefetch(ids)
+    table.write(torch.tensor([50]), {"a": torch.tensor([8.0])})
+    assert rows_of(table, ids)["a"] == [3.0, 1.0, 1.0]
+    table.write(torch.tensor([40]), {"a": torch.tensor([6.0])})
+    assert rows_of(table, ids)["a"] == [3.0, 6.0, 1.0]
+    assert rows_of(table, ids)["seen"] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.load_state_dict(tt.SampleTable(6, COLUMNS).state_dict()),
+        lambda table: table.half(),
+    ],
+)
+def test_a_loaded_state_and_a_conversion_drop_the_prefetch(change):
+    table, plain, ids = written(6), written(6), torch.tensor([3, 1])
+    table.prefetch(ids)
+    change(table)
+    change(plain)
+    assert rows_of(table, ids) == rows_of(plain, ids)
+    assert table.read(ids)["a"].dtype == plain.values.dtype
+
+
+def test_random_prefetches_reads_and_writes_agree_with_a_dictionary():
+    generator = torch.Generator().manual_seed(0)
+    draw = functools.partial(torch.randint, 0, 12, (4,), generator=generator)
+    table, kept = tt.SampleTable(None, {"a": 0.5}, device="cpu"), {}
+    for turn in range(300):
+        ids = draw()
+        table.prefetch(ids)
+        if turn % 3:
+            new = draw().unique()
+            table.write(new, {"a": new + float(turn)})
+            kept.update({i: i + float(turn) for i in new.tolist()})
+        assert table.read(ids)["a"].tolist() == [kept.get(i, 0.5) for i in ids.tolist()]
+        assert table.seen(ids).tolist() == [i in kept for i in ids.tolist()]
+
+
+def test_rows_travel_on_a_stream_of_their_own_and_are_waited_for(monkeypatch):
+    """The order of calls, on a fake GPU."""
+    calls = []
+
+    class Stream:
+        def __init__(self, name):
+            self.name = name
+
+        def wait_stream(self, other):
+            calls.append(f"{self.name} waits for {other.name}")
+
+    @contextmanager
+    def on(stream):
+        calls.append(f"on {stream.name}")
+        yield
+        calls.append("off")
+
+    def log(tensor, what, result):
+        calls.append(f"{what} {tensor.device}")
+        return result
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda index: Stream(f"side {index}"))
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream(f"main {device}"))
+    move = torch.Tensor.to
+
+    def to(tensor, *args, **kwargs):
+        return log(tensor, f"copy {args[0]} {kwargs} from", move(tensor, *args, **kwargs))
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: log(t, "pin", t))
+    monkeypatch.setattr(
+        torch.Tensor, "record_stream", lambda t, s: log(t, f"record {s.name} of", None)
+    )
+    state.side_stream.cache_clear()
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            sent = state.send(torch.ones(3), torch.device("cuda"))
+        assert sent.device == torch.device("cuda:0")
+        copied = "copy cuda:0 {'non_blocking': True} from cpu"
+        assert calls == ["on side 0", "pin cpu", copied, "off"]
+        calls.clear()
+        state.receive(sent)
+        assert calls == ["main cuda:0 waits for side 0", "record main cuda:0 of cuda:0"]
+        calls.clear()
+        here = torch.ones(3)
+        assert state.send(here, torch.device("cpu")) is here
+        state.receive(here)
+        assert calls == ["copy cpu {} from cpu"]
+    finally:
+        state.side_stream.cache_clear()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_rows_prefetched_to_a_gpu_are_those_read(device):
+    size, generator = 100_000, torch.Generator().manual_seed(0)
+    owner = Owner(tt.SampleTable(size, COLUMNS, device=device)).cuda()
+    table = owner.table
+    assert table.values.device.type == (device or "cuda")
+    plain = tt.SampleTable(size, COLUMNS)
+    for turn in range(50):
+        ids = torch.randperm(size, generator=generator)[:4096]
+        table.prefetch(ids, to="cuda")
+        if turn % 2:
+            table.write(ids[:9].cuda(), {"b": torch.full((9,), float(turn)).cuda()})
+            plain.write(ids[:9], {"b": torch.full((9,), float(turn))})
+        found = table.read(ids.cuda())
+        assert found["a"].is_cuda
+        assert torch.equal(found["b"].cpu(), plain.read(ids)["b"])
+        assert torch.equal(table.seen(ids.cuda()).cpu(), plain.seen(ids))
+
+
+class Large(TorchDispatchMode):
+    """Notes each operation that takes or makes BIG numbers or more."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken, self.made = set(), []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        large = [t for t in args if isinstance(t, torch.Tensor) and t.numel() >= BIG]
+        name = func.overloadpacket.__name__
+        if large:
+            self.taken.add(name)
+        elif isinstance(out, torch.Tensor) and out.numel() >= BIG:
+            self.made.append((name, out.numel()))
+        return out
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("size", [None, BIG])
+def test_a_step_touches_its_rows_and_no_more(size, device):
+    """Of the whole table only views are taken and rows indexed."""
+    table = tt.SampleTable(size, COLUMNS, device=device)
+    table.write(torch.tensor([BIG - 1]), {})
+    ids, new = torch.tensor([7, 3]), {"a": torch.tensor([1.0, 2.0])}
+    with Large() as large:
+        table.read(ids)
+        table.seen(ids)
+        table.prefetch(ids)
+        table.read(ids)
+        table.write(ids, new)
+    assert large.taken == {"index", "index_put_", "select"}
+    assert large.made == []
+
+
+def test_observations_cost_their_rows():
+    """Ids beyond the number of rows make nothing of their size."""
+    pending = Pending()
+    with Large() as large:
+        pending.add(torch.tensor([3 * BIG, 2 * BIG, 3 * BIG]), torch.rand(3), torch.rand(3))
+        distinct, _ = mean_by_sample(*pending.take())
+    assert distinct.tolist() == [2 * BIG, 3 * BIG]
+    assert large.taken == set()
+    assert large.made == []
+
+
+def test_building_a_table_makes_it_once():
+    with Large() as large:
+        tt.SampleTable(BIG, COLUMNS)
+    assert sorted(numbers for _, numbers in large.made) == [BIG, 2 * BIG]
+
+
 def test_means_by_sample_do_not_depend_on_the_order():
     ids = torch.tensor([4, 1, 4, 4, 1])
     values = torch.tensor([[0.1], [1.0], [0.7], [1e-8], [3.0]])
@@ -114,6 +470,12 @@ def test_a_forgotten_step_is_noticed():
     [
         (lambda: tt.SampleTable(0, {"a": 0.0}), "at least 1 sample, got 0"),
         (lambda: tt.SampleTable(3, {}), "at least one column"),
+        (lambda: tt.SampleTable(3, {"a": 0.0}, device="cuda"), r"moves with its module \(None\)"),
+        (
+            lambda: tt.SampleTable(3, {"a": 0.0}).prefetch(torch.tensor([7, 1])),
+            "sample ids: 7; the",
+        ),
+        (lambda: tt.SampleTable(None, {"a": 0.0}).prefetch(torch.tensor([-4])), "sample ids: -4;"),
         (lambda: tt.SampleTable(3, {"a": 0.0}).read(torch.tensor([3, -1])), "ids: -1, 3"),
         (
             lambda: tt.SampleTable(3, {"a": 0.0}).load_state_dict(

@@ -5,9 +5,10 @@ Shapes: N samples of the data set, n rows of a batch, C columns.
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
@@ -18,35 +19,67 @@ from tauten.ids import check_ids
 MANY = 1000
 
 
+class Prefetched(NamedTuple):
+    """What :meth:`SampleTable.prefetch` has fetched.
+
+    Attributes:
+        ids: (n,) long, on the table's device.
+        rows: (n, C), on the device of the coming read.
+        seen: (n,) bool, on the device of the coming read.
+    """
+
+    ids: Tensor
+    rows: Tensor
+    seen: Tensor
+
+
 class SampleTable(nn.Module):
     """Numbers for each sample of a data set: moving averages, temperatures, their momentum.
 
     Values and visit counts are buffers, so they are in ``state_dict()`` and a resume continues
     with the same bits. A table sized up front refuses a state of another size; a table that grows
-    takes whatever size was saved.
+    takes whatever size was saved. Reading and writing cost the rows of the call, whatever the size.
+
+    A float type asked of the module (``.half()``, ``.double()``, ``.to(dtype)``) is that of the
+    values too; visits stay int32.
 
     Args:
         size: number of samples, or None to grow to the largest id written.
         columns: name of each column and the value of a sample that was never written.
+        device: ``"cpu"`` keeps the table in main memory when the module is moved, for data sets
+            larger than a GPU's memory; None moves it with the module.
 
     Raises:
-        ValueError: a size below 1, no columns, an unknown id, a state of another data set.
+        ValueError: a size below 1, no columns, another device, an unknown id, a state of another
+            data set.
     """
 
     values: Tensor
     visits: Tensor
 
-    def __init__(self, size: int | None, columns: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        size: int | None,
+        columns: Mapping[str, float],
+        device: Literal["cpu"] | None = None,
+    ) -> None:
         super().__init__()
         if size is not None and size < 1:
             raise ValueError(f"a table needs at least 1 sample, got {size}")
         if not columns:
             raise ValueError("a table needs at least one column")
+        if device not in (None, "cpu"):
+            raise ValueError(
+                f'a table is kept on device="cpu", or moves with its module (None), got {device!r}'
+            )
         self.fixed = size is not None
         self.columns = tuple(columns)
         self._initial = tuple(float(value) for value in columns.values())
-        self.register_buffer("values", self._blank(size or 0))
-        self.register_buffer("visits", torch.zeros(size or 0, dtype=torch.int32))
+        self._device = device
+        self._ahead: Prefetched | None = None
+        self.register_buffer("values", torch.zeros(0, len(columns), device=device))
+        self.register_buffer("visits", torch.zeros(0, dtype=torch.int32, device=device))
+        self._resize(size or 0)
 
     def __len__(self) -> int:
         return len(self.visits)
@@ -61,18 +94,16 @@ class SampleTable(nn.Module):
             For each column (n,) on the device of ``ids``; the initial value where a growing table
             has not met the sample.
         """
-        place, known = self._places(ids)
-        found = self._blank(len(ids)).to(self.values)
-        found[known] = self.values[place[known]]
-        found = found.to(ids.device)
-        return {name: found[:, c] for c, name in enumerate(self.columns)}
+        place = self._place(ids)
+        ahead = self._fetched(place, ids.device)
+        rows = self._rows(place).to(ids.device) if ahead is None else ahead.rows.clone()
+        return {name: rows[:, c] for c, name in enumerate(self.columns)}
 
     def seen(self, ids: Tensor) -> Tensor:
         """(n,) bool, whether each sample has been written before."""
-        place, known = self._places(ids)
-        visited = torch.zeros_like(known)
-        visited[known] = self.visits[place[known]] > 0
-        return visited.to(ids.device)
+        place = self._place(ids)
+        ahead = self._fetched(place, ids.device)
+        return self._visited(place).to(ids.device) if ahead is None else ahead.seen.clone()
 
     def write(self, ids: Tensor, values: Mapping[str, Tensor]) -> None:
         """Set columns of these samples and count the visit.
@@ -81,28 +112,88 @@ class SampleTable(nn.Module):
             ids: (n,) long, each at most once.
             values: (n,) for each column to set.
         """
-        check_ids(ids, len(self), grows=not self.fixed)
-        if not self.fixed and len(ids):
-            self._grow(int(ids.max()) + 1)
-        place = ids.to(self.values.device)
+        place = self._place(ids)
+        if not self.fixed and len(place):
+            self._grow(int(place.max()) + 1)
+        if self._ahead is not None and bool(torch.isin(place, self._ahead.ids).any()):
+            self._ahead = None
         for name, column in values.items():
             self.values[place, self.columns.index(name)] = column.to(self.values)
         self.visits[place] += 1
 
-    def _places(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The ids on the table's device, and whether the table has grown to each."""
-        place = check_ids(ids, len(self), grows=not self.fixed).to(self.values.device)
-        return place, place < len(self)
+    def prefetch(self, ids: Tensor, to: torch.device | str | None = None) -> None:
+        """Start to bring the rows of these samples to a device, for the next reads of these ids.
+
+        :meth:`read` and :meth:`seen` with the same ids on that device then use what was brought,
+        and return what they return without it. From main memory to a CUDA device the copy runs
+        beside the device's work. The latest prefetch replaces one before it; a write to one of its
+        samples, a loaded state and a moved module drop it. Assignments to ``values`` or ``visits``
+        themselves go unnoticed.
+
+        Args:
+            ids: (n,) long, best on the table's device.
+            to: device of the coming reads; None for the table's own.
+
+        Raises:
+            ValueError: an unknown id.
+        """
+        place = self._place(ids).clone()
+        device = self.values.device if to is None else torch.device(to)
+        rows, visited = self._rows(place), self._visited(place)
+        self._ahead = Prefetched(place, send(rows, device), send(visited, device))
+
+    def _place(self, ids: Tensor) -> Tensor:
+        """The ids, checked, on the table's device."""
+        return check_ids(ids.to(self.values.device), len(self), grows=not self.fixed)
+
+    def _rows(self, place: Tensor) -> Tensor:
+        if self.fixed:
+            return self.values[place]
+        rows, known = self._blank(len(place)), place < len(self)
+        rows[known] = self.values[place[known]]
+        return rows
+
+    def _visited(self, place: Tensor) -> Tensor:
+        if self.fixed:
+            return self.visits[place] > 0
+        known = place < len(self)
+        visited = torch.zeros_like(known)
+        visited[known] = self.visits[place[known]] > 0
+        return visited
+
+    def _fetched(self, place: Tensor, device: torch.device) -> Prefetched | None:
+        """What was prefetched, if it is of these samples and on this device, ready for use."""
+        ahead = self._ahead
+        if ahead is None or ahead.rows.device != device or not torch.equal(ahead.ids, place):
+            return None
+        receive(ahead.rows)
+        receive(ahead.seen)
+        return ahead
 
     def _blank(self, size: int) -> Tensor:
-        return torch.tensor(self._initial).repeat(size, 1)
+        return self.values.new_tensor(self._initial).repeat(size, 1)
+
+    def _resize(self, size: int) -> None:
+        """A table of this many samples, none of them written."""
+        self.values, self.visits = self._blank(size), self.visits.new_zeros(size)
 
     def _grow(self, size: int) -> None:
-        if size <= len(self):
-            return
-        more = max(size, 2 * len(self)) - len(self)
-        self.values = torch.cat([self.values, self._blank(more).to(self.values)])
-        self.visits = torch.cat([self.visits, self.visits.new_zeros(more)])
+        met = len(self)
+        if size > met:
+            values, visits = self.values, self.visits
+            self._resize(max(size, 2 * met))
+            self.values[:met], self.visits[:met] = values, visits
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SampleTable:
+        """Move and convert, but keep visits int32 and a table placed on the CPU there."""
+        self._ahead = None
+        asked = fn(self.values.new_empty(0))
+        if self._device is None or asked.device.type == self._device:
+            nn.Module._apply(self, fn, recurse)
+            self.visits = self.visits.int()
+        else:
+            self.values = self.values.to(asked.dtype)
+        return self
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -114,9 +205,34 @@ class SampleTable(nn.Module):
                     f"this state was saved for a data set of {len(saved)} samples, "
                     f"the table has {len(self)}"
                 )
-            self.values = self._blank(len(saved)).to(self.values)
-            self.visits = self.visits.new_zeros(len(saved))
+            self._resize(len(saved))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._ahead = None
+        if self._device is not None:
+            self.values, self.visits = self.values.to(self._device), self.visits.to(self._device)
+
+
+@functools.cache
+def side_stream(index: int) -> torch.cuda.Stream:
+    """The stream on which prefetched rows travel to this CUDA device."""
+    return torch.cuda.Stream(index)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device; from main memory to a CUDA device it is still on its way."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    with torch.cuda.stream(side_stream(index)):
+        return tensor.pin_memory().to(f"cuda:{index}", non_blocking=True)
+
+
+def receive(tensor: Tensor) -> None:
+    """Let the current stream of the tensor's device use what :func:`send` has sent."""
+    if tensor.device.type == "cuda":
+        stream = torch.cuda.current_stream(tensor.device)
+        stream.wait_stream(side_stream(tensor.device.index))
+        tensor.record_stream(stream)
 
 
 class Pending:
