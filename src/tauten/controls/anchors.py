@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 Direction = Literal["x2y", "y2x"]
+DIRECTIONS: tuple[Direction, Direction] = ("x2y", "y2x")
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from tauten.controls import Control, Direction
 from tauten.controls.base import finite
-from tauten.losses.base import SharedOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.partition import Partition
-from tauten.losses.sogclr import SogCLR
+from tauten.losses.sogclr import SogCLR, TableOptions
 from tauten.pairwise import Offset, Reduction, Weight
+from tauten.relations import Ids
 from tauten.state import Pending, SampleTable, mean_by_sample
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class NUCLR(SogCLR):
         temperature: Control | float = 0.05,
         gamma: Control | float = 0.9,
         lr: float = 0.01,
-        **options: Unpack[SharedOptions],
+        **options: Unpack[TableOptions],
     ) -> None:
         sides = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
         if any(size is None or size < 2 for size in sides):
@@ -71,12 +71,19 @@ class NUCLR(SogCLR):
         self.lr = lr
         self.offsets = nn.ModuleDict(
             {
-                side: SampleTable(size, {"zeta": 0.0})
+                side: SampleTable(size, {"zeta": 0.0}, options.get("table_device"))
                 for side, size in zip(("x2y", "y2x"), sides, strict=True)
             }
         )
         self.register_buffer("largest", torch.zeros(2))
         self._masses: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
+
+    def prefetch(self, index: Ids, to: torch.device | str | None = None) -> None:
+        super().prefetch(index, to)
+        sides = index if isinstance(index, tuple) else (index, index)
+        for table, ids in zip(self.offsets.values(), sides, strict=True):
+            assert isinstance(table, SampleTable)
+            table.prefetch(ids, to)
 
     def zeta(self, index: Tensor, side: Direction = "x2y") -> Tensor:
         """(n,) offsets of samples of x as candidates; ``side="y2x"`` for samples of y."""
