@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.stats import rankdata, spearmanr
 from torch.nn import functional
 
 from tauten.data import emoji_lt, images
@@ -52,6 +53,26 @@ def group(count):
     return "head" if count >= 100 else "tail" if count < 20 else "mid"
 
 
+def by_decile(tau, counts):
+    """Mean of each decile of the count, and the rank correlation where tau differs."""
+    decile = np.floor(10 * (rankdata(counts) - 0.5) / len(counts)).astype(int)
+    found = {f"tau/decile/{k}": tau[decile == k].mean() for k in np.unique(decile)}
+    if np.ptp(tau) > 0:
+        found["tau/spearman"] = spearmanr(tau, counts).statistic
+    return found
+
+
+def force(gradient, groups):
+    """Mean force per anchor by group, from the loss's gradient to the similarities."""
+    pull = -gradient.diag() * len(gradient)
+    push = (gradient.sum(1) - gradient.diag()) * len(gradient)
+    return {
+        f"force/{kind}/{g}": part[torch.from_numpy(groups == g)].mean()
+        for kind, part in (("attraction", pull), ("repulsion", push))
+        for g in set(groups)
+    }
+
+
 def make_run(path, emoji, family, control, seed, steps=STEPS):
     """Train two linear towers for a few steps and write a run folder."""
     train, test = emoji["train"], emoji["test"]
@@ -92,6 +113,7 @@ def make_run(path, emoji, family, control, seed, steps=STEPS):
             hinge = hinge * (1 - torch.eye(BATCH))
             loss = hinge.sum() / (2 * BATCH * (BATCH - 1))
         optimizer.zero_grad()
+        (gradient,) = torch.autograd.grad(loss, s, retain_graph=True)
         loss.backward()
         norm = torch.stack([p.grad.norm() for p in parameters]).norm()
         optimizer.step()
@@ -99,6 +121,7 @@ def make_run(path, emoji, family, control, seed, steps=STEPS):
         taus.append([[f(now[groups == g]) for g in GROUPS] for f in (np.mean, np.min, np.max)])
         row = {"step": step + 1, "loss": loss.item(), "grad_norm": norm.item()}
         row |= {"tau/mean": now.mean(), "tau/min": now.min(), "tau/max": now.max()}
+        row |= by_decile(now, counts.numpy()) | force(gradient, groups[rows.numpy()])
         history.append({key: float(value) for key, value in row.items()})
         if (step + 1) % 10 == 0:
             with torch.no_grad():

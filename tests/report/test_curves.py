@@ -4,7 +4,15 @@ import json
 
 import numpy as np
 
-from tauten.report.curves import _mean_history, _per_period, against_count, over_time, training
+from tauten.report.curves import (
+    _mean_history,
+    _per_period,
+    against_count,
+    by_decile,
+    force_by_group,
+    over_time,
+    training,
+)
 from tauten.report.folders import load_runs
 from tauten.report.numbers import collect
 
@@ -49,6 +57,60 @@ def test_panels_of_the_control_and_their_words(runs):
     count = against_count(numbers)
     assert "at count 2 to" in count[0].picture
     assert "ends at the highest point" in count[0].note
+
+
+def test_diagnostics_are_of_runs_whose_samples_differ(runs):
+    numbers = collect(load_runs(runs), bootstrap=20, seed=0)
+    logged = [run.first.history[0] for run in numbers.runs]
+    assert all({"tau/decile/9", "force/attraction/tail"} <= set(line) for line in logged)
+    deciles, force = by_decile(numbers), force_by_group(numbers)
+    assert [p.title for p in deciles] == [
+        "infonce-mmts: temperature by class count",
+        "maxmargin-mmts: margin by class count",
+    ]
+    assert "Rank correlation of margin and class count at step 60: 1.00." in deciles[1].note
+    assert all(f"var(--decile{k})" in deciles[0].picture for k in range(10))
+    assert [p.title for p in force] == [
+        "infonce-mmts: force on head, mid, tail",
+        "maxmargin-mmts: force on head, mid, tail",
+    ]
+
+
+def write_history(path, lines):
+    (path / "history.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+
+
+def test_deciles_and_groups_that_were_not_logged_are_left_out(tmp_path, tiny):
+    for seed, shift in ((0, 0.0), (1, 0.2)):
+        path = tiny(tmp_path / f"seed{seed}", control="mmts", seed=seed)
+        line = {"tau/decile/2": 0.1 + shift, "tau/decile/7": 0.05, "force/attraction/tail": 3.0}
+        line |= {"force/repulsion/tail": 4.0, "tau/spearman": -0.9 + shift}
+        write_history(path, [{"step": 1} | line, {"step": 2} | line])
+    numbers = collect(load_runs([tmp_path]), 20, 0)
+    (panel,) = by_decile(numbers)
+    assert "rarest classes 0.2 to 0.2, most frequent classes 0.05 to 0.05" in panel.picture
+    assert panel.note.endswith("class count at step 2: −0.80.")
+    assert panel.picture.count("var(--decile") == panel.picture.count("var(--decile2)") + (
+        panel.picture.count("var(--decile7)")
+    )
+    (panel,) = force_by_group(numbers)
+    assert panel.title == "a: force on tail"
+    assert "repulsion of tail from 4 to 4" in panel.picture
+    assert "var(--head)" not in panel.picture
+
+
+def test_a_temperature_of_the_same_value_for_all_has_no_diagnostics(tmp_path, tiny):
+    path = tiny(tmp_path / "a", control="cosine")
+    line = {f"tau/decile/{k}": 0.1 for k in range(10)} | {"force/attraction/tail": 3.0}
+    write_history(path, [{"step": 1, "force/repulsion/tail": 4.0} | line])
+    numbers = collect(load_runs([path]), 20, 0)
+    assert by_decile(numbers) == force_by_group(numbers) == []
+
+
+def test_values_of_batches_only_are_not_drawn_against_count(tmp_path, tiny):
+    path = tiny(tmp_path / "a", control="mmts")
+    np.savez(path / "samples.npz", counts=np.array([3, 1]), tau_final=np.zeros(0))
+    assert against_count(collect(load_runs([path]), 20, 0)) == []
 
 
 def test_run_without_groups_shows_its_mean(tmp_path, tiny):

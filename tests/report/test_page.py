@@ -100,6 +100,9 @@ def test_sections_in_order_and_none_empty(page):
         "temperature over time",
         "margin over time",
         "temperature against count",
+        "infonce-mmts: temperature by class count",
+        "maxmargin-mmts: margin by class count",
+        "infonce-mmts: force on head, mid, tail",
         "The class tail",
         "InfoNCE: training loss",
         "MaxMargin: gradient norm",
@@ -147,7 +150,7 @@ def test_only_baselines_are_never_marked(page):
 
 def test_every_picture_has_words(page):
     plots = [a for a in page.find("svg")]
-    assert len(plots) == 2 + 2 + 4 + 1 + 8 + 4
+    assert len(plots) == 2 + 2 + 4 + 2 + 2 + 1 + 8 + 4
     assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in plots)
     assert len({a["aria-label"] for a in plots}) == len(plots)
     assert all(a["alt"] for a in page.find("img"))

@@ -1,4 +1,4 @@
-"""Plots over training: temperature, loss, gradient, validation, with the schedule's phase."""
+"""Plots over training: temperature, force, loss, gradient, validation, with the phase."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from tauten.report.numbers import ALL, Numbers
 from tauten.report.plots import Panel, group_color, run_color
 from tauten.report.runs import GROUP_ORDER, Array, Run
-from tauten.report.theme import DASHES, MARKERS, TOKENS, figure, legend_above, svg
+from tauten.report.theme import DASHES, DECILES, MARKERS, TOKENS, figure, legend_above, svg
+from tauten.report.words import MINUS
 
 PER_PERIOD = 4
 """Logged steps per period from which on means over periods are drawn."""
+
+RANK = "tau/spearman"
+"""Logged where the knob differs between samples."""
+
+FORCES = ("attraction", "repulsion")
+FORCE_NOTE = (
+    "Mean per image of the group in the batch of each logged step: attraction to its own "
+    "caption, repulsion from the other captions."
+)
 
 
 def over_time(numbers: Numbers) -> list[Panel]:
@@ -71,7 +81,9 @@ def against_count(numbers: Numbers) -> list[Panel]:
     panels = []
     for run, base in _with_base(numbers):
         stored = run.first.samples
-        if not {"counts", "tau_final"} <= set(stored) or not len(stored["counts"]):
+        if not {"counts", "tau_final"} <= set(stored):
+            continue
+        if not 0 < len(stored["counts"]) == len(stored["tau_final"]):
             continue
         count, where = np.unique(stored["counts"], return_inverse=True)
         tau = np.bincount(where, stored["tau_final"]) / np.bincount(where)
@@ -91,6 +103,79 @@ def against_count(numbers: Numbers) -> list[Panel]:
             )
             picture = svg(drawing, f"count-{run.name}", alt)
         panels.append(Panel(f"{run.name}: {run.knob} against count", picture, _phase_note(run)))
+    return panels
+
+
+def by_decile(numbers: Numbers) -> list[Panel]:
+    """Per run whose knob differs between samples: its mean in each decile of the class count."""
+    panels = []
+    for run in numbers.runs:
+        ranked, rank = _mean_history(run, RANK)
+        logged = [_mean_history(run, f"tau/decile/{k}") for k in range(len(DECILES))]
+        shown = [k for k, (step, _) in enumerate(logged) if len(step)]
+        if not shown or not len(rank):
+            continue
+        ends = {shown[0]: "rarest classes", shown[-1]: "most frequent classes"}
+        with figure() as drawing:
+            axes = drawing.add_subplot()
+            _mark_phase(axes, run.period, float(ranked[-1]))
+            for k in shown:
+                color = TOKENS[DECILES[k]]
+                axes.plot(*logged[k], color=color, linewidth=1.1, label=ends.get(k))
+            axes.set_xlabel("training step")
+            axes.set_ylabel(f"{run.knob} {run.symbol}")
+            axes.set_xlim(0, 1.01 * ranked[-1])
+            legend_above(axes)
+            said = (
+                f"Rank correlation of {run.knob} and class count at step {ranked[-1]:,}: "
+                f"{rank[-1]:.2f}."
+            ).replace("-", MINUS)
+            ranges = ", ".join(
+                f"{ends[k]} {logged[k][1].min():.3g} to {logged[k][1].max():.3g}" for k in ends
+            )
+            alt = f"{run.name}: mean {run.knob} over training by class count: {ranges}. {said}"
+            picture = svg(drawing, f"decile-{run.name}", alt)
+        note = (
+            "Each line is a mean over samples of about a tenth of the training set, sorted by "
+            f"class count. {said}"
+        )
+        panels.append(Panel(f"{run.name}: {run.knob} by class count", picture, note))
+    return panels
+
+
+def force_by_group(numbers: Numbers) -> list[Panel]:
+    """Per run whose knob differs between samples: force per anchor in each count group."""
+    panels = []
+    for run in numbers.runs:
+        logged = {
+            (kind, name): _mean_history(run, f"force/{kind}/{name}")
+            for kind in FORCES
+            for name in GROUP_ORDER
+        }
+        names = [name for name in GROUP_ORDER if len(logged[FORCES[0], name][0])]
+        if not names or not len(_mean_history(run, RANK)[0]):
+            continue
+        last = max(float(logged[FORCES[0], name][0][-1]) for name in names)
+        with figure((4.1, 3.9)) as drawing:
+            said = []
+            both = drawing.subplots(len(FORCES), sharex=True)
+            for axes, kind in zip(both, FORCES, strict=True):
+                _mark_phase(axes, run.period, last)
+                for name in names:
+                    step, value = logged[kind, name]
+                    g = GROUP_ORDER.index(name)
+                    color = group_color(GROUP_ORDER, name)
+                    axes.plot(step, value, color=color, linestyle=DASHES[g], label=name)
+                    said.append(f"{kind} of {name} from {value[0]:.3g} to {value[-1]:.3g}")
+                axes.set_xlim(0, 1.01 * last)
+                axes.set_ylim(bottom=0)
+                axes.set_ylabel(kind)
+            both[-1].set_xlabel("training step")
+            legend_above(both[0])
+            alt = f"{run.name}: mean force per anchor over training by group: {', '.join(said)}"
+            picture = svg(drawing, f"force-{run.name}", alt)
+        title = f"{run.name}: force on {', '.join(names)}"
+        panels.append(Panel(title, picture, FORCE_NOTE))
     return panels
 
 

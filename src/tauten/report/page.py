@@ -115,6 +115,7 @@ def _render(
     differing, common = settings.settings(numbers.runs)
     class_tail = plots.tail(numbers.runs[0])
     knob_panels = curves.over_time(numbers) + curves.against_count(numbers)
+    knob_panels += curves.by_decile(numbers) + curves.force_by_group(numbers)
     return environment.get_template("page.html.j2").render(
         title=title,
         numbers=numbers,

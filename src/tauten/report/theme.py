@@ -18,7 +18,9 @@ PLAIN = ("ink", "muted", "grid", "paper")
 RUNS = ("run1", "run2", "run3", "run4", "run5", "run6")
 GROUPS = ("head", "mid", "tail", "group4", "group5", "group6")
 KINDS = ("good", "bad")
-TOKENS = {name: f"#0a0b{i:02x}" for i, name in enumerate((*PLAIN, *RUNS, *GROUPS, *KINDS), 16)}
+DECILES = tuple(f"decile{k}" for k in range(10))
+_NAMES = (*PLAIN, *RUNS, *GROUPS, *KINDS, *DECILES)
+TOKENS = {name: f"#0a0b{i:02x}" for i, name in enumerate(_NAMES, 16)}
 """Stand-in colours for matplotlib; each becomes the CSS variable of that name."""
 
 SIZE = (4.1, 2.75)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -10,8 +11,30 @@ from tauten.losses import ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
 
 
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """What the loss was given for a batch, detached.
+
+    Attributes:
+        x: (N, d) image embeddings.
+        y: (N, d) text embeddings.
+        index: (N,) long, data set positions.
+        same: id vectors (N,) of pairs that are no negatives of each other.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    same: tuple[Tensor, ...]
+
+    def first(self, count: int) -> EmbeddedBatch:
+        """The first pairs, ``count`` at most."""
+        same = tuple(ids[:count] for ids in self.same)
+        return EmbeddedBatch(self.x[:count], self.y[:count], self.index[:count], same)
+
+
 class ContrastiveModule(nn.Module):
-    """A dual encoder and the loss on its embeddings.
+    """A dual encoder and the loss on its embeddings; ``last_batch`` is that of training.
 
     Args:
         encoder: the towers.
@@ -26,6 +49,7 @@ class ContrastiveModule(nn.Module):
         self.encoder = encoder
         self.loss_fn = loss_fn
         self.mask_duplicates = mask_duplicates
+        self.last_batch: EmbeddedBatch | None = None
 
     def forward(
         self,
@@ -43,4 +67,7 @@ class ContrastiveModule(nn.Module):
         for name, side in (("image", x), ("text", y)):
             if not bool(side.detach().isfinite().all()):
                 raise NonFiniteLossError(f"the {name} tower returned NaN or infinite values")
-        return {"loss": self.loss_fn(x, y, index, same=same if self.mask_duplicates else ())}
+        masked = same if self.mask_duplicates else ()
+        if self.training:
+            self.last_batch = EmbeddedBatch(x.detach(), y.detach(), index, masked)
+        return {"loss": self.loss_fn(x, y, index, same=masked)}

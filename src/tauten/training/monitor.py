@@ -1,4 +1,4 @@
-"""What is recorded while training: history, τ by group, TensorBoard, the progress bar."""
+"""What is recorded while training: history, τ and force by group, TensorBoard, the progress bar."""
 
 from __future__ import annotations
 
@@ -10,52 +10,145 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from tauten.losses import ContrastiveLoss
+from tauten.evaluation import spearman
+from tauten.losses import ContrastiveLoss, forces
+from tauten.training.module import ContrastiveModule
 from tauten.training.run_folder import TENSORBOARD, RunFolder
 
 GROUPS = ("head", "mid", "tail")
+ALL = "all"
+FORCE_PAIRS = 1024
+"""Pairs of the last batch whose forces are computed, at most."""
+
+
+def count_deciles(counts: Tensor) -> Tensor:
+    """The tenth of the samples, sorted by class count, that each sample is in.
+
+    All samples of one count are in one decile, that of the middle of their places: where they have
+    the places a to b of N, counted from 0, it is ⌊10 · ((a + b) / 2 + ½) / N⌋. A decile in which
+    no middle falls has no samples.
+
+    Args:
+        counts: (N,) long, training count of each sample's class.
+
+    Returns:
+        (N,) long, 0 (the rarest) to 9.
+    """
+    _, which, sizes = counts.unique(return_inverse=True, return_counts=True)
+    twice_middle = 2 * sizes.cumsum(0) - sizes
+    decile: Tensor = (10 * twice_middle // (2 * len(counts)))[which]
+    return decile
 
 
 class TauProbe:
-    """Temperature or margin of all training samples, by count group.
+    """Temperature or margin of the training samples, by count group and by decile of the count.
+
+    Values that exist for a batch only (``strength.needs_batch``) are those of the last batch.
 
     Args:
         loss_fn: whose values are read.
         groups: "head", "mid" or "tail" of each training sample; None where there are no classes.
+        counts: (N_train,) long, training count of each sample's class; None likewise.
         size: number of training samples.
     """
 
-    def __init__(self, loss_fn: ContrastiveLoss, groups: list[str] | None, size: int) -> None:
+    def __init__(
+        self,
+        loss_fn: ContrastiveLoss,
+        groups: list[str] | None,
+        counts: Tensor | None,
+        size: int,
+    ) -> None:
         self.loss_fn = loss_fn
         self.index = torch.arange(size)
-        self.members: dict[str, Tensor] = {}
-        for name in GROUPS if groups is not None else ():
-            rows = [i for i, group in enumerate(groups or ()) if group == name]
-            if rows:
-                self.members[name] = torch.tensor(rows)
+        self.counts = counts
+        self.groups: dict[str, Tensor] = {}
+        self.deciles: dict[str, Tensor] = {}
+        if groups is not None:
+            self.groups = {
+                name: torch.tensor([group == name for group in groups]) for name in GROUPS
+            }
+        if counts is not None:
+            decile = count_deciles(counts)
+            self.deciles = {f"decile/{k}": decile == k for k in range(10)}
 
     def values(self) -> Tensor:
-        """(N_train,) values now."""
+        """(N_train,) values now; (0,) where they exist for a batch only."""
+        if self.loss_fn.strength.needs_batch:
+            return torch.zeros(0)
         tau = self.loss_fn.tau(self.index)
         assert isinstance(tau, Tensor)
         return tau.detach().float().cpu()
 
     def summary(self) -> dict[str, float]:
-        """Mean, min and max over all, and mean, low and high of each group."""
-        tau = self.values()
+        """What a line of history says of them, by key.
+
+        Mean, min and max over all; mean, low and high of each group; the mean of each decile (see
+        :func:`count_deciles`); Spearman's rank correlation with the count. Groups and deciles
+        without a sample are left out, and so is a correlation with what is the same for all.
+        """
+        index, tau = self._now()
         found = {
             "tau/mean": float(tau.double().mean()),
             "tau/min": float(tau.min()),
             "tau/max": float(tau.max()),
         }
-        for name, rows in self.members.items():
-            part = tau[rows]
-            found |= {
-                f"tau/{name}": float(part.double().mean()),
-                f"tau/{name}/low": float(part.min()),
-                f"tau/{name}/high": float(part.max()),
-            }
+        for name, members in self.groups.items():
+            part = tau[members[index]]
+            if len(part):
+                found |= {
+                    f"tau/{name}": float(part.double().mean()),
+                    f"tau/{name}/low": float(part.min()),
+                    f"tau/{name}/high": float(part.max()),
+                }
+        for name, members in self.deciles.items():
+            part = tau[members[index]]
+            if len(part):
+                found[f"tau/{name}"] = float(part.double().mean())
+        if self.counts is not None:
+            counts = self.counts[index]
+            if len(tau) > 2 and tau.min() < tau.max() and counts.min() < counts.max():
+                rank = spearman(tau, counts, clusters=counts, bootstrap=0)
+                found["tau/spearman"] = rank.value
         return found
+
+    def _now(self) -> tuple[Tensor, Tensor]:
+        """(n,) the samples whose values are known, and (n,) their values."""
+        if not self.loss_fn.strength.needs_batch:
+            return self.index, self.values()
+        assert self.loss_fn.last_tau is not None
+        index, tau = self.loss_fn.last_tau
+        return index.cpu(), tau.float().cpu()
+
+
+class ForceProbe:
+    """Attraction and repulsion on the anchors of the last training batch, by count group.
+
+    Args:
+        module: whose last batch is read, its first 1,024 pairs at most.
+        groups: "head", "mid" or "tail" of each training sample; None where there are no classes.
+    """
+
+    def __init__(self, module: ContrastiveModule, groups: list[str] | None) -> None:
+        self.module = module
+        self.groups = groups
+
+    def summary(self) -> dict[str, float]:
+        """Force per anchor of each group that is in the batch, with the temperatures of now."""
+        batch = self.module.last_batch
+        assert batch is not None
+        batch = batch.first(FORCE_PAIRS)
+        ids = batch.index.tolist()
+        names = [ALL] * len(ids) if self.groups is None else [self.groups[i] for i in ids]
+        found = forces(
+            self.module.loss_fn, batch.x, batch.y, batch.index, groups=names, same=batch.same
+        ).by_group
+        return {
+            f"force/{kind}/{name}": found[name][side] / names.count(name)
+            for side, kind in enumerate(("attraction", "repulsion"))
+            for name in (*GROUPS, ALL)
+            if name in found
+        }
 
 
 class Monitor(TrainerCallback):  # type: ignore[misc]
@@ -63,16 +156,24 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
 
     Args:
         folder: of the run.
-        probe: of the loss.
+        probe: of the loss's values.
+        force: of its forces.
         progress: show a bar.
         tensorboard: write events.
     """
 
     def __init__(
-        self, folder: RunFolder, probe: TauProbe, *, progress: bool, tensorboard: bool
+        self,
+        folder: RunFolder,
+        probe: TauProbe,
+        force: ForceProbe,
+        *,
+        progress: bool,
+        tensorboard: bool,
     ) -> None:
         self.folder = folder
         self.probe = probe
+        self.force = force
         self.progress = progress
         self.tensorboard = tensorboard
         self.bar: Any = None
@@ -115,7 +216,8 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         where = {"step": state.global_step, "epoch": state.epoch}
         if "loss" in logs:
             names = ("loss", "grad_norm", "learning_rate")
-            values = {name: logs[name] for name in names if name in logs} | self.probe.summary()
+            values = {name: logs[name] for name in names if name in logs}
+            values |= self.probe.summary() | self.force.summary()
             self._show(loss=logs["loss"], tau=values["tau/mean"])
             self._write(state, where | values, {f"train/{n}": v for n, v in values.items()})
         found = {name[5:]: value for name, value in logs.items() if name.startswith("eval_")}

@@ -19,10 +19,10 @@ import tauten
 from tauten.models import DualEncoder
 from tauten.structure import Clusters, caption_clusters, embed_captions
 from tauten.training import checkpoints
-from tauten.training.build import build_control, build_encoder, build_loss, build_tokenizer
+from tauten.training.build import build_encoder, build_loss, build_tokenizer, check_loss
 from tauten.training.config import Config, DataConfig
 from tauten.training.module import ContrastiveModule
-from tauten.training.monitor import Clock, Monitor, TauProbe
+from tauten.training.monitor import Clock, ForceProbe, Monitor, TauProbe
 from tauten.training.pairs import PairStore, training_texts
 from tauten.training.results import write_results
 from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
@@ -70,6 +70,7 @@ def train(config: Config) -> RunResult:
             ``failure.json`` stay.
     """
     config.validate()
+    check_loss(config)
     clock = Clock()
     folder = RunFolder(config.output)
     folder.check(config)
@@ -83,9 +84,17 @@ def train(config: Config) -> RunResult:
     if resume is not None:
         clock = Clock(float(json.loads((resume / CLOCK).read_text())["wall_s"]))
     labels = splits["train"].labels
-    groups = classes.groups(labels) if classes is not None and labels is not None else None
-    probe = TauProbe(module.loss_fn, groups, len(store))
-    monitor = Monitor(folder, probe, progress=config.progress, tensorboard=config.tensorboard)
+    groups, counts = None, None
+    if classes is not None and labels is not None:
+        groups, counts = classes.groups(labels), classes.per_sample(labels)
+    probe = TauProbe(module.loss_fn, groups, counts, len(store))
+    monitor = Monitor(
+        folder,
+        probe,
+        ForceProbe(module, groups),
+        progress=config.progress,
+        tensorboard=config.tensorboard,
+    )
     with deterministic():
         trainer = ContrastiveTrainer(
             config=config,
@@ -137,9 +146,8 @@ def _build(
         torch.manual_seed(config.seed)
         tokenizer = build_tokenizer(config.model, training_texts(train, config.data))
         counts = classes.per_sample(train.labels) if classes and train.labels else None
-        control = build_control(config.control, counts, total_steps)
-        loss_fn = build_loss(config, control, len(train))
         encoder = build_encoder(config.model, tokenizer.vocabulary_size)
+        loss_fn = build_loss(config, len(train), counts, total_steps)
     module = ContrastiveModule(encoder, loss_fn, config.loss.mask_duplicates)
     store = PairStore(train, tokenizer, config.data)
     _try_one(encoder, store)
