@@ -237,7 +237,10 @@ class Composite(Control):
                 "them with a schedule instead"
             )
         self.learns = ways.pop() if ways else "nothing"
-        self.rho = max(part.rho for part in parts)
+        radii = {part.rho for part in parts} - {0.0}
+        if len(radii) > 1:
+            raise ValueError(f"{parts[0]!r} and {parts[1]!r} have different rho: give them one")
+        self.rho = radii.pop() if radii else 0.0
         self._parts = parts
         self._set_steps(max(part.steps for part in parts))
 

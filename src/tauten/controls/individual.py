@@ -78,7 +78,7 @@ class Individual(Control):
                 raise ValueError(f"{name} must be in (0, {top:g}], got {value}")
         if max_gradient is not None and not max_gradient > 0:
             raise ValueError(f"max_gradient must be > 0 or None, got {max_gradient}")
-        if adam is not None and not all(0 <= decay < 1 for decay in adam):
+        if adam is not None and (len(adam) != 2 or not all(0 <= decay < 1 for decay in adam)):
             raise ValueError(f"adam must be two decays in [0, 1), got {adam}")
         self.rho, self.lr, self.beta, self.adam = rho, lr, beta, adam
         self.max_gradient = max_gradient

@@ -98,8 +98,8 @@ class ContrastiveLoss(nn.Module):
         self.force = _one_of("force", force, self.forces)
         if force == "equalized" and self.strength.granularity == "pair":
             raise ValueError(
-                f"force='equalized' divides an anchor's τ out, but {self.strength!r} has one for "
-                "each pair"
+                f"{name}'s force='equalized' divides an anchor's τ out, but {self.strength!r} has "
+                "one for each pair"
             )
         self.directions = _one_of("directions", directions, ("both", "x2y", "y2x"))
         self.reduction = _one_of("reduction", reduction, ("mean", "sum", "none"))

@@ -64,7 +64,8 @@ def forces(
     if groups is not None and len(groups) != len(x):
         raise ValueError(f"groups must name each of the {len(x)} rows of x, got {len(groups)}")
     x, y = x.detach(), y.detach()
-    training, last, ranks = loss_fn.training, loss_fn.last_tau, loss_fn.ranks
+    modes = [(module, module.training) for module in loss_fn.modules()]
+    last, ranks = loss_fn.last_tau, loss_fn.ranks
     loss_fn.eval()
     loss_fn.ranks = "local"
     try:
@@ -78,7 +79,8 @@ def forces(
         with torch.enable_grad():
             (pairs,) = torch.autograd.grad(loss_fn.per_anchor(of_pairs).sum(), sim)
     finally:
-        loss_fn.train(training)
+        for module, training in modes:
+            module.training = training
         loss_fn.last_tau, loss_fn.ranks = last, ranks
     attraction, repulsion = (-pairs).clamp(min=0).sum(1), pairs.clamp(min=0).sum(1)
     sums = {}

@@ -36,9 +36,10 @@ class NUCLR(SogCLR):
 
     The sum over all negatives is (N−1)·u_i, u_i the moving average of the batch's mean, and
     ε' = exp(−ξ/τ) with ξ = max_j ζ_j, so that weights do not explode while u is young. Each step
-    moves the offsets of the candidates that it saw, ζ_j ← ζ_j − η·(1 − mean_{i≠j} w_ij): a
-    candidate whose total weight over the anchors exceeds 1 is pushed away less. Where they settle,
-    every candidate has the total weight 1.
+    moves the offsets of the candidates that it saw, ζ_j ← ζ_j − η·(1 − Σ_i w_ij), where w_ij is
+    candidate j's share of anchor i's partition, the anchor's own positive in it, and the sum over
+    all anchors is estimated from the batch. A candidate whose total weight exceeds 1 is pushed away
+    less. Where the offsets settle, every candidate has the total weight 1.
 
     Args:
         num_samples: size of the data set, or (size for x, size for y).
@@ -145,20 +146,31 @@ class NUCLR(SogCLR):
         super()._observe(batch, parts)
         with torch.no_grad():
             for d, part in parts.items():
-                side = _OTHER[d]
-                offset = part.positives / part.tau + part.log_u
-                (mass,) = batch.reduce(
-                    Reduction.of(
-                        along(side),
-                        "sum",
-                        Weight(),
-                        batch.number((1 / part.tau).expand_as(offset), d),
-                        batch.number(self._offsets(batch, d), side),
-                        batch.number(offset, d),
-                    ),
-                    own=True,
-                )
-                anchors = batch.negatives(side)
-                keep = (anchors > 0).expand_as(mass)
-                mean = mass / anchors.clamp(min=1)
-                self._masses[side].add(batch.ids[side][keep], mean[keep].double())
+                self._weigh(batch, d, part)
+
+    def _weigh(self, batch: Batch, d: Direction, part: Partition) -> None:
+        """Note the total weight of each candidate, its own anchor's among them."""
+        side = _OTHER[d]
+        zeta = self._offsets(batch, d)
+        column = batch.relation.positive
+        own_zeta = zeta[column] if d == "x2y" else batch.of(zeta, d)
+        log_own = -own_zeta / part.tau - math.log(len(self._table(side)) - 1)
+        log_whole = torch.logaddexp(part.log_average, log_own)
+        offset = part.positives / part.tau + log_whole
+        (mass,) = batch.reduce(
+            Reduction.of(
+                along(side),
+                "sum",
+                Weight(),
+                batch.number((1 / part.tau).expand_as(offset), d),
+                batch.number(zeta, side),
+                batch.number(offset, d),
+            ),
+            own=True,
+        )
+        own = torch.exp(log_own - log_whole).masked_fill(part.alone, 0.0)
+        own = batch.of(own, side) if d == "x2y" else own[column]
+        anchors = batch.negatives(side)
+        keep = (anchors > 0).expand_as(mass)
+        total = mass / anchors.clamp(min=1) + own
+        self._masses[side].add(batch.ids[side][keep], total[keep].double())

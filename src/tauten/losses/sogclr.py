@@ -23,7 +23,7 @@ from tauten.losses.partition import (
 )
 from tauten.pairwise import reciprocal
 from tauten.relations import Ids
-from tauten.state import Pending, SampleTable, mean_by_sample
+from tauten.state import Pending, SampleTable, log_mean_by_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -108,7 +108,8 @@ class SogCLR(ContrastiveLoss):
         name = type(self).__name__
         check_composition(name, "gamma", self.gamma, _GAMMA)
         check_range("gamma", self.gamma, 0.0, strict=True)
-        if self.gamma.range()[1] > 1 or self.gamma.granularity != "global":
+        varies = self.gamma.granularity != "global" or self.gamma.needs_batch
+        if self.gamma.range()[1] > 1 or varies:
             raise ValueError(f"gamma must be in (0, 1] and the same for all, got {self.gamma!r}")
         sides = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
         self.tables = nn.ModuleDict(
@@ -161,8 +162,8 @@ class SogCLR(ContrastiveLoss):
         for direction, pending in self._pending.items():
             seen = pending.take()
             if seen is not None:
-                ids, means = mean_by_sample(*seen)
-                self._table(direction).write(ids, {"log_u": means[:, 0].log()})
+                ids, log_u = log_mean_by_sample(*seen)
+                self._table(direction).write(ids, {"log_u": log_u})
         super().step()
 
     def _composition(self) -> Composition:
@@ -238,6 +239,6 @@ class SogCLR(ContrastiveLoss):
     def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
         for d, part in parts.items():
             keep = ~part.alone
-            self._pending[d].add(batch.ids[d][keep], part.log_average[keep].double().exp())
+            self._pending[d].add(batch.ids[d][keep], part.log_average[keep].double())
         if isinstance(self.strength, Individual):
             report(self.strength, batch, parts, robust_gradients(batch, parts, self.rho))

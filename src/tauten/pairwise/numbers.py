@@ -23,7 +23,7 @@ class PairNumber:
 
     Attributes:
         rule: elementwise in s, which is a tile (n, m) or a vector of pairs (n,). Gradients pass
-            unless it detaches. Equal rules are evaluated once for both directions.
+            unless it detaches. Reductions of equal rules and numbers share what they can.
         numbers: what the rule takes besides s, each (N, 1, ...), (1, M, ...) or (1, 1), with
             further dimensions only where no gradient is needed.
     """
