@@ -26,7 +26,7 @@ from torch.nn import functional as F
 rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if world > 1:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-loss_fn = tt.iSogCLR(10, rho=0.5, gamma=0.5, tau_init=0.1)
+loss_fn = tt.iSogCLR(10, rho=0.5, gamma=0.5, tau_init=0.1, ranks="local")
 for step in range(3):
     generator = torch.Generator().manual_seed(step)
     shards = []

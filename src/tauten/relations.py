@@ -1,6 +1,7 @@
 """Who is positive, negative or ignored for whom in a batch.
 
-Shapes: N rows (anchors of x), M columns (anchors of y).
+Shapes: N rows (anchors of x), M columns (anchors of y). Over processes each has n and m of them,
+and meets the columns of all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tauten.pairwise import PairMask
+from tauten.pairwise.exchange import Ranks, total
 from tauten.pairwise.sides import as_reduced, pair_similarity
 
 #: one id vector for both sides, or one for each
@@ -23,11 +25,12 @@ class Relation:
     """The relation of a batch; build it with :func:`relate`.
 
     Attributes:
-        positive: (N,) long, the column of each row's positive.
+        positive: (n,) long, the column of each row's positive among this process's columns.
         diagonal: whether that is column i for every row i.
-        labels: ((N,), (M,)) when every pair of equal labels is positive.
-        same: id vectors of the two sides; a pair that agrees in any is ignored.
-        ignore: (N, M) bool, further pairs to ignore.
+        labels: ((n,), (M,)) when every pair of equal labels is positive.
+        same: id vectors of the two sides, (n,) and (M,); a pair that agrees in any is ignored.
+        ignore: (n, M) bool, further pairs to ignore.
+        ranks: the processes, if there are several.
     """
 
     positive: Tensor
@@ -35,12 +38,23 @@ class Relation:
     labels: tuple[Tensor, Tensor] | None
     same: tuple[tuple[Tensor, Tensor], ...]
     ignore: Tensor | None
+    ranks: Ranks | None = None
+
+    @property
+    def columns(self) -> Tensor:
+        """(n,) the column of each row's positive among the columns of all processes."""
+        return self.positive + self._first
+
+    @property
+    def _first(self) -> int:
+        return 0 if self.ranks is None else self.ranks.first
 
     def mask(self, *, own: bool) -> PairMask | None:
         """The pairs that a reduction leaves out; with ``own`` the positives too."""
         if not own and not self.same and self.ignore is None:
             return None
-        return PairMask(self.positive, own, self.same, self.ignore, self.diagonal, self.labels)
+        diagonal = self._first if self.diagonal else None
+        return PairMask(self.columns, own, self.same, self.ignore, diagonal, self.labels)
 
     @property
     def single(self) -> bool:
@@ -61,8 +75,8 @@ class Relation:
         x, y = as_reduced(x, y, cosine=cosine)
         x_code, y_code, classes = self._codes()
         return (
-            (x * _class_means(y, y_code, classes)[x_code]).sum(1),
-            (y * _class_means(x, x_code, classes)[y_code]).sum(1),
+            (x * self._class_means(y, y_code, classes)[x_code]).sum(1),
+            (y * self._class_means(x, x_code, classes)[y_code]).sum(1),
         )
 
     def counts(self) -> tuple[Tensor, Tensor] | tuple[int, int]:
@@ -70,22 +84,29 @@ class Relation:
         if self.labels is None:
             return 1, 1
         x_code, y_code, classes = self._codes()
-        return (
-            torch.bincount(y_code, minlength=classes)[x_code],
-            torch.bincount(x_code, minlength=classes)[y_code],
-        )
+        return self._sizes(y_code, classes)[x_code], self._sizes(x_code, classes)[y_code]
 
     def _codes(self) -> tuple[Tensor, Tensor, int]:
-        """The labels of the two sides as 0 .. classes-1."""
+        """The labels of this process's two sides as 0 .. classes-1, the same on all."""
         assert self.labels is not None
         rows, cols = self.labels
-        classes, code = torch.cat([rows, cols]).unique(return_inverse=True)
-        return code[: len(rows)], code[len(rows) :], len(classes)
+        all_rows = rows
+        if self.ranks is not None:
+            all_rows = self.ranks.gather(rows, self.ranks.rows)
+            cols = cols[self.ranks.own]
+        known = torch.cat([all_rows, self.labels[1]]).unique()
+        return torch.searchsorted(known, rows), torch.searchsorted(known, cols), len(known)
 
+    def _sizes(self, code: Tensor, classes: int) -> Tensor:
+        """How many samples each class has on that side, over all processes."""
+        sizes = torch.bincount(code, minlength=classes)
+        return sizes if self.ranks is None else self.ranks.sum_(sizes)
 
-def _class_means(vectors: Tensor, code: Tensor, classes: int) -> Tensor:
-    total = vectors.new_zeros(classes, vectors.shape[1]).index_add(0, code, vectors)
-    return total / torch.bincount(code, minlength=classes).clamp(min=1).unsqueeze(1)
+    def _class_means(self, vectors: Tensor, code: Tensor, classes: int) -> Tensor:
+        sums = vectors.new_zeros(classes, vectors.shape[1]).index_add(0, code, vectors)
+        if self.ranks is not None:
+            sums = total(sums, self.ranks)
+        return sums / self._sizes(code, classes).clamp(min=1).unsqueeze(1)
 
 
 def relate(
@@ -98,6 +119,7 @@ def relate(
     same: Tensor | Sequence[Ids] = (),
     ignore: Tensor | None = None,
     both: bool = True,
+    ranks: Ranks | None = None,
 ) -> Relation:
     """The relation of a batch, with everything checked.
 
@@ -112,6 +134,8 @@ def relate(
             image or an equal caption twice in a batch is no negative.
         ignore: (N, M) bool, further pairs to leave out.
         both: whether rows of y are anchors too, so that each needs a positive.
+        ranks: the processes, if there are several: N and M are then this one's, but ``ignore`` has
+            the columns of all processes in their order.
 
     Raises:
         ValueError: wrong lengths, columns out of range, or options that exclude each other.
@@ -131,22 +155,25 @@ def relate(
             raise ValueError(
                 f"positives must be rows of y in 0 .. {cols - 1}, got {_ends(positive)}"
             )
-    if ignore is not None and (ignore.shape != (rows, cols) or ignore.dtype != torch.bool):
+    shape = (rows, cols if ranks is None else sum(ranks.cols))
+    if ignore is not None and (ignore.shape != shape or ignore.dtype != torch.bool):
         raise ValueError(
-            f"ignore must be a bool matrix {(rows, cols)}, got {ignore.dtype} {tuple(ignore.shape)}"
+            f"ignore must be a bool matrix {shape}, got {ignore.dtype} {tuple(ignore.shape)}"
         )
-    sides = None if labels is None else _sides("labels", labels, rows, cols, device)
+    sides = None if labels is None else _sides("labels", labels, rows, cols, device, ranks)
     if sides is not None:
         _check_labels("x", *sides)
         if both:
-            _check_labels("y", *reversed(sides))
+            rows_of_all = sides[0] if ranks is None else ranks.gather(sides[0], ranks.rows)
+            _check_labels("y", sides[1], rows_of_all)
     several = (same,) if isinstance(same, Tensor) else tuple(same)
     return Relation(
         positive=positive,
         diagonal=positives is None,
         labels=sides,
-        same=tuple(_sides("same", ids, rows, cols, device) for ids in several),
+        same=tuple(_sides("same", ids, rows, cols, device, ranks) for ids in several),
         ignore=None if ignore is None else ignore.to(device),
+        ranks=ranks,
     )
 
 
@@ -167,13 +194,13 @@ def _vector(name: str, ids: Tensor, length: int) -> Tensor:
 
 
 def _sides(
-    name: str, ids: Ids, rows: int, cols: int, device: torch.device
+    name: str, ids: Ids, rows: int, cols: int, device: torch.device, ranks: Ranks | None
 ) -> tuple[Tensor, Tensor]:
+    """(n,) of the rows and (M,) of all columns."""
     first, second = ids if isinstance(ids, tuple) else (ids, ids)
-    return (
-        _vector(name, first, rows).to(device),
-        _vector(name, second, cols).to(device),
-    )
+    mine = _vector(name, first, rows).to(device)
+    others = _vector(name, second, cols).to(device)
+    return mine, others if ranks is None else ranks.gather(others)
 
 
 def _ends(ids: Tensor) -> str:

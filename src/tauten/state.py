@@ -280,3 +280,17 @@ def mean_by_sample(ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         order = torch.argsort(values[:, c], stable=True)
         total[:, c].index_add_(0, group[order], values[order, c])
     return distinct, total / torch.bincount(group, minlength=len(distinct)).unsqueeze(1)
+
+
+def log_mean_by_sample(ids: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct ids (m,) in rising order, and the log (m,) of the mean of exp(logs) of each.
+
+    As :func:`mean_by_sample`, for numbers whose exponentials may over- or underflow.
+    """
+    distinct, group = torch.unique(ids, return_inverse=True)
+    logs = logs.double().flatten()
+    peak = logs.new_full((len(distinct),), -float("inf"))
+    peak.scatter_reduce_(0, group, logs, "amax")
+    shift = peak.masked_fill(peak.isinf(), 0.0)
+    _, means = mean_by_sample(ids, torch.exp(logs - shift[group]).unsqueeze(1))
+    return distinct, shift + means[:, 0].log()

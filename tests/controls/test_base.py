@@ -100,3 +100,109 @@ def test_bad_input_is_refused(make, message):
 def test_a_tensor_is_no_control():
     with pytest.raises(TypeError, match="wrap per-sample tensors in a control"):
         tt.InfoNCE(torch.ones(3))
+
+
+def test_constants_fold():
+    for control, value in (
+        (tt.Constant(0.1) + tt.Constant(0.2), 0.1 + 0.2),
+        (tt.Constant(0.1) + 0.2, 0.1 + 0.2),
+        (0.5 - tt.Constant(0.2), 0.3),
+        (tt.Constant(0.1) * 3, 0.1 * 3),
+        (-tt.Constant(0.1), -0.1),
+        (tt.Constant(0.6) / 4, 0.15),
+        (2 * (tt.Constant(0.1) + 0.2) - 0.5, 0.1),
+    ):
+        assert isinstance(control, tt.Constant)
+        assert control.fixed == pytest.approx(value)
+        assert control.at(INDEX).tolist() == pytest.approx([value] * 3)
+    with pytest.raises(ValueError, match="factor must be a finite number, got nan"):
+        tt.Constant(0.1) * math.nan
+
+
+@pytest.mark.parametrize(
+    "fold",
+    [
+        lambda a: a + 0,
+        lambda a: 0 + a,
+        lambda a: a + tt.Constant(0.0),
+        lambda a: tt.Constant(0.0) + a,
+        lambda a: a - 0.0,
+        lambda a: 1 * a,
+        lambda a: a / 1,
+        lambda a: a.clamp(0.1, 0.3),
+        lambda a: a.clamp(-1, 1),
+    ],
+)
+def test_what_changes_nothing_leaves_the_control_itself(fold):
+    control = tt.Cosine(0.1, 0.3, period=8)
+    assert fold(control) is control
+    assert control.fixed is None
+
+
+@pytest.mark.parametrize(
+    "change", [lambda a: a + 0.1, lambda a: 2 * a, lambda a: 1 / a, lambda a: a.clamp(0.15, 1)]
+)
+def test_what_changes_something_does_not_fold(change):
+    control = tt.Cosine(0.1, 0.3, period=8)
+    assert change(control) is not control
+    assert change(control).fixed is None
+
+
+def test_an_infinite_clamp_is_refused_even_where_it_never_bites():
+    with pytest.raises(ValueError, match="low must be a finite number"):
+        tt.Constant(1.0).clamp(-math.inf, 2.0)
+
+
+def learnable():
+    return tt.Learnable(0.1, 0.01, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "granularity", "index", "batch", "cosine", "learns"),
+    [
+        (lambda: tt.Constant(0.1), "global", False, False, False, "nothing"),
+        (lambda: learnable() + tt.Cosine(0, 0.1, 5), "global", False, False, False, "gradient"),
+        (lambda: 2 * tt.ClusterShift(COUNTS, 0.1, 0.2), "anchor", True, False, False, "nothing"),
+        (lambda: tt.MACL() + 0.1, "global", False, True, True, "nothing"),
+        (lambda: tt.DySTreSS() + learnable(), "pair", False, True, True, "gradient"),
+        (lambda: 1 / tt.TaU(4), "anchor", False, True, False, "gradient"),
+        (lambda: tt.TempNet(4).clamp(0.01, 0.02), "anchor", False, True, False, "dual"),
+        (
+            lambda: tt.PairDistance(torch.ones(3, 2)) + tt.ClusterShift(COUNTS, 0.1, 0.2),
+            "pair",
+            True,
+            False,
+            False,
+            "nothing",
+        ),
+        (
+            lambda: tt.TeMo() + tt.ClusterShift(COUNTS, 0.1, 0.2),
+            "pair",
+            True,
+            True,
+            True,
+            "nothing",
+        ),
+    ],
+)
+def test_a_composition_needs_what_its_parts_need(make, granularity, index, batch, cosine, learns):
+    control = make()
+    found = (control.granularity, control.needs_index, control.needs_batch, control.needs_cosine)
+    assert (*found, control.learns) == (granularity, index, batch, cosine, learns)
+
+
+def test_a_composition_brings_the_rho_of_its_part():
+    assert (2 * tt.TempNet(4, rho=3.0) + tt.Cosine(0, 0.1, 5)).rho == 3.0
+    assert (tt.Constant(0.1) + tt.Cosine(0, 0.1, 5)).rho == 0.0
+
+
+def test_parts_that_learn_from_different_gradients_are_refused():
+    with pytest.raises(ValueError, match=r"TempNet.*Learnable.*different gradients"):
+        tt.TempNet(4) + learnable()
+    with pytest.raises(ValueError, match="different gradients"):
+        tt.TaU(4) + 2 * tt.TempNet(4)
+
+
+def test_networks_of_different_rho_are_refused():
+    with pytest.raises(ValueError, match="rho"):
+        tt.TempNet(4, rho=3.0) + tt.TempNet(4, rho=7.0)

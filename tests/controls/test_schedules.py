@@ -53,6 +53,26 @@ def test_anneal_may_rise():
     assert float(control.at(ONE, 10)) == pytest.approx(0.11)
 
 
+@pytest.mark.parametrize(("epochs", "of_epoch"), [(4, 5), (3, 7), (1, 6)])
+def test_anneal_by_epoch_is_the_schedule_of_fastclip(epochs, of_epoch):
+    """γ_t = ½(1 + cos(πE/E_max))(1 − γ_min) + γ_min by whole epochs, γ_min from E_max on."""
+    control = tt.Anneal(1.0, 0.2, steps=epochs * of_epoch, every=of_epoch)
+    for step in range((epochs + 2) * of_epoch):
+        epoch = step // of_epoch
+        share = (1 + math.cos(math.pi * epoch / epochs)) / 2 if epoch < epochs else 0.0
+        assert float(control.at(ONE, step)) == pytest.approx(0.2 + 0.8 * share, abs=1e-6)
+    assert [float(control.at(ONE, t)) for t in range(of_epoch)] == [1.0] * of_epoch
+    assert control.range() == (0.2, 1.0)
+
+
+def test_anneal_moves_every_step_unless_told_otherwise():
+    control = tt.Anneal(1.0, 0.0, steps=10)
+    explicit = tt.Anneal(1.0, 0.0, steps=10, every=1)
+    values = [float(control.at(ONE, t)) for t in range(12)]
+    assert values == [float(explicit.at(ONE, t)) for t in range(12)]
+    assert len(set(values)) == 11
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -60,6 +80,8 @@ def test_anneal_may_rise():
         (lambda: tt.Cosine(0.1, 0.5, 0), "period must be a positive number of steps, got 0"),
         (lambda: tt.Cosine(0.1, float("inf"), 5), "high must be a finite number"),
         (lambda: tt.Anneal(0.1, 0.05, -3), "steps must be a positive number of steps, got -3"),
+        (lambda: tt.Anneal(0.1, 0.05, 10, every=0), "every must be.*at least 1, got 0"),
+        (lambda: tt.Anneal(0.1, 0.05, 10, every=math.nan), "every must be.*got nan"),
     ],
 )
 def test_bad_input_is_refused(make, message):

@@ -107,7 +107,7 @@ def problems(draw):
             ignore=torch.rand(rows, cols, generator=generator) < 0.3
             if draw(st.booleans())
             else None,
-            diagonal=diagonal,
+            diagonal=0 if diagonal else None,
             labels=(ids[:rows] % 2, ids[rows:] % 2) if draw(st.booleans()) else None,
         )
     tile = (draw(st.integers(1, 10)), draw(st.integers(1, 10)))

@@ -9,18 +9,21 @@ from typing import Literal
 from torch import Tensor
 
 Direction = Literal["x2y", "y2x"]
+DIRECTIONS: tuple[Direction, Direction] = ("x2y", "y2x")
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """One direction of a batch.
+    """One direction of a batch, on this process.
 
     Attributes:
         direction: whether rows of x or rows of y are the anchors.
         index: (n,) long, their data set positions.
-        keys: (m,) long, positions of the candidates.
+        keys: (m,) long, positions of the candidates that this process has.
         embeddings: (n, d) of the anchors as the loss was given them, attached to their graph.
-        alignment: () -> mean similarity of all pairs to their positives, detached.
+        alignment: () -> () mean similarity of all pairs to their positives, detached.
+        number: values of the anchors, () or (n, ...), -> shaped to broadcast against S.
+        key_number: the same for values of the candidates, (m, ...).
     """
 
     direction: Direction
@@ -28,13 +31,11 @@ class Anchors:
     keys: Tensor
     embeddings: Tensor
     alignment: Callable[[], Tensor]
-
-    def number(self, values: Tensor) -> Tensor:
-        """Values of anchors, (n, ...) or (1,), shaped to broadcast against S."""
-        return values.unsqueeze(1) if self.direction == "x2y" else values.unsqueeze(0)
+    number: Callable[[Tensor], Tensor]
+    key_number: Callable[[Tensor], Tensor]
 
     def both(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of a table for the rows and for the columns of S: (N, 1, ...), (1, M, ...)."""
-        anchors, keys = table[self.index.to(table.device)], table[self.keys.to(table.device)]
-        rows, cols = (anchors, keys) if self.direction == "x2y" else (keys, anchors)
-        return rows.unsqueeze(1), cols.unsqueeze(0)
+        anchors = self.number(table[self.index.to(table.device)])
+        keys = self.key_number(table[self.keys.to(table.device)])
+        return (anchors, keys) if self.direction == "x2y" else (keys, anchors)

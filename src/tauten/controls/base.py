@@ -237,7 +237,10 @@ class Composite(Control):
                 "them with a schedule instead"
             )
         self.learns = ways.pop() if ways else "nothing"
-        self.rho = max(part.rho for part in parts)
+        radii = {part.rho for part in parts} - {0.0}
+        if len(radii) > 1:
+            raise ValueError(f"{parts[0]!r} and {parts[1]!r} have different rho: give them one")
+        self.rho = radii.pop() if radii else 0.0
         self._parts = parts
         self._set_steps(max(part.steps for part in parts))
 
@@ -248,9 +251,13 @@ class Composite(Control):
         values = [part.on(anchors) for part in self._parts]
         if not any(isinstance(value, PairNumber) for value in values):
             return self._of(*values)
-        return combine(
-            self._of, *(v if isinstance(v, PairNumber) else anchors.number(v) for v in values)
-        )
+        numbers = []
+        for part, value in zip(self._parts, values, strict=True):
+            if isinstance(value, Tensor):
+                shared = part.granularity == "global" and not part.needs_index
+                value = anchors.number(value.reshape(()) if shared else value)
+            numbers.append(value)
+        return combine(self._of, *numbers)
 
     def _of(self, *values: Any) -> Tensor:
         raise NotImplementedError

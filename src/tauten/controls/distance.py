@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -71,8 +72,8 @@ class PairDistance(Control):
         if distances is None:
             reach = float((table - table.mean(0)).norm(dim=1).max())
             distances = (0.0, 2 * reach or 1.0)
-        if not 0 <= distances[0] < distances[1]:
-            raise ValueError(f"distances must be 0 <= d_min < d_max, got {distances}")
+        if not 0 <= distances[0] < distances[1] < math.inf:
+            raise ValueError(f"distances must be 0 <= d_min < d_max, finite, got {distances}")
         self.value, self.kind, self.floor = value, kind, floor
         self.distances, self.steepness = distances, steepness
         self.middle = finite("middle", middle)
@@ -80,7 +81,10 @@ class PairDistance(Control):
         self.register_buffer("fingerprint", checksum(table.float().view(torch.int32)))
 
     def values(self, index: Tensor, step: int) -> Tensor:
-        raise ValueError(f"{self!r} has a value for each pair, not for each sample")
+        raise ValueError(
+            f"{self!r} has a value for each pair, not for each sample: read loss_fn.last_tau "
+            "after a forward pass"
+        )
 
     def on(self, anchors: Anchors) -> Number:
         for ids in (anchors.index, anchors.keys):

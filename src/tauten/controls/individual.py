@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from tauten.controls.anchors import Anchors, Direction
+from tauten.controls.anchors import DIRECTIONS, Anchors, Direction
 from tauten.controls.base import Control, Range, finite
 from tauten.pairwise.numbers import Number
 from tauten.state import Pending, SampleTable, mean_by_sample
@@ -42,6 +43,7 @@ class Individual(Control):
         beta: weight of the NEW gradient in its average, in (0, 1].
         adam: Adam's (β₁, β₂) instead of momentum; published: (0.9, 0.999), or (0.9, 0.98) for ViT.
         max_gradient: G is clipped to ± this; None for never.
+        table_device: ``"cpu"`` keeps the tables in main memory when the control is moved.
 
     Raises:
         ValueError: a value outside its range.
@@ -63,6 +65,7 @@ class Individual(Control):
         *,
         adam: tuple[float, float] | None = None,
         max_gradient: float | None = 5.0,
+        table_device: Literal["cpu"] | None = None,
     ) -> None:
         super().__init__()
         low, high = (finite("tau_range", end) for end in tau_range)
@@ -75,7 +78,7 @@ class Individual(Control):
                 raise ValueError(f"{name} must be in (0, {top:g}], got {value}")
         if max_gradient is not None and not max_gradient > 0:
             raise ValueError(f"max_gradient must be > 0 or None, got {max_gradient}")
-        if adam is not None and not all(0 <= decay < 1 for decay in adam):
+        if adam is not None and (len(adam) != 2 or not all(0 <= decay < 1 for decay in adam)):
             raise ValueError(f"adam must be two decays in [0, 1), got {adam}")
         self.rho, self.lr, self.beta, self.adam = rho, lr, beta, adam
         self.max_gradient = max_gradient
@@ -86,8 +89,8 @@ class Individual(Control):
         sizes = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
         self.tables = nn.ModuleDict(
             {
-                side: SampleTable(size, columns)
-                for side, size in zip(("x2y", "y2x"), sizes, strict=True)
+                side: SampleTable(size, columns, table_device)
+                for side, size in zip(DIRECTIONS, sizes, strict=True)
             }
         )
         self._pending: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
@@ -104,6 +107,11 @@ class Individual(Control):
 
     def range(self) -> Range:
         return self.low, self.high
+
+    def prefetch(self, sides: tuple[Tensor, Tensor], to: torch.device | str | None = None) -> None:
+        """Start to bring the rows of the next batch; see :meth:`SampleTable.prefetch`."""
+        for direction, ids in zip(DIRECTIONS, sides, strict=True):
+            self._table(direction).prefetch(ids, to)
 
     def observe(self, direction: Direction, ids: Tensor, gradient: Tensor) -> None:
         """Note the gradient G (n,) of these samples' temperatures for the next step."""

@@ -16,6 +16,13 @@ from tauten.pairwise.numbers import Number
 _SHARPNESS = 0.01
 
 
+def _widths(dim: int | tuple[int, int]) -> tuple[int, int]:
+    dims = dim if isinstance(dim, tuple) else (dim, dim)
+    if len(dims) != 2 or min(dims) < 1:
+        raise ValueError(f"dim must be a width >= 1, or those of x and of y, got {dim}")
+    return dims
+
+
 class TempNet(BatchControl):
     """A small network predicts each anchor's temperature from its embedding (Qiu et al., 2024).
 
@@ -58,11 +65,10 @@ class TempNet(BatchControl):
             raise ValueError(f"tau_range must be 0 < low < high, got {tau_range}")
         if finite("rho", rho) <= 0:
             raise ValueError(f"rho must be > 0, got {rho}")
-        dims = dim if isinstance(dim, tuple) else (dim, dim)
-        if min(dims) < 1 or prototypes < 2 or not 0 <= dropout < 1:
+        dims = _widths(dim)
+        if prototypes < 2 or not 0 <= dropout < 1:
             raise ValueError(
-                "TempNet needs dim >= 1, prototypes >= 2 and dropout in [0, 1), got "
-                f"{dim}, {prototypes}, {dropout}"
+                f"TempNet needs prototypes >= 2 and dropout in [0, 1), got {prototypes}, {dropout}"
             )
         if shared and dims[0] != dims[1]:
             raise ValueError(f"shared=True needs one width for both sides, got {dims}")
@@ -95,9 +101,9 @@ class _Prototypes(nn.Module):
         self.project = nn.Linear(dim, dim)
         self.dropout = nn.Dropout(dropout)
         self.prototypes = nn.Parameter(torch.randn(prototypes, dim))
-        self.log_sharpness = nn.Parameter(torch.tensor(math.log(_SHARPNESS)))
+        self.log_sharpness = nn.Parameter(torch.tensor([math.log(_SHARPNESS)]))
         self.weight = nn.Parameter(torch.ones(prototypes))
-        self.bias = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, units: Tensor) -> Tensor:
         active = self.dropout(torch.sigmoid(self.project(units)))
@@ -134,9 +140,7 @@ class TaU(BatchControl):
         if not 0 < 2 * finite("value", value) < finite("high", high):
             raise ValueError(f"TaU needs 0 < 2·value < high, got value={value}, high={high}")
         self.value, self.high = value, high
-        dims = dim if isinstance(dim, tuple) else (dim, dim)
-        if min(dims) < 1:
-            raise ValueError(f"dim must be >= 1, got {dim}")
+        dims = _widths(dim)
         self.heads = nn.ModuleDict(
             {side: nn.Linear(d, 1) for side, d in zip(("x2y", "y2x"), dims, strict=True)}
         )
@@ -152,8 +156,9 @@ class TaU(BatchControl):
         """(n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
         head = self.heads[side]
         assert isinstance(head, nn.Linear)
-        sure = torch.sigmoid(head(embeddings.to(head.weight.dtype)).squeeze(1))
-        return (self.value / sure).clamp(max=self.high)
+        logit = head(embeddings.to(head.weight.dtype)).squeeze(1)
+        lowest = -math.log(self.high / self.value - 1)
+        return (self.value / torch.sigmoid(logit.clamp(min=lowest))).clamp(max=self.high)
 
     def range(self) -> Range:
         return self.value, self.high

@@ -75,8 +75,8 @@ class Anneal(Control):
         super().__init__()
         self.start, self.end = finite("start", start), finite("end", end)
         self.duration = _positive_steps("steps", steps)
-        if every < 1:
-            raise ValueError(f"every must be a number of steps, at least 1, got {every}")
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be a whole number of steps, at least 1, got {every}")
         self.every = every
 
     def values(self, index: Tensor, step: int) -> Tensor:

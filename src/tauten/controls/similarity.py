@@ -152,7 +152,7 @@ class MACL(BatchControl):
         return self.init * (1 + self.slope * (alignment - self.threshold))
 
     def on(self, anchors: Anchors) -> Number:
-        return self.init * (1 + self.slope * (anchors.alignment() - self.threshold)).unsqueeze(0)
+        return self.init * (1 + self.slope * (anchors.alignment() - self.threshold))
 
     def range(self) -> Range:
         return self._at(-1.0), self._at(1.0)

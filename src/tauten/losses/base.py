@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.base import advance_controls
@@ -15,6 +15,7 @@ from tauten.losses.batch import Batch
 from tauten.losses.composition import WEIGHT, Composition, check_composition, check_range
 from tauten.losses.force import RunningMean
 from tauten.pairwise.engine import Tile, check_tile
+from tauten.pairwise.exchange import Ranks
 from tauten.relations import Ids, relate
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Force = Literal["plain", "equalized", "reweighted"]
 Directions = Literal["both", "x2y", "y2x"]
 ReductionMode = Literal["mean", "sum", "none"]
+Across = Literal["auto", "gather", "ring", "local"]
 
 
 class SharedOptions(TypedDict, total=False):
@@ -33,6 +35,7 @@ class SharedOptions(TypedDict, total=False):
     normalize: bool
     tile: Tile
     reduction: ReductionMode
+    ranks: Across
 
 
 class Options(SharedOptions, total=False):
@@ -48,6 +51,9 @@ class RelationOptions(TypedDict, total=False):
     labels: Ids | None
     same: Tensor | Sequence[Ids]
     ignore: Tensor | None
+
+
+_SHAPES = "x and y must be (N, d) and (M, d) with the same d > 0 and N > 0, got {} and {}"
 
 
 class NonFiniteLossError(FloatingPointError, ValueError):
@@ -80,6 +86,7 @@ class ContrastiveLoss(nn.Module):
         normalize: bool = True,
         tile: Tile = "auto",
         reduction: ReductionMode = "mean",
+        ranks: Across = "auto",
     ) -> None:
         super().__init__()
         self.strength = as_control(strength)
@@ -91,11 +98,12 @@ class ContrastiveLoss(nn.Module):
         self.force = _one_of("force", force, self.forces)
         if force == "equalized" and self.strength.granularity == "pair":
             raise ValueError(
-                f"force='equalized' divides an anchor's τ out, but {self.strength!r} has one for "
-                "each pair"
+                f"{name}'s force='equalized' divides an anchor's τ out, but {self.strength!r} has "
+                "one for each pair"
             )
         self.directions = _one_of("directions", directions, ("both", "x2y", "y2x"))
         self.reduction = _one_of("reduction", reduction, ("mean", "sum", "none"))
+        self.ranks = _one_of("ranks", ranks, ("auto", "gather", "ring", "local"))
         self.normalize = normalize
         self.tile = check_tile(tile)
         self.weight = None if weight is None or weight == 1 else as_control(weight)
@@ -130,8 +138,14 @@ class ContrastiveLoss(nn.Module):
                 agree in any of them are not used as negatives.
             ignore: (N, M) bool, further pairs not to use.
 
+        Over several processes x and y are this one's shard, which may be empty, and all call
+        together. The value is the loss of the whole batch, and its gradient on each process is
+        such that the mean over processes, which data parallelism takes of every parameter's, is
+        the gradient of the whole batch.
+
         Returns:
-            A scalar; (N,) with ``reduction="none"``, the value of each anchor.
+            A scalar; (N,) with ``reduction="none"``, the value of each anchor of this process,
+            whose sum over processes has the gradient of the whole batch.
 
         Raises:
             ValueError: wrong shapes, a missing index, ids outside a control's table.
@@ -192,13 +206,14 @@ class ContrastiveLoss(nn.Module):
         self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
     ) -> Batch:
         """A checked batch; arguments as those of a call."""
-        if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or not x.numel():
-            raise ValueError(
-                f"x and y must be (N, d) and (M, d) with the same d > 0 and N > 0, "
-                f"got {tuple(x.shape)} and {tuple(y.shape)}"
-            )
-        related = relate(len(x), len(y), x.device, **relation, both=self.directions != "x2y")
-        if self.directions != "x2y":
+        ranks = self._ranks(len(x), len(y), x.device)
+        if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
+            raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
+        if not len(x) and (ranks is None or not sum(ranks.rows)):
+            raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
+        both = self.directions != "x2y"
+        related = relate(len(x), len(y), x.device, **relation, both=both, ranks=ranks)
+        if both:
             taken = torch.bincount(related.positive, minlength=len(y))
             if len(x) != len(y) or bool((taken != 1).any()):
                 raise ValueError(
@@ -210,8 +225,23 @@ class ContrastiveLoss(nn.Module):
                 f"{self.strength!r} gives each pair a value of its own and needs one positive for "
                 "each anchor: pass labels as same=, which leaves the further positives out"
             )
-        ids = self._ids(index, len(x), len(y), x.device)
-        return Batch(x, y, ids, related, self.tile, cosine=self.normalize)
+        return Batch(
+            x,
+            y,
+            self._ids(index, len(x), len(y), x.device),
+            related,
+            self.tile,
+            cosine=self.normalize,
+            ranks=ranks,
+            exchange="ring" if self.ranks == "ring" else "gather",
+        )
+
+    def _ranks(self, rows: int, cols: int, device: torch.device) -> Ranks | None:
+        if self.ranks == "local" or not distributed.is_available():
+            return None
+        if not distributed.is_initialized() or distributed.get_world_size() == 1:
+            return None
+        return Ranks(rows, cols, device)
 
     def _ids(
         self, index: Ids | None, rows: int, cols: int, device: torch.device
@@ -236,10 +266,25 @@ class ContrastiveLoss(nn.Module):
 
     def _reduce(self, batch: Batch) -> Tensor:
         per_anchor = self.per_anchor(batch)
+        bad = ~torch.isfinite(per_anchor.detach())
+        if batch.ranks is None:
+            self._check_finite(per_anchor, batch)
+            if self.reduction == "none":
+                return per_anchor
+            return per_anchor.mean() if self.reduction == "mean" else per_anchor.sum()
+        mine = per_anchor.sum()
+        facts = [mine.detach(), mine.new_tensor(float(len(bad))), bad.sum().to(mine)]
+        value, anchors, failures = batch.ranks.sum_(torch.stack(facts))
         self._check_finite(per_anchor, batch)
+        if failures:
+            raise NonFiniteLossError("the loss of another process is NaN or infinite")
         if self.reduction == "none":
             return per_anchor
-        return per_anchor.mean() if self.reduction == "mean" else per_anchor.sum()
+        if self.reduction == "mean":
+            value, mine = value / anchors, mine / anchors
+        mine = mine * batch.ranks.size
+        loss: Tensor = mine - mine.detach() + value
+        return loss
 
     def per_anchor(self, batch: Batch) -> Tensor:
         """(N,) the loss of each pair: of its anchors on both sides, weighted, with their force."""
@@ -250,8 +295,9 @@ class ContrastiveLoss(nn.Module):
             losses = self._anchor_losses(batch, directions)
             self._note(batch, directions[0])
             if self.running is not None:
-                sizes = [self._inverse_size(batch, d) for d in directions]
-                mean = self.running(sizes, self.training).to(batch.dtype)
+                sizes = [self._inverse_size(batch, d).expand(len(batch.ids[d])) for d in directions]
+                means = [batch.mean(size) for size in sizes]
+                mean = self.running(means, self.training).to(batch.dtype)
                 losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
             if self.weight is not None:
                 losses = [

@@ -1,6 +1,6 @@
 """One batch as a loss sees it.
 
-Shapes: N rows (anchors of x), M columns (anchors of y).
+Shapes: N rows (anchors of x), M columns (anchors of y), of this process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from torch import Tensor
 from tauten.controls import Anchors, Control, Direction
 from tauten.pairwise import Number, One, PairNumber, Reduction
 from tauten.pairwise.engine import Tile, reduce_pairs
+from tauten.pairwise.exchange import Ranks, gather_columns
+from tauten.pairwise.ranks import Exchange
 from tauten.pairwise.sides import compute_dtype
 from tauten.relations import Relation
 
@@ -32,6 +34,8 @@ class Batch:
         cosine: whether similarities are cosines.
         relevance: (N,) how relevant each positive is, if known.
         views: the embeddings that controls see, if they are not x and y.
+        ranks: the processes that share the pair matrix, if there are several.
+        exchange: how columns reach all of them.
     """
 
     x: Tensor
@@ -42,18 +46,22 @@ class Batch:
     cosine: bool
     relevance: Tensor | None = None
     views: dict[Direction, Tensor] | None = None
+    ranks: Ranks | None = None
+    exchange: Exchange = "gather"
 
     def strength(self, control: Control, direction: Direction) -> Number:
         """The control's values for the anchors of that direction.
 
         Returns:
-            (n,), or (1,) if all share it; or a number for each pair.
+            (n,), or () if all anchors share it; or a number for each pair.
         """
-        key = (id(control), "x2y" if control.granularity == "global" else direction)
+        shared = control.granularity == "global" and not control.needs_index
+        key = (id(control), "x2y" if shared else direction)
         if key not in self._strengths:
             found = control.on(self._anchors(key[1]))
             if isinstance(found, Tensor):
                 found = found.to(self.x.device, self.dtype)
+                found = found.reshape(()) if shared else found.expand(len(self.ids[direction]))
             self._strengths[key] = found
         return self._strengths[key]
 
@@ -75,7 +83,9 @@ class Batch:
             index=self.ids[direction],
             keys=self.ids[other],
             embeddings=views[direction],
-            alignment=lambda: self.positives("x2y").detach().mean(),
+            alignment=lambda: self.mean(self.positives("x2y").detach()),
+            number=lambda values: self._on_axis(values, direction),
+            key_number=lambda values: self._on_axis(values, other),
         )
 
     @property
@@ -85,15 +95,31 @@ class Batch:
 
     def number(self, values: Number, direction: Direction) -> Number:
         """Values of anchors as a number that broadcasts against S: (N, 1), (1, M) or (1, 1)."""
-        if isinstance(values, PairNumber):
-            return values
-        return values.unsqueeze(1) if direction == "x2y" else values.unsqueeze(0)
+        return values if isinstance(values, PairNumber) else self._on_axis(values, direction)
+
+    def _on_axis(self, values: Tensor, direction: Direction) -> Tensor:
+        """(), or (n, ...) of rows or (m, ...) of columns, shaped for S with the columns of all."""
+        if values.dim() == 0:
+            return values.view(1, 1)
+        if direction == "x2y":
+            return values.unsqueeze(1)
+        if self.ranks is not None:
+            values = gather_columns(values, self.ranks)
+        return values.unsqueeze(0)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """() mean over the anchors of all processes, without a gradient over processes."""
+        if self.ranks is None:
+            return values.mean()
+        sums = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
+        of_all = self.ranks.sum_(sums.detach())
+        return of_all[0] / of_all[1]
 
     def at_positives(self, values: Number, direction: Direction) -> Tensor:
-        """Values of anchors, or of pairs at each anchor's positive: (n,) or (1,)."""
+        """Values of anchors, or of pairs at each anchor's positive: (n,) or ()."""
         if isinstance(values, Tensor):
             return values
-        per_row = values.at(self.positives("x2y"), self.relation.positive)
+        per_row = values.at(self.positives("x2y"), self.relation.columns)
         return self.of(per_row, direction)
 
     def positives(self, direction: Direction) -> Tensor:
@@ -119,12 +145,15 @@ class Batch:
             self.relation.mask(own=own),
             tile=self.tile,
             cosine=self.cosine,
+            ranks=self.ranks,
+            exchange=self.exchange,
         )
 
     def negatives(self, direction: Direction) -> Tensor:
-        """How many negatives the anchors of that direction have, (n,) or (1,) if all as many."""
+        """How many negatives the anchors of that direction have, (n,) or () if all as many."""
         if self.relation.single:
-            return torch.full((1,), self.candidates(direction) - 1.0).to(self.x.device, self.dtype)
+            count = float(self.candidates(direction) - 1)
+            return torch.tensor(count, device=self.x.device, dtype=self.dtype)
         return self._negatives[direction]
 
     @cached_property
@@ -137,6 +166,8 @@ class Batch:
 
     def candidates(self, direction: Direction) -> int:
         """How many candidates an anchor of that direction has, its positive among them."""
+        if self.ranks is not None:
+            return sum(self.ranks.cols if direction == "x2y" else self.ranks.rows)
         return len(self.y) if direction == "x2y" else len(self.x)
 
 

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from tauten.controls import Constant, Control, Direction, Individual, Learnable
 from tauten.controls.individual import Sizes
-from tauten.losses.base import SharedOptions
 from tauten.losses.composition import Composition
-from tauten.losses.sogclr import SogCLR
+from tauten.losses.sogclr import SogCLR, TableOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,7 +74,7 @@ class FastCLIP(SogCLR):
         tau_lr: float = 0.0133,
         adam: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-14,
-        **options: Unpack[SharedOptions],
+        **options: Unpack[TableOptions],
     ) -> None:
         if version not in _PUBLISHED:
             raise ValueError(f"version must be one of {sorted(_PUBLISHED)}, got {version!r}")
@@ -92,7 +91,15 @@ class FastCLIP(SogCLR):
         if version == "v1":
             control = Constant(start)
         elif version == "v2":
-            control = Individual(num_samples, radius, start, tau_range, tau_lr, adam=adam)
+            control = Individual(
+                num_samples,
+                radius,
+                start,
+                tau_range,
+                tau_lr,
+                adam=adam,
+                table_device=options.get("table_device"),
+            )
         else:
             control = Learnable(start, *tau_range)
         self.version = version

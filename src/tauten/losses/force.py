@@ -25,9 +25,9 @@ class RunningMean(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self._pending: tuple[Tensor, int] | None = None
 
-    def forward(self, values: Sequence[Tensor], training: bool) -> Tensor:
-        """The running mean; in training these values are noted for the next commit."""
-        batch = torch.stack([value.mean() for value in values]).mean()
+    def forward(self, means: Sequence[Tensor], training: bool) -> Tensor:
+        """The running mean; in training the batch's means are noted for the next commit."""
+        batch = torch.stack(list(means)).mean()
         if training and torch.is_grad_enabled():
             total, times = self._pending or (torch.zeros_like(batch), 0)
             self._pending = (total + batch, times + 1)

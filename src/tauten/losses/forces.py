@@ -44,6 +44,8 @@ def forces(
 ) -> Forces:
     """The force of a loss on each pair of a batch, with its present temperatures and tables.
 
+    Over several processes it is that within this process's shard.
+
     The loss is evaluated in ``eval()`` mode and learns nothing; temperatures that follow the
     embeddings are those of x and y, and their own dependence on s is part of the force unless the
     control detaches it. The whole pair matrix is held: O(N·M) memory, for diagnosis.
@@ -62,8 +64,10 @@ def forces(
     if groups is not None and len(groups) != len(x):
         raise ValueError(f"groups must name each of the {len(x)} rows of x, got {len(groups)}")
     x, y = x.detach(), y.detach()
-    training, last = loss_fn.training, loss_fn.last_tau
+    modes = [(module, module.training) for module in loss_fn.modules()]
+    last, ranks = loss_fn.last_tau, loss_fn.ranks
     loss_fn.eval()
+    loss_fn.ranks = "local"
     try:
         batch = loss_fn.batch(x, y, index, **relation)
         left, right = as_reduced(x, y, cosine=batch.cosine)
@@ -75,8 +79,9 @@ def forces(
         with torch.enable_grad():
             (pairs,) = torch.autograd.grad(loss_fn.per_anchor(of_pairs).sum(), sim)
     finally:
-        loss_fn.train(training)
-        loss_fn.last_tau = last
+        for module, training in modes:
+            module.training = training
+        loss_fn.last_tau, loss_fn.ranks = last, ranks
     attraction, repulsion = (-pairs).clamp(min=0).sum(1), pairs.clamp(min=0).sum(1)
     sums = {}
     for name in dict.fromkeys(groups or ()):

@@ -25,6 +25,9 @@ from tauten.pairwise import reciprocal
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+#: z below which exp(z)² is lost in float32
+_WON = -15.0
+
 
 class InfoNCE(ContrastiveLoss):
     """Softmax cross-entropy of each anchor's positive among all candidates, both ways.
@@ -47,6 +50,8 @@ class InfoNCE(ContrastiveLoss):
         normalize: whether rows are scaled to length 1 first.
         tile: ``"auto"``, ``"dense"``, or the size of the engine's tiles.
         reduction: ``"mean"`` or ``"sum"`` over anchors, or ``"none"``.
+        ranks: over several processes ``"gather"`` (as ``"auto"``) holds all rows of y on each,
+            ``"ring"`` passes them on; ``"local"`` gives each process its own negatives only.
 
     Raises:
         ValueError: a temperature that can reach 0 or below, an unknown option, or a control that
@@ -121,5 +126,9 @@ class InfoNCE(ContrastiveLoss):
 
     def _of(self, z: Tensor) -> Tensor:
         """An anchor's loss from its z; p_ii = sigmoid(−z)."""
-        loss = F.softplus(z)
-        return loss / torch.sigmoid(z).detach() if self.force == "reweighted" else loss
+        if self.force != "reweighted":
+            return F.softplus(z)
+        # softplus(z)/sigmoid(z) tends to 1 + exp(z)/2, and its gradient with the weight held is 1
+        won = z.detach() < _WON
+        value = torch.where(won, 1 + z.exp() / 2, F.softplus(z) / torch.sigmoid(z.clamp(min=_WON)))
+        return z + (value - z).detach()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from tauten.controls import Control, Individual
 from tauten.controls.individual import Sizes
-from tauten.losses.base import SharedOptions
-from tauten.losses.sogclr import SogCLR
+from tauten.losses.sogclr import SogCLR, TableOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,9 +43,16 @@ class iSogCLR(SogCLR):  # noqa: N801 (the published name)
         beta: float = 0.9,
         *,
         max_gradient: float | None = 5.0,
-        **options: Unpack[SharedOptions],
+        **options: Unpack[TableOptions],
     ) -> None:
         control = Individual(
-            num_samples, rho, tau_init, tau_range, lr, beta, max_gradient=max_gradient
+            num_samples,
+            rho,
+            tau_init,
+            tau_range,
+            lr,
+            beta,
+            max_gradient=max_gradient,
+            table_device=options.get("table_device"),
         )
         super().__init__(num_samples, control, gamma, **options)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tauten.controls import Control, Direction
-from tauten.losses.base import ContrastiveLoss, Options
+from tauten.losses.base import ContrastiveLoss, Options, RelationOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_range
 from tauten.losses.partition import need_negatives
@@ -77,17 +77,24 @@ class MaxMargin(ContrastiveLoss):
             ValueError: also for ``labels=``, since a margin needs one positive per anchor; give
                 the other positives as ``ignore=`` or ``same=``.
         """
-        if labels is not None:
-            raise ValueError(
-                "MaxMargin compares each negative with one positive: pass labels as same=, "
-                "which leaves the further positives out"
-            )
         if relevance is not None and (
             relevance.shape != (len(x),) or not bool(((relevance >= 0) & (relevance <= 1)).all())
         ):
             raise ValueError(f"relevance must be ({len(x)},) in [0, 1]")
-        batch = self.batch(x, y, index, positives=positives, same=same, ignore=ignore)
+        batch = self.batch(
+            x, y, index, positives=positives, labels=labels, same=same, ignore=ignore
+        )
         return self._reduce(replace(batch, relevance=relevance))
+
+    def batch(
+        self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
+    ) -> Batch:
+        if relation.get("labels") is not None:
+            raise ValueError(
+                "MaxMargin compares each negative with one positive: pass labels as same=, "
+                "which leaves the further positives out"
+            )
+        return super().batch(x, y, index, **relation)
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)

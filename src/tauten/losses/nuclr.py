@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from tauten.controls import Control, Direction
 from tauten.controls.base import finite
-from tauten.losses.base import SharedOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.partition import Partition
-from tauten.losses.sogclr import SogCLR
+from tauten.losses.sogclr import SogCLR, TableOptions
 from tauten.pairwise import Offset, Reduction, Weight
+from tauten.relations import Ids
 from tauten.state import Pending, SampleTable, mean_by_sample
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ class NUCLR(SogCLR):
 
     The sum over all negatives is (N−1)·u_i, u_i the moving average of the batch's mean, and
     ε' = exp(−ξ/τ) with ξ = max_j ζ_j, so that weights do not explode while u is young. Each step
-    moves the offsets of the candidates that it saw, ζ_j ← ζ_j − η·(1 − mean_{i≠j} w_ij): a
-    candidate whose total weight over the anchors exceeds 1 is pushed away less. Where they settle,
-    every candidate has the total weight 1.
+    moves the offsets of the candidates that it saw, ζ_j ← ζ_j − η·(1 − Σ_i w_ij), where w_ij is
+    candidate j's share of anchor i's partition, the anchor's own positive in it, and the sum over
+    all anchors is estimated from the batch. A candidate whose total weight exceeds 1 is pushed away
+    less. Where the offsets settle, every candidate has the total weight 1.
 
     Args:
         num_samples: size of the data set, or (size for x, size for y).
@@ -60,7 +61,7 @@ class NUCLR(SogCLR):
         temperature: Control | float = 0.05,
         gamma: Control | float = 0.9,
         lr: float = 0.01,
-        **options: Unpack[SharedOptions],
+        **options: Unpack[TableOptions],
     ) -> None:
         sides = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
         if any(size is None or size < 2 for size in sides):
@@ -71,12 +72,19 @@ class NUCLR(SogCLR):
         self.lr = lr
         self.offsets = nn.ModuleDict(
             {
-                side: SampleTable(size, {"zeta": 0.0})
+                side: SampleTable(size, {"zeta": 0.0}, options.get("table_device"))
                 for side, size in zip(("x2y", "y2x"), sides, strict=True)
             }
         )
         self.register_buffer("largest", torch.zeros(2))
         self._masses: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
+
+    def prefetch(self, index: Ids, to: torch.device | str | None = None) -> None:
+        super().prefetch(index, to)
+        sides = index if isinstance(index, tuple) else (index, index)
+        for table, ids in zip(self.offsets.values(), sides, strict=True):
+            assert isinstance(table, SampleTable)
+            table.prefetch(ids, to)
 
     def zeta(self, index: Tensor, side: Direction = "x2y") -> Tensor:
         """(n,) offsets of samples of x as candidates; ``side="y2x"`` for samples of y."""
@@ -138,20 +146,31 @@ class NUCLR(SogCLR):
         super()._observe(batch, parts)
         with torch.no_grad():
             for d, part in parts.items():
-                side = _OTHER[d]
-                offset = part.positives / part.tau + part.log_u
-                (mass,) = batch.reduce(
-                    Reduction.of(
-                        along(side),
-                        "sum",
-                        Weight(),
-                        batch.number((1 / part.tau).expand_as(offset), d),
-                        batch.number(self._offsets(batch, d), side),
-                        batch.number(offset, d),
-                    ),
-                    own=True,
-                )
-                anchors = batch.negatives(side)
-                keep = (anchors > 0).expand_as(mass)
-                mean = mass / anchors.clamp(min=1)
-                self._masses[side].add(batch.ids[side][keep], mean[keep].double())
+                self._weigh(batch, d, part)
+
+    def _weigh(self, batch: Batch, d: Direction, part: Partition) -> None:
+        """Note the total weight of each candidate, its own anchor's among them."""
+        side = _OTHER[d]
+        zeta = self._offsets(batch, d)
+        column = batch.relation.positive
+        own_zeta = zeta[column] if d == "x2y" else batch.of(zeta, d)
+        log_own = -own_zeta / part.tau - math.log(len(self._table(side)) - 1)
+        log_whole = torch.logaddexp(part.log_average, log_own)
+        offset = part.positives / part.tau + log_whole
+        (mass,) = batch.reduce(
+            Reduction.of(
+                along(side),
+                "sum",
+                Weight(),
+                batch.number((1 / part.tau).expand_as(offset), d),
+                batch.number(zeta, side),
+                batch.number(offset, d),
+            ),
+            own=True,
+        )
+        own = torch.exp(log_own - log_whole).masked_fill(part.alone, 0.0)
+        own = batch.of(own, side) if d == "x2y" else own[column]
+        anchors = batch.negatives(side)
+        keep = (anchors > 0).expand_as(mass)
+        total = mass / anchors.clamp(min=1) + own
+        self._masses[side].add(batch.ids[side][keep], total[keep].double())

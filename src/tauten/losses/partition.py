@@ -26,9 +26,9 @@ class Partition:
         log_u: (n,) log of what the estimate is divided by, detached.
         log_average: (n,) log of the moving average that a table keeps; log_u without any constant.
         alone: (n,) bool, anchors without a negative; they contribute nothing.
-        tau: (n,) or (1,).
+        tau: (n,) or ().
         positives: (n,) detached.
-        log_negatives: (n,) or (1,) log of the number of negatives.
+        log_negatives: (n,) or () log of the number of negatives.
     """
 
     log_g: Tensor
@@ -52,7 +52,7 @@ def logits_lse(
         own: whether positives are left out.
     """
     numbers = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
-    if isinstance(scales[0], Tensor) and len(scales[0]) == 1:
+    if isinstance(scales[0], Tensor) and scales[0].dim() == 0:
         numbers = [numbers[0]] * len(numbers)
     return batch.reduce(
         *(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from tauten.losses.partition import (
 )
 from tauten.pairwise import reciprocal
 from tauten.relations import Ids
-from tauten.state import Pending, SampleTable, mean_by_sample
+from tauten.state import Pending, SampleTable, log_mean_by_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,6 +35,12 @@ _GAMMA = Composition(
     dual=Refused("γ is no temperature"),
     pair=Refused("γ is the same for all"),
 )
+
+
+class TableOptions(SharedOptions, total=False):
+    """Keywords of losses that keep tables; :class:`SogCLR` says what they mean."""
+
+    table_device: Literal["cpu"] | None
 
 
 class SogCLR(ContrastiveLoss):
@@ -66,6 +72,8 @@ class SogCLR(ContrastiveLoss):
         normalize: whether rows are scaled to length 1 first.
         tile: ``"auto"``, ``"dense"``, or the size of the engine's tiles.
         reduction: ``"mean"`` or ``"sum"`` over anchors, or ``"none"``.
+        ranks: see :class:`InfoNCE`.
+        table_device: ``"cpu"`` keeps the tables in main memory when the loss is moved.
 
     Raises:
         ValueError: a value outside its range, an unknown option, a learned temperature without ρ.
@@ -80,6 +88,8 @@ class SogCLR(ContrastiveLoss):
         temperature: Control | float = 0.1,
         gamma: Control | float = 0.9,
         rho: float = 0.0,
+        *,
+        table_device: Literal["cpu"] | None = None,
         **options: Unpack[SharedOptions],
     ) -> None:
         if "force" in options:
@@ -98,12 +108,13 @@ class SogCLR(ContrastiveLoss):
         name = type(self).__name__
         check_composition(name, "gamma", self.gamma, _GAMMA)
         check_range("gamma", self.gamma, 0.0, strict=True)
-        if self.gamma.range()[1] > 1 or self.gamma.granularity != "global":
+        varies = self.gamma.granularity != "global" or self.gamma.needs_batch
+        if self.gamma.range()[1] > 1 or varies:
             raise ValueError(f"gamma must be in (0, 1] and the same for all, got {self.gamma!r}")
         sides = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
         self.tables = nn.ModuleDict(
             {
-                direction: SampleTable(size, self._columns())
+                direction: SampleTable(size, {"log_u": -math.inf}, table_device)
                 for direction, size in zip(("x2y", "y2x"), sides, strict=True)
             }
         )
@@ -132,13 +143,27 @@ class SogCLR(ContrastiveLoss):
         loss: Tensor = self(z, z, ids, positives=other, same=ids)
         return loss
 
+    def prefetch(self, index: Ids, to: torch.device | str | None = None) -> None:
+        """Start to bring the tables' rows of the next batch; see :meth:`SampleTable.prefetch`.
+
+        Args:
+            index: (N,) long, or a pair of id vectors, best on the tables' device.
+            to: device of the next batch.
+        """
+        sides = index if isinstance(index, tuple) else (index, index)
+        for table, ids in zip(self.tables.values(), sides, strict=True):
+            assert isinstance(table, SampleTable)
+            table.prefetch(ids, to)
+        if isinstance(self.strength, Individual):
+            self.strength.prefetch(sides, to)
+
     def step(self) -> None:
         """Advance by one optimiser step and write what was seen to the tables."""
         for direction, pending in self._pending.items():
             seen = pending.take()
             if seen is not None:
-                ids, means = mean_by_sample(*seen)
-                self._table(direction).write(ids, {"log_u": means[:, 0].log()})
+                ids, log_u = log_mean_by_sample(*seen)
+                self._table(direction).write(ids, {"log_u": log_u})
         super().step()
 
     def _composition(self) -> Composition:
@@ -147,9 +172,6 @@ class SogCLR(ContrastiveLoss):
             learned_anchor=None if self.rho else _NO_RHO,
             pair=Refused("its partition averages (s_ij − s_ii)/τ_i, with one τ for each anchor"),
         )
-
-    def _columns(self) -> dict[str, float]:
-        return {"log_u": -math.inf}
 
     def _table(self, direction: Direction) -> SampleTable:
         table = self.tables[direction]
@@ -217,6 +239,6 @@ class SogCLR(ContrastiveLoss):
     def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
         for d, part in parts.items():
             keep = ~part.alone
-            self._pending[d].add(batch.ids[d][keep], part.log_average[keep].double().exp())
+            self._pending[d].add(batch.ids[d][keep], part.log_average[keep].double())
         if isinstance(self.strength, Individual):
             report(self.strength, batch, parts, robust_gradients(batch, parts, self.rho))

@@ -8,7 +8,9 @@ from typing import Literal
 from torch import Tensor
 
 from tauten.pairwise.dense import reduce_dense
+from tauten.pairwise.exchange import Ranks
 from tauten.pairwise.masks import PairMask
+from tauten.pairwise.ranks import Exchange, reduce_on_ranks
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.tiled import TILE, reduce_tiled
 
@@ -42,6 +44,8 @@ def reduce_pairs(
     *,
     tile: Tile = "auto",
     cosine: bool = False,
+    ranks: Ranks | None = None,
+    exchange: Exchange = "gather",
 ) -> tuple[Tensor, ...]:
     """Each reduction of S = x·yᵀ.
 
@@ -53,13 +57,25 @@ def reduce_pairs(
         tile: ``"dense"`` holds S; an int or (rows, columns) streams tiles of that size;
             ``"auto"`` holds S up to 512 x 512 pairs and streams beyond.
         cosine: whether rows are scaled to length 1, so that s is the cosine.
+        ranks: the processes of which each has some rows and columns of S; x and y are this one's,
+            and numbers of columns are those of all, (1, M).
+        exchange: how columns reach all ranks: ``"gather"`` or ``"ring"``.
 
     Returns:
-        One (N,) or (M,) tensor for each reduction.
+        One (N,) or (M,) tensor for each reduction, of this process's rows or columns.
     """
     tile = check_tile(tile)
+    if ranks is not None:
+        sides = None if tile == "dense" else _sides(tile)
+        return reduce_on_ranks(
+            x, y, reductions, mask, ranks, exchange=exchange, tile=sides, cosine=cosine
+        )
     if tile == "dense" or (tile == "auto" and len(x) * len(y) <= DENSE_PAIRS):
         return reduce_dense(x, y, reductions, mask, cosine=cosine)
-    sides = TILE if isinstance(tile, str) else tile
-    assert isinstance(sides, tuple)
-    return reduce_tiled(x, y, reductions, mask, tile=sides, cosine=cosine)
+    return reduce_tiled(x, y, reductions, mask, tile=_sides(tile), cosine=cosine)
+
+
+def _sides(tile: Tile) -> tuple[int, int]:
+    if isinstance(tile, tuple):
+        return tile
+    return (tile, tile) if isinstance(tile, int) else TILE

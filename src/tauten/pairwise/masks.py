@@ -19,7 +19,7 @@ class PairMask:
         same: pairs of id vectors ((N,), (M,)); a pair whose ids agree in any of them is left out
             unless it is a positive.
         ignore: (N, M) bool, further pairs to leave out unless they are positives.
-        diagonal: whether row i's positive is column i.
+        diagonal: c if row i's positive is column c + i for all i, else None.
         labels: ((N,), (M,)); if given, the positives are the pairs of equal labels instead.
     """
 
@@ -27,7 +27,7 @@ class PairMask:
     own: bool
     same: Sequence[tuple[Tensor, Tensor]] = ()
     ignore: Tensor | None = None
-    diagonal: bool = True
+    diagonal: int | None = 0
     labels: tuple[Tensor, Tensor] | None = None
 
     def tile(self, rows: slice, cols: slice) -> Tensor | None:
@@ -49,7 +49,10 @@ class PairMask:
         return out.logical_or_(positive) if self.own else out.logical_and_(~positive)
 
     def _with_single(self, out: Tensor | None, rows: slice, cols: slice) -> Tensor | None:
-        if self.diagonal and (rows.stop <= cols.start or cols.stop <= rows.start):
+        shift = self.diagonal
+        if shift is not None and (
+            rows.stop + shift <= cols.start or cols.stop <= rows.start + shift
+        ):
             return out
         column = self.positive[rows] - cols.start
         width = cols.stop - cols.start

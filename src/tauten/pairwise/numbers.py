@@ -23,7 +23,7 @@ class PairNumber:
 
     Attributes:
         rule: elementwise in s, which is a tile (n, m) or a vector of pairs (n,). Gradients pass
-            unless it detaches. Equal rules are evaluated once for both directions.
+            unless it detaches. Reductions of equal rules and numbers share what they can.
         numbers: what the rule takes besides s, each (N, 1, ...), (1, M, ...) or (1, 1), with
             further dimensions only where no gradient is needed.
     """
@@ -35,7 +35,7 @@ class PairNumber:
         """(N,) the number of pairs (i, cols[i]) whose similarities are s, (N,)."""
         parts = []
         for number in self.numbers:
-            if number.shape[0] > 1:
+            if number.shape[0] != 1:
                 parts.append(number[:, 0])
             else:
                 parts.append(number[0, cols] if number.shape[1] > 1 else number[0])

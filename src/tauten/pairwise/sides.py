@@ -61,8 +61,8 @@ class Side:
         return block if self.inverse is None else block * self.inverse[which]
 
     def blocks(self) -> Iterator[slice]:
-        """Slices that cover the side."""
-        for start in range(0, len(self), BLOCK):
+        """Slices that cover the side; an empty one where it has no rows."""
+        for start in range(0, max(len(self), 1), BLOCK):
             yield slice(start, min(start + BLOCK, len(self)))
 
     def zeros(self) -> Tensor:

@@ -73,7 +73,8 @@ class Scaled(Term):
         return Slopes(None, numbers[0], [s if needs[0] else None])
 
     def bound(self, s_max: float, numbers: Sequence[Tensor]) -> float | None:
-        return s_max * float(numbers[0].detach().abs().max())
+        largest = numbers[0].detach().abs().max() if numbers[0].numel() else 0.0
+        return s_max * float(largest)
 
 
 @dataclass(frozen=True)

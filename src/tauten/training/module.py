@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tauten.losses import ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
+from tauten.training.chunks import check_rowwise, encode_in_chunks
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,26 @@ class ContrastiveModule(nn.Module):
         encoder: the towers.
         loss_fn: with its controls, counters and tables.
         mask_duplicates: whether pairs that share an image or caption are left out as negatives.
+        chunk: pairs whose activations are held at a time in training; None for all.
+
+    Raises:
+        ValueError: chunks with an encoder that normalises over the batch.
     """
 
     def __init__(
-        self, encoder: DualEncoder, loss_fn: ContrastiveLoss, mask_duplicates: bool = True
+        self,
+        encoder: DualEncoder,
+        loss_fn: ContrastiveLoss,
+        mask_duplicates: bool = True,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
+        if chunk is not None:
+            check_rowwise(encoder)
         self.encoder = encoder
         self.loss_fn = loss_fn
         self.mask_duplicates = mask_duplicates
+        self.chunk = chunk
         self.last_batch: EmbeddedBatch | None = None
 
     def forward(
@@ -63,7 +75,10 @@ class ContrastiveModule(nn.Module):
         Raises:
             NonFiniteLossError: an embedding or the loss is NaN or infinite.
         """
-        x, y = self.encoder(images, texts)
+        if self.chunk is None or not self.training:
+            x, y = self.encoder(images, texts)
+        else:
+            x, y = encode_in_chunks(self.encoder, images, texts, self.chunk)
         for name, side in (("image", x), ("text", y)):
             if not bool(side.detach().isfinite().all()):
                 raise NonFiniteLossError(f"the {name} tower returned NaN or infinite values")

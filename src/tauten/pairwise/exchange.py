@@ -1,0 +1,191 @@
+"""What the processes of a group tell each other about one pair matrix.
+
+Rank r owns n_r rows and m_r columns; N and M are their sums. Columns are numbered in the order of
+ranks. Collectives are entered by all ranks in the same order, in the backward pass too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
+
+# torch 2.13 renames them
+_all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+_reduce_scatter = (
+    getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
+)
+
+
+class Ranks:
+    """The processes of the default group and how many rows and columns each has.
+
+    Args:
+        rows: of this process.
+        cols: of this process.
+        device: where collectives run.
+    """
+
+    def __init__(self, rows: int, cols: int, device: torch.device) -> None:
+        self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
+        mine = torch.tensor([[rows, cols]], device=device)
+        sizes = torch.empty(self.size, 2, dtype=mine.dtype, device=device)
+        _all_gather(sizes, mine)
+        self.rows: list[int] = sizes[:, 0].tolist()
+        self.cols: list[int] = sizes[:, 1].tolist()
+
+    @property
+    def first(self) -> int:
+        """The number of this process's first column."""
+        return sum(self.cols[: self.rank])
+
+    @property
+    def own(self) -> slice:
+        """The columns of this process."""
+        return slice(self.first, self.first + self.cols[self.rank])
+
+    def gather(self, mine: Tensor, counts: list[int] | None = None) -> Tensor:
+        """(M, ...) from (m_r, ...) of each rank; ``counts`` if it is not columns that are meant."""
+        counts = self.cols if counts is None else counts
+        most = max(counts)
+        if mine.shape[0] < most:
+            padding = mine.new_zeros(most - mine.shape[0], *mine.shape[1:])
+            mine = torch.cat([mine, padding])
+        whole = mine.new_empty(self.size * most, *mine.shape[1:])
+        _all_gather(whole, mine.contiguous())
+        if min(counts) == most:
+            return whole
+        return torch.cat([part[:n] for part, n in zip(whole.split(most), counts, strict=True)])
+
+    def scatter_sum(self, whole: Tensor) -> Tensor:
+        """(m_r, ...) this rank's part of the sum over ranks of (M, ...).
+
+        gloo's reduce-scatter moves twice the bytes of the exchange below.
+        """
+        n = self.cols[self.rank]
+        if min(self.cols) == max(self.cols) and distributed.get_backend() != "gloo":
+            mine = whole.new_empty(n, *whole.shape[1:])
+            _reduce_scatter(mine, whole.contiguous())
+            return mine
+        parts = whole.new_empty(self.size * n, *whole.shape[1:])
+        distributed.all_to_all_single(parts, whole.contiguous(), [n] * self.size, self.cols)
+        return parts.view(self.size, n, *whole.shape[1:]).sum(0)
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """The sum over ranks, in place."""
+        distributed.all_reduce(tensor)
+        return tensor
+
+    def max_(self, tensor: Tensor) -> Tensor:
+        """The maximum over ranks, in place."""
+        distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
+        return tensor
+
+    def around(self, mine: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Every rank's block (m, d) in turn, ours first, the next one on its way meanwhile."""
+        block, owner = mine.contiguous(), self.rank
+        for hop in range(self.size):
+            coming, after = None, (owner - 1) % self.size
+            if hop < self.size - 1:
+                coming = mine.new_empty(self.cols[after], *mine.shape[1:])
+                sent = self._pass_on(block, coming)
+            yield owner, block
+            if coming is not None:
+                for work in sent:
+                    work.wait()
+                block, owner = coming, after
+
+    def home(self, shapes: Tensor) -> _Homeward:
+        """Sums that travel with the blocks of :meth:`around` and end at their owners.
+
+        Args:
+            shapes: (m_r, d) a tensor like the blocks.
+        """
+        return _Homeward(self, shapes)
+
+    def columns_of(self, owner: int) -> slice:
+        """The columns of a rank."""
+        start = sum(self.cols[:owner])
+        return slice(start, start + self.cols[owner])
+
+    def _pass_on(self, going: Tensor, coming: Tensor) -> list[Any]:
+        """Send to the next rank and receive from the one before; empty tensors stay."""
+        ahead, behind = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+        ops = []
+        if going.numel():
+            ops.append(distributed.P2POp(distributed.isend, going, ahead))
+        if coming.numel():
+            ops.append(distributed.P2POp(distributed.irecv, coming, behind))
+        works: list[Any] = distributed.batch_isend_irecv(ops) if ops else []
+        return works
+
+
+class _Homeward:
+    def __init__(self, ranks: Ranks, like: Tensor) -> None:
+        self.ranks, self.like = ranks, like
+        self.works: list[Any] = []
+        self.arriving: Tensor | None = None
+        self.leaving: Tensor | None = None
+        self.own: Tensor | None = None
+
+    def add(self, owner: int, mine: Tensor) -> None:
+        """Add what this rank has for that owner's block and send the sum on; our own stays."""
+        if owner == self.ranks.rank:
+            self.own = mine
+            return
+        self._wait()
+        if self.arriving is not None:
+            mine += self.arriving
+        after = (owner - 1) % self.ranks.size
+        self.leaving = mine
+        self.arriving = self.like.new_empty(self.ranks.cols[after], *self.like.shape[1:])
+        self.works = self.ranks._pass_on(mine, self.arriving)
+
+    def arrived(self) -> Tensor:
+        """The sum for our own block."""
+        self._wait()
+        assert self.arriving is not None
+        assert self.own is not None
+        return self.own + self.arriving
+
+    def _wait(self) -> None:
+        for work in self.works:
+            work.wait()
+        self.works = []
+
+
+def gather_columns(mine: Tensor, ranks: Ranks) -> Tensor:
+    """(M, ...) the numbers of all columns from (m_r, ...) of each rank's, differentiable."""
+    return _Gather.apply(mine, ranks)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def total(mine: Tensor, ranks: Ranks) -> Tensor:
+    """The sum over ranks, differentiable."""
+    return _Total.apply(mine, ranks)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.gather(mine.detach())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.scatter_sum(cotangent), None
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.sum_(mine.detach().clone())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.sum_(cotangent.contiguous().clone()), None

@@ -1,0 +1,202 @@
+"""The pair matrix over processes: each owns its rows, and columns come to it.
+
+Every rank forms the tiles of its rows with all columns, so that reductions of rows are complete
+where they are; those of columns are merged by one small all-reduce. Back, the cotangents of columns
+are gathered, the gradients of rows are complete, and those of columns are summed at their owners.
+
+``gather`` holds all of y on every rank. ``ring`` passes the blocks of y, and later their
+gradients, from rank to rank: no more than three blocks are held, and the next is on its way
+while one is worked on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tauten.pairwise.dense import reduce_dense
+from tauten.pairwise.exchange import Ranks, gather_columns
+from tauten.pairwise.masks import PairMask
+from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.tiled import Gradients, Plan, accumulate, make_plan, propagate
+
+Exchange = Literal["gather", "ring"]
+
+
+def reduce_on_ranks(
+    x: Tensor,
+    y: Tensor,
+    reductions: Sequence[Reduction],
+    mask: PairMask | None,
+    ranks: Ranks,
+    *,
+    exchange: Exchange,
+    tile: tuple[int, int] | None,
+    cosine: bool,
+) -> tuple[Tensor, ...]:
+    """Each reduction of the whole S for this rank's rows and columns.
+
+    Args:
+        x: (n_r, d) this rank's rows, possibly none.
+        y: (m_r, d) this rank's columns.
+        reductions: what to reduce; numbers of columns are those of all ranks, (1, M).
+        mask: of these rows against the columns of all ranks.
+        ranks: the processes.
+        exchange: ``"gather"`` or ``"ring"``.
+        tile: rows and columns of a tile; None for the dense reference, which gathers.
+        cosine: whether rows are scaled to length 1.
+
+    Returns:
+        One (n_r,) or (m_r,) tensor for each reduction. Backward, cotangents of all ranks meet, so
+        that a rank's gradients are those of the sum of what the ranks differentiate.
+    """
+    if tile is None:
+        return _dense(x, y, reductions, mask, ranks, cosine=cosine)
+    plan, numbers = make_plan(x, y, reductions, mask, tile=tile, cosine=cosine)
+    results: tuple[Tensor, ...] = _OnRanks.apply(plan, ranks, exchange, x, y, *numbers)  # type: ignore[no-untyped-call]
+    return results
+
+
+def _dense(
+    x: Tensor,
+    y: Tensor,
+    reductions: Sequence[Reduction],
+    mask: PairMask | None,
+    ranks: Ranks,
+    *,
+    cosine: bool,
+) -> tuple[Tensor, ...]:
+    found = reduce_dense(x, gather_columns(y, ranks), reductions, mask, cosine=cosine)
+    results = []
+    for partial, reduction in zip(found, reductions, strict=True):
+        if reduction.along == "rows":
+            results.append(partial)
+            continue
+        of_all = _stack(partial, ranks)
+        merged = of_all.sum(0) if reduction.how == "sum" else of_all.logsumexp(0)
+        results.append(merged[ranks.own])
+    return tuple(results)
+
+
+class _OnRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        plan: Plan,
+        ranks: Ranks,
+        exchange: Exchange,
+        x: Tensor,
+        y: Tensor,
+        *numbers: Tensor,
+    ) -> tuple[Tensor, ...]:
+        left = plan.side(x)
+        results = plan.empty(left, sum(ranks.cols))
+        if exchange == "gather":
+            whole = ranks.gather(y.detach())
+            accumulate(plan, left, plan.side(whole), 0, numbers, results)
+        else:
+            for owner, block in ranks.around(y.detach()):
+                first = ranks.columns_of(owner).start
+                accumulate(plan, left, plan.side(block), first, numbers, results)
+        plan.finish(results, [at for at, dim in enumerate(plan.dims) if dim == 1])
+        _merge(plan, ranks, results)
+        kept = (whole,) if exchange == "gather" else ()
+        ctx.save_for_backward(x, y, *kept, *numbers, *results)
+        ctx.plan, ctx.ranks, ctx.exchange = plan, ranks, exchange
+        return tuple(
+            result if dim == 1 else result[ranks.own].clone()
+            for result, dim in zip(results, plan.dims, strict=True)
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        plan: Plan = ctx.plan
+        ranks: Ranks = ctx.ranks
+        kept = 1 if ctx.exchange == "gather" else 0
+        x, y, *saved = ctx.saved_tensors
+        numbers = saved[kept : len(saved) - len(plan.dims)]
+        results = saved[len(saved) - len(plan.dims) :]
+        need_x, need_y, *needs = ctx.needs_input_grad[3:]
+        left = plan.side(x)
+        gradients = Gradients.zeros(plan, left if need_x else None, numbers, needs)
+        factors = plan.factors(results, _of_all(plan, ranks, cotangents))
+
+        def back(block: Tensor, first: int) -> Tensor | None:
+            right = plan.side(block)
+            grad = right.zeros() if need_y else None
+            propagate(plan, left, right, first, numbers, results, factors, gradients, grad)
+            return grad
+
+        grad_y: Tensor | None = None
+        if ctx.exchange == "gather":
+            whole_grad = back(saved[0], 0)
+            grad_y = None if whole_grad is None else ranks.scatter_sum(whole_grad)
+        else:
+            home = ranks.home(y.new_empty(0, y.shape[1], dtype=plan.dtype))
+            for owner, block in ranks.around(y):
+                grad = back(block, ranks.columns_of(owner).start)
+                if grad is not None:
+                    home.add(owner, grad)
+            grad_y = home.arrived() if need_y else None
+        return (
+            None,
+            None,
+            None,
+            None if gradients.x is None else left.gradient(gradients.x),
+            None if grad_y is None else plan.side(y).gradient(grad_y),
+            *gradients.numbers,
+        )
+
+
+def _merge(plan: Plan, ranks: Ranks, results: list[Tensor]) -> None:
+    """Complete the reductions of columns, in place, from those over each rank's rows."""
+    cols = [at for at, dim in enumerate(plan.dims) if dim == 0]
+    peaks = [at for at in cols if plan.logarithmic(at)]
+    if not cols:
+        return
+    plan.finish(results, cols)
+    shift = None
+    if peaks:
+        shift = ranks.max_(torch.stack([results[at] for at in peaks]))
+        shift = shift.masked_fill(shift.isneginf(), 0.0)
+        for row, at in enumerate(peaks):
+            results[at].sub_(shift[row]).exp_()
+    sums = ranks.sum_(torch.stack([results[at] for at in cols]))
+    for row, at in enumerate(cols):
+        results[at].copy_(sums[row])
+    for row, at in enumerate(peaks):
+        assert shift is not None
+        results[at].log_().add_(shift[row])
+
+
+def _of_all(plan: Plan, ranks: Ranks, cotangents: Sequence[Tensor]) -> list[Tensor]:
+    """The cotangents of all columns in the place of this rank's."""
+    cols = [at for at, dim in enumerate(plan.dims) if dim == 0]
+    found = list(cotangents)
+    if cols:
+        whole = ranks.gather(torch.stack([cotangents[at] for at in cols], dim=1))
+        for row, at in enumerate(cols):
+            found[at] = whole[:, row]
+    return found
+
+
+def _stack(mine: Tensor, ranks: Ranks) -> Tensor:
+    """(W, M) this vector of every rank, differentiable."""
+    return _Stack.apply(mine, ranks)  # type: ignore[no-untyped-call, no-any-return]
+
+
+class _Stack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.gather(mine.detach().unsqueeze(0), [1] * ranks.size)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.sum_(cotangent.contiguous().clone())[ctx.ranks.rank], None

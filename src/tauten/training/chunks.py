@@ -1,0 +1,58 @@
+"""A batch larger than activations allow: only embeddings and inputs are kept.
+
+Each chunk is encoded without keeping its activations; in the backward pass, when the loss of the
+whole batch has given the gradient of its embeddings, the chunk is encoded again, with the same
+random numbers, and differentiated (GradCache, Gao et al., 2021). It is one graph, so that data
+parallelism, autocast, accumulation and learned temperatures see an ordinary backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def encode_in_chunks(
+    encoder: nn.Module, images: Tensor, texts: Mapping[str, Tensor], size: int
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of a batch, with the activations of no more than ``size`` pairs at a time.
+
+    Args:
+        encoder: (images, texts) -> (x, y), row by row: without batch normalisation.
+        images: (N, ...).
+        texts: name -> (N, ...).
+        size: pairs of a chunk, >= 1.
+
+    Returns:
+        x (N, d) and y (N, d).
+    """
+    xs, ys = [], []
+    for start in range(0, max(len(images), 1), size):
+        part = slice(start, start + size)
+        x, y = checkpoint(
+            encoder,
+            images[part],
+            {name: ids[part] for name, ids in texts.items()},
+            use_reentrant=False,
+        )
+        xs.append(x)
+        ys.append(y)
+    return torch.cat(xs), torch.cat(ys)
+
+
+def check_rowwise(encoder: nn.Module) -> None:
+    """Refuse an encoder whose rows depend on each other.
+
+    Raises:
+        ValueError: it has batch normalisation, whose statistics would be those of a chunk.
+    """
+    names = [name for name, module in encoder.named_modules() if isinstance(module, _BatchNorm)]
+    if names:
+        raise ValueError(
+            f"optim.chunk encodes a batch in parts, but {len(names)} layers normalise over the "
+            f"batch ({', '.join(names[:3])}): use towers without batch normalisation, or no chunks"
+        )

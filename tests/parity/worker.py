@@ -1,0 +1,195 @@
+"""One rank of the parity suite: every case on this rank's shard, compared with the whole batch.
+
+Run as ``python worker.py RANK WORLD STORE OUT``. Rank 0 also computes each case on one process
+(``ranks="local"`` on the whole batch) and writes what differs.
+"""
+
+import json
+import sys
+import warnings
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+import tauten as tt
+
+SAMPLES, DIM = 30, 4
+COUNTS = [1 + 7 * i % 23 for i in range(SAMPLES)]
+META = torch.randn(SAMPLES, 3, generator=torch.Generator().manual_seed(9))
+MODES = {
+    "dense": {"tile": "dense"},
+    "tiled": {"tile": (2, 3)},
+    "ring": {"tile": 3, "ranks": "ring"},
+}
+
+
+class PerSample(tt.Control):
+    """A learned value for each sample."""
+
+    granularity = "anchor"
+    needs_index = True
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.linspace(0.2, 0.6, SAMPLES, dtype=torch.float64))
+
+    def values(self, index, step):
+        return self.table[index]
+
+    def range(self):
+        return 0.2, 0.6
+
+
+CONTROLS = {
+    "constant": lambda: tt.Constant(0.2),
+    "learnable": lambda: tt.Learnable(0.2, 0.01, 1.0),
+    "mmts": lambda: tt.mmts(COUNTS, 0.1, (0.1, 0.3), 7),
+    "per-sample": PerSample,
+    "individual": lambda: tt.Individual(SAMPLES, rho=0.5, tau_init=0.2),
+    "tempnet": lambda: tt.TempNet(DIM, rho=0.5, tau_range=(0.1, 0.5), prototypes=5, dropout=0.0),
+    "tau": lambda: tt.TaU(DIM, 0.1),
+    "dystress": lambda: tt.DySTreSS(0.15, 0.3),
+    "temo+cosine": lambda: tt.TeMo(0.1, 0.3) + tt.Cosine(-0.02, 0.02, 9),
+    "distance": lambda: tt.PairDistance(META),
+    "macl": lambda: tt.MACL(0.2),
+}
+LOSSES = {
+    "infonce": tt.InfoNCE,
+    "infonce-x2y": lambda c, **k: tt.InfoNCE(c, directions="x2y", **k),
+    "infonce-sum": lambda c, **k: tt.InfoNCE(c, reduction="sum", **k),
+    "equalized": lambda c, **k: tt.InfoNCE(c, force="equalized", **k),
+    "reweighted": lambda c, **k: tt.InfoNCE(c, force="reweighted", **k),
+    "weighted": lambda c, **k: tt.InfoNCE(c, weight=tt.ClusterShift(COUNTS, 0.5, 2.0), **k),
+    "dcl": tt.DCL,
+    "siglip": lambda c, **k: tt.SigLIP(c, tt.Learnable(-1.0, -5.0, 5.0), **k),
+    "max-margin": tt.MaxMargin,
+    "max-margin-equalized": lambda c, **k: tt.MaxMargin(c, force="equalized", **k),
+    "sogclr": lambda c, **k: tt.SogCLR(SAMPLES, c, 0.6, **k),
+    "rgcl": lambda c, **k: tt.SogCLR(SAMPLES, c, 0.6, 0.5, **k),
+    "nuclr": lambda c, **k: tt.NUCLR(SAMPLES, c, 0.6, **k),
+}
+SHARDS = {1: [6], 2: [5, 3], 4: [3, 0, 1, 4]}
+
+
+def relations(rows, cols):
+    """Named relation keywords of a shard: rows and cols are slices of the whole batch."""
+    labels = torch.tensor([0, 1, 0, 2, 1, 2, 0, 1])
+    same = torch.tensor([0, 1, 0, 2, 3, 3, 4, 5]), torch.tensor([0, 1, 2, 2, 1, 4, 5, 3])
+    ignore = torch.rand(8, 8, generator=torch.Generator().manual_seed(3)) < 0.2
+    return {
+        "plain": {},
+        "labels": {"labels": labels[rows]},
+        "same": {"same": (same[0][rows], (same[1][rows], same[1][rows]))},
+        "ignore": {"ignore": ignore[rows][:, cols]},
+    }
+
+
+def run(loss_fn, shard, relation, steps=2):
+    """Loss values, gradients of embeddings and parameters, and state after some steps."""
+    found = {}
+    for step in range(steps):
+        generator = torch.Generator().manual_seed(step)
+        whole = sum(SHARDS[dist.get_world_size()])
+        x, y = (torch.randn(whole, DIM, generator=generator, dtype=torch.float64) for _ in range(2))
+        ids = torch.randint(0, SAMPLES, (whole,), generator=generator)
+        a, b = x[shard].clone().requires_grad_(), (x + y)[shard].clone().requires_grad_()
+        loss_fn.zero_grad()
+        loss = loss_fn(a, b, ids[shard], **relation)
+        loss.backward()
+        found[f"loss/{step}"] = loss.detach()
+        found[f"x/{step}"], found[f"y/{step}"] = a.grad, b.grad
+        for name, parameter in loss_fn.named_parameters():
+            found[f"parameter {name}/{step}"] = parameter.grad
+        loss_fn.step()
+    return found, loss_fn.state_dict()
+
+
+def gathered(found, state, world):
+    """What data parallelism makes of it: the mean of parameters' gradients, and embeddings' own."""
+    parts = [None] * world
+    dist.all_gather_object(parts, (found, state))
+    result = {}
+    for name in found:
+        values = [part[name] for part, _ in parts]
+        if name.startswith(("x/", "y/")):
+            result[name] = torch.cat(values) / world
+        elif name.startswith("parameter"):
+            result[name] = None if values[0] is None else sum(values) / world
+        else:
+            result[name] = values
+    return result, [states for _, states in parts]
+
+
+def differences(case, local, across):
+    """Lines that say what is not equal."""
+    (alone, state), (found, states) = local, across
+    problems = []
+    for name, value in alone.items():
+        other = found[name]
+        for rank, part in enumerate(other) if isinstance(other, list) else [("all", other)]:
+            if value is None and part is None:
+                continue
+            if not torch.allclose(part, value, rtol=1e-9, atol=1e-9):
+                gap = float((part - value).abs().max())
+                problems.append(f"{case} {name} rank {rank}: differs by {gap:.2e}")
+    for rank, other in enumerate(states):
+        for name, value in state.items():
+            if not torch.allclose(other[name], value, rtol=1e-9, atol=1e-9, equal_nan=True):
+                problems.append(f"{case} state {name} rank {rank}")
+    return problems
+
+
+def build(loss, control, **options):
+    """A loss driven by a control, with the same weights on all ranks."""
+    torch.manual_seed(0)
+    return loss(control(), **options).double()
+
+
+def cases():
+    """(name, constructor of options -> loss, relation) that may be built."""
+    for loss_name, loss in LOSSES.items():
+        for control_name, control in CONTROLS.items():
+            try:
+                loss(control())
+            except ValueError:
+                continue
+            yield f"{loss_name} {control_name}", partial(build, loss, control)
+
+
+def main():
+    rank, world = int(sys.argv[1]), int(sys.argv[2])
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=world
+    )
+    sizes = SHARDS[world]
+    start = sum(sizes[:rank])
+    shard, whole = slice(start, start + sizes[rank]), slice(0, sum(sizes))
+    problems, count = [], 0
+    for name, make in cases():
+        for relation in relations(whole, whole):
+            if relation != "plain" and not name.endswith(("per-sample", "dystress", "individual")):
+                continue
+            if world > 2 and not name.startswith("infonce ") and not name.endswith("per-sample"):
+                continue
+            try:
+                reference = make(tile="dense", ranks="local")
+                alone = run(reference, whole, relations(whole, whole)[relation])
+            except ValueError:
+                continue
+            for mode, options in MODES.items():
+                mine = run(make(**options), shard, relations(shard, whole)[relation])
+                across = gathered(*mine, world)
+                count += 1
+                if rank == 0:
+                    problems += differences(f"{name} {relation} {mode}", alone, across)
+    if rank == 0:
+        Path(sys.argv[4]).write_text(json.dumps({"cases": count, "problems": problems}))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

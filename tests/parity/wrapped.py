@@ -1,0 +1,113 @@
+"""One rank of the wrapper parity: DDP, FSDP2 and accumulation against one process.
+
+Run as ``python wrapped.py RANK WORLD STORE OUT``. Each wrapper trains a small module of two towers
+and a loss for three steps; weights, τ and tables are compared with a plain loop on whole batches.
+"""
+
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+import tauten as tt
+
+SAMPLES, ROWS, STEPS = 24, 8, 3
+LOSSES = {
+    "infonce learnable": lambda: tt.InfoNCE(tt.Learnable(0.2, 0.05, 1.0)),
+    "isogclr": lambda: tt.iSogCLR(SAMPLES, rho=0.5, tau_init=0.2, tau_range=(0.05, 1.0)),
+    "fastclip-v3": lambda: tt.FastCLIP(SAMPLES, "v3", 0.6, rho=0.5, tau_init=0.2),
+    "tempnet": lambda: tt.SogCLR(
+        SAMPLES, tt.TempNet(4, 0.5, (0.1, 0.5), prototypes=5, dropout=0.0), 0.6
+    ),
+    "siglip": lambda: tt.SigLIP(tt.Learnable(0.2, 0.05, 1.0), tt.Learnable(-1.0, -9.0, 9.0)),
+}
+
+
+class Pair(nn.Module):
+    """Two towers and a loss."""
+
+    def __init__(self, loss_fn):
+        super().__init__()
+        self.left, self.right = nn.Linear(6, 4), nn.Linear(5, 4)
+        self.loss_fn = loss_fn
+
+    def forward(self, a, b, ids):
+        return self.loss_fn(self.left(a), self.right(b), ids)
+
+
+def build(name):
+    torch.manual_seed(0)
+    return Pair(LOSSES[name]()).double()
+
+
+def batch(step, part):
+    generator = torch.Generator().manual_seed(10 * step + part)
+    a = torch.randn(ROWS, 6, generator=generator, dtype=torch.float64)
+    b = torch.randn(ROWS, 5, generator=generator, dtype=torch.float64)
+    return a, b, torch.randint(0, SAMPLES, (ROWS,), generator=generator)
+
+
+def train(module, inner, shard, parts=1, quiet=None):
+    """Three SGD steps, each over some batches; ``quiet`` silences all but the last of a step."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for part in range(parts):
+            last = part == parts - 1
+            with nullcontext() if quiet is None or last else quiet():
+                (module(*(t[shard] for t in batch(step, part))) / parts).backward()
+        optimizer.step()
+        inner.loss_fn.step()
+    return module.state_dict()
+
+
+def full(value):
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def main():
+    rank, world = int(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=world
+    )
+    mesh = init_device_mesh("cpu", (world,))
+    start, share = sum((5, 3)[:rank]), (5, 3)[rank]
+    shard, whole = slice(start, start + share), slice(0, ROWS)
+    problems, count = [], 0
+    for name in LOSSES:
+        for parts in (1, 2):
+            alone = build(name)
+            alone.loss_fn.ranks = "local"
+            expected = train(alone, alone, whole, parts)
+            found = {}
+            inner = build(name)
+            wrapped = DistributedDataParallel(inner, broadcast_buffers=False)
+            train(wrapped, inner, shard, parts, wrapped.no_sync)
+            found["ddp"] = inner.state_dict()
+            inner = build(name)
+            fully_shard(inner.left, mesh=mesh)
+            fully_shard(inner.right, mesh=mesh)
+            fully_shard(inner, mesh=mesh)
+            found["fsdp2"] = train(inner, inner, shard, parts)
+            for wrapper, state in found.items():
+                count += 1
+                for key, value in expected.items():
+                    other = full(state[key])
+                    if not torch.allclose(other, value, rtol=1e-9, atol=1e-9):
+                        gap = float((other - value).abs().max())
+                        problems.append(f"{wrapper} {name} x{parts} {key}: {gap:.2e}")
+    if rank == 0:
+        Path(sys.argv[4]).write_text(json.dumps({"cases": count, "problems": problems}))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
