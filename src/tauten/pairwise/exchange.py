@@ -50,6 +50,8 @@ class Ranks:
     def gather(self, mine: Tensor, counts: list[int] | None = None) -> Tensor:
         """(M, ...) from (m_r, ...) of each rank; ``counts`` if it is not columns that are meant."""
         counts = self.cols if counts is None else counts
+        if distributed.get_backend() == "gloo":
+            return self._exchange(mine.contiguous(), counts)
         most = max(counts)
         if mine.shape[0] < most:
             padding = mine.new_zeros(most - mine.shape[0], *mine.shape[1:])
@@ -59,6 +61,18 @@ class Ranks:
         if min(counts) == most:
             return whole
         return torch.cat([part[:n] for part, n in zip(whole.split(most), counts, strict=True)])
+
+    def _exchange(self, mine: Tensor, counts: list[int]) -> Tensor:
+        """:meth:`gather` straight into its place; gloo's own holds everything twice."""
+        whole = mine.new_empty(sum(counts), *mine.shape[1:])
+        parts = whole.split(counts)
+        parts[self.rank].copy_(mine)
+        works = []
+        for distance in range(1, self.size):
+            works += self.swap(mine, parts[(self.rank - distance) % self.size], distance)
+        for work in works:
+            work.wait()
+        return whole
 
     def scatter_sum(self, whole: Tensor) -> Tensor:
         """(m_r, ...) this rank's part of the sum over ranks of (M, ...).
@@ -91,29 +105,37 @@ class Ranks:
             coming, after = None, (owner - 1) % self.size
             if hop < self.size - 1:
                 coming = mine.new_empty(self.cols[after], *mine.shape[1:])
-                sent = self._pass_on(block, coming)
+                sent = self.swap(block, coming)
             yield owner, block
             if coming is not None:
                 for work in sent:
                     work.wait()
                 block, owner = coming, after
 
-    def home(self, shapes: Tensor) -> _Homeward:
+    def sums_along(self, like: Tensor) -> _Sums:
         """Sums that travel with the blocks of :meth:`around` and end at their owners.
 
         Args:
-            shapes: (m_r, d) a tensor like the blocks.
+            like: (0, d) a tensor like the blocks.
         """
-        return _Homeward(self, shapes)
+        return _Along(self, like)
+
+    def sums_sent(self, like: Tensor) -> _Sums:
+        """Sums whose parts are sent to their owners, ours first and then those of the next ranks.
+
+        Args:
+            like: (0, d) a tensor like the blocks.
+        """
+        return _Sent(self, like)
 
     def columns_of(self, owner: int) -> slice:
         """The columns of a rank."""
         start = sum(self.cols[:owner])
         return slice(start, start + self.cols[owner])
 
-    def _pass_on(self, going: Tensor, coming: Tensor) -> list[Any]:
-        """Send to the next rank and receive from the one before; empty tensors stay."""
-        ahead, behind = (self.rank + 1) % self.size, (self.rank - 1) % self.size
+    def swap(self, going: Tensor, coming: Tensor, distance: int = 1) -> list[Any]:
+        """Send so many ranks on, receive from as many before; empty tensors stay."""
+        ahead, behind = (self.rank + distance) % self.size, (self.rank - distance) % self.size
         ops = []
         if going.numel():
             ops.append(distributed.P2POp(distributed.isend, going, ahead))
@@ -123,38 +145,59 @@ class Ranks:
         return works
 
 
-class _Homeward:
+class _Sums:
+    """Blocks (m_r, d) that ranks add up while they are on their way."""
+
     def __init__(self, ranks: Ranks, like: Tensor) -> None:
         self.ranks, self.like = ranks, like
         self.works: list[Any] = []
         self.arriving: Tensor | None = None
         self.leaving: Tensor | None = None
-        self.own: Tensor | None = None
+        self.own = self._blank(ranks.rank)
 
     def add(self, owner: int, mine: Tensor) -> None:
-        """Add what this rank has for that owner's block and send the sum on; our own stays."""
+        """Add what this rank has for that owner's block."""
+        raise NotImplementedError
+
+    def arrived(self) -> Tensor:
+        """The sum for our own block."""
+        self._wait()
+        return self.own if self.arriving is None else self.own.add_(self.arriving)
+
+    def _blank(self, owner: int) -> Tensor:
+        return self.like.new_empty(self.ranks.cols[owner], *self.like.shape[1:])
+
+    def _wait(self) -> None:
+        for work in self.works:
+            work.wait()
+        self.works, self.leaving = [], None
+
+
+class _Along(_Sums):
+    def add(self, owner: int, mine: Tensor) -> None:
         if owner == self.ranks.rank:
             self.own = mine
             return
         self._wait()
         if self.arriving is not None:
             mine += self.arriving
-        after = (owner - 1) % self.ranks.size
-        self.leaving = mine
-        self.arriving = self.like.new_empty(self.ranks.cols[after], *self.like.shape[1:])
-        self.works = self.ranks._pass_on(mine, self.arriving)
+        self.leaving, self.arriving = mine, self._blank((owner - 1) % self.ranks.size)
+        self.works = self.ranks.swap(mine, self.arriving)
 
-    def arrived(self) -> Tensor:
-        """The sum for our own block."""
+
+class _Sent(_Sums):
+    def add(self, owner: int, mine: Tensor) -> None:
+        distance = (owner - self.ranks.rank) % self.ranks.size
+        if not distance:
+            self.own = mine
+            return
         self._wait()
-        assert self.arriving is not None
-        assert self.own is not None
-        return self.own + self.arriving
-
-    def _wait(self) -> None:
-        for work in self.works:
-            work.wait()
-        self.works = []
+        if self.arriving is None:
+            self.arriving = self._blank(self.ranks.rank)
+        else:
+            self.own += self.arriving
+        self.leaving = mine
+        self.works = self.ranks.swap(mine, self.arriving, distance)
 
 
 def gather_columns(mine: Tensor, ranks: Ranks) -> Tensor:

@@ -11,7 +11,7 @@ while one is worked on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -126,23 +126,21 @@ class _OnRanks(torch.autograd.Function):
         gradients = Gradients.zeros(plan, left if need_x else None, numbers, needs)
         factors = plan.factors(results, _of_all(plan, ranks, cotangents))
 
-        def back(block: Tensor, first: int) -> Tensor | None:
-            right = plan.side(block)
+        like = y.new_empty(0, y.shape[1], dtype=plan.dtype)
+        blocks: Iterable[tuple[int, Tensor]]
+        if ctx.exchange == "gather":
+            order = [(ranks.rank + step) % ranks.size for step in range(ranks.size)]
+            blocks = ((owner, saved[0][ranks.columns_of(owner)]) for owner in order)
+            sums = ranks.sums_sent(like)
+        else:
+            blocks, sums = ranks.around(y), ranks.sums_along(like)
+        for owner, block in blocks:
+            right, first = plan.side(block), ranks.columns_of(owner).start
             grad = right.zeros() if need_y else None
             propagate(plan, left, right, first, numbers, results, factors, gradients, grad)
-            return grad
-
-        grad_y: Tensor | None = None
-        if ctx.exchange == "gather":
-            whole_grad = back(saved[0], 0)
-            grad_y = None if whole_grad is None else ranks.scatter_sum(whole_grad)
-        else:
-            home = ranks.home(y.new_empty(0, y.shape[1], dtype=plan.dtype))
-            for owner, block in ranks.around(y):
-                grad = back(block, ranks.columns_of(owner).start)
-                if grad is not None:
-                    home.add(owner, grad)
-            grad_y = home.arrived() if need_y else None
+            if grad is not None:
+                sums.add(owner, grad)
+        grad_y = sums.arrived() if need_y else None
         return (
             None,
             None,
