@@ -148,7 +148,7 @@ def _build(
         counts = classes.per_sample(train.labels) if classes and train.labels else None
         encoder = build_encoder(config.model, tokenizer.vocabulary_size)
         loss_fn = build_loss(config, len(train), counts, total_steps)
-    module = ContrastiveModule(encoder, loss_fn, config.loss.mask_duplicates)
+    module = ContrastiveModule(encoder, loss_fn, config.loss.mask_duplicates, config.optim.chunk)
     store = PairStore(train, tokenizer, config.data)
     _try_one(encoder, store)
     return module, tokenizer, store
