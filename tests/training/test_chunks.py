@@ -78,7 +78,7 @@ def test_under_autocast_a_chunk_is_encoded_again_in_the_same_precision():
     found, chunked, _ = train("learnable", 4, autocast=True)
     torch.testing.assert_close(found[:2], values[:2], rtol=1e-6, atol=1e-6)
     for key, value in state.items():
-        torch.testing.assert_close(chunked[key], value, rtol=1e-2, atol=1e-4, msg=key)
+        torch.testing.assert_close(chunked[key], value, rtol=3e-2, atol=3e-3, msg=key)
 
 
 def test_dropout_is_replayed():
