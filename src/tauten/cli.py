@@ -62,7 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = commands.add_parser(
-        "demo", help="constant against MM-TS control on real long-tailed pairs, with a report"
+        "demo", help="ways to set the temperature on real long-tailed pairs, with a report"
+    )
+    demo.add_argument(
+        "--panel",
+        choices=("schedules", "temperatures"),
+        default="schedules",
+        help="constant against MM-TS for two losses (default), or constant, MM-TS and learned τ",
     )
     demo.add_argument("--epochs", type=float, help="passes over the training pairs, per run")
     demo.add_argument("--seeds", type=int, default=1, help="seeds per variant (default 1)")
@@ -103,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
 def _demo(options: argparse.Namespace) -> None:
     from tauten.recipes import EPOCHS, run_demo
 
-    written = run_demo(options.output, options.epochs or EPOCHS, options.seeds)
+    written = run_demo(options.output, options.epochs or EPOCHS, options.seeds, panel=options.panel)
     print(f"report: {written}")
 
 

@@ -6,10 +6,18 @@ import json
 import pytest
 
 from tauten import recipes
-from tauten.recipes.demo import VARIANTS, table
-from tauten.recipes.emoji import Schedule
-from tauten.recipes.search import candidates_around, parts_of, search, summary
+from tauten.cli import main
+from tauten.recipes.demo import PANELS, table
+from tauten.recipes.emoji import LEARNED, Schedule
+from tauten.recipes.search import (
+    LEARNED_CANDIDATES,
+    candidates_around,
+    parts_of,
+    search,
+    summary,
+)
 from tauten.training import Config, RunResult
+from tauten.training.build import check_loss
 
 demo_module = importlib.import_module("tauten.recipes.demo")
 search_module = importlib.import_module("tauten.recipes.search")
@@ -22,6 +30,7 @@ def test_every_recipe_is_a_configuration(name, tmp_path):
     assert (config.name, config.seed, config.optim.epochs) == (name, 4, 3)
     assert config.output == tmp_path / "x"
     config.validate()
+    check_loss(config)
 
 
 def test_every_recipe_has_one_line():
@@ -35,10 +44,12 @@ def test_unknown_recipe():
         recipes.get("mmts")
 
 
-def test_the_variants_differ_in_loss_and_control_only(tmp_path):
-    trees = [dataclasses.asdict(config) for config in recipes.demo(tmp_path, 5, 2)]
-    assert len({tree["output"] for tree in trees}) == 4
+@pytest.mark.parametrize("panel", PANELS)
+def test_the_variants_differ_in_loss_and_control_only(tmp_path, panel):
+    trees = [dataclasses.asdict(config) for config in recipes.demo(tmp_path, 5, 2, panel)]
+    assert len({tree["output"] for tree in trees}) == len(PANELS[panel])
     for tree in trees:
+        del tree["optim"]["loss_lr"]
         for name in ("name", "output", "family", "control", "loss"):
             del tree[name]
     assert all(tree == trees[0] for tree in trees)
@@ -52,6 +63,15 @@ def test_constants_match_their_schedule(tmp_path):
         assert (constant.control.kind, schedule.control.kind) == ("matched", "mmts")
         assert dataclasses.replace(constant.control, kind="mmts") == schedule.control
         assert constant.loss == schedule.loss
+
+
+def test_learned_temperatures_are_configured_as_listed(tmp_path):
+    for method, learned in LEARNED.items():
+        config = recipes.get(f"emoji_{method}")(tmp_path)
+        assert (config.family, config.control.kind) == (learned.family, learned.kind)
+        assert (config.control.low, config.control.high) == learned.bounds
+        assert (config.loss.rho, config.loss.gamma) == (learned.rho, learned.gamma)
+        assert config.loss.tau_lr == config.optim.loss_lr == learned.rate
 
 
 def shrink(config):
@@ -72,7 +92,23 @@ def test_demo_runs_all_and_reports(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "[8/8] emoji_maxmargin_mmts, seed 1" in shown
     assert "mean ± standard deviation over 2 seeds" in shown
-    assert len(list((tmp_path / "demo" / "runs").iterdir())) == 2 * len(VARIANTS)
+    assert len(list((tmp_path / "demo" / "runs").iterdir())) == 2 * 4
+
+
+def test_panel_of_temperatures(tmp_path, monkeypatch, capsys):
+    original = demo_module.train
+    monkeypatch.setattr(demo_module, "train", lambda config: original(shrink(config)))
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--panel", "temperatures", "--epochs", "1", "--output", "d"]) == 0
+    names = ["infonce_constant", "infonce_mmts", "isogclr", "tempnet", "fastclip"]
+    runs = sorted(path.name for path in (tmp_path / "d" / "runs").iterdir())
+    assert runs == sorted(f"emoji_{name}-seed0" for name in names)
+    _, shown = capsys.readouterr().out.split("emoji_lt test, percent")
+    rows = [line.split()[0] for line in shown.splitlines() if line.startswith("emoji_")]
+    assert rows == [f"emoji_{name}" for name in names]
+    page = (tmp_path / "d" / "report.html").read_text("utf-8")
+    for name in ("iSogCLR", "TempNet", "FastCLIP"):
+        assert name in page
 
 
 def test_demo_needs_a_seed(tmp_path):
@@ -124,6 +160,27 @@ def test_search_is_on_validation_and_resumes(tmp_path, monkeypatch):
     assert search(tmp_path, seeds=(0, 1), **options) == path
     assert calls == []
     assert list(csv.DictReader(path.open())) == rows
+
+
+def test_search_for_learned_temperatures(tmp_path, monkeypatch):
+    original = search_module.train
+    monkeypatch.setattr(search_module, "train", lambda config: original(shrink(config)))
+    given = {"families": ("fastclip",), "epochs": 1, "candidates": 2, "progress": False}
+    rows = list(csv.DictReader(search(tmp_path, seeds=(0, 1), **given).open()))
+    assert [row["stage"] for row in rows] == ["learned"] * 2 + ["confirm"] * 2
+    tried = LEARNED_CANDIDATES["fastclip"][:2]
+    for name in ("rho", "rate", "gamma"):
+        assert [float(row[name]) for row in rows[:2]] == [getattr(item, name) for item in tried]
+    best = max(rows[:2], key=lambda row: float(row["val/mean_recall"]))
+    assert [row["name"] for row in rows[2:]] == [best["name"]] * 2
+    assert [row["seed"] for row in rows[2:]] == ["0", "1"]
+
+
+def test_every_method_has_as_many_candidates_and_one_is_the_recipe():
+    assert set(LEARNED_CANDIDATES) == set(LEARNED)
+    for method, tried in LEARNED_CANDIDATES.items():
+        assert len(set(tried)) == 6
+        assert LEARNED[method] in tried
 
 
 def test_candidates_keep_tau_positive_and_are_distinct():

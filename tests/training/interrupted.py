@@ -20,16 +20,21 @@ from tauten.training.splits import SPLITS, load_split
 from tauten.training.trainer import ContrastiveTrainer
 
 
-def config(output: Path) -> Config:
+def config(output: Path, method: str) -> Config:
     made = Config(output=output, progress=False, log_every=4, seed=3)
     made.data.limit = 320
     made.data.keywords, made.data.alternative = 0.3, 0.3
     made.model.channels, made.model.dim, made.model.text_width = (8, 8), 16, 16
     made.model.augmentation.noise = 0.02
-    made.optim.batch_size, made.optim.epochs = 32, 4
-    made.loss.force = "equalized"
-    made.control.kind = "mmts"
+    made.optim.batch_size, made.optim.epochs = 32, 2
     made.evaluation.every, made.evaluation.bootstrap = 0.7, 20
+    if method == "mmts":
+        made.optim.epochs = 4
+        made.loss.force, made.control.kind = "equalized", "mmts"
+    elif method == "tempnet":
+        made.family, made.control.kind = "sogclr", "tempnet"
+    else:
+        made.family, made.control.kind = "fastclip", "learnable"
     return made
 
 
@@ -80,14 +85,18 @@ def arm(where: str, number: int, output: Path) -> None:
 
 
 def attempt(output: Path, where: str | None = None, number: int = 0) -> int:
-    """Train in a fork; its exit code, or minus the signal that ended it."""
+    """Train the method that the folder above is named after, in a fork.
+
+    Returns:
+        Its exit code, or minus the signal that ended it.
+    """
     child = os.fork()
     if child == 0:
         code = 1
         try:
             if where is not None:
                 arm(where, number, output)
-            train(config(output))
+            train(config(output, output.parent.name))
             code = 0
         finally:
             os._exit(code)
@@ -97,14 +106,20 @@ def attempt(output: Path, where: str | None = None, number: int = 0) -> int:
 def main(root: Path) -> None:
     torch.set_num_threads(1)
     for split in SPLITS:
-        load_split(config(root).data, split)  # kept for all forks
+        load_split(config(root, "mmts").data, split)  # kept for all forks
     draw = random.Random(0)
-    ends = {"whole": [attempt(root / "whole")]}
     kills = [("step", draw.randrange(1, 6)), ("step", draw.randrange(8, 12)), ("history", 0)]
     kills += [("optimizer.pt", 1), ("step", draw.randrange(1, 14)), ("marker", 1), ("best", 2)]
     kills += [("rotation", 0), ("step", draw.randrange(1, 9)), ("results", 0)]
-    ends["killed"] = [attempt(root / "killed", *kill) for kill in kills]
-    ends["killed"].append(attempt(root / "killed"))
+    few = [("step", draw.randrange(8, 13)), ("marker", 0)]
+    ends = {}
+    for method, deaths in (("mmts", kills), ("tempnet", few), ("fastclip", few)):
+        folder = root / method
+        killed = [attempt(folder / "killed", *death) for death in deaths]
+        ends[method] = {
+            "whole": [attempt(folder / "whole")],
+            "killed": [*killed, attempt(folder / "killed")],
+        }
     print(json.dumps(ends))
 
 

@@ -1,11 +1,21 @@
 import dataclasses
+import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 import tyro
 
-from tauten.training import Config, ModelConfig, OptimConfig, from_dict, to_dict
+import tauten as tt
+from tauten.training import Config, LossConfig, ModelConfig, OptimConfig, from_dict, to_dict
+from tauten.training.arguments import make_optimizer
+from tauten.training.build import build_loss, check_loss
+from tauten.training.config import ControlKind, Family
 from tauten.training.config_tree import differences
+from tauten.training.module import ContrastiveModule
+
+KINDS = get_args(ControlKind)
 
 
 def test_there_and_back():
@@ -50,6 +60,7 @@ def test_unknown_field():
         ({"optim": OptimConfig(batch_size=1)}, "optim.batch_size must be 2 or more, got 1"),
         ({"optim": OptimConfig(warmup=1.5)}, r"optim.warmup must be in \[0, 1\], got 1.5"),
         ({"log_every": 0}, "log_every must be more than 0"),
+        ({"loss": LossConfig(gamma_epochs=1.2)}, r"gamma_epochs must be in \[0, 1\], got 1.2"),
     ],
 )
 def test_invalid_values(change, message):
@@ -70,3 +81,189 @@ def test_differences_are_named():
     theirs = to_dict(dataclasses.replace(Config(), seed=5, model=ModelConfig(dim=3)))
     assert differences(ours, theirs) == ["model.dim: 256, was 3", "seed: 0, was 5"]
     assert differences(ours, ours) == []
+
+
+# ---- from a configuration to a loss
+
+CLASSES = {
+    "infonce": tt.InfoNCE,
+    "maxmargin": tt.MaxMargin,
+    "dcl": tt.DCL,
+    "siglip": tt.SigLIP,
+    "sogclr": tt.SogCLR,
+    "isogclr": tt.SogCLR,
+    "fastclip": tt.FastCLIP,
+    "nuclr": tt.NUCLR,
+}
+CONTROLS = {
+    "constant": tt.Constant,
+    "matched": tt.Constant,
+    "learnable": tt.Learnable,
+    "cosine": tt.Cosine,
+    "anneal": tt.Anneal,
+    "individual": tt.Individual,
+    "tempnet": tt.TempNet,
+    "tau_uncertainty": tt.TaU,
+    "dystress": tt.DySTreSS,
+    "temo": tt.TeMo,
+    "macl": tt.MACL,
+}
+SHRINKS, NO_PARTITION, ALONE = "margin only shrinks", "hinges have no partition", "judged alone"
+NO_RHO, ONE_TAU, ITS_OWN = "give rho > 0", "one τ for each anchor", "a temperature of its own"
+OFFSETS, UNBOUNDED = "its offsets are learned", "without bound"
+REFUSED = {
+    "infonce": {},
+    "maxmargin": {
+        "learnable": SHRINKS,
+        "tau_uncertainty": SHRINKS,
+        "individual": NO_PARTITION,
+        "tempnet": NO_PARTITION,
+    },
+    "dcl": {"learnable": UNBOUNDED},
+    "siglip": {"individual": ALONE, "tempnet": ALONE},
+    "sogclr": {
+        "learnable": NO_RHO,
+        "tau_uncertainty": NO_RHO,
+        "dystress": ONE_TAU,
+        "temo": ONE_TAU,
+    },
+    "isogclr": {kind: ITS_OWN for kind in KINDS if kind != "individual"},
+    "fastclip": {kind: ITS_OWN for kind in KINDS if kind != "learnable"},
+    "nuclr": {
+        "learnable": UNBOUNDED,
+        "tau_uncertainty": UNBOUNDED,
+        "individual": OFFSETS,
+        "tempnet": OFFSETS,
+        "dystress": ONE_TAU,
+        "temo": ONE_TAU,
+    },
+}
+
+
+def configured(family="infonce", kind="constant", **fields):
+    config = Config()
+    config.family, config.control.kind = family, kind
+    config.control.low, config.control.high, config.model.dim = 0.05, 0.2, 8
+    for path, value in fields.items():
+        part, name = path.split("__")
+        assert hasattr(getattr(config, part), name), path
+        setattr(getattr(config, part), name, value)
+    return config
+
+
+def built(config, samples=6, steps=40):
+    config.validate()
+    return build_loss(config, samples, torch.arange(1, samples + 1), steps)
+
+
+@pytest.mark.filterwarnings("ignore::tauten.CompositionWarning")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", get_args(Family))
+def test_every_family_takes_every_control_or_says_why_not(family, kind):
+    config = configured(family, kind)
+    reason = REFUSED[family].get(kind)
+    if reason is None:
+        loss_fn = built(config)
+        assert type(loss_fn) is CLASSES[family]
+        if kind == "mmts":
+            assert loss_fn.strength.range() == pytest.approx((0.03, 0.11))
+        else:
+            assert type(loss_fn.strength) is CONTROLS[kind]
+    else:
+        with pytest.raises(ValueError, match=reason):
+            built(config)
+
+
+@pytest.mark.parametrize("kind", ["learnable", "tau_uncertainty"])
+def test_with_a_radius_sogclr_takes_temperatures_learned_by_gradient(kind):
+    loss_fn = built(configured("sogclr", kind, loss__rho=2.5))
+    assert loss_fn.rho == 2.5
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [("v0", "learnable"), ("v1", "constant"), ("v2", "individual"), ("v3", "learnable")],
+)
+def test_versions_of_fastclip(version, kind):
+    given = {"loss__version": version, "control__value": 0.11, "loss__tau_lr": 0.5}
+    loss_fn = built(configured("fastclip", kind, **given))
+    assert (loss_fn.version, type(loss_fn.strength)) == (version, CONTROLS[kind])
+    assert loss_fn.tau(torch.tensor([1])).item() == pytest.approx(0.11)
+    if version != "v1":
+        assert loss_fn.strength.range() == (0.05, 0.2)
+    if version == "v2":
+        assert (loss_fn.strength.lr, loss_fn.rho) == (0.5, 7.0)
+    with pytest.raises(ValueError, match="a temperature of its own: it needs control.kind"):
+        built(configured("fastclip", "mmts", loss__version=version))
+
+
+def test_fastclips_gamma_falls_by_epoch():
+    config = configured("fastclip", "learnable", loss__gamma=0.2, loss__gamma_epochs=0.5)
+    config.optim.epochs = 8.0
+    loss_fn = built(config, steps=40)
+    found = []
+    for _ in range(40):
+        found.append(float(loss_fn.gamma.at(torch.zeros(1, dtype=torch.long))))
+        loss_fn.step()
+    expected = [
+        0.2 + 0.8 * (1 + math.cos(math.pi * min(step // 5, 4) / 4)) / 2 for step in range(40)
+    ]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_radius_belongs_to_robust_objectives():
+    assert built(configured("isogclr", "individual", loss__rho=3.0)).strength.rho == 3.0
+    assert built(configured("sogclr", "tempnet", loss__rho=3.0)).rho == 3.0
+    assert built(configured("fastclip", "learnable", loss__rho=3.0)).rho == 3.0
+    with pytest.raises(ValueError, match="FastCLIP-v1 has no rho, got 3"):
+        built(configured("fastclip", "constant", loss__version="v1", loss__rho=3.0))
+
+
+def test_settings_reach_the_control():
+    individual = built(
+        configured("sogclr", "individual", loss__tau_lr=0.4, loss__tau_beta=0.3)
+    ).strength
+    assert (individual.lr, individual.beta, individual.range()) == (0.4, 0.3, (0.05, 0.2))
+    tempnet = built(configured("sogclr", "tempnet")).strength
+    assert tempnet.predict(torch.ones(3, 8)).shape == (3,)
+    assert tempnet.range() == (0.05, 0.2)
+    tau = built(configured(kind="tau_uncertainty", control__value=0.08)).strength
+    assert tau.range() == (0.08, 0.2)
+    dystress = built(configured(kind="dystress", control__peak=0.4, control__width=0.7)).strength
+    assert (dystress.peak, dystress.width, dystress.range()) == (0.4, 0.7, (0.05, 0.2))
+    assert built(configured(kind="temo")).strength.range() == (0.05, 0.2)
+    given = {"control__value": 0.1, "control__slope": 0.2, "control__threshold": 0.5}
+    assert built(configured(kind="macl", **given)).strength.range() == pytest.approx((0.07, 0.11))
+    assert built(configured("nuclr", loss__zeta_lr=0.3, loss__gamma=0.6)).lr == 0.3
+
+
+@pytest.mark.parametrize("family", ["maxmargin", "dcl", "siglip", "sogclr", "isogclr", "nuclr"])
+def test_forces_that_a_loss_does_not_have(family):
+    kind = "individual" if family == "isogclr" else "constant"
+    with pytest.raises(ValueError, match="force"):
+        built(configured(family, kind, loss__force="reweighted"))
+    assert built(configured(loss__force="reweighted")).force == "reweighted"
+
+
+def test_checking_a_loss_needs_no_data_and_draws_nothing():
+    before = torch.random.get_rng_state()
+    check_loss(configured("sogclr", "tempnet"))
+    check_loss(configured(kind="matched"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    with pytest.raises(ValueError, match="logit s/τ"):
+        check_loss(configured(kind="dystress", control__low=0.01, control__high=1.0))
+    with pytest.raises(ValueError, match="gamma must stay finite and > 0"):
+        check_loss(configured("nuclr", loss__gamma=0.0))
+    with pytest.raises(ValueError, match="steps must be a positive number"):
+        check_loss(configured("fastclip", "learnable", loss__gamma_epochs=0.0))
+
+
+def test_networks_that_predict_temperatures_have_no_weight_decay_and_the_rate_of_the_loss():
+    loss_fn = built(configured("sogclr", "tempnet"))
+    module = ContrastiveModule(torch.nn.Linear(8, 8), loss_fn)
+    optimizer = make_optimizer(OptimConfig(lr=0.1, loss_lr=0.02, weight_decay=0.3), module)
+    towers, biases, loss = optimizer.param_groups
+    assert [group["weight_decay"] for group in (towers, biases, loss)] == [0.3, 0.0, 0.0]
+    assert [group["lr"] for group in (towers, biases, loss)] == [0.1, 0.1, 0.02]
+    assert loss["params"] == list(loss_fn.parameters())
+    assert any(p.dim() == 2 for p in loss["params"])

@@ -1,5 +1,6 @@
-import dataclasses
+import importlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tauten import NonFiniteLossError
 from tauten.training import Config, from_dict, load_result, train
-from tauten.training.build import build_control
+from tauten.training.build import build_control, build_loss
 from tauten.training.module import ContrastiveModule
+from tauten.training.monitor import ForceProbe
+from tauten.training.results import samples
+from tauten.training.run_folder import RunFolder
 from tauten.training.trainer import ContrastiveTrainer
 
 
@@ -37,6 +41,39 @@ def test_history_has_losses_tau_and_validation(finished_run):
     )
     assert all(line["tau/min"] <= line["tau/mean"] <= line["tau/max"] for line in training)
     assert [line["step"] for line in lines if "val/x2y/hit@1" in line] == [3, 6]
+
+
+def test_history_has_tau_by_decile_and_forces_by_group(finished_run):
+    lines = [json.loads(line) for line in (finished_run.output / "history.jsonl").open()]
+    for line in lines:
+        if "loss" not in line:
+            assert not [key for key in line if key.startswith(("tau/", "force/"))]
+            continue
+        deciles = [value for key, value in line.items() if key.startswith("tau/decile/")]
+        assert 3 < len(deciles) <= 10
+        assert deciles == sorted(deciles)
+        assert line["tau/spearman"] == pytest.approx(1)
+        for kind in ("attraction", "repulsion"):
+            assert line[f"force/{kind}/tail"] > 0
+
+
+@pytest.mark.parametrize("family", ["infonce", "sogclr", "isogclr"])
+def test_looking_at_forces_changes_nothing(tmp_path, make_config, monkeypatch, family):
+    found = []
+    for name in ("seen", "unseen"):
+        config = make_config(tmp_path / name, family=family, optim__epochs=1, log_every=1)
+        if family == "infonce":
+            config.loss.force, config.control.kind = "equalized", "mmts"
+        else:
+            config.control.kind = "individual" if family == "isogclr" else "constant"
+            config.control.value = 0.1
+        if name == "unseen":
+            monkeypatch.setattr(ForceProbe, "summary", lambda self: {})
+        run = train(config)
+        found.append(load_file(run.output / "checkpoints" / "checkpoint-3" / "model.safetensors"))
+    seen, unseen = found
+    assert seen.keys() == unseen.keys()
+    assert all(torch.equal(seen[key], unseen[key]) for key in seen)
 
 
 def test_tensorboard_shows_the_same(finished_run):
@@ -81,8 +118,6 @@ def test_embeddings(finished_run):
 def test_a_finished_run_is_not_trained_again(finished_run, monkeypatch):
     monkeypatch.setattr(ContrastiveTrainer, "train", None)
     record = (finished_run.output / "config.yaml").read_bytes()
-    from tauten.training.run_folder import RunFolder
-
     again = train(RunFolder(finished_run.output).config())
     assert again == finished_run
     assert (finished_run.output / "config.yaml").read_bytes() == record
@@ -104,9 +139,20 @@ def test_torchs_settings_are_restored(tmp_path, make_config):
     assert torch.are_deterministic_algorithms_enabled() == before
 
 
-@pytest.mark.parametrize("family", ["infonce", "maxmargin", "dcl", "siglip"])
-def test_every_loss_trains(tmp_path, make_config, family):
-    config = make_config(tmp_path / "run", family=family, control__kind="learnable")
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        ("infonce", "learnable"),
+        ("siglip", "learnable"),
+        ("maxmargin", "anneal"),
+        ("dcl", "anneal"),
+        ("nuclr", "anneal"),
+        ("fastclip", "learnable"),
+        ("sogclr", "tempnet"),
+    ],
+)
+def test_every_loss_trains(tmp_path, make_config, family, kind):
+    config = make_config(tmp_path / "run", family=family, control__kind=kind)
     config.control.value, config.optim.loss_lr = 0.1, 0.05
     run = train(config)
     lines = [json.loads(line) for line in (run.output / "history.jsonl").open()]
@@ -166,10 +212,11 @@ def test_gradient_accumulation_steps_the_control_once(tmp_path, make_config):
 
 def test_the_matched_constant_is_the_mean_of_the_schedule():
     counts = torch.tensor([1, 1, 9, 30])
-    config = Config().control
-    config.oscillations = 1.3
-    schedule = build_control(dataclasses.replace(config, kind="mmts"), counts, 50)
-    matched = build_control(dataclasses.replace(config, kind="matched"), counts, 50)
+    config = Config()
+    config.control.oscillations, config.control.kind = 1.3, "mmts"
+    schedule = build_control(config, 4, counts, 50)
+    config.control.kind = "matched"
+    matched = build_control(config, 4, counts, 50)
     every = torch.stack([schedule.at(torch.arange(4), step) for step in range(50)])
     assert float(matched.at(torch.tensor([0]))) == pytest.approx(float(every.mean()), abs=1e-6)
 
@@ -211,9 +258,40 @@ def test_nan_stops_with_step_indices_and_tau(tmp_path, make_config, monkeypatch,
     assert not (output / "failure.json").exists()
 
 
+def test_nan_before_any_temperature_is_known(tmp_path, make_config, monkeypatch):
+    original = ContrastiveModule.forward
+
+    def poisoned(self, *args, **kwargs):
+        self.encoder.image_projection.weight.data.fill_(float("nan"))
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(ContrastiveModule, "forward", poisoned)
+    config = make_config(tmp_path / "run", family="sogclr", control__kind="tempnet")
+    with pytest.raises(NonFiniteLossError, match="stopped at step 0: .*temperature not known yet"):
+        train(config)
+    report = json.loads((tmp_path / "run" / "failure.json").read_text())
+    assert report["temperature_range"] is None
+
+
+def test_a_group_that_a_batch_lacks_has_no_temperature_at_that_step(tmp_path):
+    folder = RunFolder(tmp_path)
+    rows = [{"head": 0.1}, {"head": 0.2, "tail": 0.3}]
+    for step, row in enumerate(rows):
+        groups = {f"tau/{name}{end}": v for name, v in row.items() for end in ("", "/low", "/high")}
+        folder.append_history({"step": step, "tau/mean": 0.2} | groups)
+    probe = SimpleNamespace(values=lambda: torch.zeros(0))
+    found = samples(folder, SimpleNamespace(labels=None), None, probe)
+    assert found["tau_group_names"].tolist() == ["head", "tail"]
+    expected = np.array([[0.1, np.nan], [0.2, 0.3]], np.float32)
+    np.testing.assert_array_equal(found["tau_groups"], expected)
+    np.testing.assert_array_equal(found["tau_low"], expected)
+
+
 def test_mmts_needs_classes():
+    config = Config()
+    config.control.kind = "mmts"
     with pytest.raises(ValueError, match="control.kind=mmts needs to know how dense"):
-        build_control(dataclasses.replace(Config().control, kind="mmts"), None, 10)
+        build_loss(config, 4, None, 10)
 
 
 def test_a_batch_larger_than_the_data(tmp_path, make_config):
@@ -235,8 +313,6 @@ def test_a_tau_that_can_reach_zero(tmp_path, make_config):
 
 
 def test_resume_refuses_another_configuration(finished_run):
-    from tauten.training.run_folder import RunFolder
-
     config = RunFolder(finished_run.output).config()
     config.optim.lr, config.seed = 0.5, 9
     with pytest.raises(ValueError, match=r"optim.lr: 0.5, was 0.002; seed: 9, was 0"):
@@ -244,8 +320,6 @@ def test_resume_refuses_another_configuration(finished_run):
 
 
 def test_resume_refuses_another_data_set(tmp_path, make_config):
-    from tauten.training.run_folder import RunFolder
-
     config = make_config(tmp_path / "run")
     RunFolder(config.output).prepare(config, {"train": "aaaa", "val": "b", "test": "c"}, {})
     with pytest.raises(ValueError, match="another data set: the train split has fingerprint"):
@@ -336,11 +410,15 @@ def test_losses_with_tables_train_and_are_saved(tmp_path, make_config, family, k
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"family": "isogclr"}, "go together"),
-        ({"control__kind": "individual"}, "go together"),
-        ({"family": "sogclr", "loss__force": "equalized"}, "has no loss.force"),
+        ({"family": "isogclr"}, "needs control.kind=individual, got constant"),
+        ({"family": "sogclr", "loss__force": "equalized"}, "SogCLR has no force= option"),
+        ({"family": "dcl", "control__kind": "learnable"}, "cannot be DCL's temperature"),
     ],
 )
-def test_families_and_controls_that_do_not_go_together(tmp_path, make_config, fields, message):
+def test_a_loss_that_means_nothing_is_refused_before_data_are_read(
+    tmp_path, make_config, monkeypatch, fields, message
+):
+    monkeypatch.setattr(importlib.import_module("tauten.training.train"), "load_splits", None)
     with pytest.raises(ValueError, match=message):
         train(make_config(tmp_path / "run", **fields))
+    assert not (tmp_path / "run").exists()

@@ -1,26 +1,42 @@
-"""The demo: two losses with a constant and with MM-TS, on equal terms, and one report."""
+"""The demo: ways to set the temperature on equal terms, one table and one report."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from tauten.recipes.emoji import (
     EPOCHS,
+    emoji_fastclip,
     emoji_infonce_constant,
     emoji_infonce_mmts,
+    emoji_isogclr,
     emoji_maxmargin_constant,
     emoji_maxmargin_mmts,
+    emoji_tempnet,
 )
 from tauten.training import Config, RunResult, train
 
-VARIANTS = (
-    emoji_infonce_constant,
-    emoji_infonce_mmts,
-    emoji_maxmargin_constant,
-    emoji_maxmargin_mmts,
-)
+Panel = Literal["schedules", "temperatures"]
+
+#: schedules: two losses, each with a constant and with MM-TS; temperatures: ways to set or learn τ
+PANELS: dict[Panel, tuple[Callable[..., Config], ...]] = {
+    "schedules": (
+        emoji_infonce_constant,
+        emoji_infonce_mmts,
+        emoji_maxmargin_constant,
+        emoji_maxmargin_mmts,
+    ),
+    "temperatures": (
+        emoji_infonce_constant,
+        emoji_infonce_mmts,
+        emoji_isogclr,
+        emoji_tempnet,
+        emoji_fastclip,
+    ),
+}
 NOTES = (
     "Settings were chosen on the validation split, by 'tauten train search', which anyone can run "
     "again. Published defaults need not suit a set this small: there, the published MM-TS settings "
@@ -36,11 +52,13 @@ COLUMNS = {
 }
 
 
-def demo(output: Path, epochs: float = EPOCHS, seed: int = 0) -> list[Config]:
-    """The four emoji runs with equal budget and seed; see ``tauten demo``."""
+def demo(
+    output: Path, epochs: float = EPOCHS, seed: int = 0, panel: Panel = "schedules"
+) -> list[Config]:
+    """The runs of a panel with equal budget and seed; see ``tauten demo``."""
     return [
         recipe(output / "runs" / f"{recipe.__name__}-seed{seed}", epochs, seed)
-        for recipe in VARIANTS
+        for recipe in PANELS[panel]
     ]
 
 
@@ -49,8 +67,9 @@ def run_demo(
     epochs: float = EPOCHS,
     seeds: int | Sequence[int] = 1,
     progress: bool = True,
+    panel: Panel = "schedules",
 ) -> Path:
-    """Train the four variants with each seed, print one table, write one report.
+    """Train the variants of a panel with each seed, print one table, write one report.
 
     Started again it goes on where it was interrupted.
 
@@ -59,6 +78,7 @@ def run_demo(
         epochs: of each training.
         seeds: how many, 0, 1, ...; or which.
         progress: show bars.
+        panel: schedules (constant against MM-TS) or temperatures (constant, MM-TS, and learned).
 
     Returns:
         Path of the report.
@@ -76,7 +96,7 @@ def run_demo(
             f"output folder {output} is not empty and holds no demo ({', '.join(foreign[:5])}); "
             "choose another output"
         )
-    configs = [config for seed in chosen for config in demo(output, epochs, seed)]
+    configs = [config for seed in chosen for config in demo(output, epochs, seed, panel)]
     results: dict[str, list[RunResult]] = {}
     for number, config in enumerate(configs, 1):
         config.progress = progress

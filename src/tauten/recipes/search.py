@@ -2,7 +2,8 @@
 
 Three stages for each loss: constants; MM-TS around the best constant, and the two parts of the best
 one alone; then the best of each, the constant matched to that MM-TS, and the published settings
-again with further seeds, which shows how large the noise is.
+again with further seeds, which shows how large the noise is. Learned temperatures have two: six
+settings for each method; the best of them again with further seeds.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import csv
 import dataclasses
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from tauten.recipes.emoji import EPOCHS, PUBLISHED, Schedule, emoji
+from tauten.recipes.emoji import EPOCHS, PUBLISHED, Learned, Schedule, emoji
 from tauten.training import ControlConfig, LossConfig, train
 from tauten.training.checkpoints import replace_text
 from tauten.training.config import Family
@@ -42,6 +43,34 @@ CANDIDATES: tuple[tuple[float, float, float, str], ...] = (
     (0.6, 0.3, 0.5, "equalized"),
     (0.3, 0.3, 5.0, "equalized"),
 )
+# learned temperatures to try: ρ, learning rate, bounds, γ
+LEARNED_CANDIDATES: dict[str, tuple[Learned, ...]] = {
+    "isogclr": (
+        Learned("isogclr", "individual", 1.0, 0.01),
+        Learned("isogclr", "individual", 1.5, 0.01),
+        Learned("isogclr", "individual", 2.0, 0.01),
+        Learned("isogclr", "individual", 2.5, 0.01),
+        Learned("isogclr", "individual", 2.0, 0.03),
+        Learned("isogclr", "individual", 2.0, 0.01, gamma=0.5),
+    ),
+    "tempnet": (
+        Learned("sogclr", "tempnet", 1.5, 0.003, (0.02, 0.2)),
+        Learned("sogclr", "tempnet", 2.0, 0.003, (0.02, 0.2)),
+        Learned("sogclr", "tempnet", 2.5, 0.003, (0.02, 0.2)),
+        Learned("sogclr", "tempnet", 2.0, 0.01, (0.02, 0.2)),
+        Learned("sogclr", "tempnet", 2.0, 0.003, (0.05, 0.15)),
+        Learned("sogclr", "tempnet", 2.0, 0.003, (0.02, 0.2), gamma=0.5),
+    ),
+    "fastclip": (
+        Learned("fastclip", "learnable", 1.5, 0.003),
+        Learned("fastclip", "learnable", 2.0, 0.003),
+        Learned("fastclip", "learnable", 2.5, 0.003),
+        Learned("fastclip", "learnable", 2.0, 0.01),
+        Learned("fastclip", "learnable", 2.0, 0.003, gamma=0.2),
+        Learned("fastclip", "learnable", 2.0, 0.003, gamma=0.5),
+    ),
+}
+Searched = Literal["infonce", "maxmargin", "isogclr", "tempnet", "fastclip"]
 METRICS = ("mean_recall", "x2y/hit@1", "y2x/hit@1", "x2y/hit@1/tail")
 
 
@@ -50,12 +79,13 @@ class Trial:
     """One training of the search.
 
     Attributes:
-        stage: "constant", "mmts" or "confirm".
+        stage: "constant", "mmts", "learned" or "confirm".
         name: tells settings apart, also the folder's name.
         family: the loss.
         control: temperature or margin.
-        loss: its force.
+        loss: its force, or its partition.
         seed: of the run.
+        loss_lr: learning rate of the loss's own parameters.
     """
 
     stage: str
@@ -64,11 +94,16 @@ class Trial:
     control: ControlConfig
     loss: LossConfig
     seed: int
+    loss_lr: float | None = None
+
+
+#: runs trials and returns their scores
+Runner = Callable[[Sequence[Trial]], list[float]]
 
 
 def search(
     output: Path,
-    families: Sequence[Family] = ("infonce", "maxmargin"),
+    families: Sequence[Searched] = ("infonce", "maxmargin"),
     epochs: float = EPOCHS,
     candidates: int = len(CANDIDATES),
     seeds: Sequence[int] = (0, 1),
@@ -78,9 +113,9 @@ def search(
 
     Args:
         output: folder for trials.csv, trials.json and a run folder for each trial.
-        families: losses to search for.
+        families: losses, or ways to learn a temperature, to search for.
         epochs: of each training.
-        candidates: MM-TS settings tried per loss.
+        candidates: MM-TS or learned settings tried for each, at most.
         seeds: the first for the search, all for the confirmation.
         progress: show bars.
 
@@ -104,20 +139,35 @@ def search(
         return scores
 
     for family in families:
-        constants = [
-            _constant(family, value, force, seeds[0])
-            for value in CONSTANTS[family]
-            for force in CONSTANT_FORCES[family]
-        ]
-        constant = constants[_argmax(run(constants))]
-        schedules = [
-            _mmts(family, schedule, "mmts", seeds[0])
-            for schedule in candidates_around(constant.control.value, candidates)
-        ]
-        best = schedules[_argmax(run(schedules))]
-        run([_mmts(family, part, "mmts", seeds[0]) for part in parts_of(_schedule(best))])
-        run(_confirmations(constant, best, seeds))
+        if family == "infonce" or family == "maxmargin":
+            _search_schedules(family, candidates, seeds, run)
+        else:
+            _search_learned(family, candidates, seeds, run)
     return output / "trials.csv"
+
+
+def _search_schedules(family: Family, candidates: int, seeds: Sequence[int], run: Runner) -> None:
+    constants = [
+        _constant(family, value, force, seeds[0])
+        for value in CONSTANTS[family]
+        for force in CONSTANT_FORCES[family]
+    ]
+    constant = constants[_argmax(run(constants))]
+    schedules = [
+        _mmts(family, schedule, "mmts", seeds[0])
+        for schedule in candidates_around(constant.control.value, candidates)
+    ]
+    best = schedules[_argmax(run(schedules))]
+    run([_mmts(family, part, "mmts", seeds[0]) for part in parts_of(_schedule(best))])
+    run(_confirmations(constant, best, seeds))
+
+
+def _search_learned(method: str, candidates: int, seeds: Sequence[int], run: Runner) -> None:
+    trials = [
+        _learned(method, learned, seeds[0]) for learned in LEARNED_CANDIDATES[method][:candidates]
+    ]
+    best = trials[_argmax(run(trials))]
+    run([dataclasses.replace(best, stage="confirm", seed=seed) for seed in seeds])
 
 
 def candidates_around(level: float, number: int) -> list[Schedule]:
@@ -146,6 +196,13 @@ def _mmts(family: Family, schedule: Schedule, kind: str, seed: int) -> Trial:
         f"-{schedule.force}"
     )
     return Trial("mmts", name, family, schedule.control(kind), schedule.loss(), seed)
+
+
+def _learned(method: str, learned: Learned, seed: int) -> Trial:
+    low, high = learned.bounds
+    name = f"{method}-{learned.rho:g}-{learned.rate:g}-{low:g}-{high:g}-{learned.gamma:g}"
+    control, loss = learned.control(), learned.loss()
+    return Trial("learned", name, learned.family, control, loss, seed, learned.rate)
 
 
 def parts_of(schedule: Schedule) -> list[Schedule]:
@@ -185,6 +242,7 @@ def _run(trial: Trial, output: Path, epochs: float, progress: bool) -> dict[str,
         output / "trials" / f"{trial.name}-seed{trial.seed}",
         epochs,
         trial.seed,
+        trial.loss_lr,
     )
     config.progress, config.tensorboard = progress, False
     config.evaluation.bootstrap = 0
@@ -199,6 +257,8 @@ def _run(trial: Trial, output: Path, epochs: float, progress: bool) -> dict[str,
         "epochs": epochs,
         **{name: control[name] for name in ("kind", "value", "alpha", "shift_low", "shift_high")},
         "oscillations": control["oscillations"],
+        **{"low": control["low"], "high": control["high"], "rho": trial.loss.rho},
+        **{"gamma": trial.loss.gamma, "rate": trial.loss_lr},
         **{f"val/{name}": result.val[name] for name in METRICS if name in result.val},
         "wall_s": round(result.wall_s, 1),
     }

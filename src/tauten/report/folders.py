@@ -24,8 +24,21 @@ FAMILIES = {
     "siglip": "SigLIP",
     "sogclr": "SogCLR",
     "isogclr": "iSogCLR",
+    "fastclip": "FastCLIP",
+    "nuclr": "NUCLR",
 }
-CONTROLS = {"matched": "constant", "mmts": "MM-TS", "mm-ts": "MM-TS", "individual": "individual τ"}
+CONTROLS = {
+    "matched": "constant",
+    "learnable": "one learned τ",
+    "mmts": "MM-TS",
+    "mm-ts": "MM-TS",
+    "individual": "individual τ",
+    "tempnet": "TempNet",
+    "tau_uncertainty": "TaU",
+    "dystress": "DySTreSS",
+    "temo": "TeMo",
+    "macl": "MACL",
+}
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tauten.controls import Anneal, Constant, Control, Cosine, Learnable, mmts
-from tauten.losses import DCL, ContrastiveLoss, InfoNCE, MaxMargin, SigLIP, SogCLR, iSogCLR
+from tauten.controls import (
+    MACL,
+    Anneal,
+    Constant,
+    Control,
+    Cosine,
+    DySTreSS,
+    Individual,
+    Learnable,
+    TaU,
+    TeMo,
+    TempNet,
+    mmts,
+)
+from tauten.losses import (
+    DCL,
+    NUCLR,
+    ContrastiveLoss,
+    FastCLIP,
+    InfoNCE,
+    MaxMargin,
+    SigLIP,
+    SogCLR,
+)
 from tauten.models import (
     BagTokenizer,
     BagTower,
@@ -21,7 +44,7 @@ from tauten.models import (
     Tokenizer,
 )
 from tauten.models.tower import Tower
-from tauten.training.config import Config, ControlConfig, ModelConfig
+from tauten.training.config import Config, ModelConfig
 
 
 def build_tokenizer(config: ModelConfig, texts: Sequence[str]) -> Tokenizer:
@@ -65,65 +88,114 @@ def _hf_config(name: str | Path) -> object:
     return AutoConfig.from_pretrained(name)
 
 
-def build_control(config: ControlConfig, counts: Tensor | None, total_steps: int) -> Control:
-    """The control over a training of ``total_steps`` optimiser steps.
+def build_control(
+    config: Config, num_samples: int, counts: Tensor | None, total_steps: int
+) -> Control:
+    """The control over a training.
 
     Args:
-        config: which control.
+        config: of the run.
+        num_samples: size of the training split.
         counts: (num_samples,) training count of each sample's class; needed by mmts and matched.
         total_steps: optimiser steps of the whole training.
 
     Raises:
         ValueError: mmts or matched without counts, or values that the control refuses.
     """
-    if config.kind in ("constant", "individual"):
-        return Constant(config.value)
-    if config.kind == "learnable":
-        return Learnable(config.value, config.low, config.high)
-    period = total_steps / config.oscillations
-    if config.kind == "cosine":
-        return Cosine(config.low, config.high, period)
-    if config.kind == "anneal":
-        return Anneal(config.high, config.low, total_steps)
+    control = config.control
+    bounds = (control.low, control.high)
+    period = total_steps / control.oscillations
+    if control.kind == "constant":
+        return Constant(control.value)
+    if control.kind == "learnable":
+        return Learnable(control.value, *bounds)
+    if control.kind == "cosine":
+        return Cosine(*bounds, period)
+    if control.kind == "anneal":
+        return Anneal(control.high, control.low, total_steps)
+    if control.kind == "individual":
+        loss = config.loss
+        return Individual(
+            num_samples,
+            tau_init=control.value,
+            tau_range=bounds,
+            lr=loss.tau_lr,
+            beta=loss.tau_beta,
+            **_rho(config),
+        )
+    if control.kind == "tempnet":
+        return TempNet(config.model.dim, tau_range=bounds, **_rho(config))
+    if control.kind == "tau_uncertainty":
+        return TaU(config.model.dim, control.value, control.high)
+    if control.kind == "dystress":
+        return DySTreSS(*bounds, control.peak, control.width)
+    if control.kind == "temo":
+        return TeMo(*bounds)
+    if control.kind == "macl":
+        return MACL(control.value, control.slope, control.threshold)
     if counts is None:
         raise ValueError(
-            f"control.kind={config.kind} needs to know how dense each sample's class is: set "
+            f"control.kind={control.kind} needs to know how dense each sample's class is: set "
             "data.label to a class column, or data.clusters to a number of caption clusters"
         )
-    schedule = mmts(
-        counts, config.alpha, (config.shift_low, config.shift_high), period, scale=config.scale
-    )
-    if config.kind == "mmts":
+    shift = (control.shift_low, control.shift_high)
+    schedule = mmts(counts, control.alpha, shift, period, scale=control.scale)
+    if control.kind == "mmts":
         return schedule
     return Constant(schedule.mean(torch.arange(len(counts)), total_steps))
 
 
-def build_loss(config: Config, control: Control, num_samples: int) -> ContrastiveLoss:
-    """The loss of the configured family, driven by this control.
+def build_loss(
+    config: Config, num_samples: int, counts: Tensor | None, total_steps: int
+) -> ContrastiveLoss:
+    """The loss of the configured family, driven by the configured control.
 
-    Args:
-        config: of the run.
-        control: temperature or margin.
-        num_samples: size of the training split, for losses with a table.
+    Args and errors are those of :func:`build_control`; the loss also refuses controls and options
+    that mean nothing to it.
     """
-    force = config.loss.force
+    if config.family == "fastclip":
+        return _fastclip(config, num_samples, total_steps)
+    loss = config.loss
+    control = build_control(config, num_samples, counts, total_steps)
+    force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
     if config.family == "infonce":
-        return InfoNCE(control, force=force)
+        return InfoNCE(control, **force)
     if config.family == "maxmargin":
-        return MaxMargin(control, force=force)
+        return MaxMargin(control, **force)
     if config.family == "dcl":
-        return DCL(control, force=force)
-    if config.family == "sogclr":
-        return SogCLR(num_samples, control, config.loss.gamma)
-    if config.family == "isogclr":
-        return iSogCLR(
-            num_samples,
-            rho=config.loss.rho,
-            gamma=config.loss.gamma,
-            tau_init=config.control.value,
-            tau_range=(config.control.low, config.control.high),
-            lr=config.loss.tau_lr,
-            beta=config.loss.tau_beta,
-        )
-    bias = Learnable(config.loss.bias, low=-100.0, high=100.0)
-    return SigLIP(control, bias, force=force)
+        return DCL(control, **force)
+    if config.family == "siglip":
+        return SigLIP(control, Learnable(loss.bias, low=-100.0, high=100.0), **force)
+    if config.family == "nuclr":
+        return NUCLR(num_samples, control, loss.gamma, loss.zeta_lr, **force)
+    return SogCLR(num_samples, control, loss.gamma, **_rho(config), **force)
+
+
+def _fastclip(config: Config, num_samples: int, total_steps: int) -> FastCLIP:
+    loss, control = config.loss, config.control
+    force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
+    falls = loss.gamma_epochs * total_steps
+    return FastCLIP(
+        num_samples,
+        loss.version,
+        Anneal(1.0, loss.gamma, falls, every=max(1, round(total_steps / config.optim.epochs))),
+        tau_init=control.value,
+        tau_range=(control.low, control.high),
+        tau_lr=loss.tau_lr,
+        **_rho(config),
+        **force,
+    )
+
+
+def _rho(config: Config) -> dict[str, Any]:
+    return {} if config.loss.rho is None else {"rho": config.loss.rho}
+
+
+def check_loss(config: Config) -> None:
+    """Let loss and control refuse a combination before any data are read.
+
+    Raises:
+        ValueError: with their reason.
+    """
+    with torch.random.fork_rng():
+        build_loss(config, num_samples=2, counts=torch.ones(2), total_steps=100)

@@ -8,26 +8,49 @@ from typing import Any, Literal
 
 from tauten.models.augmentation import AugmentationConfig
 
-Family = Literal["infonce", "maxmargin", "dcl", "siglip", "sogclr", "isogclr"]
-ControlKind = Literal["constant", "matched", "learnable", "cosine", "anneal", "mmts", "individual"]
+Family = Literal["infonce", "maxmargin", "dcl", "siglip", "sogclr", "isogclr", "fastclip", "nuclr"]
+ControlKind = Literal[
+    "constant",
+    "matched",
+    "learnable",
+    "cosine",
+    "anneal",
+    "mmts",
+    "individual",
+    "tempnet",
+    "tau_uncertainty",
+    "dystress",
+    "temo",
+    "macl",
+]
+
+_OF_FASTCLIP: dict[str, ControlKind] = {
+    "v0": "learnable",
+    "v1": "constant",
+    "v2": "individual",
+    "v3": "learnable",
+}
 
 
 @dataclass
 class ControlConfig:
-    """The temperature (InfoNCE, DCL, SigLIP) or margin (MaxMargin) of each sample over time."""
+    """The temperature, or the margin of maxmargin, of each sample or pair over time."""
 
     kind: ControlKind = "constant"
     """constant: value; matched: the constant equal to the mean of the mmts schedule given by the
     other fields, over all training samples and steps; learnable: from value, within low..high;
     cosine: between low and high; anneal: once from high to low; mmts: cosine of amplitude alpha
-    plus a shift by class size; individual (isogclr only): each sample's own, learned from value
-    within low..high"""
+    plus a shift by class size; individual: each sample's own, learned from value within low..high;
+    tempnet: predicted from the embedding within low..high; tau_uncertainty: predicted, from value
+    to high; dystress, temo: by the similarity of each pair, low to high; macl: value, changed by
+    the alignment of the batch"""
     value: float = 0.07
-    """of constant, and the start of learnable and individual"""
+    """of constant; the start of learnable and individual; the least of tau_uncertainty; of macl at
+    alignment threshold"""
     low: float = 0.01
-    """lower end of learnable, cosine, anneal, individual"""
+    """lower end of learnable, cosine, anneal, individual, tempnet, dystress, temo"""
     high: float = 1.0
-    """upper end of learnable, cosine, anneal, individual"""
+    """upper end of the same, and of tau_uncertainty"""
     alpha: float = 0.04
     """mmts: peak-to-peak amplitude of the oscillation"""
     shift_low: float = 0.05
@@ -38,6 +61,14 @@ class ControlConfig:
     """full periods of cosine and mmts over the training"""
     scale: Literal["linear", "log", "sqrt"] = "linear"
     """mmts: how class size enters the shift; published: linear"""
+    peak: float = 1.0
+    """dystress: similarity from which on τ is high"""
+    width: float = 1.0
+    """dystress: distance in similarity from the peak to the lowest τ"""
+    slope: float = 0.5
+    """macl: how fast τ rises with alignment, relative to value"""
+    threshold: float = 0.0
+    """macl: alignment at which τ is value"""
 
 
 @dataclass
@@ -108,20 +139,31 @@ class ModelConfig:
 class LossConfig:
     """What the control drives."""
 
-    force: Literal["plain", "equalized"] = "plain"
-    """plain: as published; equalized: the control changes the shape of the force, not its size"""
+    force: Literal["plain", "equalized", "reweighted"] = "plain"
+    """plain: as published; equalized (infonce, dcl, siglip, maxmargin): the control changes the
+    shape of the force, not its size; reweighted (infonce): attraction never fades, as in MACL"""
     mask_duplicates: bool = True
     """pairs in a batch that share the image or the caption are not used as negatives"""
     bias: float = -10.0
     """siglip: initial bias, learned"""
+    version: Literal["v0", "v1", "v2", "v3"] = "v3"
+    """fastclip: v0, v3 learn one τ (control.kind learnable), v1 has a constant one (constant), v2
+    one for each sample (individual)"""
     gamma: float = 0.8
-    """sogclr, isogclr: weight of the newest estimate of a sample's partition"""
-    rho: float = 6.0
-    """isogclr: radius of the uncertainty set; larger values give lower temperatures"""
+    """sogclr, isogclr, nuclr: weight of the newest estimate of a sample's partition; fastclip: what
+    it falls to from 1, by epoch"""
+    gamma_epochs: float = 0.5
+    """fastclip: share of the training's epochs in which gamma falls"""
+    rho: float | None = None
+    """radius of the uncertainty set, larger values give lower temperatures: of individual, tempnet,
+    fastclip v2 and v3, by default the published one; sogclr with a τ learned by gradient needs it
+    """
     tau_lr: float = 0.03
-    """isogclr: learning rate of the individual temperatures"""
+    """individual, fastclip v2: learning rate of the samples' temperatures"""
     tau_beta: float = 0.5
-    """isogclr: weight of the newest temperature gradient in its average"""
+    """individual: weight of the newest temperature gradient in its average"""
+    zeta_lr: float = 0.01
+    """nuclr: learning rate of the candidates' offsets"""
 
 
 @dataclass
@@ -134,10 +176,14 @@ class OptimConfig:
     """pairs per optimiser step; the last, incomplete batch of an epoch is left out"""
     accumulation: int = 1
     """batches per optimiser step, each with its own negatives"""
+    chunk: int | None = None
+    """pairs whose activations are held at a time; larger batches are encoded in such parts, and
+    again for the gradient, with the same result. Towers must not normalise over the batch"""
     lr: float = 2e-3
     """peak learning rate"""
     loss_lr: float | None = None
-    """peak learning rate of the loss's own parameters (learnable τ, bias); default: lr"""
+    """peak learning rate of the loss's own parameters (learnable τ, networks that predict τ, bias);
+    default: lr"""
     weight_decay: float = 0.05
     """of matrices; biases, norms and the loss's parameters have none"""
     warmup: float = 0.15
@@ -210,6 +256,7 @@ class Config:
             "control.oscillations": self.control.oscillations,
             "log_every": self.log_every,
             "data.limit": 1 if self.data.limit is None else self.data.limit,
+            "optim.chunk": 1 if self.optim.chunk is None else self.optim.chunk,
         }
         for name, value in positive.items():
             if not value > 0:
@@ -219,18 +266,16 @@ class Config:
             "optim.warmup": self.optim.warmup,
             "data.alternative": self.data.alternative,
             "data.keywords": self.data.keywords,
+            "loss.gamma_epochs": self.loss.gamma_epochs,
         }
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
-        if (self.family == "isogclr") != (self.control.kind == "individual"):
+        own = self._own_control()
+        if own is not None and self.control.kind != own:
             raise ValueError(
-                "family=isogclr and control.kind=individual go together, got "
-                f"family={self.family} and control.kind={self.control.kind}"
-            )
-        if self.family in ("sogclr", "isogclr") and self.loss.force != "plain":
-            raise ValueError(
-                f"family={self.family} has no loss.force: its force does not grow with 1/τ"
+                f"family={self.family} has a temperature of its own: it needs control.kind={own}, "
+                f"got {self.control.kind}"
             )
         if not 0 < self.data.held_out < 0.5:
             raise ValueError(f"data.held_out must be in (0, 0.5), got {self.data.held_out}")
@@ -239,6 +284,14 @@ class Config:
                 f"data.tail and data.head must be 1 <= tail <= head, got {self.data.tail} and "
                 f"{self.data.head}"
             )
+
+    def _own_control(self) -> ControlKind | None:
+        """The only control of families that bring it with them."""
+        if self.family == "isogclr":
+            return "individual"
+        if self.family == "fastclip":
+            return _OF_FASTCLIP[self.loss.version]
+        return None
 
 
 def _get(config: Any, path: str) -> Any:

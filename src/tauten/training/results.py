@@ -123,14 +123,17 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
 def samples(
     folder: RunFolder, train: PairData, classes: Classes | None, probe: TauProbe
 ) -> dict[str, Any]:
-    """Counts, classes and τ of the training samples, over the logged steps."""
+    """Counts, classes and τ of the training samples, over the logged steps.
+
+    τ of a group is NaN at steps whose batch says nothing of it.
+    """
     lines = [line for line in folder.read_history() if "tau/mean" in line]
-    groups = [name for name in GROUPS if lines and f"tau/{name}" in lines[0]]
+    groups = [name for name in GROUPS if any(f"tau/{name}" in line for line in lines)]
 
     def table(suffix: str) -> Any:
-        return np.array(
-            [[line[f"tau/{name}{suffix}"] for name in groups] for line in lines], dtype=np.float32
-        ).reshape(len(lines), len(groups))
+        keys = [f"tau/{name}{suffix}" for name in groups]
+        rows = [[line.get(key, np.nan) for key in keys] for line in lines]
+        return np.array(rows, dtype=np.float32).reshape(len(lines), len(groups))
 
     names = (
         sorted(classes.counts, key=lambda name: (-classes.counts[name], name)) if classes else []

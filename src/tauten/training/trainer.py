@@ -153,26 +153,29 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return norm
 
     def _failure(self, reason: str) -> NonFiniteLossError:
-        """The error that ends the run; all of the batch's indices go to ``failure.json``."""
+        """The error that ends the run; all of the batch's indices go to ``failure.json``.
+
+        The range of τ is that of the last batch that had a loss.
+        """
         index = self.last_batch["index"].tolist()
-        tau = self.contrastive.loss_fn.tau(self.last_batch["index"])
-        assert isinstance(tau, Tensor)
         last = self.folder.resumable()
         name = self.contrastive.loss_fn.strength_name
-        low, high = float(tau.min()), float(tau.max())
+        known = self.contrastive.loss_fn.last_tau
+        ends = None if known is None else [float(known[1].min()), float(known[1].max())]
+        span = "not known yet" if ends is None else f"in [{ends[0]:g}, {ends[1]:g}]"
         step = self.state.global_step
         report = {
             "step": step,
             "reason": reason,
             "index": index,
-            f"{name}_range": [low, high],
+            f"{name}_range": ends,
             "last_good_checkpoint": last.name if last else None,
         }
         checkpoints.replace_text(self.folder.path / FAILURE, json.dumps(report, indent=1))
         shown = ", ".join(map(str, index[:10])) + (", ..." if len(index) > 10 else "")
         return NonFiniteLossError(
             f"training stopped at step {step}: {reason}. Batch of {len(index)} samples: {shown} "
-            f"(all in {FAILURE}); {name} in [{low:g}, {high:g}]; "
+            f"(all in {FAILURE}); {name} {span}; "
             f"last good checkpoint: {last.name if last else 'none'}. A lower learning rate, "
             f"optim.max_grad_norm, or a higher {name} usually helps"
         )
