@@ -2,16 +2,18 @@
 
     python benchmarks/state.py [--batch 512] [--dim 512] [--rounds 40] [--only "MM-TS" "iSogCLR"]
 
-The model of the emoji recipes, with embeddings of ``--dim``: forward, backward, AdamW step and step
-of the loss on the same real pairs. Every round times one step of each contender, in an order drawn
-for the round. Printed are medians over rounds, and the median and quartiles of a contender's time
-over that of its base in the same round: InfoNCE with a constant temperature for all, and for losses
-with moving averages also SogCLR with a constant temperature; MaxMargin has a constant margin too.
+The model of the emoji recipes, with embeddings of ``--dim``: augmentation, forward, backward, AdamW
+step and step of the loss on the same real pairs. Every round times one step of each contender, in
+an order drawn for the round. Printed are medians over rounds, and the median and quartiles of a
+contender's time over that of its base in the same round: InfoNCE with a constant temperature for
+all, and for losses with moving averages also SogCLR with a constant temperature; MaxMargin has a
+constant margin too.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
 import statistics
 import time
@@ -21,7 +23,9 @@ import torch
 
 import tauten as tt
 from tauten.data import class_counts, emoji_lt, images
-from tauten.models import BagTokenizer, BagTower, ConvTower, DualEncoder
+from tauten.models import BagTokenizer, DualEncoder
+from tauten.recipes.emoji import emoji_infonce_constant
+from tauten.training.build import build_encoder
 
 WARMUP = 3
 INFONCE, SOGCLR, MARGIN = "InfoNCE, constant", "SogCLR, constant", "MaxMargin, constant"
@@ -109,8 +113,8 @@ def main() -> None:
     steps = {}
     for name, (loss_fn, _) in contenders.items():
         torch.manual_seed(0)
-        text = BagTower(tokenizer.vocabulary_size, 256)
-        encoder = DualEncoder(ConvTower((32, 64, 128), 4), text, options.dim)
+        model = dataclasses.replace(emoji_infonce_constant().model, dim=options.dim)
+        encoder = build_encoder(model, tokenizer.vocabulary_size)
         steps[name] = stepper(loss_fn, encoder, batch, index)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     order, draw = list(steps), random.Random(0)
