@@ -1,19 +1,18 @@
 """What a control or a table costs per training step, against a constant temperature.
 
-    python benchmarks/state.py [--batch 512] [--dim 512] [--rounds 40] [--only "MM-TS" "iSogCLR"]
+    python benchmarks/state.py [--model default|emoji] [--batch 512] [--rounds 40] [--only "MM-TS"]
 
-The model of the emoji recipes, with embeddings of ``--dim``: augmentation, forward, backward, AdamW
-step and step of the loss on the same real pairs. Every round times one step of each contender, in
-an order drawn for the round. Printed are medians over rounds, and the median and quartiles of a
-contender's time over that of its base in the same round: InfoNCE with a constant temperature for
-all, and for losses with moving averages also SogCLR with a constant temperature; MaxMargin has a
-constant margin too.
+The default model of a training configuration (d = 256), or the small one of the emoji recipes
+(d = 512): augmentation, forward, backward, AdamW step and step of the loss on the same real pairs.
+Every round times one step of each contender, in an order drawn for the round. Printed are medians
+over rounds, and the median and quartiles of a contender's time over that of its base in the same
+round: InfoNCE with a constant temperature for all, and for losses with moving averages also SogCLR
+with a constant temperature; MaxMargin has a constant margin too.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import random
 import statistics
 import time
@@ -26,6 +25,7 @@ from tauten.data import class_counts, emoji_lt, images
 from tauten.models import BagTokenizer, DualEncoder
 from tauten.recipes.emoji import emoji_infonce_constant
 from tauten.training.build import build_encoder
+from tauten.training.config import ModelConfig
 
 WARMUP = 3
 INFONCE, SOGCLR, MARGIN = "InfoNCE, constant", "SogCLR, constant", "MaxMargin, constant"
@@ -95,7 +95,7 @@ def stepper(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--model", choices=["default", "emoji"], default="default")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--only", nargs="+", default=[], help="contenders, beside the bases")
     options = parser.parse_args()
@@ -105,7 +105,8 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     index = torch.randperm(len(data), generator=generator)[: options.batch]
     batch = images(data)[index], tokenizer([captions[i] for i in index.tolist()])
-    contenders = losses(class_counts(data["label"]), options.dim)
+    model = ModelConfig() if options.model == "default" else emoji_infonce_constant().model
+    contenders = losses(class_counts(data["label"]), model.dim)
     if unknown := set(options.only) - set(contenders):
         parser.error(f"no contender {sorted(unknown)}; there are {list(contenders)}")
     kept = {*options.only, INFONCE, SOGCLR, MARGIN} if options.only else set(contenders)
@@ -113,7 +114,6 @@ def main() -> None:
     steps = {}
     for name, (loss_fn, _) in contenders.items():
         torch.manual_seed(0)
-        model = dataclasses.replace(emoji_infonce_constant().model, dim=options.dim)
         encoder = build_encoder(model, tokenizer.vocabulary_size)
         steps[name] = stepper(loss_fn, encoder, batch, index)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -126,8 +126,8 @@ def main() -> None:
             if turn >= WARMUP:
                 seconds[name].append(time.perf_counter() - start)
     print(
-        f"batch {options.batch}, d = {options.dim}, {torch.get_num_threads()} threads, "
-        f"{options.rounds} rounds; x: median of the ratios within a round [quartiles]"
+        f"batch {options.batch}, {options.model} model, d = {model.dim}, "
+        f"{torch.get_num_threads()} threads, {options.rounds} rounds; x: median of the ratios within a round [quartiles]"
     )
     for name, (_, bases) in contenders.items():
         line = f"{name:20}{1000 * statistics.median(seconds[name]):8.1f} ms"
