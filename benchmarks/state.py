@@ -127,7 +127,8 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
     print(
         f"batch {options.batch}, {options.model} model, d = {model.dim}, "
-        f"{torch.get_num_threads()} threads, {options.rounds} rounds; x: median of the ratios within a round [quartiles]"
+        f"{torch.get_num_threads()} threads, {options.rounds} rounds; "
+        "x: median of the ratios within a round [quartiles]"
     )
     for name, (_, bases) in contenders.items():
         line = f"{name:20}{1000 * statistics.median(seconds[name]):8.1f} ms"

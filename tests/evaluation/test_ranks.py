@@ -1,6 +1,7 @@
 """Exact ranks against literal loops."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tauten.evaluation import ranks
+from tauten.evaluation import ranks, retrieval
 
 
 def loop_ranks(sim, relevant):
@@ -55,11 +56,11 @@ def problems(draw):
 @given(problems())
 def test_ties_and_several_matches_against_loop(problem):
     x, y, y_of_x, tile = problem
-    found = ranks(
-        torch.tensor(x).float(), torch.tensor(y).float(), y_of_x, normalize=False, tile=tile
-    )
-    assert as_lists(found["x2y"]) == loop_ranks(x @ y.T, y_of_x)
-    assert as_lists(found["y2x"]) == loop_ranks(y @ x.T, inverse(y_of_x, len(y)))
+    sides = torch.tensor(x).float(), torch.tensor(y).float()
+    for one_pass in (False, True):
+        found = ranks(*sides, y_of_x, normalize=False, tile=tile, one_pass=one_pass)
+        assert as_lists(found["x2y"]) == loop_ranks(x @ y.T, y_of_x)
+        assert as_lists(found["y2x"]) == loop_ranks(y @ x.T, inverse(y_of_x, len(y)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -74,19 +75,39 @@ def test_tile_size_does_not_matter(dtype):
         assert torch.equal(whole[direction].values, tiled[direction].values)
 
 
-def test_many_matches_per_query_use_the_same_rule():
+def with_matches(lengths, m):
     rng = np.random.default_rng(0)
-    x, y = rng.integers(-2, 3, (5, 3)), rng.integers(-2, 3, (60, 3))
-    y_of_x = [sorted(rng.permutation(60)[:k].tolist()) for k in (1, 9, 25, 40, 60)]
-    found = ranks(
-        torch.tensor(x).double(),
-        torch.tensor(y).double(),
-        y_of_x,
-        normalize=False,
-        directions=("x2y",),
-        tile=17,
-    )
+    x, y = rng.integers(-2, 3, (len(lengths), 3)), rng.integers(-2, 3, (m, 3))
+    y_of_x = [sorted(rng.permutation(m)[:k].tolist()) for k in lengths]
+    for j in range(m):
+        y_of_x[j % len(lengths)] = sorted({*y_of_x[j % len(lengths)], j})
+    return x, y, y_of_x
+
+
+@pytest.mark.parametrize("lengths", [(1, 9, 25, 40, 60), (1, 2, 3) * 10, (1, 2, 5, 8, 13)])
+@pytest.mark.parametrize("tile", [17, 64])
+def test_many_matches_per_query_use_the_same_rule(lengths, tile):
+    x, y, y_of_x = with_matches(lengths, 60)
+    sides = torch.tensor(x).double(), torch.tensor(y).double()
+    found = ranks(*sides, y_of_x, normalize=False, tile=tile, one_pass=True)
     assert as_lists(found["x2y"]) == loop_ranks(x @ y.T, y_of_x)
+    assert as_lists(found["y2x"]) == loop_ranks(y @ x.T, inverse(y_of_x, 60))
+
+
+@pytest.mark.parametrize(("noise", "k"), [(0.3, 3), (9.0, 3), (0.3, 40), (9.0, 40)])
+def test_matches_near_the_top_and_far_from_it(noise, k):
+    """Few candidates ahead of many are counted one by one, many in whole tiles."""
+    generator = torch.Generator().manual_seed(k)
+    x = torch.randn(12, 24, generator=generator)
+    y = x.repeat_interleave(k, 0) + noise * torch.randn(12 * k, 24, generator=generator)
+    x, y = x.double(), torch.cat([y, torch.randn(700, 24, generator=generator)]).double()
+    y_of_x = torch.arange(12 * k).view(12, k).tolist()
+    found = ranks(x, y, y_of_x, directions=["x2y"], normalize=False, tile=391)
+    assert as_lists(found["x2y"]) == loop_ranks((x @ y.T).numpy(), y_of_x)
+    turned = ranks(
+        y[: 12 * k], x, torch.arange(12).repeat_interleave(k), normalize=False, one_pass=True
+    )
+    assert as_lists(turned["y2x"]) == loop_ranks((x @ y[: 12 * k].T).numpy(), y_of_x)
 
 
 def test_collapsed_embeddings_rank_last_in_every_position():
@@ -184,3 +205,152 @@ def test_error_of_direction_and_tile():
         ranks(EYE, EYE, [0, 1, 2, 3], directions=["i2t"])
     with pytest.raises(ValueError, match="tile must be at least 1, not 0"):
         ranks(EYE, EYE, [0, 1, 2, 3], tile=0)
+
+
+def captioned(n=70, k=3, d=16, noise=1.5):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, d, generator=generator)
+    y = x.repeat_interleave(k, 0) + noise * torch.randn(n * k, d, generator=generator)
+    order = torch.randperm(n * k, generator=generator)
+    return x, y[order], order.argsort().view(n, k).tolist()
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for direction, one in expected.items():
+        assert torch.equal(found[direction].values, one.values)
+        assert torch.equal(found[direction].offsets, one.offsets)
+        assert found[direction].candidates == one.candidates
+
+
+@pytest.mark.parametrize("one_pass", [False, True])
+@pytest.mark.parametrize("tile", [5, 9, 64, 71, 211])
+def test_tiles_of_odd_sizes_give_the_ranks_of_one_tile(tile, one_pass):
+    x, y, y_of_x = captioned()
+    assert_same(ranks(x, y, y_of_x, tile=tile, one_pass=one_pass), ranks(x, y, y_of_x))
+
+
+@pytest.mark.parametrize("directions", [("x2y",), ("y2x",), ("y2x", "x2y")])
+def test_one_pass_keeps_to_the_directions_asked_for(directions):
+    x, y, y_of_x = captioned()
+    found = ranks(x, y, y_of_x, directions=directions, one_pass=True, tile=32)
+    assert tuple(found) == directions
+    assert_same(found, ranks(x, y, y_of_x, directions=directions))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_memory_mapped_files_give_the_ranks_of_tensors(tmp_path, dtype):
+    x, y, y_of_x = captioned()
+    mapped = []
+    for name, rows in (("x", x), ("y", y)):
+        np.save(tmp_path / f"{name}.npy", rows.numpy().astype(dtype))
+        mapped.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+    tensors = [torch.tensor(rows) for rows in mapped]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = ranks(*mapped, y_of_x, tile=32, one_pass=True, resume=tmp_path / "state")
+    assert_same(found, ranks(*tensors, y_of_x))
+
+
+def interrupt_after(monkeypatch, blocks):
+    """Make the progress bar raise when it is told of that many blocks."""
+
+    def bar(items, **options):
+        for number, item in enumerate(items):
+            if number == blocks:
+                raise KeyboardInterrupt
+            yield item
+
+    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+
+
+def count_blocks(monkeypatch):
+    seen = []
+
+    def bar(items, **options):
+        for item in items:
+            seen.append(item)
+            yield item
+
+    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+    return seen
+
+
+@pytest.mark.parametrize("one_pass", [False, True])
+@pytest.mark.parametrize("blocks", [0, 1, 4])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, blocks, one_pass):
+    x, y, y_of_x = captioned()
+    settings = {"tile": 16, "one_pass": one_pass}
+    whole = ranks(x, y, y_of_x, **settings)
+    resumed = settings | {"resume": tmp_path / "state", "progress": True}
+    interrupt_after(monkeypatch, blocks)
+    with pytest.raises(KeyboardInterrupt):
+        ranks(x, y, y_of_x, **resumed)
+    seen = count_blocks(monkeypatch)
+    assert_same(ranks(x, y, y_of_x, **resumed), whole)
+    of_x, of_y = 5, 14
+    assert len(seen) == (of_x if one_pass else of_x + of_y) - blocks
+    seen.clear()
+    assert_same(ranks(x, y, y_of_x, **resumed), whole)
+    assert seen == []
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_resumed_with_another_tile(tmp_path, monkeypatch):
+    x, y, y_of_x = captioned()
+    interrupt_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        ranks(x, y, y_of_x, tile=16, resume=tmp_path / "state", progress=True)
+    found = ranks(x, y, y_of_x, tile=11, resume=tmp_path / "state")
+    assert_same(found, ranks(x, y, y_of_x))
+
+
+def changed(rows, i, value):
+    out = rows.clone()
+    out[i, 3] = value
+    return out
+
+
+X, Y, Y_OF_X = captioned()
+OTHER = {
+    "an element": ((changed(X, 41, 0.5), Y, Y_OF_X), {}, "x differ"),
+    "order": ((X, Y.flip(0), Y_OF_X), {}, "y differ"),
+    "rows": ((X[:-1], Y, Y_OF_X[:-1]), {"directions": ["x2y"]}, "x, y_of_x, passes differ"),
+    "type": ((X.double(), Y, Y_OF_X), {}, "x differ"),
+    "matches": ((X, Y, Y_OF_X[1:] + Y_OF_X[:1]), {}, "y_of_x differ"),
+    "dot product": ((X, Y, Y_OF_X), {"normalize": False}, "normalize differ"),
+    "direction": ((X, Y, Y_OF_X), {"directions": ["y2x"]}, "passes differ"),
+    "one pass": ((X, Y, Y_OF_X), {"one_pass": True}, "passes differ"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_state_of_other_inputs_is_refused(tmp_path, name):
+    path = tmp_path / "state"
+    ranks(X, Y, Y_OF_X, resume=path)
+    kept = path.read_bytes()
+    arguments, settings, differing = OTHER[name]
+    with pytest.raises(ValueError, match=rf"other inputs \({differing}\): delete"):
+        ranks(*arguments, resume=path, **settings)
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", {"inputs": 3}, [1, 2]])
+def test_file_that_is_no_state_is_refused(tmp_path, content):
+    path = tmp_path / "state"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match="state keeps no counts of ranks"):
+        ranks(X, Y, Y_OF_X, resume=path)
+
+
+def test_retrieval_resumes_and_takes_memory_mapped_files(tmp_path):
+    np.save(tmp_path / "y.npy", Y.numpy())
+    y = np.load(tmp_path / "y.npy", mmap_mode="r")
+    settings = {"one_pass": True, "resume": tmp_path / "state", "bootstrap": 20, "tile": 32}
+    expected = retrieval(X, Y, Y_OF_X, bootstrap=20)
+    assert retrieval(X, y, Y_OF_X, **settings) == expected
+    assert (tmp_path / "state").exists()
+    assert retrieval(X, y, Y_OF_X, **settings) == expected

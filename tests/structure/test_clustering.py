@@ -1,5 +1,10 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import faiss
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,8 +13,8 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tauten.structure import caption_clusters, kmeans
-from tauten.structure.clustering import _assign_all
+from tauten.structure import Clusters, caption_clusters, kmeans
+from tauten.structure.clustering import _assign_all, _Assignment, _UnitRows
 
 
 def blobs(sizes: tuple[int, ...], noise: float = 0.05, d: int = 16) -> tuple[Tensor, Tensor]:
@@ -105,7 +110,9 @@ def test_empty_cluster_takes_the_row_that_fits_worst() -> None:
     x = np.eye(4, dtype=np.float32)
     x[3] = [0.0, 0.6, 0.8, 0.0]
     start = np.array([x[0], x[0], x[1]])
-    assignment, centroids = _assign_all(faiss, x, start)
+    kept = _Assignment(4, None, {})
+    kept.start(start)
+    assignment, centroids = _assign_all(faiss, _UnitRows(x), kept, 4, False)
     assert sorted(np.bincount(assignment)) == [1, 1, 2]
     assert np.array_equal(centroids[1], x[2])
 
@@ -160,7 +167,188 @@ def test_zero_rows() -> None:
         kmeans(x, 2)
 
 
-@pytest.mark.parametrize("setting", ["iterations", "max_points_per_centroid"])
+@pytest.mark.parametrize("setting", ["iterations", "max_points_per_centroid", "block"])
 def test_settings_below_one(setting: str) -> None:
     with pytest.raises(ValueError, match="must be at least 1, got"):
         kmeans(torch.eye(3), 2, **{setting: 0})  # type: ignore[arg-type]
+
+
+BLOCK = 4096
+Array = npt.NDArray[Any]
+
+
+def mapped(folder: Path, rows: int = 3 * BLOCK + 30, dtype: str = "float32") -> Array:
+    """A memory-mapped file of rows around 12 centres."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((12, 32))
+    x = centres[rng.integers(0, 12, rows)] + 0.7 * rng.standard_normal((rows, 32))
+    np.save(folder / "x.npy", x.astype(dtype))
+    found: Array = np.load(folder / "x.npy", mmap_mode="r")
+    return found
+
+
+def assert_same(found: Clusters, expected: Clusters) -> None:
+    assert torch.equal(found.assignment, expected.assignment)
+    assert torch.equal(found.counts, expected.counts)
+    assert torch.equal(found.per_sample_counts, expected.per_sample_counts)
+    assert torch.equal(found.centroids, expected.centroids)
+
+
+def unit(x: Array) -> Array:
+    doubles = torch.from_numpy(np.array(x)).double()
+    rows: Array = (doubles / doubles.norm(dim=1, keepdim=True)).float().numpy()
+    return rows
+
+
+@pytest.mark.parametrize("rows", [5, BLOCK, 2 * BLOCK + 1, 3 * BLOCK + 30, 4 * BLOCK - 1])
+@pytest.mark.parametrize("width", [8, 32])
+def test_streamed_assignment_is_that_of_all_rows_at_once(rows: int, width: int) -> None:
+    rng = np.random.default_rng(rows)
+    x = rng.standard_normal((rows, width)).astype(np.float32)
+    start = unit(x[:5])
+    index = faiss.IndexFlatIP(width)
+    index.add(start)
+    similarity, nearest = index.search(unit(x), 1)
+    kept = _Assignment(rows, None, {})
+    kept.start(start)
+    assignment, centroids = _assign_all(faiss, _UnitRows(x), kept, 1, False)
+    assert np.array_equal(assignment, nearest[:, 0])
+    assert np.array_equal(kept.similarity, similarity[:, 0])
+    assert np.array_equal(centroids, start)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("most", [40, 10_000])
+def test_memory_mapped_file_gives_the_clusters_of_a_tensor(
+    tmp_path: Path, dtype: str, most: int
+) -> None:
+    x = mapped(tmp_path, dtype=dtype)
+    whole = kmeans(torch.tensor(x), 20, seed=1, iterations=3, max_points_per_centroid=most)
+    found = kmeans(x, 20, seed=1, iterations=3, max_points_per_centroid=most, block=1)
+    assert_same(found, whole)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> list[range]:
+    """Make the progress bar of the assignment raise at a block; returns the blocks it gave out."""
+    given: list[range] = []
+
+    def bar(items: list[range], **options: Any) -> Iterator[range]:
+        for number, item in enumerate(items):
+            if number == blocks:
+                raise KeyboardInterrupt
+            given.append(item)
+            yield item
+
+    monkeypatch.setattr("tqdm.tqdm", bar)
+    return given
+
+
+FEW = {"iterations": 3, "max_points_per_centroid": 40, "block": BLOCK}
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_interrupted_and_resumed_equals_uninterrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    x, folder = mapped(tmp_path), tmp_path / "state"
+    whole = kmeans(x, 20, **FEW)
+    stop_after(monkeypatch, blocks)
+    with pytest.raises(KeyboardInterrupt):
+        kmeans(x, 20, resume=folder, **FEW)
+    monkeypatch.setattr("tauten.structure.clustering._lloyd", None)
+    given = stop_after(monkeypatch, 99)
+    assert_same(kmeans(x, 20, resume=folder, **FEW), whole)
+    assert [rows.start for rows in given] == [0, BLOCK, 2 * BLOCK][blocks:]
+    assert given[-1].stop == len(x)
+    given.clear()
+    assert_same(kmeans(x, 20, resume=str(folder), **FEW), whole)
+    assert given == []
+
+
+def test_killed_within_a_block_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, folder = mapped(tmp_path), tmp_path / "state"
+    whole = kmeans(x, 20, resume=folder, **FEW)
+    number = np.load(folder / "number.npy", "r+")
+    number[BLOCK + 7 :] = 0
+    given = stop_after(monkeypatch, 99)
+    assert_same(kmeans(x, 20, resume=folder, **FEW), whole)
+    assert [rows.start for rows in given] == [BLOCK, 2 * BLOCK]
+
+
+def test_empty_clusters_of_a_resumed_assignment(tmp_path: Path) -> None:
+    """Clusters empty in the file but not in the sample: the worst rows of all blocks are found."""
+    x = np.array(mapped(tmp_path))
+    centroids = np.ascontiguousarray(unit(x)[[0, 0, 0, 1]])
+    fresh = _Assignment(len(x), None, {})
+    fresh.start(centroids)
+    whole = _assign_all(faiss, _UnitRows(x), fresh, BLOCK, False)
+    for stopped in (0, BLOCK, 2 * BLOCK, len(x)):
+        folder = tmp_path / str(stopped)
+        first = _Assignment(len(x), folder, {})
+        first.start(centroids)
+        _assign_all(faiss, _UnitRows(x), first, BLOCK, False)
+        first.number[stopped:] = 0
+        again = _Assignment(len(x), folder, {})
+        found = _assign_all(faiss, _UnitRows(x), again, BLOCK, False)
+        assert np.array_equal(found[0], whole[0])
+        assert np.array_equal(found[1], whole[1])
+    assert set(whole[0]) == {0, 1, 2, 3}
+
+
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "k": ({"k": 21}, "k"),
+    "seed": ({"seed": 1}, "seed"),
+    "iterations": ({"iterations": 4}, "iterations"),
+    "sample": ({"max_points_per_centroid": 41}, "max_points_per_centroid"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_state_of_other_settings_is_refused(tmp_path: Path, name: str) -> None:
+    x, folder = mapped(tmp_path, 500), tmp_path / "state"
+    kmeans(x, k=20, resume=folder, **FEW)
+    changed, differing = OTHER[name]
+    with pytest.raises(ValueError, match=rf"other inputs \({differing} differ\): delete"):
+        kmeans(x, **{"k": 20, "resume": folder, **FEW, **changed})
+
+
+def test_state_of_other_rows_is_refused(tmp_path: Path) -> None:
+    x, folder = mapped(tmp_path, 500), tmp_path / "state"
+    kmeans(x, 20, resume=folder, **FEW)
+    other = np.array(x)
+    other[77, 3] += 1
+    for rows, differing in (
+        (other, "rows"),
+        (x[::-1], "rows"),
+        (x[:-1], "shape, rows"),
+        (x.astype(np.float64), "dtype"),
+    ):
+        with pytest.raises(ValueError, match=rf"other inputs \({differing} differ\)"):
+            kmeans(rows, 20, resume=folder, **FEW)
+
+
+@pytest.mark.parametrize("content", [b"", b"no clusters"])
+def test_folder_that_keeps_no_clusters_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "centroids.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"centroids\.npz keeps no clusters"):
+        kmeans(torch.eye(3), 2, resume=tmp_path)
+
+
+def test_rows_of_an_array_are_checked_when_they_are_read(tmp_path: Path) -> None:
+    x = np.array(mapped(tmp_path))
+    x[BLOCK + 5, 3] = np.nan
+    with pytest.raises(ValueError, match=rf"1 embeddings are not finite, first: row {BLOCK + 5}"):
+        kmeans(x, 20, **FEW)
+    x[BLOCK + 5] = 0
+    with pytest.raises(ValueError, match=rf"1 embeddings are zero .* first: row {BLOCK + 5}"):
+        kmeans(x, 20, **FEW)
+
+
+def test_arrays_are_left_alone(tmp_path: Path) -> None:
+    x = np.array(mapped(tmp_path, 200, "float64"))
+    tensor = torch.tensor(x)
+    before = x.copy()
+    kmeans(x, 20, **FEW)
+    kmeans(tensor, 20, **FEW)
+    assert np.array_equal(x, before)
+    assert np.array_equal(tensor.numpy(), before)

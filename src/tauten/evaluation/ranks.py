@@ -1,4 +1,4 @@
-"""Exact ranks of every matching candidate, computed in tiles.
+"""Exact ranks of every matching candidate, counted in tiles.
 
 The rank of a match is 1 + the number of candidates ahead of it. Ties are counted pessimistically:
 a candidate that does not match the query and scores the same is ahead. "The same" allows for the
@@ -6,22 +6,34 @@ rounding of the dot product, 8 eps of the product of the largest norms (1e-6 for
 length 1): two equal candidates may differ in the last bits only because of where they stand in the
 matrix, and such a difference must not decide a rank. Collapsed embeddings thus rank last.
 
-Shape suffixes: Q queries, C candidates, P matching pairs, b rows and c columns of one tile.
+Embeddings are read, converted and scaled tile by tile and only counts are kept, so that a
+memory-mapped file is never held as a whole.
+
+Shape suffixes: Q queries, C candidates, P matching pairs, b rows and c columns of one tile, n its
+rows or its columns, k the most matches that one of these has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from tauten.evaluation.correspondence import Correspondence, correspondence, sides
+from tauten.evaluation.correspondence import Correspondence, correspondence, name_some
 
-FEW = 8
 DIRECTIONS = ("x2y", "y2x")
+FEW = 32
+PASSES = 128
+BYTES = 128
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -89,111 +101,348 @@ def ranks(
     directions: Iterable[str] = DIRECTIONS,
     normalize: bool = True,
     tile: int = 2048,
+    one_pass: bool = False,
+    resume: str | Path | None = None,
     progress: bool = False,
 ) -> dict[str, QueryRanks]:
     """Rank every match of every query, exactly, ties counted pessimistically (see the module).
 
     Args:
-        x: (N, d) embeddings of one side (image, video).
+        x: (N, d) embeddings of one side (image, video): a tensor, or an array such as
+            ``numpy.load(file, mmap_mode="r")``, of which a tile at a time is read.
         y: (M, d) embeddings of the other (text).
         y_of_x: For each x the list of its y's, or an int vector (N,) for one each.
         directions: Which side queries: "x2y" (x queries, y are ranked), "y2x", or both.
         normalize: Rank by cosine; otherwise by the dot product of the rows as given.
         tile: Edge of the tiles; at most tile x tile scores exist at any time.
+        one_pass: Count both directions from the same products, in about half the time. The scores
+            of y2x are then those of x2y; they may differ in the last bits from those of a pass of
+            its own, which moves a rank only past a candidate at the very edge of the tolerance.
+        resume: File that keeps the counts, replaced atomically after every ``tile`` queries. The
+            same call goes on from there after an interruption, and after the end it counts nothing
+            again. Delete the file when it is no longer needed.
         progress: Show a progress bar (needs tqdm).
 
     Returns:
         For each direction the :class:`QueryRanks`, on the CPU.
 
     Raises:
-        ValueError: Unequal d, NaN or inf (rows named), a correspondence that is out of range,
-            repeated, or empty for a query, unknown direction, tile < 1.
+        ValueError: Unequal d or devices, NaN or inf (rows named), a correspondence that is out of
+            range, repeated, or empty for a query, unknown direction, tile < 1, a file at ``resume``
+            that belongs to other inputs or keeps no ranks.
     """
-    x, y = sides(x, y, normalize)
-    forward = correspondence(y_of_x, len(x), len(y))
-    if tile < 1:
-        raise ValueError(f"tile must be at least 1, not {tile}")
-    out = {}
+    directions = tuple(directions)
     for direction in directions:
         if direction not in DIRECTIONS:
             raise ValueError(f'unknown direction {direction!r}: use "x2y" or "y2x"')
-        if direction == "x2y":
-            forward.require_complete("x", direction)
-            out[direction] = _rank_side(x, y, forward, tile, progress, direction)
-        else:
-            backward = forward.inverse()
-            backward.require_complete("y", direction)
-            out[direction] = _rank_side(y, x, backward, tile, progress, direction)
-    return out
+    if tile < 1:
+        raise ValueError(f"tile must be at least 1, not {tile}")
+    sides = _sides(x, y, normalize, tile)
+    pairs = {"x2y": correspondence(y_of_x, len(sides["x"]), len(sides["y"]))}
+    pairs["y2x"] = pairs["x2y"].inverse()
+    for name in directions:
+        pairs[name].require_complete(name[0], name)
+    norms = sides["x"].longest(tile) * sides["y"].longest(tile)
+    tolerance = 8 * torch.finfo(sides["x"].dtype).eps * norms
+    counters = {
+        name: _Counter.of(sides[name[0]], sides[name[-1]], pairs[name], tolerance, tile)
+        for name in directions
+    }
+    passes: list[tuple[str, ...]] = [(name,) for name in counters]
+    if one_pass and len(counters) == 2:
+        passes = [DIRECTIONS]
+    state = None
+    if resume is not None:
+        inputs = _inputs(sides, pairs["x2y"], normalize, passes, tile)
+        state = _State(Path(resume), inputs, counters)
+    for names in passes:
+        _count(sides, counters, names, tile, state, progress)
+    return {name: counter.ranks() for name, counter in counters.items()}
+
+
+class _Rows:
+    """Embeddings as given; rows are converted and scaled when they are read."""
+
+    def __init__(self, x: Any, name: str, normalize: bool) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self.source = torch.as_tensor(x).detach()
+        if self.source.ndim != 2 or not self.source.is_floating_point() or 0 in self.source.shape:
+            raise ValueError(
+                f"{name} must be a non-empty float matrix (rows, d), not {self.source.dtype} "
+                f"of shape {tuple(self.source.shape)}"
+            )
+        self.normalize = normalize
+        self.dtype = torch.promote_types(self.source.dtype, torch.float32)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, where: slice | Tensor) -> Tensor:
+        rows = self.source[where]
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        return (functional.normalize(rows, dim=1) if self.normalize else rows).to(self.dtype)
+
+    def require_finite(self, name: str, tile: int) -> None:
+        blocks = _blocks(len(self), tile)
+        finite = torch.cat([self.source[block].isfinite().all(dim=1) for block in blocks])
+        bad = (~finite).nonzero().flatten()
+        if len(bad):
+            raise ValueError(
+                f"{name} has NaN or inf in {len(bad)} of {len(self)} rows: {name_some(bad)}"
+            )
+
+    def longest(self, tile: int) -> Tensor:
+        """The norm of the longest row."""
+        return torch.stack([self[b].norm(dim=1).max() for b in _blocks(len(self), tile)]).max()
+
+    def checksum(self, tile: int) -> int:
+        """Changes with the bits of any element and with the order of the rows."""
+        integers = INTEGERS[self.source.element_size()]
+        blocks = (self.source[b].contiguous().view(integers) for b in _blocks(len(self), tile))
+        return _weighted(torch.cat([block.sum(dim=1) for block in blocks]))
+
+
+def _weighted(number_N: Tensor) -> int:
+    """The sum of the numbers times 1, 3, 5, ..., modulo 2^64: another order, another sum."""
+    odd = torch.arange(1, 2 * len(number_N), 2, device=number_N.device)
+    return int((number_N * odd).sum())
+
+
+def _sides(x: Any, y: Any, normalize: bool, tile: int) -> dict[str, _Rows]:
+    sides = {"x": _Rows(x, "x", normalize), "y": _Rows(y, "y", normalize)}
+    for name, side in sides.items():
+        side.require_finite(name, tile)
+    left, right = (side.source for side in sides.values())
+    if left.shape[1] != right.shape[1]:
+        raise ValueError(
+            f"x has width {left.shape[1]} but y has width {right.shape[1]}: both must be "
+            "projected to the same d"
+        )
+    if left.device != right.device:
+        raise ValueError(f"x is on {left.device} but y on {right.device}: move one of them")
+    dtype = torch.promote_types(sides["x"].dtype, sides["y"].dtype)
+    for side in sides.values():
+        side.dtype = dtype
+    return sides
+
+
+def _blocks(stop: int, size: int, start: int = 0) -> list[slice]:
+    return [slice(left, min(left + size, stop)) for left in range(start, stop, size)]
+
+
+class _Counter:
+    """How many candidates are ahead of each match of one direction, as far as counted.
+
+    Attributes:
+        offsets: (Q + 1,) long; query i owns the matches ``offsets[i]:offsets[i + 1]``.
+        owners: (P,) long; the query of each match.
+        targets: (P,) long; the candidate of each match, by descending score within a query.
+        bars: (P,) score from which another candidate is ahead of the match.
+        ahead: (P,) long; the candidates found so far that are.
+        candidates: C.
+    """
+
+    def __init__(self, pairs: Correspondence, targets: Tensor, bars: Tensor) -> None:
+        self.offsets, self.owners = pairs.offsets, torch.repeat_interleave(pairs.lengths)
+        self.targets, self.bars, self.ahead = targets, bars, torch.zeros_like(targets)
+        self.candidates = pairs.candidates
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        queries: _Rows,
+        candidates: _Rows,
+        pairs: Correspondence,
+        tolerance: Tensor,
+        tile: int,
+    ) -> _Counter:
+        device = queries.source.device
+        pairs = Correspondence(pairs.offsets.to(device), pairs.targets.to(device), len(candidates))
+        owners = torch.repeat_interleave(pairs.lengths)
+        parts = [
+            (queries[owners[block]] * candidates[pairs.targets[block]]).sum(dim=1)
+            for block in _blocks(len(owners), tile)
+        ]
+        score_P = torch.cat(parts)
+        by_score = torch.argsort(score_P, descending=True, stable=True)
+        order = by_score[torch.argsort(owners[by_score], stable=True)]
+        return cls(pairs, pairs.targets[order], score_P[order] - tolerance)
+
+    def within(self, block: slice) -> tuple[slice, Tensor, Tensor]:
+        """The matches of a block of queries, and where each stands in `bar_nk`: row and column."""
+        own = slice(int(self.offsets[block.start]), int(self.offsets[block.stop]))
+        index = torch.arange(own.start, own.stop, device=self.offsets.device)
+        owner = self.owners[own]
+        return own, owner - block.start, index - self.offsets[owner + 1]
+
+    def bar_nk(self, block: slice) -> Tensor:
+        """Bars of a block of queries, descending; rows of few matches begin with infinite ones."""
+        own, row, column = self.within(block)
+        width = int(self.offsets[block.start : block.stop + 1].diff().max())
+        bar = self.bars.new_full((block.stop - block.start, width), torch.inf)
+        bar[row, column] = self.bars[own]
+        return bar
+
+    def matches(self, block: slice, parts: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each part of the candidates, row and column of the matches in that tile."""
+        own, row, _ = self.within(block)
+        target, order = self.targets[own].sort()
+        row = row[order]
+        starts = torch.tensor([part.start for part in parts], device=target.device)
+        first = [*torch.searchsorted(target, starts).tolist(), len(target)]
+        for part, (left, right) in zip(parts, pairwise(first), strict=True):
+            yield row[left:right], target[left:right] - part.start
+
+    def add(self, block: slice, count_nk: Tensor) -> None:
+        own, row, column = self.within(block)
+        self.ahead[own] += count_nk[row, column]
+
+    def ranks(self) -> QueryRanks:
+        index = torch.arange(len(self.ahead), device=self.ahead.device)
+        position = index - self.offsets[self.owners]
+        return QueryRanks((self.ahead + position + 1).cpu(), self.offsets.cpu(), self.candidates)
 
 
 @torch.no_grad()
-def _rank_side(
-    query_Qd: Tensor,
-    candidate_Cd: Tensor,
-    pairs: Correspondence,
+def _count(
+    sides: dict[str, _Rows],
+    counters: dict[str, _Counter],
+    names: tuple[str, ...],
     tile: int,
+    state: _State | None,
     progress: bool,
-    name: str,
-) -> QueryRanks:
-    pairs = Correspondence(
-        pairs.offsets.to(query_Qd.device), pairs.targets.to(query_Qd.device), pairs.candidates
-    )
-    owners = torch.repeat_interleave(pairs.lengths)
-    norms = query_Qd.norm(dim=1).max() * candidate_Cd.norm(dim=1).max()
-    tolerance = 8 * torch.finfo(query_Qd.dtype).eps * norms
-    scores, order = _sorted_scores(query_Qd, candidate_Cd, pairs, owners, tile)
-    targets = pairs.targets[order]
-
-    ahead = torch.zeros_like(targets)
-    starts: Iterable[int] = range(0, len(query_Qd), tile)
+) -> None:
+    """Count for the first direction named, and for the other, if named, from the same scores."""
+    queries, candidates = sides[names[0][0]], sides[names[0][-1]]
+    by_row, *by_column = (counters[name] for name in names)
+    done = state.done.get(names, 0) if state else 0
+    left = _blocks(len(queries), tile, done)
+    blocks: Iterable[slice] = left
     if progress:
         from tqdm.auto import tqdm
 
-        starts = tqdm(starts, desc=f"ranks {name}", unit="tile row", leave=False)
-    for start in starts:
-        stop = min(start + tile, len(query_Qd))
-        own = slice(int(pairs.offsets[start]), int(pairs.offsets[stop]))
-        row = owners[own] - start
-        place = torch.arange(own.start, own.stop, device=row.device) - pairs.offsets[owners[own]]
-        width = int(pairs.lengths[start:stop].max())
-        bar = query_Qd.new_full((stop - start, width), torch.inf)
-        bar[row, place] = scores[own] - tolerance
-        count = torch.zeros_like(bar, dtype=torch.long)
-        for left in range(0, len(candidate_Cd), tile):
-            with torch.autocast(query_Qd.device.type, enabled=False):
-                sim_bc = query_Qd[start:stop] @ candidate_Cd[left : left + tile].T
-            here = (targets[own] >= left) & (targets[own] < left + tile)
-            sim_bc[row[here], targets[own][here] - left] = -torch.inf
-            count += _count_at_least(sim_bc, bar)
-        ahead[own] = count[row, place]
-    position = torch.arange(len(targets), device=targets.device) - pairs.offsets[owners]
-    return QueryRanks((ahead + position + 1).cpu(), pairs.offsets.cpu(), len(candidate_Cd))
+        before = -(-done // tile)
+        blocks = tqdm(
+            left,
+            desc=f"ranks {', '.join(names)}",
+            initial=before,
+            total=before + len(left),
+            unit="tile row",
+            leave=False,
+        )
+    parts = _blocks(len(candidates), tile)
+    for block in blocks:
+        rows, bar_bk = queries[block], by_row.bar_nk(block)
+        count_bk = torch.zeros_like(bar_bk, dtype=torch.long)
+        for part, (row, column) in zip(parts, by_row.matches(block, parts), strict=True):
+            with torch.autocast(rows.device.type, enabled=False):
+                sim_bc = rows @ candidates[part].T
+            sim_bc[row, column] = -torch.inf
+            count_bk += _count_at_least(sim_bc, bar_bk)
+            for counter in by_column:
+                counter.add(part, _count_at_least(sim_bc, counter.bar_nk(part), by_column=True))
+        by_row.add(block, count_bk)
+        if state:
+            state.save(names, block.stop)
 
 
-def _sorted_scores(
-    query_Qd: Tensor, candidate_Cd: Tensor, pairs: Correspondence, owners: Tensor, tile: int
-) -> tuple[Tensor, Tensor]:
-    chunks = [slice(start, start + tile) for start in range(0, len(owners), tile)]
-    parts = [
-        (query_Qd[owners[part]] * candidate_Cd[pairs.targets[part]]).sum(dim=1) for part in chunks
-    ]
-    score_P = torch.cat(parts)
-    by_score = torch.argsort(score_P, descending=True, stable=True)
-    order = by_score[torch.argsort(owners[by_score], stable=True)]
-    return score_P[order], order
+def _count_at_least(sim_bc: Tensor, bar_nk: Tensor, by_column: bool = False) -> Tensor:
+    """For each bar of a row, or column, how many of its scores reach it: (n, k). Bars descend.
 
-
-def _count_at_least(sim_bc: Tensor, bar_bk: Tensor) -> Tensor:
-    """For each bar of a row (descending) the number of scores in that row that reach it."""
-    width = bar_bk.shape[1]
-    if width <= FEW:
-        columns = [torch.count_nonzero(sim_bc >= bar_bk[:, [k]], dim=1) for k in range(width)]
-        return torch.stack(columns, dim=1)
-    rising = bar_bk.sort(dim=1).values
-    reached = torch.searchsorted(rising, sim_bc, right=True)
-    histogram = torch.zeros(len(bar_bk), width + 1, dtype=torch.long, device=bar_bk.device)
+    Where few scores reach the lowest bar, the others are compared to these alone.
+    """
+    n, k = bar_nk.shape
+    lowest = bar_nk[:, -1]
+    reaches_bc = sim_bc >= (lowest if by_column else lowest[:, None])
+    reaching = _count_true(reaches_bc, by_column)
+    if k == 1:
+        return reaching[:, None]
+    rising = bar_nk.flip(1)
+    pairs, total = sim_bc.numel(), int(reaching.sum())
+    if total * PASSES <= pairs * k and total * k <= pairs * 4:
+        row, column = reaches_bc.nonzero(as_tuple=True)
+        owner, score = column if by_column else row, sim_bc[row, column]
+        reached = torch.searchsorted(rising[owner], score[:, None], right=True)[:, 0]
+        histogram = torch.bincount(owner * (k + 1) + reached, minlength=n * (k + 1))
+        return histogram.view(n, k + 1).flip(1)[:, :k].cumsum(1)
+    sim_nm = sim_bc.T.contiguous() if by_column else sim_bc
+    if k <= FEW:
+        return torch.stack([_count_true(sim_nm >= bar_nk[:, [j]]) for j in range(k)], dim=1)
+    reached = torch.searchsorted(rising, sim_nm, right=True)
+    histogram = torch.zeros(n, k + 1, dtype=torch.long, device=bar_nk.device)
     histogram.scatter_add_(1, reached, torch.ones_like(reached))
-    at_least_rising = histogram[:, 1:].flip(1).cumsum(1).flip(1)
-    place = torch.argsort(torch.argsort(bar_bk, dim=1, stable=True), dim=1)
-    return at_least_rising.gather(1, place)
+    return histogram.flip(1)[:, :k].cumsum(1)
+
+
+def _count_true(mask_bc: Tensor, by_column: bool = False) -> Tensor:
+    """(b,) or (c,) long: how many are true in each row, or column.
+
+    Eight booleans are one integer; the sum of `BYTES` of these has a sum in each of its bytes.
+    """
+    b, c = mask_bc.shape
+    if by_column:
+        word = _padded(mask_bc, -b % BYTES, -c % 8).view(torch.int64)
+        return word.view(-1, BYTES, word.shape[1]).sum(dim=1).view(torch.uint8).sum(dim=0)[:c]
+    word = _padded(mask_bc, 0, -c % (8 * BYTES)).view(torch.int64)
+    return word.view(b, -1, BYTES).sum(dim=2).view(torch.uint8).sum(dim=1)
+
+
+def _padded(mask_bc: Tensor, rows: int, columns: int) -> Tensor:
+    return functional.pad(mask_bc, (0, columns, 0, rows)) if rows or columns else mask_bc
+
+
+class _State:
+    """What is counted, in a file that is replaced after every block of queries."""
+
+    def __init__(self, path: Path, inputs: dict[str, str], counters: dict[str, _Counter]) -> None:
+        self.path, self.inputs, self.counters = path, inputs, counters
+        self.done: dict[tuple[str, ...], int] = {}
+        if path.exists():
+            self._load()
+        else:
+            self._write()
+
+    def save(self, names: tuple[str, ...], rows: int) -> None:
+        self.done[names] = rows
+        self._write()
+
+    def _write(self) -> None:
+        ahead = {name: counter.ahead for name, counter in self.counters.items()}
+        temporary = self.path.with_name(f".{self.path.name}.part")
+        torch.save({"inputs": self.inputs, "done": self.done, "ahead": ahead}, temporary)
+        temporary.replace(self.path)
+
+    def _load(self) -> None:
+        try:
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)
+            inputs, self.done, ahead = kept["inputs"], kept["done"], kept["ahead"]
+        except (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
+            raise ValueError(f"{self.path} keeps no counts of ranks: {error}") from error
+        if differing := [name for name, value in self.inputs.items() if inputs.get(name) != value]:
+            raise ValueError(
+                f"{self.path} keeps counts of other inputs ({', '.join(differing)} differ): delete "
+                "it to start again, or name another file"
+            )
+        for name, counter in self.counters.items():
+            counter.ahead.copy_(ahead[name])
+
+
+def _inputs(
+    sides: dict[str, _Rows],
+    pairs: Correspondence,
+    normalize: bool,
+    passes: list[tuple[str, ...]],
+    tile: int,
+) -> dict[str, str]:
+    """What the counts depend on, in words that can be compared."""
+    told = {
+        name: f"{tuple(side.source.shape)} {side.source.dtype} {side.checksum(tile)}"
+        for name, side in sides.items()
+    }
+    return told | {
+        "y_of_x": f"{_weighted(pairs.offsets)} {_weighted(pairs.targets)}",
+        "normalize": str(normalize),
+        "passes": str(passes),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ def retrieval(
     bootstrap: int = 1000,
     seed: int = 0,
     tile: int = 2048,
+    one_pass: bool = False,
+    resume: str | Path | None = None,
     progress: bool = False,
 ) -> dict[str, float]:
     """Exact retrieval metrics in both directions, overall and per group, with 95 % intervals.
@@ -51,7 +54,7 @@ def retrieval(
     the intervals of y2x are somewhat too narrow.
 
     Args:
-        x: (N, d) embeddings of one side (image, video).
+        x: (N, d) embeddings of one side (image, video); an array may be memory-mapped.
         y: (M, d) embeddings of the other (text).
         y_of_x: For each x the list of its y's (several allowed), or an int vector (N,).
         ks: The Ks, any positive integers; K beyond the number of candidates is allowed.
@@ -62,6 +65,8 @@ def retrieval(
         bootstrap: Number of replicates; 0 leaves the intervals out.
         seed: Seed of the resampling.
         tile: Edge of the score tiles; the N x M matrix is never formed.
+        one_pass: Rank both directions from the same products, see :func:`tauten.evaluation.ranks`.
+        resume: File from which an interrupted ranking goes on.
         progress: Show a progress bar (needs tqdm).
 
     Returns:
@@ -88,6 +93,8 @@ def retrieval(
         directions=directions,
         normalize=normalize,
         tile=tile,
+        one_pass=one_pass,
+        resume=resume,
         progress=progress,
     )
     if groups is not None and group_of_y is None and "y2x" in directions:
