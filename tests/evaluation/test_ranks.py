@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tauten.evaluation import ranks, retrieval
+from tauten.evaluation.ranks import _count_at_least, _count_true
 
 
 def loop_ranks(sim, relevant):
@@ -108,6 +109,35 @@ def test_matches_near_the_top_and_far_from_it(noise, k):
         y[: 12 * k], x, torch.arange(12).repeat_interleave(k), normalize=False, one_pass=True
     )
     assert as_lists(turned["y2x"]) == loop_ranks((x @ y[: 12 * k].T).numpy(), y_of_x)
+
+
+@pytest.mark.parametrize("by_column", [False, True])
+@pytest.mark.parametrize("k", [1, 4, 40])
+@pytest.mark.parametrize("highest", [1, 9])
+def test_scores_equal_to_a_bar_reach_it(k, highest, by_column):
+    """Few scores reach the high bars, most the low ones."""
+    generator = torch.Generator().manual_seed(0)
+    sim = torch.randint(0, 10, (37, 130), generator=generator).float()
+    sim = torch.where(torch.rand(sim.shape, generator=generator) < 0.98, sim.clamp(max=8), sim)
+    n = 130 if by_column else 37
+    bars = torch.randint(highest, highest + 2, (n, k), generator=generator).float()
+    bars[::3, 0] = torch.inf
+    bars[1::3, -1] = highest
+    bars = bars.sort(dim=1, descending=True).values
+    rows = sim.T if by_column else sim
+    expected = [
+        [sum(score >= bar for score in row) for bar in own]
+        for row, own in zip(rows.tolist(), bars.tolist(), strict=True)
+    ]
+    assert _count_at_least(sim, bars, by_column).tolist() == expected
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (300, 9), (9, 3000), (129, 1025)])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_true_ones_are_counted(shape, share):
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < share
+    assert torch.equal(_count_true(mask), mask.sum(dim=1))
+    assert torch.equal(_count_true(mask, by_column=True), mask.sum(dim=0))
 
 
 def test_collapsed_embeddings_rank_last_in_every_position():
@@ -318,6 +348,11 @@ OTHER = {
     "rows": ((X[:-1], Y, Y_OF_X[:-1]), {"directions": ["x2y"]}, "x, y_of_x, passes differ"),
     "type": ((X.double(), Y, Y_OF_X), {}, "x differ"),
     "matches": ((X, Y, Y_OF_X[1:] + Y_OF_X[:1]), {}, "y_of_x differ"),
+    "owners": (
+        (X, Y, [[*Y_OF_X[0], Y_OF_X[1][0]], Y_OF_X[1][1:], *Y_OF_X[2:]]),
+        {},
+        "y_of_x differ",
+    ),
     "dot product": ((X, Y, Y_OF_X), {"normalize": False}, "normalize differ"),
     "direction": ((X, Y, Y_OF_X), {"directions": ["y2x"]}, "passes differ"),
     "one pass": ((X, Y, Y_OF_X), {"one_pass": True}, "passes differ"),

@@ -201,17 +201,17 @@ def unit(x: Array) -> Array:
 
 
 @pytest.mark.parametrize("rows", [5, BLOCK, 2 * BLOCK + 1, 3 * BLOCK + 30, 4 * BLOCK - 1])
-@pytest.mark.parametrize("width", [8, 32])
+@pytest.mark.parametrize("width", [8, 100])
 def test_streamed_assignment_is_that_of_all_rows_at_once(rows: int, width: int) -> None:
     rng = np.random.default_rng(rows)
     x = rng.standard_normal((rows, width)).astype(np.float32)
-    start = unit(x[:5])
+    start = unit(x[:33])
     index = faiss.IndexFlatIP(width)
     index.add(start)
     similarity, nearest = index.search(unit(x), 1)
     kept = _Assignment(rows, None, {})
     kept.start(start)
-    assignment, centroids = _assign_all(faiss, _UnitRows(x), kept, 1, False)
+    assignment, centroids = _assign_all(faiss, _UnitRows(x), kept, 2001, False)
     assert np.array_equal(assignment, nearest[:, 0])
     assert np.array_equal(kept.similarity, similarity[:, 0])
     assert np.array_equal(centroids, start)
@@ -341,6 +341,13 @@ def test_rows_of_an_array_are_checked_when_they_are_read(tmp_path: Path) -> None
         kmeans(x, 20, **FEW)
     x[BLOCK + 5] = 0
     with pytest.raises(ValueError, match=rf"1 embeddings are zero .* first: row {BLOCK + 5}"):
+        kmeans(x, 20, **FEW)
+
+
+def test_rows_of_a_tensor_are_all_checked_before_the_fit(tmp_path: Path) -> None:
+    x = torch.tensor(mapped(tmp_path))
+    x[[BLOCK + 5, 2 * BLOCK + 5], 3] = torch.nan
+    with pytest.raises(ValueError, match=rf"2 embeddings are not finite, first: row {BLOCK + 5}"):
         kmeans(x, 20, **FEW)
 
 
