@@ -18,53 +18,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import faiss
 import numpy as np
 import torch
+from shared import Allocated
 
 from tauten.structure import kmeans
 
 CENTRES = 2000
 POINTS = 256
-
-
-class Allocated:
-    """Most MiB of anonymous memory above that at the start, sampled by a thread."""
-
-    def __init__(self) -> None:
-        self.before = self.most = self.now()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    @staticmethod
-    def now() -> float:
-        found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        assert found is not None
-        return int(found[1]) / 1024
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.02):
-            self.most = max(self.most, self.now())
-
-    def __enter__(self) -> Allocated:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    @property
-    def above(self) -> float:
-        return self.most - self.before
 
 
 def write(path: Path, options: argparse.Namespace) -> None:

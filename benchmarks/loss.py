@@ -12,7 +12,6 @@ which returns large blocks to the system and faults them in again, and told to k
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import resource
@@ -21,10 +20,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import torch
+from shared import file_of
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -75,7 +73,7 @@ def open_clip_written_out(x: Tensor, y: Tensor, index: Tensor) -> None:
 
 
 def open_clip_real() -> Contender | None:
-    module = _file_of("open_clip", "loss.py")
+    module = file_of("open_clip", "loss.py")
     if module is None:
         return None
     loss_fn = module.ClipLoss()
@@ -94,21 +92,6 @@ def lightly_real() -> Contender | None:
         return None
     loss_fn = NTXentLoss(temperature=0.07)
     return lambda x, y, index: loss_fn(x, y).backward()
-
-
-def _file_of(package: str, name: str) -> ModuleType | None:
-    """One file of a package, loaded without the package around it."""
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        return None
-    spec = importlib.util.spec_from_file_location(
-        f"{package}_{name[:-3]}", Path(found.origin).parent / name
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def contenders() -> dict[str, Contender]:

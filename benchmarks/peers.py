@@ -17,7 +17,6 @@ processes of its own. A round's ratio is to open_clip's time of that round.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import resource
 import statistics
 import tempfile
@@ -26,29 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from shared import file_of
 from torch import Tensor, distributed, multiprocessing
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
 import tauten as tt
 
-
-def of_open_clip() -> Any:
-    """open_clip's ClipLoss from its file, which needs torch alone; None if it is not installed."""
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        return None
-    spec = importlib.util.spec_from_file_location(
-        "open_clip_loss", Path(package.origin).parent / "loss.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ClipLoss
-
-
-CLASS = of_open_clip()
+MODULE = file_of("open_clip", "loss.py")
 CONTENDERS = ("open_clip", "gather", "ring")
 
 
@@ -67,7 +51,8 @@ def contender(name: str, world: int, rank: int) -> Any:
     """A callable of (x, y) that does one forward and backward."""
     if name == "open_clip":
         log_scale = torch.nn.Parameter(torch.tensor(1 / 0.07).log())
-        loss = WrittenOut() if CLASS is None else CLASS(True, True, True, rank, world)
+        options = (True, True, True, rank, world)
+        loss = WrittenOut() if MODULE is None else MODULE.ClipLoss(*options)
 
         def step(x: Tensor, y: Tensor) -> Tensor:
             value = loss(F.normalize(x, dim=1), F.normalize(y, dim=1), log_scale.exp())

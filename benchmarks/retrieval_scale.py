@@ -18,18 +18,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from shared import Allocated
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,37 +37,6 @@ from tauten.evaluation import ranks
 MIB = 2**20
 BLOCK = 65536
 CENTRES = 1000
-
-
-class Allocated:
-    """Most MiB of anonymous memory above that at the start, sampled by a thread."""
-
-    def __init__(self) -> None:
-        self.before = self.most = self.now()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    @staticmethod
-    def now() -> float:
-        found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        assert found is not None
-        return int(found[1]) / 1024
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.02):
-            self.most = max(self.most, self.now())
-
-    def __enter__(self) -> Allocated:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    @property
-    def above(self) -> float:
-        return self.most - self.before
 
 
 def owner_of(candidates: int, queries: int) -> np.ndarray:

@@ -53,6 +53,11 @@ class Control(nn.Module):
         self._count = 0
         self.register_buffer("_step", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def shared(self) -> bool:
+        """Whether all anchors of a batch have one value."""
+        return self.granularity == "global" and not self.needs_index
+
     def values(self, index: Tensor, step: int) -> Tensor:
         """Values of these samples at that step.
 
@@ -254,8 +259,7 @@ class Composite(Control):
         numbers = []
         for part, value in zip(self._parts, values, strict=True):
             if isinstance(value, Tensor):
-                shared = part.granularity == "global" and not part.needs_index
-                value = anchors.number(value.reshape(()) if shared else value)
+                value = anchors.number(value.reshape(()) if part.shared else value)
             numbers.append(value)
         return combine(self._of, *numbers)
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from tauten.controls.base import Control, Range, finite
+from tauten.controls.fingerprint import OfData
 from tauten.controls.schedules import Cosine
 from tauten.ids import check_ids
 
 _SCALES = {"linear": lambda n: n, "log": torch.log, "sqrt": torch.sqrt}
 
 
-class ClusterShift(Control):
+class ClusterShift(OfData):
     """A value that grows with the size of the sample's cluster: rare → low, dense → high.
 
     sh(n) = low + (f(n) − f(n_min)) / (f(n_max) − f(n_min)) · (high − low)
@@ -38,7 +38,6 @@ class ClusterShift(Control):
     granularity = "anchor"
     needs_index = True
     shift: Tensor
-    fingerprint: Tensor
 
     def __init__(
         self,
@@ -71,7 +70,7 @@ class ClusterShift(Control):
         share = (size - size.min()) / spread if spread > 0 else torch.full_like(size, 0.5)
         shift = (self.low + share * (self.high - self.low)).to(torch.get_default_dtype())
         self.register_buffer("shift", shift, persistent=False)
-        self.register_buffer("fingerprint", checksum(numbers))
+        self._fingerprint(numbers)
 
     def values(self, index: Tensor, step: int) -> Tensor:
         index = check_ids(index, len(self.shift))
@@ -80,33 +79,18 @@ class ClusterShift(Control):
     def range(self) -> Range:
         return self.low, self.high
 
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        saved = state_dict.get(f"{prefix}fingerprint")
-        if saved is not None and not torch.equal(saved.cpu(), self.fingerprint.cpu()):
-            raise ValueError(
-                f"this state was saved with the cluster counts of another data set: "
-                f"{int(saved[0])} samples there, {len(self.shift)} here, or other counts; "
-                "build ClusterShift from the counts that it was trained with"
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def _foreign(self, numbers: int) -> str:
+        return (
+            f"this state was saved with the cluster counts of another data set: "
+            f"{numbers} samples there, {len(self.shift)} here, or other counts; "
+            "build ClusterShift from the counts that it was trained with"
+        )
 
     def __repr__(self) -> str:
         return (
             f"ClusterShift({len(self.shift)} samples, {self.low:g}, {self.high:g}, "
             f"scale={self.scale!r})"
         )
-
-
-def checksum(numbers: Tensor) -> Tensor:
-    """Length and two checksums, one of them dependent on the order: (3,) int64."""
-    numbers = numbers.flatten().double()
-    whole = (numbers * 1024).round().to(torch.int64)
-    position = torch.arange(1, len(whole) + 1, dtype=torch.int64)
-    modulus = 2**31 - 1
-    mixed = (whole % modulus) * (position * 48271 % modulus) % modulus
-    return torch.stack([torch.tensor(len(whole)), whole.sum(), mixed.sum()])
 
 
 def mmts(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tauten.controls.anchors import Anchors
-from tauten.controls.base import Control, Range, finite
-from tauten.controls.density import checksum
+from tauten.controls.base import Range, finite
+from tauten.controls.fingerprint import OfData
 from tauten.ids import check_ids
 from tauten.pairwise.numbers import Number, PairNumber
 
 
-class PairDistance(Control):
+class PairDistance(OfData):
     """A temperature that grows with the distance of the two samples' metadata.
 
     τ_ij = value / w_ij,  w_ij = (d_max − d_ij)/(d_max − d_min)  or  1/(1 + exp(λ·(d_ij − μ)))
@@ -43,7 +42,6 @@ class PairDistance(Control):
     granularity = "pair"
     needs_index = True
     metadata: Tensor
-    fingerprint: Tensor
 
     def __init__(
         self,
@@ -78,7 +76,7 @@ class PairDistance(Control):
         self.distances, self.steepness = distances, steepness
         self.middle = finite("middle", middle)
         self.register_buffer("metadata", table, persistent=False)
-        self.register_buffer("fingerprint", checksum(table.float().view(torch.int32)))
+        self._fingerprint(table.float().view(torch.int32))
 
     def values(self, index: Tensor, step: int) -> Tensor:
         raise ValueError(
@@ -106,16 +104,11 @@ class PairDistance(Control):
     def range(self) -> Range:
         return self.value, self.value / self.floor
 
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        saved = state_dict.get(f"{prefix}fingerprint")
-        if saved is not None and not torch.equal(saved.cpu(), self.fingerprint.cpu()):
-            raise ValueError(
-                f"this state was saved with the metadata of another data set: {int(saved[0])} "
-                f"numbers there, {self.metadata.numel()} here, or other values"
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def _foreign(self, numbers: int) -> str:
+        return (
+            f"this state was saved with the metadata of another data set: {numbers} "
+            f"numbers there, {self.metadata.numel()} here, or other values"
+        )
 
     def __repr__(self) -> str:
         return f"PairDistance({len(self.metadata)} samples, {self.value:g}, {self.kind!r})"

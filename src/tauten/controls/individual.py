@@ -6,15 +6,13 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tauten.controls.anchors import DIRECTIONS, Anchors, Direction
+from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import Control, Range, finite
+from tauten.controls.tables import SideTables, Sizes
 from tauten.pairwise.numbers import Number
 from tauten.state import Pending, SampleTable, mean_by_sample
-
-#: data set sizes: one number for both sides, or (x, y) with ids of their own; None grows
-Sizes = int | None | tuple[int | None, int | None]
 
 _EPSILON = 1e-8
 
@@ -86,13 +84,7 @@ class Individual(Control):
         columns = {"tau": tau_init, "momentum": 0.0}
         if adam is not None:
             columns |= {"square": 0.0, "updates": 0.0}
-        sizes = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
-        self.tables = nn.ModuleDict(
-            {
-                side: SampleTable(size, columns, table_device)
-                for side, size in zip(DIRECTIONS, sizes, strict=True)
-            }
-        )
+        self.tables = SideTables(num_samples, columns, table_device)
         self._pending: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
 
     def values(self, index: Tensor, step: int) -> Tensor:
@@ -100,7 +92,7 @@ class Individual(Control):
 
     def side(self, index: Tensor, direction: Direction) -> Tensor:
         """(n,) temperatures of samples of x (``"x2y"``) or of y (``"y2x"``) now."""
-        return self._table(direction).read(index)["tau"]
+        return self.tables.of(direction).read(index)["tau"]
 
     def on(self, anchors: Anchors) -> Number:
         return self.side(anchors.index, anchors.direction)
@@ -108,19 +100,9 @@ class Individual(Control):
     def range(self) -> Range:
         return self.low, self.high
 
-    def prefetch(self, sides: tuple[Tensor, Tensor], to: torch.device | str | None = None) -> None:
-        """Start to bring the rows of the next batch; see :meth:`SampleTable.prefetch`."""
-        for direction, ids in zip(DIRECTIONS, sides, strict=True):
-            self._table(direction).prefetch(ids, to)
-
     def observe(self, direction: Direction, ids: Tensor, gradient: Tensor) -> None:
         """Note the gradient G (n,) of these samples' temperatures for the next step."""
         self._pending[direction].add(ids, gradient.double())
-
-    def _table(self, direction: Direction) -> SampleTable:
-        table = self.tables[direction]
-        assert isinstance(table, SampleTable)
-        return table
 
     @torch.no_grad()
     def _advance(self) -> None:
@@ -129,7 +111,7 @@ class Individual(Control):
             seen = pending.take()
             if seen is not None:
                 ids, means = mean_by_sample(*seen)
-                self._update(self._table(direction), ids, means[:, 0])
+                self._update(self.tables.of(direction), ids, means[:, 0])
 
     def _update(self, table: SampleTable, ids: Tensor, gradient: Tensor) -> None:
         if self.max_gradient is not None:

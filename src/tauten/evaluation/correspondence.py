@@ -122,6 +122,35 @@ def _check_pairs(pairs: Correspondence) -> None:
         )
 
 
+def require_matrix(rows: Tensor, name: str) -> None:
+    """Refuse anything but a non-empty (rows, d) float matrix."""
+    if rows.ndim != 2 or not rows.is_floating_point() or 0 in rows.shape:
+        raise ValueError(
+            f"{name} must be a non-empty float matrix (rows, d), not {rows.dtype} "
+            f"of shape {tuple(rows.shape)}"
+        )
+
+
+def require_finite(finite: Tensor, name: str) -> None:
+    """Refuse rows, by name, that are not finite: (rows,) bool says which are."""
+    bad = (~finite).nonzero().flatten()
+    if len(bad):
+        raise ValueError(
+            f"{name} has NaN or inf in {len(bad)} of {len(finite)} rows: {name_some(bad)}"
+        )
+
+
+def require_alike(x: Tensor, y: Tensor) -> None:
+    """Refuse sides of different widths d or devices."""
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"x has width {x.shape[1]} but y has width {y.shape[1]}: both must be projected to "
+            "the same d"
+        )
+    if x.device != y.device:
+        raise ValueError(f"x is on {x.device} but y on {y.device}: move one of them")
+
+
 def embeddings(x: Any, name: str, normalize: bool) -> Tensor:
     """Check one side's embeddings and bring them to float32 or float64, normalised if asked.
 
@@ -129,16 +158,8 @@ def embeddings(x: Any, name: str, normalize: bool) -> Tensor:
         ValueError: Not a non-empty (rows, d) float matrix, or NaN or inf in it (rows are named).
     """
     rows = torch.as_tensor(x).detach()
-    if rows.ndim != 2 or not rows.is_floating_point() or 0 in rows.shape:
-        raise ValueError(
-            f"{name} must be a non-empty float matrix (rows, d), not {rows.dtype} "
-            f"of shape {tuple(rows.shape)}"
-        )
-    bad = (~rows.isfinite().all(dim=1)).nonzero().flatten()
-    if len(bad):
-        raise ValueError(
-            f"{name} has NaN or inf in {len(bad)} of {len(rows)} rows: {name_some(bad)}"
-        )
+    require_matrix(rows, name)
+    require_finite(rows.isfinite().all(dim=1), name)
     rows = rows if rows.dtype == torch.float64 else rows.float()
     return functional.normalize(rows, dim=1) if normalize else rows
 
@@ -150,13 +171,7 @@ def sides(x: Any, y: Any, normalize: bool) -> tuple[Tensor, Tensor]:
         ValueError: See :func:`embeddings`; also unequal widths d or devices.
     """
     x, y = embeddings(x, "x", normalize), embeddings(y, "y", normalize)
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"x has width {x.shape[1]} but y has width {y.shape[1]}: both must be projected to "
-            "the same d"
-        )
-    if x.device != y.device:
-        raise ValueError(f"x is on {x.device} but y on {y.device}: move one of them")
+    require_alike(x, y)
     dtype = torch.promote_types(x.dtype, y.dtype)
     return x.to(dtype), y.to(dtype)
 

@@ -27,7 +27,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tauten.evaluation.correspondence import Correspondence, correspondence, name_some
+from tauten.evaluation.correspondence import (
+    Correspondence,
+    correspondence,
+    require_alike,
+    require_finite,
+    require_matrix,
+)
 
 DIRECTIONS = ("x2y", "y2x")
 FEW = 32
@@ -167,11 +173,7 @@ class _Rows:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             self.source = torch.as_tensor(x).detach()
-        if self.source.ndim != 2 or not self.source.is_floating_point() or 0 in self.source.shape:
-            raise ValueError(
-                f"{name} must be a non-empty float matrix (rows, d), not {self.source.dtype} "
-                f"of shape {tuple(self.source.shape)}"
-            )
+        require_matrix(self.source, name)
         self.normalize = normalize
         self.dtype = torch.promote_types(self.source.dtype, torch.float32)
 
@@ -185,12 +187,8 @@ class _Rows:
 
     def require_finite(self, name: str, tile: int) -> None:
         blocks = _blocks(len(self), tile)
-        finite = torch.cat([self.source[block].isfinite().all(dim=1) for block in blocks])
-        bad = (~finite).nonzero().flatten()
-        if len(bad):
-            raise ValueError(
-                f"{name} has NaN or inf in {len(bad)} of {len(self)} rows: {name_some(bad)}"
-            )
+        finite = [self.source[block].isfinite().all(dim=1) for block in blocks]
+        require_finite(torch.cat(finite), name)
 
     def longest(self, tile: int) -> Tensor:
         """The norm of the longest row."""
@@ -213,14 +211,7 @@ def _sides(x: Any, y: Any, normalize: bool, tile: int) -> dict[str, _Rows]:
     sides = {"x": _Rows(x, "x", normalize), "y": _Rows(y, "y", normalize)}
     for name, side in sides.items():
         side.require_finite(name, tile)
-    left, right = (side.source for side in sides.values())
-    if left.shape[1] != right.shape[1]:
-        raise ValueError(
-            f"x has width {left.shape[1]} but y has width {right.shape[1]}: both must be "
-            "projected to the same d"
-        )
-    if left.device != right.device:
-        raise ValueError(f"x is on {left.device} but y on {right.device}: move one of them")
+    require_alike(sides["x"].source, sides["y"].source)
     dtype = torch.promote_types(sides["x"].dtype, sides["y"].dtype)
     for side in sides.values():
         side.dtype = dtype

@@ -266,13 +266,13 @@ class ContrastiveLoss(nn.Module):
 
     def _reduce(self, batch: Batch) -> Tensor:
         per_anchor = self.per_anchor(batch)
-        bad = ~torch.isfinite(per_anchor.detach())
         if batch.ranks is None:
             self._check_finite(per_anchor, batch)
             if self.reduction == "none":
                 return per_anchor
             return per_anchor.mean() if self.reduction == "mean" else per_anchor.sum()
         mine = per_anchor.sum()
+        bad = ~torch.isfinite(per_anchor.detach())
         facts = [mine.detach(), mine.new_tensor(float(len(bad))), bad.sum().to(mine)]
         value, anchors, failures = batch.ranks.sum_(torch.stack(facts))
         self._check_finite(per_anchor, batch)

@@ -55,13 +55,14 @@ class Batch:
         Returns:
             (n,), or () if all anchors share it; or a number for each pair.
         """
-        shared = control.granularity == "global" and not control.needs_index
-        key = (id(control), "x2y" if shared else direction)
+        key = (id(control), "x2y" if control.shared else direction)
         if key not in self._strengths:
             found = control.on(self._anchors(key[1]))
             if isinstance(found, Tensor):
                 found = found.to(self.x.device, self.dtype)
-                found = found.reshape(()) if shared else found.expand(len(self.ids[direction]))
+                found = (
+                    found.reshape(()) if control.shared else found.expand(len(self.ids[direction]))
+                )
             self._strengths[key] = found
         return self._strengths[key]
 

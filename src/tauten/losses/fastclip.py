@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tauten.controls import Constant, Control, Direction, Individual, Learnable
-from tauten.controls.individual import Sizes
+from tauten.controls.tables import Sizes
 from tauten.losses.composition import Composition
 from tauten.losses.sogclr import SogCLR, TableOptions
 

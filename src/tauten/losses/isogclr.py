@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tauten.controls import Control, Individual
-from tauten.controls.individual import Sizes
+from tauten.controls.tables import Sizes
 from tauten.losses.sogclr import SogCLR, TableOptions
 
 if TYPE_CHECKING:

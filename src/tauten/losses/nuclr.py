@@ -8,17 +8,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tauten.controls import Control, Direction
 from tauten.controls.base import finite
+from tauten.controls.tables import SideTables
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.partition import Partition
 from tauten.losses.sogclr import SogCLR, TableOptions
 from tauten.pairwise import Offset, Reduction, Weight
 from tauten.relations import Ids
-from tauten.state import Pending, SampleTable, mean_by_sample
+from tauten.state import Pending, mean_by_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -70,27 +71,17 @@ class NUCLR(SogCLR):
         if finite("lr", lr) <= 0:
             raise ValueError(f"lr must be > 0, got {lr}")
         self.lr = lr
-        self.offsets = nn.ModuleDict(
-            {
-                side: SampleTable(size, {"zeta": 0.0}, options.get("table_device"))
-                for side, size in zip(("x2y", "y2x"), sides, strict=True)
-            }
-        )
+        self.offsets = SideTables(num_samples, {"zeta": 0.0}, options.get("table_device"))
         self.register_buffer("largest", torch.zeros(2))
         self._masses: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
 
     def prefetch(self, index: Ids, to: torch.device | str | None = None) -> None:
         super().prefetch(index, to)
-        sides = index if isinstance(index, tuple) else (index, index)
-        for table, ids in zip(self.offsets.values(), sides, strict=True):
-            assert isinstance(table, SampleTable)
-            table.prefetch(ids, to)
+        self.offsets.prefetch(index, to)
 
     def zeta(self, index: Tensor, side: Direction = "x2y") -> Tensor:
         """(n,) offsets of samples of x as candidates; ``side="y2x"`` for samples of y."""
-        table = self.offsets[side]
-        assert isinstance(table, SampleTable)
-        return table.read(index)["zeta"]
+        return self.offsets.of(side).read(index)["zeta"]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -99,8 +90,7 @@ class NUCLR(SogCLR):
             seen = pending.take()
             if seen is not None:
                 ids, mass = mean_by_sample(*seen)
-                table = self.offsets[side]
-                assert isinstance(table, SampleTable)
+                table = self.offsets.of(side)
                 zeta = table.read(ids)["zeta"].double() - self.lr * (1 - mass[:, 0])
                 table.write(ids, {"zeta": zeta})
                 self.largest[at] = table.values.max()
@@ -140,7 +130,7 @@ class NUCLR(SogCLR):
     def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
         side = _OTHER[direction]
         largest = self.largest[0 if side == "x2y" else 1].to(tau)
-        return -largest / tau - math.log(len(self._table(side)) - 1)
+        return -largest / tau - math.log(len(self.tables.of(side)) - 1)
 
     def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
         super()._observe(batch, parts)
@@ -154,7 +144,7 @@ class NUCLR(SogCLR):
         zeta = self._offsets(batch, d)
         column = batch.relation.positive
         own_zeta = zeta[column] if d == "x2y" else batch.of(zeta, d)
-        log_own = -own_zeta / part.tau - math.log(len(self._table(side)) - 1)
+        log_own = -own_zeta / part.tau - math.log(len(self.tables.of(side)) - 1)
         log_whole = torch.logaddexp(part.log_average, log_own)
         offset = part.positives / part.tau + log_whole
         (mass,) = batch.reduce(

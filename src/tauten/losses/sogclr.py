@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tauten.controls import Control, Direction, Individual, as_control
-from tauten.controls.individual import Sizes
+from tauten.controls.tables import SideTables, Sizes
 from tauten.losses.base import ContrastiveLoss, RelationOptions, SharedOptions
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused, check_composition, check_range
@@ -23,7 +23,7 @@ from tauten.losses.partition import (
 )
 from tauten.pairwise import reciprocal
 from tauten.relations import Ids
-from tauten.state import Pending, SampleTable, log_mean_by_sample
+from tauten.state import Pending, log_mean_by_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -111,13 +111,7 @@ class SogCLR(ContrastiveLoss):
         varies = self.gamma.granularity != "global" or self.gamma.needs_batch
         if self.gamma.range()[1] > 1 or varies:
             raise ValueError(f"gamma must be in (0, 1] and the same for all, got {self.gamma!r}")
-        sides = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
-        self.tables = nn.ModuleDict(
-            {
-                direction: SampleTable(size, {"log_u": -math.inf}, table_device)
-                for direction, size in zip(("x2y", "y2x"), sides, strict=True)
-            }
-        )
+        self.tables = SideTables(num_samples, {"log_u": -math.inf}, table_device)
         self._pending: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
 
     def two_views(self, a: Tensor, b: Tensor, index: Tensor) -> Tensor:
@@ -150,12 +144,9 @@ class SogCLR(ContrastiveLoss):
             index: (N,) long, or a pair of id vectors, best on the tables' device.
             to: device of the next batch.
         """
-        sides = index if isinstance(index, tuple) else (index, index)
-        for table, ids in zip(self.tables.values(), sides, strict=True):
-            assert isinstance(table, SampleTable)
-            table.prefetch(ids, to)
+        self.tables.prefetch(index, to)
         if isinstance(self.strength, Individual):
-            self.strength.prefetch(sides, to)
+            self.strength.tables.prefetch(index, to)
 
     def step(self) -> None:
         """Advance by one optimiser step and write what was seen to the tables."""
@@ -163,7 +154,7 @@ class SogCLR(ContrastiveLoss):
             seen = pending.take()
             if seen is not None:
                 ids, log_u = log_mean_by_sample(*seen)
-                self._table(direction).write(ids, {"log_u": log_u})
+                self.tables.of(direction).write(ids, {"log_u": log_u})
         super().step()
 
     def _composition(self) -> Composition:
@@ -172,11 +163,6 @@ class SogCLR(ContrastiveLoss):
             learned_anchor=None if self.rho else _NO_RHO,
             pair=Refused("its partition averages (s_ij − s_ii)/τ_i, with one τ for each anchor"),
         )
-
-    def _table(self, direction: Direction) -> SampleTable:
-        table = self.tables[direction]
-        assert isinstance(table, SampleTable)
-        return table
 
     def batch(
         self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
@@ -231,7 +217,7 @@ class SogCLR(ContrastiveLoss):
         gamma = float(self.gamma.values(ids[:1], self.gamma.steps))
         if gamma == 1.0:
             return log_g
-        table = self._table(direction)
+        table = self.tables.of(direction)
         old, seen = table.read(ids)["log_u"].to(log_g), table.seen(ids)
         mixed = torch.logaddexp(math.log1p(-gamma) + old, math.log(gamma) + log_g)
         return torch.where(seen, mixed, log_g)
