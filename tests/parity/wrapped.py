@@ -5,6 +5,7 @@ and a loss for three steps; weights, τ and tables are compared with a plain loo
 """
 
 import json
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -72,12 +73,8 @@ def full(value):
     return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
-def main():
-    rank, world = int(sys.argv[1]), int(sys.argv[2])
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=world
-    )
+def compare(rank, world):
+    """How many cases there are, and what differs in them."""
     mesh = init_device_mesh("cpu", (world,))
     start, share = sum((5, 3)[:rank]), (5, 3)[rank]
     shard, whole = slice(start, start + share), slice(0, ROWS)
@@ -104,9 +101,22 @@ def main():
                     if not torch.allclose(other, value, rtol=1e-9, atol=1e-9):
                         gap = float((other - value).abs().max())
                         problems.append(f"{wrapper} {name} x{parts} {key}: {gap:.2e}")
+    return {"cases": count, "problems": problems}
+
+
+def main():
+    rank, world = int(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=world
+    )
+    found = compare(rank, world)
     if rank == 0:
-        Path(sys.argv[4]).write_text(json.dumps({"cases": count, "problems": problems}))
+        Path(sys.argv[4]).write_text(json.dumps(found))
+    dist.barrier()
     dist.destroy_process_group()
+    # FSDP's caches keep the group's threads alive, and the interpreter may abort when it ends first
+    os._exit(0)
 
 
 if __name__ == "__main__":
