@@ -1,22 +1,35 @@
-"""Numbers with their protocol: exact retrieval, EK-100 retrieval, embedding geometry, intervals."""
+"""Numbers with their protocol: retrieval, classification, embedding geometry, intervals."""
 
 from tauten.evaluation.bootstrap import Difference, Estimate, bootstrap_mean, paired_bootstrap
+from tauten.evaluation.classification import accuracy, thirds
 from tauten.evaluation.correlation import spearman
 from tauten.evaluation.geometry import geometry
 from tauten.evaluation.multi_instance import multi_instance_retrieval
+from tauten.evaluation.neighbours import knn
+from tauten.evaluation.probes import few_shot, sgd_probe, svm_probe
 from tauten.evaluation.ranks import QueryRanks, ranks
 from tauten.evaluation.retrieval import TIES, retrieval
+from tauten.evaluation.zero_shot import TEMPLATES, class_embeddings, zero_shot
 
 __all__ = [
+    "TEMPLATES",
     "TIES",
     "Difference",
     "Estimate",
     "QueryRanks",
+    "accuracy",
     "bootstrap_mean",
+    "class_embeddings",
+    "few_shot",
     "geometry",
+    "knn",
     "multi_instance_retrieval",
     "paired_bootstrap",
     "ranks",
     "retrieval",
+    "sgd_probe",
     "spearman",
+    "svm_probe",
+    "thirds",
+    "zero_shot",
 ]

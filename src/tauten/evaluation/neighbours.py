@@ -1,0 +1,99 @@
+"""k-nearest-neighbour classification on the unit sphere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tauten.evaluation.classification import accuracy
+
+
+def knn(
+    gallery: Any,
+    gallery_labels: Any,
+    x: Any,
+    labels: Any,
+    ks: Sequence[int] = (1, 10),
+    groups: Sequence[str] | None = None,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    tile: int = 1024,
+) -> dict[str, float]:
+    """Accuracy of a plain majority vote among the k nearest gallery vectors.
+
+    Vectors are scaled to length 1, so that the nearest are those of largest cosine; a tie in votes
+    goes to the lowest class. This is kNN@1 and kNN@10 of TS (Kukleva et al., ICLR 2023), whose
+    figure is ``knn@K/class_mean``, with the long-tailed training split as gallery and the features
+    before the projector.
+
+    Args:
+        gallery: (N, d) features with known classes.
+        gallery_labels: (N,) their classes, 0 or more.
+        x: (Q, d) features to classify.
+        labels: (Q,) their true classes.
+        ks: numbers of neighbours.
+        groups: group of each class, see :func:`tauten.evaluation.thirds`.
+        bootstrap: replicates of the intervals; 0 leaves them out.
+        seed: of the resampling.
+        tile: samples classified at a time.
+
+    Returns:
+        For each k the keys of :func:`tauten.evaluation.accuracy` with the name ``knn@K``.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, k not within 1..N.
+    """
+    known, found = features(gallery, "gallery"), features(x, "x")
+    of_gallery, of_x = classes(gallery_labels, known, "gallery"), classes(labels, found, "x")
+    if known.shape[1] != found.shape[1]:
+        raise ValueError(f"gallery has width {known.shape[1]} but x has width {found.shape[1]}")
+    if not ks or min(ks) < 1 or max(ks) > len(known):
+        raise ValueError(f"ks must be within 1..{len(known)}, the gallery's size, got {list(ks)}")
+    known, found = F.normalize(known, dim=1), F.normalize(found, dim=1)
+    number = int(max(of_gallery.max(), of_x.max())) + 1
+    votes: dict[int, list[Tensor]] = {k: [] for k in ks}
+    for start in range(0, len(found), tile):
+        nearest = (found[start : start + tile] @ known.T).topk(max(ks), dim=1).indices
+        neighbours = of_gallery[nearest]
+        for k in ks:
+            counted = F.one_hot(neighbours[:, :k], number).sum(dim=1)
+            votes[k].append(counted.argmax(dim=1))
+    out: dict[str, float] = {}
+    for k in ks:
+        right = torch.cat(votes[k]) == of_x
+        out |= accuracy(right, of_x, groups, name=f"knn@{k}", bootstrap=bootstrap, seed=seed)
+    return out
+
+
+def features(values: Any, name: str) -> Tensor:
+    """Features as a float matrix.
+
+    Raises:
+        ValueError: not (N, d) with N ≥ 1, or not finite.
+    """
+    matrix = torch.as_tensor(values).detach().cpu()
+    if matrix.ndim != 2 or not len(matrix):
+        raise ValueError(f"{name} must be (N, d) with N >= 1, got shape {tuple(matrix.shape)}")
+    matrix = matrix if matrix.dtype == torch.float64 else matrix.float()
+    if not bool(matrix.isfinite().all()):
+        raise ValueError(f"{name} has {int((~matrix.isfinite()).sum())} values that are not finite")
+    return matrix
+
+
+def classes(labels: Any, matrix: Tensor, name: str) -> Tensor:
+    """Classes of the rows of a matrix.
+
+    Raises:
+        ValueError: another length, or a negative class.
+    """
+    of = torch.as_tensor(labels).long().cpu()
+    if of.shape != (len(matrix),):
+        raise ValueError(f"{name} has {len(matrix)} rows but labels of shape {tuple(of.shape)}")
+    if int(of.min()) < 0:
+        raise ValueError(f"classes must be 0 or more, the labels of {name} go to {int(of.min())}")
+    return of

@@ -1,0 +1,164 @@
+"""Linear probes on frozen features, as the long-tail papers run them.
+
+==============  ============================  ==========================================
+protocol        probe                         training features
+==============  ============================  ==========================================
+TS "LT"         :func:`svm_probe`             the whole long-tailed split
+TS "FS"         :func:`svm_probe`             :func:`few_shot` of it, rarest class's size
+SDCLR           :func:`sgd_probe`             the balanced full split, lr 30, 30 epochs
+iSogCLR         :func:`sgd_probe`             the split, lr 30, 100 epochs, ×0.2 at 40, 60, 80
+==============  ============================  ==========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tauten.evaluation.classification import accuracy
+from tauten.evaluation.neighbours import classes, features
+
+
+def few_shot(labels: Any, per_class: int | None = None, seed: int = 42) -> Tensor:
+    """Positions of a balanced subset.
+
+    Args:
+        labels: (N,) class of each sample.
+        per_class: samples of each class; by default the size of the rarest one.
+        seed: of the draw.
+
+    Returns:
+        (C · per_class,) long, ascending.
+
+    Raises:
+        ValueError: a class has fewer samples than asked for.
+    """
+    of = torch.as_tensor(labels).long()
+    sizes = torch.bincount(of)
+    smallest = int(sizes[sizes > 0].min())
+    wanted = smallest if per_class is None else per_class
+    if not 1 <= wanted <= smallest:
+        raise ValueError(f"per_class must be within 1..{smallest}, the rarest class, got {wanted}")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for c in of.unique().tolist():
+        rows = (of == c).nonzero().squeeze(1)
+        chosen.append(rows[torch.randperm(len(rows), generator=generator)[:wanted]])
+    return torch.cat(chosen).sort().values
+
+
+def svm_probe(
+    train: Any,
+    train_labels: Any,
+    x: Any,
+    labels: Any,
+    groups: Sequence[str] | None = None,
+    *,
+    name: str = "svm",
+    bootstrap: int = 1000,
+    seed: int = 42,
+) -> dict[str, float]:
+    """Linear support vector machine on unit vectors: ``sklearn.svm.LinearSVC`` with its defaults.
+
+    Args:
+        train: (N, d) frozen features.
+        train_labels: (N,) their classes.
+        x: (Q, d) features to classify.
+        labels: (Q,) their classes.
+        groups: group of each class.
+        name: what the keys begin with.
+        bootstrap: replicates of the intervals.
+        seed: ``random_state`` of the solver.
+
+    Returns:
+        See :func:`tauten.evaluation.accuracy`; TS reports the plain ``NAME``.
+
+    Raises:
+        ValueError: shapes or values that do not fit.
+        ImportError: scikit-learn is missing.
+    """
+    try:
+        from sklearn.svm import LinearSVC
+    except ImportError as error:
+        raise ImportError("svm_probe needs scikit-learn: pip install scikit-learn") from error
+    known, of_known, found, of_x = _checked(train, train_labels, x, labels)
+    machine = LinearSVC(random_state=seed)
+    machine.fit(known.numpy(), of_known.numpy())
+    right = torch.as_tensor(machine.predict(found.numpy())) == of_x
+    return accuracy(right, of_x, groups, name=name, bootstrap=bootstrap)
+
+
+def sgd_probe(
+    train: Any,
+    train_labels: Any,
+    x: Any,
+    labels: Any,
+    groups: Sequence[str] | None = None,
+    *,
+    lr: float = 30.0,
+    epochs: int = 100,
+    milestones: Sequence[int] = (40, 60, 80),
+    factor: float = 0.2,
+    batch_size: int = 128,
+    name: str = "linear",
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Softmax regression on unit vectors, by SGD with momentum 0.9 and no weight decay.
+
+    The defaults are those of iSogCLR; SDCLR has 30 epochs with ×0.1 at 10 and 20 on the balanced
+    split, and 100 with ×0.1 at 40 and 60 on a few-shot split.
+
+    Args:
+        train: (N, d) frozen features.
+        train_labels: (N,) their classes.
+        x: (Q, d) features to classify.
+        labels: (Q,) their classes.
+        groups: group of each class.
+        lr: first learning rate.
+        epochs: passes over the training features.
+        milestones: epochs at which the rate is multiplied by ``factor``.
+        factor: see above.
+        batch_size: samples of a step.
+        name: what the keys begin with.
+        bootstrap: replicates of the intervals.
+        seed: of the order of the samples.
+
+    Returns:
+        See :func:`tauten.evaluation.accuracy`.
+
+    Raises:
+        ValueError: shapes or values that do not fit.
+    """
+    known, of_known, found, of_x = _checked(train, train_labels, x, labels)
+    generator = torch.Generator().manual_seed(seed)
+    number = int(max(of_known.max(), of_x.max())) + 1
+    layer = nn.utils.skip_init(nn.Linear, known.shape[1], number, dtype=known.dtype)
+    nn.init.normal_(layer.weight, std=0.01, generator=generator)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(milestones), factor)
+    with torch.enable_grad():
+        for _ in range(epochs):
+            for rows in torch.randperm(len(known), generator=generator).split(batch_size):
+                optimizer.zero_grad()
+                F.cross_entropy(layer(known[rows]), of_known[rows]).backward()
+                optimizer.step()
+            scheduler.step()
+    with torch.no_grad():
+        right = layer(found).argmax(dim=1) == of_x
+    return accuracy(right, of_x, groups, name=name, bootstrap=bootstrap)
+
+
+def _checked(
+    train: Any, train_labels: Any, x: Any, labels: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    known, found = features(train, "train"), features(x, "x")
+    if known.shape[1] != found.shape[1]:
+        raise ValueError(f"train has width {known.shape[1]} but x has width {found.shape[1]}")
+    of_known, of_x = classes(train_labels, known, "train"), classes(labels, found, "x")
+    return F.normalize(known, dim=1), of_known, F.normalize(found, dim=1), of_x
