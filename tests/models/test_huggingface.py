@@ -121,3 +121,14 @@ def test_tokenizer_saved_and_loaded(tmp_path):
     loaded = load_tokenizer(folder)
     assert torch.equal(loaded(["red cat"])["input_ids"], tokenizer(["red cat"])["input_ids"])
     assert (loaded.vocabulary_size, loaded.max_length) == (7, 4)
+
+
+def test_minilm_is_the_sentence_encoder_that_its_package_carries():
+    from tauten.structure import embed_captions
+
+    captions = ["a red apple", "flag of Iceland on a pole"]
+    tower, tokenizer = HFTextTower.from_pretrained("minilm").eval(), HFTokenizer.load("minilm")
+    assert tower.pooling == "mean"
+    with torch.no_grad():
+        found = torch.nn.functional.normalize(tower(**tokenizer(captions)), dim=1)
+    torch.testing.assert_close(found, embed_captions(captions, progress=False), atol=1e-5, rtol=0)

