@@ -37,11 +37,20 @@ from tauten.losses import (
 from tauten.state import SampleTable
 
 if TYPE_CHECKING:
-    from tauten import data, evaluation, models, recipes, report, structure, training
+    from tauten import candidates, data, evaluation, models, recipes, report, structure, training
 
 __version__ = "0.1.0"
 
-_LAZY = ("data", "evaluation", "models", "recipes", "report", "structure", "training")
+_LAZY = (
+    "candidates",
+    "data",
+    "evaluation",
+    "models",
+    "recipes",
+    "report",
+    "structure",
+    "training",
+)
 
 __all__ = [
     "DCL",
@@ -69,6 +78,7 @@ __all__ = [
     "TaU",
     "TeMo",
     "TempNet",
+    "candidates",
     "data",
     "evaluation",
     "forces",
