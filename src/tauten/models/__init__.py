@@ -6,6 +6,7 @@ from tauten.models.convolutional import ConvTower
 from tauten.models.dual_encoder import DualEncoder
 from tauten.models.efficientnet import EfficientNetLite
 from tauten.models.huggingface import HFImageTower, HFTextTower, HFTokenizer, pool
+from tauten.models.resnet import ResNetTower
 from tauten.models.tokenizers import BagTokenizer, Tokenizer, load_tokenizer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "HFTextTower",
     "HFTokenizer",
     "RandomColor",
+    "ResNetTower",
     "Tokenizer",
     "load_tokenizer",
     "pool",

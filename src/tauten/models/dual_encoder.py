@@ -13,6 +13,7 @@ from tauten.models.bag import BagTower
 from tauten.models.convolutional import ConvTower
 from tauten.models.efficientnet import EfficientNetLite
 from tauten.models.huggingface import HFImageTower, HFTextTower
+from tauten.models.resnet import ResNetTower
 from tauten.models.tower import Description, TextInputs, Tower
 
 
@@ -130,6 +131,7 @@ def _tower(description: Description) -> Tower:
         "convolutional": ConvTower,
         "bag": BagTower,
         "efficientnet-lite0": EfficientNetLite,
+        "resnet": ResNetTower,
         "huggingface-image": HFImageTower.from_description,
         "huggingface-text": HFTextTower.from_description,
     }
