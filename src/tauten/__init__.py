@@ -22,6 +22,7 @@ from tauten.controls import (
 from tauten.losses import (
     DCL,
     NUCLR,
+    SMS,
     CompositionWarning,
     ContrastiveLoss,
     FastCLIP,
@@ -56,6 +57,7 @@ __all__ = [
     "DCL",
     "MACL",
     "NUCLR",
+    "SMS",
     "Anneal",
     "ClusterShift",
     "CompositionWarning",

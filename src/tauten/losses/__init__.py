@@ -10,11 +10,13 @@ from tauten.losses.isogclr import iSogCLR
 from tauten.losses.max_margin import MaxMargin
 from tauten.losses.nuclr import NUCLR
 from tauten.losses.siglip import SigLIP
+from tauten.losses.sms import SMS
 from tauten.losses.sogclr import SogCLR
 
 __all__ = [
     "DCL",
     "NUCLR",
+    "SMS",
     "CompositionWarning",
     "ContrastiveLoss",
     "FastCLIP",

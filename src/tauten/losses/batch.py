@@ -32,7 +32,7 @@ class Batch:
         relation: who is positive for whom.
         tile: how the engine works.
         cosine: whether similarities are cosines.
-        relevance: (N,) how relevant each positive is, if known.
+        relevance: how relevant each positive is, (N,), or each pair, if known.
         views: the embeddings that controls see, if they are not x and y.
         ranks: the processes that share the pair matrix, if there are several.
         exchange: how columns reach all of them.
@@ -44,7 +44,7 @@ class Batch:
     relation: Relation
     tile: Tile
     cosine: bool
-    relevance: Tensor | None = None
+    relevance: Number | None = None
     views: dict[Direction, Tensor] | None = None
     ranks: Ranks | None = None
     exchange: Exchange = "gather"

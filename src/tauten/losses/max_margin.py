@@ -24,7 +24,31 @@ if TYPE_CHECKING:
 _SHRINKS = Refused("the loss falls as the margin does, so a learned margin only shrinks")
 
 
-class MaxMargin(ContrastiveLoss):
+class MarginLoss(ContrastiveLoss):
+    """Base of the losses whose control is a margin, with one positive for each anchor."""
+
+    strength_name = "margin"
+    composition = Composition(
+        learned=_SHRINKS,
+        learned_anchor=_SHRINKS,
+        dual=Refused("hinges have no partition, so the robust objective has no gradient for them"),
+    )
+
+    def batch(
+        self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
+    ) -> Batch:
+        if relation.get("labels") is not None:
+            raise ValueError(
+                f"{type(self).__name__} compares each negative with one positive: pass labels as "
+                "same=, which leaves the further positives out"
+            )
+        return super().batch(x, y, index, **relation)
+
+    def _check_strength(self) -> None:
+        check_range(f"{type(self).__name__}'s margin", self.strength, 0.0, strict=False)
+
+
+class MaxMargin(MarginLoss):
     """Bidirectional max-margin ranking (MI-MM) with the anchor's margin.
 
     ℓ_i = 1/(2(B−1)) Σ_{j≠i} [m_i − s_ii + s_ij]₊ + [m_i − s_ii + s_ji]₊
@@ -44,13 +68,6 @@ class MaxMargin(ContrastiveLoss):
     Raises:
         ValueError: a margin that can fall below 0, or an unknown option.
     """
-
-    strength_name = "margin"
-    composition = Composition(
-        learned=_SHRINKS,
-        learned_anchor=_SHRINKS,
-        dual=Refused("hinges have no partition, so the robust objective has no gradient for them"),
-    )
 
     def __init__(self, margin: Control | float, **options: Unpack[Options]) -> None:
         super().__init__(margin, **options)
@@ -86,16 +103,6 @@ class MaxMargin(ContrastiveLoss):
         )
         return self._reduce(replace(batch, relevance=relevance))
 
-    def batch(
-        self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
-    ) -> Batch:
-        if relation.get("labels") is not None:
-            raise ValueError(
-                "MaxMargin compares each negative with one positive: pass labels as same=, "
-                "which leaves the further positives out"
-            )
-        return super().batch(x, y, index, **relation)
-
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
         hinges = [
@@ -109,7 +116,7 @@ class MaxMargin(ContrastiveLoss):
     def _violation(self, batch: Batch, direction: Direction) -> Number:
         """c = m − s_ii as a number of the hinge [s + c]₊."""
         margin = batch.number(batch.strength(self.strength, direction), direction)
-        if batch.relevance is not None:
+        if isinstance(batch.relevance, Tensor):
             relevance = batch.of(batch.relevance, direction)
             margin = combine(torch.mul, margin, batch.number(relevance, direction))
         positives = batch.number(batch.positives(direction), direction)
@@ -120,6 +127,3 @@ class MaxMargin(ContrastiveLoss):
         number = self._violation(batch, direction)
         (active,) = batch.reduce(Reduction.of(along(direction), "sum", Active(), number), own=True)
         return 1 / active.clamp(min=1)
-
-    def _check_strength(self) -> None:
-        check_range("MaxMargin's margin", self.strength, 0.0, strict=False)

@@ -1,0 +1,215 @@
+"""Symmetric multi-similarity loss: the gap of each pair follows its graded relevancy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from tauten.controls import Control, Direction
+from tauten.losses.base import Force, SharedOptions
+from tauten.losses.batch import Batch, along
+from tauten.losses.max_margin import MarginLoss
+from tauten.losses.partition import need_negatives
+from tauten.pairwise import PairNumber, Reduction, Term
+from tauten.relations import Ids
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from tauten.losses.base import RelationOptions
+
+#: (N, M) relevancies of a batch, or codes of its rows and columns in a table
+Relevancies = Tensor | tuple[Tensor, Tensor]
+
+
+class SMS(MarginLoss):
+    """Max-margin whose margins follow the relevancy of both candidates (Wang et al., 2024).
+
+    With Δ_ij = rel_ii − rel_ij how much more relevant the positive is, and g_ij = s_ii − s_ij:
+
+    ℓ_i = 1/(2(B−1)) Σ_{j≠i} h(Δ_ij·m_i, g_ij) + h(Δ_ji·m_i, s_ii − s_ji)
+
+    * Δ > tie:   h = [Δ·m − g]₊          the positive must win by Δ·m
+    * |Δ| <= tie: h = [|Δ·m − g| − slack]₊  as relevant: both must score alike
+    * Δ < −tie:  h = [g − Δ·m]₊          the candidate is the more relevant one and must win
+
+    with Δ_ji = rel_ii − rel_ji in the other direction. Ignored pairs count as zeros. If every
+    candidate but the positive has relevancy 0 and the positive has 1, this is :class:`MaxMargin`.
+
+    Args:
+        margin: a control or a number >= 0; published: 0.6.
+        table: (A, C) in [0, 1], relevancies between kinds of rows and kinds of columns, held on the
+            loss's device. A batch then names the kinds, and several processes need no more than
+            their own rows. For EPIC-KITCHENS-100 ``tauten.data.Relevancy.table``.
+        slack: difference in score that candidates of equal relevancy may have, >= 0.
+        tie: difference in relevancy that counts as none, >= 0; published: 1.1/240, since the public
+            code rounds relevancies to 240ths. Here they are exact.
+
+    The other arguments are those of :class:`InfoNCE`, without ``force=``.
+
+    Raises:
+        ValueError: a margin that can fall below 0, or an option out of range.
+    """
+
+    forces: tuple[Force, ...] = ("plain",)
+    table: Tensor | None
+
+    def __init__(
+        self,
+        margin: Control | float = 0.6,
+        *,
+        table: Tensor | None = None,
+        slack: float = 0.1,
+        tie: float = 1.1 / 240,
+        **options: Unpack[SharedOptions],
+    ) -> None:
+        super().__init__(margin, **options)
+        if not (0 <= slack < float("inf") and 0 <= tie < float("inf")):
+            raise ValueError(f"slack and tie must be >= 0 and finite, got {slack} and {tie}")
+        self.term = _Gap(slack, tie)
+        if table is not None:
+            table = _checked(table, tuple(table.shape), "table")
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        index: Ids | None = None,
+        *,
+        relevancy: Relevancies | None = None,
+        positives: Tensor | None = None,
+        labels: Ids | None = None,
+        same: Tensor | Sequence[Ids] = (),
+        ignore: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
+
+        Args:
+            relevancy: (N, M) in [0, 1], of each x[i] and y[j]; over processes with the columns of
+                all of them in their order. With a table ((N,), (M,)) long instead: the row of the
+                table of each x[i] and the column of each y[j], of this process.
+
+        Raises:
+            ValueError: also without ``relevancy``, with codes outside the table, and for
+                ``labels=``, since a margin needs one positive per anchor.
+        """
+        return self._reduce(
+            self.batch(
+                x,
+                y,
+                index,
+                relevancy=relevancy,
+                positives=positives,
+                labels=labels,
+                same=same,
+                ignore=ignore,
+            )
+        )
+
+    def batch(
+        self,
+        x: Tensor,
+        y: Tensor,
+        index: Ids | None = None,
+        *,
+        relevancy: Relevancies | None = None,
+        **relation: Unpack[RelationOptions],
+    ) -> Batch:
+        batch = super().batch(x, y, index, **relation)
+        return replace(batch, relevance=self._relevancies(relevancy, batch))
+
+    def _relevancies(self, relevancy: Relevancies | None, batch: Batch) -> PairNumber:
+        """rel_ij of all pairs as a rule of the codes of rows and columns."""
+        n, m, device = len(batch.x), len(batch.y), batch.x.device
+        if isinstance(relevancy, tuple):
+            if self.table is None:
+                raise ValueError("codes of rows and columns need SMS(..., table=)")
+            table, (rows, cols) = self.table, relevancy
+            _check_codes("rows", rows, n, table.shape[0])
+            _check_codes("columns", cols, m, table.shape[1])
+            rows, cols = rows.to(device), cols.to(device)
+        elif relevancy is None:
+            raise ValueError(
+                "SMS needs relevancy=, (N, M) in [0, 1]; without it use MaxMargin with relevance="
+            )
+        else:
+            table = _checked(relevancy, (n, sum(batch.ranks.cols) if batch.ranks else m))
+            rows, cols = torch.arange(n, device=device), torch.arange(m, device=device)
+            cols += batch.ranks.first if batch.ranks else 0
+        row_number = cast(Tensor, batch.number(rows, "x2y"))
+        col_number = cast(Tensor, batch.number(cols, "y2x"))
+        return PairNumber(_LookUp(table.to(device, batch.dtype)), (row_number, col_number))
+
+    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        need_negatives(self, batch, directions)
+        relevancies = batch.relevance
+        assert relevancies is not None
+        reductions = []
+        for d in directions:
+            numbers = (
+                relevancies,
+                batch.number(batch.at_positives(relevancies, d), d),
+                batch.number(batch.strength(self.strength, d), d),
+                batch.number(batch.positives(d), d),
+            )
+            reductions.append(Reduction.of(along(d), "sum", self.term, *numbers))
+        sums = batch.reduce(*reductions, own=True)
+        return [
+            total / (batch.candidates(d) - 1) for total, d in zip(sums, directions, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Gap(Term):
+    """h(Δ·m, s⁺ − s) with Δ = rel⁺ − rel; the numbers are rel, rel⁺, m and s⁺."""
+
+    slack: float
+    tie: float
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        relevancy, best, margin, positive = numbers
+        wanted = best - relevancy
+        lacking = wanted * margin - positive + s
+        apart = torch.where(wanted > 0, lacking, -lacking)
+        alike = lacking.abs() - self.slack
+        return torch.where(wanted.abs() > self.tie, apart, alike).relu()
+
+
+@dataclass(frozen=True, eq=False)
+class _LookUp:
+    """The value of a pair by the codes of its row and its column: of a tile, or of pairs (n,)."""
+
+    table: Tensor
+
+    def __call__(self, s: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        if s.dim() == 1:
+            return self.table[rows, cols]
+        # a fourth of the time of table[rows, cols]
+        return self.table.index_select(0, rows[:, 0]).index_select(1, cols[0])
+
+
+def _checked(relevancy: Tensor, shape: tuple[int, ...], name: str = "relevancy") -> Tensor:
+    if relevancy.shape != shape or relevancy.dim() != 2:
+        raise ValueError(f"{name} must be a matrix {shape}, got {tuple(relevancy.shape)}")
+    if not bool(((relevancy >= 0) & (relevancy <= 1)).all()):
+        raise ValueError(
+            f"{name} must be in [0, 1], got {float(relevancy.min())} .. {float(relevancy.max())}"
+        )
+    return relevancy.detach()
+
+
+def _check_codes(name: str, codes: Tensor, length: int, size: int) -> None:
+    if codes.dim() != 1 or len(codes) != length or codes.is_floating_point():
+        raise ValueError(
+            f"codes of {name} must be ({length},) integers, got {codes.dtype} {tuple(codes.shape)}"
+        )
+    if len(codes) and (int(codes.min()) < 0 or int(codes.max()) >= size):
+        raise ValueError(
+            f"codes of {name} must be in 0 .. {size - 1}, got {int(codes.min())} .. "
+            f"{int(codes.max())}"
+        )
