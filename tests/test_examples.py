@@ -84,3 +84,16 @@ def test_sentence_transformers_train_and_resume_in_the_schedule(tmp_path):
     index = torch.arange(3812)
     assert torch.equal(resumed.tau(index), whole.tau(index))
     assert math.isclose(float(resumed.tau(index).min()), 0.07, abs_tol=1e-6)
+
+
+def test_streaming_goes_on_in_the_middle_of_an_epoch(tmp_path):
+    main = example("streaming").main
+    small = {"samples": 150, "batch_size": 32, "save_every": 3}
+    whole = main(tmp_path / "whole", **small)
+    assert whole["steps"] == 10
+    first = main(tmp_path / "killed", stop_after=4, **small)
+    rest = main(tmp_path / "killed", **small)
+    assert first["seen"][: 3 * 32] + rest["seen"] == whole["seen"]
+    assert sorted(whole["seen"]) == sorted([*range(150)] * 2)
+    for name, weights in whole["weights"].items():
+        assert torch.equal(weights, rest["weights"][name]), name

@@ -1,0 +1,108 @@
+"""Training batches of pairs that stay in shards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tauten.data.problems import Skipped
+from tauten.data.shard_pairs import ShardPairs
+
+
+class ShardStore:
+    """Makes a training batch of sample ids, as ``tauten.training.pairs.PairStore`` does in memory.
+
+    Everything random (which caption, alternative text, keywords) is drawn from torch's global
+    generator at the moment of the call, four numbers a sample whether it can be used or not, so a
+    restored generator repeats the batch.
+
+    Args:
+        pairs: pictures with an `image_size`.
+        tokenizer: texts to ids.
+        alternative: probability of the column `alt_caption` instead of the caption.
+        keywords: probability that a random half of the column `keywords` is added to the caption.
+
+    Attributes:
+        skipped: samples that could not be used, counted each time.
+
+    Raises:
+        ValueError: pairs without pictures of one size; a probability outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        pairs: ShardPairs,
+        tokenizer: Callable[[list[str]], Any],
+        *,
+        alternative: float = 0.0,
+        keywords: float = 0.0,
+    ) -> None:
+        if pairs.image_size is None or not pairs.pictures:
+            raise ValueError("a training batch needs pictures of one size: give image_size=")
+        if not (0 <= alternative <= 1 and 0 <= keywords <= 1):
+            raise ValueError(
+                f"alternative and keywords must be in [0, 1], got {alternative} and {keywords}"
+            )
+        self.pairs = pairs
+        self.tokenizer = tokenizer
+        self.alternative = alternative
+        self.keywords = keywords
+        self.skipped = Skipped()
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def batch(self, index: Tensor) -> dict[str, Any]:
+        """Images, texts, ids and duplicate ids of the usable ones of these samples.
+
+        Args:
+            index: (N,) long.
+
+        Returns:
+            images (n, 3, H, W) uint8, texts (the tokenizer's output), index (n,), same (image ids,
+            caption ids), each (n,) long: equal for equal pixels or captions, on every rank. n is N
+            less the samples that cannot be used.
+        """
+        draws_N4 = torch.rand(len(index), 4)
+        found, problems = self.pairs.batch(index.tolist())
+        self.skipped.add(problems)
+        captions, texts = [], []
+        usable = torch.isin(index, found["index"])
+        for row, draws in enumerate(draws_N4[usable].tolist()):
+            cell = found["caption"][row]
+            options = [cell] if isinstance(cell, str) else cell
+            captions.append(options[int(draws[0] * len(options))])
+            others = {name: found[name][row] for name in found if name not in ("index", "image")}
+            texts.append(self._text(captions[-1], others, draws))
+        images = found["image"]
+        same = (
+            torch.tensor([_id(image.numpy().tobytes()) for image in images], dtype=torch.int64),
+            torch.tensor([_id(text.encode()) for text in captions], dtype=torch.int64),
+        )
+        return {
+            "images": images,
+            "texts": self.tokenizer(texts),
+            "index": found["index"],
+            "same": same,
+        }
+
+    def _text(self, caption: str, columns: dict[str, Any], draws: list[float]) -> str:
+        if draws[1] < self.alternative and columns.get("alt_caption"):
+            caption = columns["alt_caption"]
+        cell = columns.get("keywords") or []
+        words = [cell] if isinstance(cell, str) else cell
+        if draws[2] < self.keywords and words:
+            start = int(draws[3] * len(words))
+            half = (words[start:] + words[:start])[: (len(words) + 1) // 2]
+            caption = " ".join([caption, *half])
+        return caption
+
+
+def _id(content: bytes) -> int:
+    """A number that is the same for the same content, in every process."""
+    digest = hashlib.sha256(content).digest()
+    return int.from_bytes(digest[:8], "little", signed=True)
