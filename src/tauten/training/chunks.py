@@ -4,6 +4,9 @@ Each chunk is encoded without keeping its activations; in the backward pass, whe
 whole batch has given the gradient of its embeddings, the chunk is encoded again, with the same
 random numbers, and differentiated (GradCache, Gao et al., 2021). It is one graph, so that data
 parallelism, autocast, accumulation and learned temperatures see an ordinary backward pass.
+
+Dropout draws its masks chunk by chunk. Under FSDP2 every chunk gathers the weights, so that all
+processes must have equally many chunks.
 """
 
 from __future__ import annotations
@@ -31,17 +34,31 @@ def encode_in_chunks(
         x (N, d) and y (N, d).
     """
     xs, ys = [], []
-    for start in range(0, max(len(images), 1), size):
-        part = slice(start, start + size)
-        x, y = checkpoint(
-            encoder,
-            images[part],
-            {name: ids[part] for name, ids in texts.items()},
-            use_reentrant=False,
-        )
-        xs.append(x)
-        ys.append(y)
+    with _own_casts(images.device.type):
+        for start in range(0, max(len(images), 1), size):
+            part = slice(start, start + size)
+            x, y = checkpoint(
+                encoder,
+                images[part],
+                {name: ids[part] for name, ids in texts.items()},
+                use_reentrant=False,
+            )
+            xs.append(x)
+            ys.append(y)
     return torch.cat(xs), torch.cat(ys)
+
+
+def _own_casts(device: str) -> torch.autocast:
+    """Under autocast each chunk casts the weights itself.
+
+    Chunks that share one cast would add their gradients in its precision, not in the weights'.
+    """
+    return torch.autocast(
+        device,
+        torch.get_autocast_dtype(device),
+        enabled=torch.is_autocast_enabled(device),
+        cache_enabled=False,
+    )
 
 
 def check_rowwise(encoder: nn.Module) -> None:
