@@ -32,20 +32,20 @@ def read_array(path: str | Path) -> npt.NDArray[Any]:
     """
     with Path(path).open("rb") as file:
         try:
-            found = _Reader(file).load()
-        except _RefusedError as error:
+            found = ArrayUnpickler(file).load()
+        except RefusedPickleError as error:
             raise ValueError(f"{path}: {error}") from error
         except Exception as error:  # a damaged pickle raises errors of any kind
             raise ValueError(
                 f"{path} is no readable pickle ({type(error).__name__}: {error}): "
                 "was its download cut?"
             ) from error
-    if not isinstance(found, _Array) or found.value is None:
+    if not isinstance(found, PickledArray) or found.value is None:
         raise ValueError(f"{path} holds {_named(found)}, not one array of numbers")
     return found.value
 
 
-class _RefusedError(Exception):
+class RefusedPickleError(Exception):
     """Something that an array of numbers does not need."""
 
 
@@ -55,17 +55,17 @@ class _Dtype:
     def __init__(self, code: str | bytes, *_: Any) -> None:
         name = code.decode("ascii", "replace") if isinstance(code, bytes) else str(code)
         if name.lstrip("<>|=") not in _KINDS:
-            raise _RefusedError(f"it holds an array of type {name!r}, not of numbers")
+            raise RefusedPickleError(f"it holds an array of type {name!r}, not of numbers")
         self.value = np.dtype(name)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         order: Any = state[1].decode() if isinstance(state[1], bytes) else state[1]
         if any(part is not None for part in state[2:5]):
-            raise _RefusedError("it holds an array of records, not of numbers")
+            raise RefusedPickleError("it holds an array of records, not of numbers")
         self.value = self.value.newbyteorder("=" if order == "|" else order)
 
 
-class _Array:
+class PickledArray:
     """`numpy.ndarray`, filled by its state or built from a buffer."""
 
     value: npt.NDArray[Any] | None = None
@@ -76,18 +76,18 @@ class _Array:
 
     def fill(self, raw: Any, dtype: Any, shape: Any, order: str) -> None:
         if not isinstance(dtype, _Dtype) or not isinstance(raw, (bytes, bytearray)):
-            raise _RefusedError("it holds an array of objects, not of numbers")
+            raise RefusedPickleError("it holds an array of objects, not of numbers")
         flat = np.frombuffer(raw, dtype.value)
         self.value = flat.reshape(shape, order="F" if order == "F" else "C")
         self.value.flags.writeable = False
 
 
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
+def _reconstruct(*_: Any) -> PickledArray:
+    return PickledArray()
 
 
-def _frombuffer(raw: Any, dtype: Any, shape: Any, order: str, *_: Any) -> _Array:
-    array = _Array()
+def _frombuffer(raw: Any, dtype: Any, shape: Any, order: str, *_: Any) -> PickledArray:
+    array = PickledArray()
     array.fill(raw, dtype, shape, order)
     return array
 
@@ -95,33 +95,35 @@ def _frombuffer(raw: Any, dtype: Any, shape: Any, order: str, *_: Any) -> _Array
 def _encode(text: str, codec: str) -> bytes:
     """How protocols 0 to 2 write bytes."""
     if codec != "latin1":
-        raise _RefusedError(f"it encodes text as {codec!r}, which no array needs")
+        raise RefusedPickleError(f"it encodes text as {codec!r}, which no array needs")
     return text.encode("latin1")
 
 
 _CORES = ("numpy.core", "numpy._core")
 _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _Array,
+    ("numpy", "ndarray"): PickledArray,
     ("_codecs", "encode"): _encode,
     **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _CORES},
     **{(f"{core}.numeric", "_frombuffer"): _frombuffer for core in _CORES},
 }
 
 
-class _Reader(pickle.Unpickler):
+class ArrayUnpickler(pickle.Unpickler):
+    """Knows stand-ins for the globals of arrays and refuses all others."""
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _STAND_INS[module, name]
         except KeyError:
-            raise _RefusedError(
+            raise RefusedPickleError(
                 f"refused, nothing was run: it names {module}.{name}, which no array of numbers "
                 "needs"
             ) from None
 
     def persistent_load(self, pid: Any) -> Any:
-        raise _RefusedError("refused: it refers to objects outside the file")
+        raise RefusedPickleError("refused: it refers to objects outside the file")
 
 
 def _named(found: Any) -> str:
-    return "an empty array" if isinstance(found, _Array) else f"a {type(found).__name__}"
+    return "an empty array" if isinstance(found, PickledArray) else f"a {type(found).__name__}"

@@ -78,7 +78,7 @@ def load_pairs(
     if samples and caption not in columns and not (caption == "caption" and "txt" in columns):
         raise ValueError(f"{path}: no caption column {caption!r}; columns: {', '.join(columns)}")
     for sample in samples:
-        _take_caption(sample, caption)
+        take_caption(sample, caption)
     kept = _usable(samples, str(path), strict)
     return _as_dataset(kept, "image" if media == "image" else image)
 
@@ -105,7 +105,7 @@ def _checked(samples: Iterator[Sample], media: Media, strict: bool) -> Iterator[
             bar.update(len(chunk))
 
 
-def _take_caption(sample: Sample, name: str) -> None:
+def take_caption(sample: Sample, name: str) -> None:
     """Move the caption to fields["caption"]; note why if there is none."""
     value = sample.fields.pop(name, None)
     if name == "caption" and "txt" in sample.fields:

@@ -44,7 +44,7 @@ def images(dataset: Dataset, size: int | tuple[int, int] | None = None) -> Tenso
             picture = rows[row]["image"]
         except Exception as error:  # decoders raise errors of any kind
             raise ValueError(f"row {row}: unreadable image: {error}") from error
-        pixels = np.asarray(_resized(to_rgb(picture), size))
+        pixels = np.asarray(resized(to_rgb(picture), size))
         if result is None:
             result = torch.empty(len(dataset), 3, *pixels.shape[:2], dtype=torch.uint8)
         if pixels.shape[:2] != result.shape[2:]:
@@ -95,7 +95,8 @@ def unreadable(stored: dict[str, Any]) -> str | None:
     return None
 
 
-def _resized(picture: Image.Image, size: int | tuple[int, int] | None) -> Image.Image:
+def resized(picture: Image.Image, size: int | tuple[int, int] | None) -> Image.Image:
+    """The middle square at this many pixels a side, or the whole picture at (height, width)."""
     if size is None:
         return picture
     width, height = picture.size

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tauten.data.catalogue import Shard
-from tauten.data.sources import Request, Sample, _decoded, _listed, _stored, _with_members
+from tauten.data.sources import Request, Sample, decode_member, dotted, stored_picture, with_members
 from tauten.data.tar_index import read_members
 
 _OPEN = 64
@@ -80,17 +80,17 @@ class ShardFiles:
         if len(found) == 1:
             self._take_media(sample, found[0], members.pop(found[0]))
         elif found:
-            sample.problem = f"several images: {_listed(tuple(found))} (choose one with image=)"
+            sample.problem = f"several images: {dotted(tuple(found))} (choose one with image=)"
         else:
-            sample.problem = f"no {_listed(self.request.extensions)}"
-        return _with_members(sample, key, members)
+            sample.problem = f"no {dotted(self.request.extensions)}"
+        return with_members(sample, key, members)
 
     def _take_media(self, sample: Sample, extension: str, content: bytes) -> None:
         if self.request.media == "image":
             sample.media = {"bytes": content, "path": None}
             return
         try:
-            sample.media = _decoded(extension, content)
+            sample.media = decode_member(extension, content)
         except ValueError as error:
             sample.problem = f"unreadable .{extension}: {error}"
 
@@ -104,7 +104,7 @@ class ShardFiles:
         fields = table.slice(position - int(shard.bounds[group]), 1).to_pylist()[0]
         media, problem = fields.pop(_present(self.request.image, fields), None), None
         if self.request.media == "image":
-            media, problem = _stored(media, shard.path.parent)
+            media, problem = stored_picture(media, shard.path.parent)
         return Sample(where, media, fields, problem)
 
     def _group(self, shard: Shard, number: int) -> Any:

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from tauten.data.catalogue import Catalogue
-from tauten.data.pairs import _take_caption
-from tauten.data.pixels import _resized, to_rgb, unreadable
+from tauten.data.pairs import take_caption
+from tauten.data.pixels import resized, to_rgb, unreadable
 from tauten.data.problems import Problem, UnusableSampleError
 from tauten.data.shard_files import ShardFiles
 from tauten.data.sources import Media, Request
@@ -98,7 +98,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
     def row(self, index: int) -> dict[str, Any] | Problem:
         """The sample as ``pairs[index]`` gives it, or why it cannot be used."""
         sample = self._files.sample(*self.catalogue.locate(index))
-        _take_caption(sample, self._request.caption)
+        take_caption(sample, self._request.caption)
         if sample.problem is None and self.pictures:
             sample.media, sample.problem = _picture(sample.media, self.image_size)
         elif sample.problem is None and sample.media is None:
@@ -169,7 +169,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
             for shard in self.catalogue.shards:
                 for position in range(len(shard)):
                     sample = files.sample(shard, position)
-                    _take_caption(sample, self._request.caption)
+                    take_caption(sample, self._request.caption)
                     value = sample.fields.get(name)
                     found.append(None if name == "caption" and not value else value)
                     bar.update()
@@ -190,7 +190,7 @@ def _picture(
         return content, problem
     try:
         picture = to_rgb(_DECODER.decode_example(stored))
-        pixels = np.asarray(_resized(picture, size)).copy()
+        pixels = np.asarray(resized(picture, size)).copy()
     except Exception as error:  # decoders raise errors of any kind
         return None, unreadable(stored) or f"unreadable image: {error}"
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), None

@@ -96,7 +96,7 @@ def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterato
     if tables:
         return _read_files(tables, request, warnings)
     raise ValueError(
-        f"no pairs found in {folder}: {len(pictures)} files of kind {_listed(request.extensions)}, "
+        f"no pairs found in {folder}: {len(pictures)} files of kind {dotted(request.extensions)}, "
         "none with a .txt or .json of the same name, no metadata.csv or .jsonl, no .tar, no table"
     )
 
@@ -126,11 +126,11 @@ def _read_table(file: Path, request: Request) -> Iterator[Sample]:
         fields = {name: value for name, value in row.items() if name != image}
         media, problem = row.get(image), None
         if request.media == "image":
-            media, problem = _stored(media, file.parent)
+            media, problem = stored_picture(media, file.parent)
         yield Sample(f"{file}, row {number}", media, fields, problem)
 
 
-def _stored(value: Any, base: Path) -> tuple[Any, str | None]:
+def stored_picture(value: Any, base: Path) -> tuple[Any, str | None]:
     """Bring a cell of an image column to {"bytes", "path"}."""
     if value is None or value == "":
         return None, "no image"
@@ -154,7 +154,7 @@ def _read_pictures(folder: Path, pictures: list[Path], request: Request) -> Iter
         stored = {"bytes": None, "path": str(picture.absolute())}
         members = {file.suffix[1:].lower(): file.read_bytes() for file in _sidecars(picture)}
         sample = Sample(str(picture), stored if request.media == "image" else stored["path"])
-        yield _with_members(sample, name, members)
+        yield with_members(sample, name, members)
 
 
 def _read_shard(shard: Path, request: Request, warnings: list[str]) -> Iterator[Sample]:
@@ -168,7 +168,7 @@ def _read_shard(shard: Path, request: Request, warnings: list[str]) -> Iterator[
         found = [name for name in members if name in request.extensions]
         if len(found) > 1:
             raise ValueError(
-                f"{shard}: sample {key} has {len(found)} images ({_listed(tuple(found))}): "
+                f"{shard}: sample {key} has {len(found)} images ({dotted(tuple(found))}): "
                 f"choose one, for example image={found[0]!r}"
             )
         if not found:
@@ -176,16 +176,16 @@ def _read_shard(shard: Path, request: Request, warnings: list[str]) -> Iterator[
         elif request.media == "image":
             sample.media = {"bytes": members.pop(found[0]), "path": None}
         else:
-            sample.media = _decoded(found[0], members.pop(found[0]))
-        yield _with_members(sample, key, members)
+            sample.media = decode_member(found[0], members.pop(found[0]))
+        yield with_members(sample, key, members)
 
 
-def _with_members(sample: Sample, name: str, members: dict[str, bytes]) -> Sample:
+def with_members(sample: Sample, name: str, members: dict[str, bytes]) -> Sample:
     """Decode the files beside a picture: the keys of .json become columns, the others one each."""
     sample.fields["id"] = name
     for extension, content in members.items():
         try:
-            value = _decoded(extension, content)
+            value = decode_member(extension, content)
         except ValueError as error:
             sample.problem = sample.problem or f"unreadable .{extension}: {error}"
             continue
@@ -196,7 +196,12 @@ def _with_members(sample: Sample, name: str, members: dict[str, bytes]) -> Sampl
     return sample
 
 
-def _decoded(extension: str, content: bytes) -> Any:
+def decode_member(extension: str, content: bytes) -> Any:
+    """The value of a file beside a picture, by its extension; unknown ones stay bytes.
+
+    Raises:
+        ValueError: content that is not what the extension says.
+    """
     if extension == "txt":
         return content.decode("utf-8-sig").strip()
     if extension == "cls":
@@ -230,5 +235,6 @@ def _visible(path: Path) -> bool:
     return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
-def _listed(extensions: tuple[str, ...]) -> str:
+def dotted(extensions: tuple[str, ...]) -> str:
+    """Extensions as they are written in messages."""
     return ", ".join(f".{extension}" for extension in extensions)

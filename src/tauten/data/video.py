@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tauten.data.pixels import _resized, to_rgb
+from tauten.data.pixels import resized, to_rgb
 from tauten.data.video_file import Video
 
 _NUMBER = re.compile(r"(\d+)\.(?:jpe?g|png|webp)$", re.IGNORECASE)
@@ -109,7 +109,7 @@ def load_clip(
         pictures = _from_file(clip, frames, generator, overrun)
     else:
         raise ValueError(f"no such video or folder of frames: {clip.path}")
-    return _stack([_resized(to_rgb(picture), size) for picture in pictures], str(clip.path))
+    return _stack([resized(to_rgb(picture), size) for picture in pictures], str(clip.path))
 
 
 def load_strip(picture: Image.Image | bytes | Path, frames: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tauten.data.array_pickle import _Array, _Reader, _RefusedError
+from tauten.data.array_pickle import ArrayUnpickler, PickledArray, RefusedPickleError
 
 
 def read_cifar(file: Path) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def read_cifar(file: Path) -> dict[str, Any]:
     """
     try:
         with file.open("rb") as stream:
-            found = _Reader(stream, encoding="bytes").load()
-    except _RefusedError as error:
+            found = ArrayUnpickler(stream, encoding="bytes").load()
+    except RefusedPickleError as error:
         raise ValueError(f"{file}: {error}") from error
     except Exception as error:  # a damaged pickle raises errors of any kind
         raise ValueError(f"{file} is no readable batch of CIFAR: {error}") from error
@@ -37,7 +37,7 @@ def _text(key: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, _Array):
+    if isinstance(value, PickledArray):
         return value.value
     if isinstance(value, list):
         return [one.encode() if isinstance(one, str) else one for one in value]
