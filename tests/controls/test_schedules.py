@@ -16,6 +16,23 @@ def test_ts_reaches_the_published_values():
     assert values == pytest.approx([0.9999445, 0.55, 0.1, 0.55, 1.0], abs=1e-6)
 
 
+@pytest.mark.parametrize("per_epoch", [1, 21])
+def test_ts_counts_epochs_from_1_and_holds_each_value_for_an_epoch(per_epoch):
+    control = tt.Cosine(0.1, 1.0, period=400 * per_epoch, phase=2 * math.pi / 400, every=per_epoch)
+    epochs = torch.tensor([1, 100, 200, 300, 400])
+    first = [float(control.at(ONE, (e - 1) * per_epoch)) for e in epochs.tolist()]
+    last = [float(control.at(ONE, e * per_epoch - 1)) for e in epochs.tolist()]
+    assert first == pytest.approx([0.9999445, 0.55, 0.1, 0.55, 1.0], abs=1e-6)
+    assert last == first
+    assert ("every=21" in repr(control)) == (per_epoch == 21)
+
+
+def test_every_is_a_whole_number_of_steps():
+    for bad in (0, 2.5):
+        with pytest.raises(ValueError, match="every must be a whole number of steps"):
+            tt.Cosine(0.1, 1.0, period=10, every=bad)
+
+
 def test_cosine_starts_high_and_is_periodic_for_long():
     control = tt.Cosine(-0.1, 0.1, period=7)
     far = 7 * 10**9

@@ -3,7 +3,7 @@
 from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import Control, as_control
 from tauten.controls.constant import Constant
-from tauten.controls.density import ClusterShift, mmts
+from tauten.controls.density import ClusterShift, mmts, shuffled_counts
 from tauten.controls.distance import PairDistance
 from tauten.controls.individual import Individual
 from tauten.controls.learnable import Learnable
@@ -29,4 +29,5 @@ __all__ = [
     "TempNet",
     "as_control",
     "mmts",
+    "shuffled_counts",
 ]

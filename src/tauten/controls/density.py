@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -91,6 +91,39 @@ class ClusterShift(OfData):
             f"ClusterShift({len(self.shift)} samples, {self.low:g}, {self.high:g}, "
             f"scale={self.scale!r})"
         )
+
+
+def shuffled_counts(counts: Tensor, classes: Sequence[Hashable], seed: int = 0) -> Tensor:
+    """The counts with the sizes of classes exchanged at random, the control of a density effect.
+
+    All samples of a class get the size of one class, drawn without replacement. If a shift by these
+    does as well as one by the true sizes, density was not the cause.
+
+    Args:
+        counts: (num_samples,) size of each sample's class.
+        classes: (num_samples,) the class of each sample.
+        seed: of the permutation.
+
+    Returns:
+        (num_samples,) of the type of ``counts``.
+
+    Raises:
+        ValueError: unequal lengths, or samples of one class with different counts.
+    """
+    if len(counts) != len(classes):
+        raise ValueError(f"{len(counts)} counts for {len(classes)} classes: give one per sample")
+    position: dict[Hashable, int] = {}
+    member = torch.tensor([position.setdefault(name, len(position)) for name in classes])
+    size = torch.zeros(len(position), dtype=counts.dtype).index_copy(0, member, counts)
+    mixed = (size[member] != counts).nonzero()
+    if len(mixed):
+        at = int(mixed[0])
+        raise ValueError(
+            f"samples of class {classes[at]!r} have different counts, such as "
+            f"{float(counts[at]):g} and {float(size[member][at]):g}: give the size of the class"
+        )
+    drawn = torch.randperm(len(size), generator=torch.Generator().manual_seed(seed))
+    return size[drawn][member]
 
 
 def mmts(

@@ -17,33 +17,46 @@ def _positive_steps(name: str, value: float) -> float:
     return value
 
 
+def _whole_steps(name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of steps, at least 1, got {value}")
+    return value
+
+
 class Cosine(Control):
     """A cosine over training: ``high`` at step 0, ``low`` half a period later.
 
     value(t) = (high + low)/2 + (high − low)/2 · cos(2πt/period + phase)
 
-    With ``low=0.1, high=1`` and a step per epoch this is the temperature schedule TS (Kukleva
-    et al., ICLR 2023), whose ``t_max`` is half of ``period``. As a summand it may be negative.
+    TS (Kukleva et al., ICLR 2023) is by epochs, counted from 1: with n steps in an epoch it is
+    ``low=0.1, high=1, period=400·n, phase=2π/400, every=n``; its ``t_max`` is half of the period.
+    As a summand a cosine may be negative.
 
     Args:
         low: smallest value.
         high: largest value.
         period: optimiser steps of one oscillation, > 0.
         phase: offset of the phase in radians; π starts at ``low``.
+        every: steps for which a value holds, >= 1; the steps of an epoch for a schedule by epoch.
 
     Raises:
-        ValueError: low > high, a period that is not positive, anything not finite.
+        ValueError: low > high, a period that is not positive, ``every`` below 1, anything not
+            finite.
     """
 
-    def __init__(self, low: float, high: float, period: float, phase: float = 0.0) -> None:
+    def __init__(
+        self, low: float, high: float, period: float, phase: float = 0.0, every: int = 1
+    ) -> None:
         super().__init__()
         self.low, self.high = finite("low", low), finite("high", high)
         if low > high:
             raise ValueError(f"Cosine needs low <= high, got low={low} > high={high}")
         self.period = _positive_steps("period", period)
         self.phase = finite("phase", phase)
+        self.every = _whole_steps("every", every)
 
     def values(self, index: Tensor, step: int) -> Tensor:
+        step -= step % self.every
         angle = 2 * math.pi * math.fmod(step, self.period) / self.period + self.phase
         value = (self.high + self.low) / 2 + (self.high - self.low) / 2 * math.cos(angle)
         return torch.full((1,), value, device=index.device)
@@ -53,7 +66,8 @@ class Cosine(Control):
 
     def __repr__(self) -> str:
         phase = f", phase={self.phase:g}" if self.phase else ""
-        return f"Cosine({self.low:g}, {self.high:g}, period={self.period:g}{phase})"
+        every = f", every={self.every}" if self.every > 1 else ""
+        return f"Cosine({self.low:g}, {self.high:g}, period={self.period:g}{phase}{every})"
 
 
 class Anneal(Control):
@@ -75,9 +89,7 @@ class Anneal(Control):
         super().__init__()
         self.start, self.end = finite("start", start), finite("end", end)
         self.duration = _positive_steps("steps", steps)
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a whole number of steps, at least 1, got {every}")
-        self.every = every
+        self.every = _whole_steps("every", every)
 
     def values(self, index: Tensor, step: int) -> Tensor:
         step -= step % self.every

@@ -1,0 +1,39 @@
+"""Which control helps, where, by how much, and whether it is real: grids of small trainings."""
+
+from __future__ import annotations
+
+from tauten.comparison.catalogue import METHODS
+from tauten.comparison.cells import Cell, Result, load_cell, load_result, rerun, run_cell
+from tauten.comparison.compare import Comparison, compare
+from tauten.comparison.contrasts import Contrast, contrasts
+from tauten.comparison.features import Features, FeatureSplit, load, save
+from tauten.comparison.frozen import train_heads
+from tauten.comparison.grid import CONTROLS, Grid
+from tauten.comparison.queries import METRICS, Queries
+from tauten.comparison.synthetic import SyntheticConfig, best_temperature, synthetic
+
+__all__ = [
+    "CONTROLS",
+    "METHODS",
+    "METRICS",
+    "Cell",
+    "Comparison",
+    "Contrast",
+    "FeatureSplit",
+    "Features",
+    "Grid",
+    "Queries",
+    "Result",
+    "SyntheticConfig",
+    "best_temperature",
+    "compare",
+    "contrasts",
+    "load",
+    "load_cell",
+    "load_result",
+    "rerun",
+    "run_cell",
+    "save",
+    "synthetic",
+    "train_heads",
+]

@@ -1,0 +1,50 @@
+"""The most memory that tensors made within a block hold at a time."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of the storages that operations make, while they live.
+
+    ``most`` is the peak, in bytes. What exists before the block does not count, and what an
+    operation uses inside itself is not seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = self._now = 0
+        self._alive: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            self._meet(leaf, new=False)
+        made = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            self._meet(leaf, new=True)
+        return made
+
+    def _meet(self, leaf: Any, new: bool) -> None:
+        if not isinstance(leaf, torch.Tensor):
+            return
+        storage = leaf.untyped_storage()
+        key = storage._cdata
+        if key in self._alive:
+            return
+        size = storage.nbytes() if new else 0
+        self._alive.add(key)
+        self._now += size
+        self.most = max(self.most, self._now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self._now -= size

@@ -1,0 +1,271 @@
+"""One training of a grid: its record, its folder, and its result."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from tauten.comparison.features import Features, load
+from tauten.comparison.frozen import Outcome, Stop, train_heads
+from tauten.comparison.queries import Queries
+from tauten.training import Config, from_dict, train
+from tauten.training.checkpoints import replace_text
+from tauten.training.config_tree import differences
+from tauten.training.train import versions
+
+CONFIG, RESULT, QUERIES = "config.json", "result.json", "queries.npz"
+FEATURES, RUN = "features.npz", "run"
+Runner = Literal["frozen", "train"]
+#: what may differ between two starts of one cell
+_FREE = ("threads", "versions")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A training of a grid; what is needed to repeat it.
+
+    Attributes:
+        control: name of the control.
+        setting: "default", "tuned", or "trial-N" of tuning.
+        settings: options of the control by name.
+        config: the training configuration as a tree of plain values.
+        data: name of the data.
+        fingerprint: of the features; "" end to end, where the run folder has it.
+        runner: "frozen" (heads on features) or "train" (end to end).
+        hidden: width of the heads' hidden layer.
+        threads: of torch.
+        test: whether the test queries are ranked.
+    """
+
+    control: str
+    setting: str
+    settings: Mapping[str, Any]
+    config: Mapping[str, Any]
+    data: str
+    fingerprint: str
+    runner: Runner
+    hidden: int
+    threads: int
+    test: bool
+
+    @property
+    def seed(self) -> int:
+        """Of weights and batches."""
+        return int(self.config["seed"])
+
+    @property
+    def force(self) -> str:
+        """How the force is sized."""
+        return str(self.config["loss"]["force"])
+
+    @property
+    def place(self) -> Path:
+        """The cell's folder within the comparison's."""
+        if not self.test:
+            return Path("tuning") / self.control / self.setting
+        name = self.setting
+        if name == "tuned":
+            told = json.dumps(dict(self.settings), sort_keys=True)
+            name += f"-{hashlib.sha256(told.encode()).hexdigest()[:6]}"
+        return Path("cells") / self.control / f"{name}-seed{self.seed}"
+
+    def record(self) -> dict[str, Any]:
+        """It as plain values."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    def check(self, root: Path) -> None:
+        """Refuse a place where another cell is.
+
+        Raises:
+            ValueError: with what differs.
+        """
+        path = root / self.place / CONFIG
+        if not path.exists():
+            return
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        ours, theirs = (
+            {name: value for name, value in tree.items() if name not in _FREE}
+            for tree in (self.record(), stored)
+        )
+        changed = differences(ours, theirs)
+        if changed:
+            raise ValueError(
+                f"{path.parent} holds another cell: {'; '.join(changed[:5])}. Choose another "
+                "output, or remove that folder"
+            )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell found.
+
+    Attributes:
+        metrics: test metrics by group and name; empty for a trial of tuning.
+        val: score on the validation split.
+        curve: [share of the training done, validation score] at each look.
+        steps: optimiser steps done.
+        stopped: whether median stopping ended it.
+        seconds_per_step: median, or mean end to end.
+        memory_mib: of a step and of the loss's state; None where it was not measured.
+        seconds: of the whole cell.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    val: float
+    curve: list[list[float]]
+    steps: int
+    stopped: bool
+    seconds_per_step: float
+    memory_mib: float | None
+    seconds: float
+
+
+def run_cell(cell: Cell, root: Path, stop: Stop | None = None) -> Result:
+    """Train a cell, or return what an earlier start found.
+
+    Args:
+        cell: to train.
+        root: folder of the comparison, with the features.
+        stop: asked during a training on features.
+
+    Raises:
+        ValueError: the folder holds another cell, or the features are others.
+        Exception: whatever training raises.
+    """
+    folder = root / cell.place
+    cell.check(root)
+    if (folder / RESULT).exists():
+        return load_result(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = cell.record() | {"versions": versions() | {"threads": cell.threads}}
+    replace_text(folder / CONFIG, json.dumps(record, indent=1))
+    start = time.perf_counter()
+    outcome = _train(cell, root, folder, stop)
+    if outcome.queries is not None:
+        draft = folder / f".{QUERIES}.part"
+        outcome.queries.save(draft)
+        draft.replace(folder / QUERIES)
+    result = Result(
+        metrics={} if outcome.queries is None else outcome.queries.metrics(),
+        val=outcome.val,
+        curve=[list(look) for look in outcome.curve],
+        steps=outcome.steps,
+        stopped=outcome.stopped,
+        seconds_per_step=outcome.seconds_per_step,
+        memory_mib=outcome.memory_mib,
+        seconds=time.perf_counter() - start,
+    )
+    replace_text(folder / RESULT, json.dumps(dataclasses.asdict(result), indent=1))
+    return result
+
+
+def _train(cell: Cell, root: Path, folder: Path, stop: Stop | None) -> Outcome:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cell.threads)
+    try:
+        config = from_dict(dict(cell.config))
+        if cell.runner == "train":
+            return _end_to_end(config, cell, folder)
+        path = root / FEATURES
+        features, fingerprint = _features(path, path.stat().st_mtime_ns)
+        if fingerprint != cell.fingerprint:
+            raise ValueError(
+                f"{path} holds other features than the cell was planned with: choose another output"
+            )
+        return train_heads(config, features, cell.hidden, test=cell.test, stop=stop)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@lru_cache(maxsize=1)
+def _features(path: Path, changed: int) -> tuple[Features, str]:
+    """The features and their fingerprint, kept for the next cell of this process."""
+    features = load(path)
+    return features, features.fingerprint
+
+
+def _end_to_end(config: Config, cell: Cell, folder: Path) -> Outcome:
+    """Train a run in the cell's folder, keep its results, drop its checkpoints."""
+    config.output = folder / RUN
+    config.progress = config.tensorboard = False
+    found = train(config)
+    queries = None
+    if cell.test:
+        with np.load(config.output / "embeddings.npz", allow_pickle=False) as stored:
+            x, y = torch.from_numpy(stored["x"]), torch.from_numpy(stored["y"])
+            own = [[int(j) for j in np.atleast_1d(row) if j >= 0] for row in stored["y_of_x"]]
+            groups = [str(group) for group in stored["group_of_x"]]
+        queries = Queries.of(x, y, own, groups)
+    shutil.rmtree(config.output / "checkpoints", ignore_errors=True)
+    score = found.val[config.evaluation.metric]
+    return Outcome(
+        val=score,
+        queries=queries,
+        curve=((1.0, score),),
+        steps=found.total_steps,
+        stopped=False,
+        seconds_per_step=found.wall_s / found.total_steps,
+        memory_mib=None,
+    )
+
+
+def load_cell(folder: Path) -> Cell:
+    """The record of a cell.
+
+    Raises:
+        ValueError: the folder holds none.
+    """
+    try:
+        record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        record.pop("versions", None)
+        return Cell(**record)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{folder} holds no cell of a comparison: {error}") from error
+
+
+def load_result(folder: Path) -> Result:
+    """The result of a finished cell.
+
+    Raises:
+        ValueError: it has not finished.
+    """
+    try:
+        return Result(**json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"{folder} has no {RESULT}: the cell has not finished") from error
+
+
+def rerun(folder: Path, scratch: Path) -> tuple[Result, Result]:
+    """Train a finished cell again from its record.
+
+    Args:
+        folder: of the cell, within its comparison.
+        scratch: an empty or new folder to train it in.
+
+    Returns:
+        The recorded result and the new one: ``metrics``, ``val`` and ``curve`` are equal, bit for
+        bit, on the same machine.
+
+    Raises:
+        ValueError: no finished cell, or a scratch folder that is not empty.
+    """
+    cell, recorded = load_cell(folder), load_result(folder)
+    if scratch.exists() and any(scratch.iterdir()):
+        raise ValueError(f"{scratch} is not empty: give a new folder")
+    scratch.mkdir(parents=True, exist_ok=True)
+    if cell.runner == "frozen":
+        root = folder.resolve().parents[len(cell.place.parts) - 1]
+        shutil.copyfile(root / FEATURES, scratch / FEATURES)
+    return recorded, run_cell(cell, scratch)

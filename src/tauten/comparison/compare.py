@@ -1,0 +1,60 @@
+"""The whole of a comparison: train the grid, compare, write tables and page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tauten.comparison import tables
+from tauten.comparison.grid import Grid
+from tauten.comparison.page import write_page
+from tauten.comparison.queries import METRICS
+from tauten.comparison.summary import Summary, summarise, write_csv
+from tauten.comparison.train import train_grid
+from tauten.training.checkpoints import replace_text
+
+MARKDOWN = "comparison.md"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        summary: all numbers.
+        text: the table for the terminal.
+        page: path of the HTML page.
+    """
+
+    summary: Summary
+    text: str
+    page: Path
+
+
+def compare(grid: Grid, metric: str = "mean_recall", bootstrap: int = 2000) -> Comparison:
+    """Train a grid of controls, compare them, and write what was found.
+
+    Started again it goes on from finished cells. Into ``grid.output`` it writes ``cells/`` and
+    ``tuning/``, a folder for each training; ``cells.csv``, ``differences.csv``, ``comparison.md``,
+    ``comparison.html``; ``failed.json`` if anything failed.
+
+    Call it under ``if __name__ == "__main__":`` where ``grid.processes`` is above 1.
+
+    Args:
+        grid: what is compared, and how.
+        metric: compared on the test split; see
+            :meth:`tauten.comparison.queries.Queries.scores`.
+        bootstrap: replicates.
+
+    Raises:
+        ValueError: a grid that cannot be run, a folder with other cells, an unknown metric, or a
+            baseline of which no cell finished.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
+    if bootstrap < 1:
+        raise ValueError(f"bootstrap must be at least 1 replicate, not {bootstrap}")
+    summary = summarise(grid, train_grid(grid), metric, bootstrap)
+    write_csv(summary)
+    replace_text(grid.output / MARKDOWN, tables.markdown(summary))
+    return Comparison(summary, tables.text(summary), write_page(summary))

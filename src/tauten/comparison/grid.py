@@ -1,0 +1,150 @@
+"""What a grid of trainings is asked for, and whether it can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tauten.comparison import catalogue
+from tauten.comparison.cells import Runner
+from tauten.comparison.methods import Method, configure
+from tauten.comparison.synthetic import SyntheticConfig, groups_for
+from tauten.recipes import get
+from tauten.recipes.emoji import emoji
+from tauten.training import Config, ControlConfig, LossConfig, to_dict
+from tauten.training.config_tree import from_dict
+
+DEFAULT, TUNED = "default", "tuned"
+#: controls that are compared unless told otherwise
+CONTROLS = ("constant", "matched", "learnable", "ts", "ics", "mmts")
+Mode = Literal["auto", "frozen", "train"]
+
+
+@dataclass
+class Grid:
+    """What is compared, and how.
+
+    Attributes:
+        output: the only folder written to.
+        recipe: "synthetic", "emoji", or a recipe of ``tauten train``, whose data, model and
+            optimiser all cells share.
+        controls: names out of :data:`tauten.comparison.catalogue.METHODS`.
+        baseline: the one that all are compared with.
+        seeds: of each setting.
+        mode: "frozen", heads on fixed features; "train", end to end; "auto", end to end except for
+            synthetic data and given features.
+        trials: settings tried for each control on the validation split, the default among them.
+        force: of the schedules' loss.
+        family: of the schedules' loss: infonce or dcl.
+        hidden: width of a hidden layer in the heads; 0 for linear heads.
+        features: a file of features to use instead of the recipe's data.
+        synthetic: what synthetic pairs are like.
+        settings: options of the training configuration by name, for all cells.
+        processes: workers.
+        threads: of torch in each; by default the cores divided by the processes.
+        progress: show a bar.
+    """
+
+    output: Path
+    recipe: str = "emoji"
+    controls: Sequence[str] = CONTROLS
+    baseline: str = "constant"
+    seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    mode: Mode = "auto"
+    trials: int = 6
+    force: str = "plain"
+    family: str = "infonce"
+    hidden: int = 0
+    features: Path | None = None
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    processes: int = 1
+    threads: int | None = None
+    progress: bool = True
+
+    @property
+    def runner(self) -> Runner:
+        """How cells are trained."""
+        if self.mode != "auto":
+            return self.mode
+        frozen = self.recipe == "synthetic" or self.features is not None
+        return "frozen" if frozen else "train"
+
+    def methods(self) -> list[Method]:
+        """The controls, the baseline first.
+
+        Raises:
+            ValueError: an unknown control, a baseline that is not among them, or a force or family
+                that does not go with them.
+        """
+        if self.baseline not in self.controls:
+            raise ValueError(
+                f"the baseline {self.baseline!r} is not among the controls "
+                f"{', '.join(self.controls)}"
+            )
+        if self.force not in ("plain", "equalized") or self.family not in ("infonce", "dcl"):
+            raise ValueError(
+                "force must be plain or equalized and family infonce or dcl, got "
+                f"{self.force} and {self.family}"
+            )
+        apart = [name for name in self.controls if name in ("weight-only", "shape-only")]
+        if self.force != "plain" and apart:
+            raise ValueError(f"{', '.join(apart)} take the plain force apart, got {self.force}")
+        found = catalogue.get(list(self.controls))
+        return sorted(found, key=lambda method: method.name != self.baseline)
+
+    def check(self) -> None:
+        """Refuse what cannot be run, before any work.
+
+        Raises:
+            ValueError: with the reason.
+        """
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"give at least one seed, each once, got {list(self.seeds)}")
+        if self.processes < 1 or self.trials < 1 or (self.threads or 1) < 1:
+            raise ValueError(
+                f"processes, trials and threads must be 1 or more, got {self.processes}, "
+                f"{self.trials} and {self.threads}"
+            )
+        if self.runner == "train" and (self.recipe == "synthetic" or self.features is not None):
+            raise ValueError("synthetic data and features have no towers: mode must be frozen")
+        for method in self.methods():
+            source = catalogue.METHODS[method.parts_of or method.name]
+            configure(self.base(), method, source.default)
+
+    def base(self) -> Config:
+        """The configuration that all cells share, before their control.
+
+        Raises:
+            ValueError: an unknown recipe or setting.
+        """
+        if self.recipe in ("emoji", "synthetic"):
+            config = emoji("compare", "infonce", ControlConfig(), LossConfig())
+        else:
+            config = get(self.recipe)()
+        config.family, config.loss.force = self.family, self.force  # type: ignore[assignment]
+        config.data.source = self.recipe if self.recipe == "synthetic" else config.data.source
+        config.evaluation.bootstrap = 0
+        config.progress = config.tensorboard = False
+        if self.runner == "frozen":
+            config.model.dim = 64 if self.recipe == "synthetic" else 256
+            config.optim.batch_size, config.optim.epochs = 256, 15.0
+            config.optim.lr, config.optim.weight_decay = 2e-3, 0.5
+        if self.recipe == "synthetic":
+            config.data.head, config.data.tail = groups_for(self.synthetic)
+        tree = to_dict(config)
+        for path, value in self.settings.items():
+            _put(tree, path, value)
+        return from_dict(tree)
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *parts, last = path.split(".")
+    owner: Any = tree
+    for part in parts:
+        owner = owner.get(part) if isinstance(owner, dict) else None
+    if not isinstance(owner, dict) or last not in owner:
+        raise ValueError(f"there is no setting {path!r}; an example is optim.epochs")
+    owner[last] = value

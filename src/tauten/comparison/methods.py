@@ -1,0 +1,143 @@
+"""What a control in a comparison is: its default settings, and what tuning draws from.
+
+Settings are options of a training configuration by name, such as ``control.alpha``. Defaults are
+the published ones where there are any. A control that takes another one apart, such as ``matched``,
+has no settings of its own: it takes those of the schedule, default or tuned.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tauten.losses import CompositionWarning
+from tauten.training import Config
+from tauten.training.build import check_loss
+
+Settings = Mapping[str, Any]
+_ATTEMPTS = 200
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A number in [low, high], uniform, or uniform in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def draw(self, source: random.Random) -> float:
+        """One number, to four digits."""
+        if self.log:
+            value = math.exp(source.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            value = source.uniform(self.low, self.high)
+        return float(f"{value:.4g}")
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of these."""
+
+    options: tuple[Any, ...]
+
+    def draw(self, source: random.Random) -> Any:
+        """One option."""
+        return source.choice(self.options)
+
+
+Draw = Uniform | OneOf
+
+
+@dataclass(frozen=True)
+class Method:
+    """A control in a comparison.
+
+    Attributes:
+        name: as given on the command line.
+        what: it is, in a few words.
+        fixed: settings that make it this control.
+        default: published settings of its own.
+        space: what tuning draws, by name.
+        resolve: from drawn values to settings, where they are not settings themselves.
+        parts_of: the control whose settings it takes, if it has none of its own.
+        schedules: whether it drives the family and force of the comparison, and not a loss of its
+            own.
+    """
+
+    name: str
+    what: str
+    fixed: Settings
+    default: Settings = field(default_factory=dict)
+    space: Mapping[str, Draw] = field(default_factory=dict)
+    resolve: Callable[[Settings], Settings] | None = None
+    parts_of: str | None = None
+    schedules: bool = True
+
+    def drawn(self, source: random.Random) -> dict[str, Any]:
+        """Settings drawn at random."""
+        values = {name: draw.draw(source) for name, draw in self.space.items()}
+        return dict(self.resolve(values) if self.resolve else values)
+
+
+def configure(base: Config, method: Method, settings: Settings) -> Config:
+    """The base configuration with a method and settings of it.
+
+    Raises:
+        ValueError: a setting that there is not, or a combination that means nothing.
+    """
+    config = copy.deepcopy(base)
+    for path, value in {**settings, **method.fixed}.items():
+        *parts, last = path.split(".")
+        owner: Any = config
+        for part in parts:
+            owner = getattr(owner, part, None)
+        if not hasattr(owner, last):
+            raise ValueError(f"there is no setting {path!r}")
+        setattr(owner, last, value)
+    if not method.schedules:
+        config.loss.force = "plain"
+    config.validate()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompositionWarning)
+        check_loss(config)
+    return config
+
+
+def trials(method: Method, base: Config, number: int, seed: int) -> list[dict[str, Any]]:
+    """The default settings, then such drawn at random that the loss accepts.
+
+    Args:
+        method: to draw settings of; one without settings of its own has none.
+        base: the configuration that they change.
+        number: of trials, the default among them.
+        seed: of the draws.
+
+    Raises:
+        ValueError: number < 1, or hardly any draw that the loss accepts.
+    """
+    if number < 1:
+        raise ValueError(f"tuning needs 1 trial or more (the default setting), got {number}")
+    source = random.Random(f"{method.name} {seed}")
+    found = [dict(method.default)]
+    for _ in range(_ATTEMPTS):
+        if len(found) >= number or not method.space:
+            break
+        settings = method.drawn(source)
+        try:
+            configure(base, method, settings)
+        except ValueError:
+            continue
+        if settings not in found:
+            found.append(settings)
+    else:
+        raise ValueError(
+            f"of {_ATTEMPTS} settings drawn for {method.name} the loss accepted {len(found) - 1}, "
+            f"{number - 1} are needed"
+        )
+    return found

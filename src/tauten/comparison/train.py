@@ -1,0 +1,231 @@
+"""Tune the controls of a grid, and train their default and best settings."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tauten.comparison import catalogue
+from tauten.comparison.cells import FEATURES, Cell, Result, run_cell
+from tauten.comparison.features import Features, load, of_pairs, save
+from tauten.comparison.grid import DEFAULT, TUNED, Grid
+from tauten.comparison.methods import Method, configure, trials
+from tauten.comparison.pool import Failure, Task, run_tasks
+from tauten.comparison.synthetic import synthetic
+from tauten.comparison.tuning import Trial, best, tune
+from tauten.training import to_dict
+from tauten.training.checkpoints import replace_text
+from tauten.training.splits import load_splits
+from tauten.training.train import with_classes
+
+FAILED, TUNING = "failed.json", "tuning.json"
+
+
+@dataclass
+class Trained:
+    """What a grid found.
+
+    Attributes:
+        cells: each planned cell by the name of its place, finished or not.
+        results: of the finished ones, by the same names.
+        variants: (control, setting) to the names of its cells by seed. Where tuning chose the
+            default setting, "tuned" has the default's cells.
+        trials: of each control that was tuned, the default first.
+        chosen: settings of each (control, setting).
+        failures: of cells and of tuning.
+    """
+
+    cells: dict[str, Cell] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    variants: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
+    trials: dict[str, list[Trial]] = field(default_factory=dict)
+    chosen: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def train_grid(grid: Grid) -> Trained:
+    """Tune each control on the validation split, then train its default and best settings.
+
+    Started again it goes on: finished cells are read, failed ones tried again. More controls and
+    seeds may be added. ``failed.json`` lists what failed; the rest goes on without it.
+
+    Raises:
+        ValueError: a grid that cannot be run, or a folder with cells of another one.
+    """
+    grid.check()
+    grid.output.mkdir(parents=True, exist_ok=True)
+    fingerprint = _prepare(grid) if grid.runner == "frozen" else ""
+    methods = grid.methods()
+    tuned = {m.parts_of or m.name for m in methods}
+    sources = [m for m in catalogue.METHODS.values() if m.name in tuned]
+    planned = {m.name: _trial_cells(grid, m, fingerprint) for m in sources}
+    found = Trained()
+    for method in methods:
+        settings = dict(catalogue.METHODS[method.parts_of or method.name].default)
+        _plan(grid, found, method, DEFAULT, settings, fingerprint)
+    finals = len(methods) * len(grid.seeds)
+    total = sum(map(len, planned.values())) + finals * (1 if grid.trials == 1 else 2)
+    bar = tqdm(total=total, desc="trainings", unit="training", disable=not grid.progress)
+    with bar:
+        tasks = [
+            Task(f"tuning {name}", tune, (cells, grid.output), len(cells))
+            for name, cells in planned.items()
+        ]
+        outcome = run_tasks([*tasks, *_tasks(grid, found)], grid.processes, bar)
+        _collect(found, outcome)
+        for method in methods:
+            _plan_tuned(grid, found, method, fingerprint, bar)
+        _collect(found, run_tasks(_tasks(grid, found), grid.processes, bar))
+    _write(grid.output, found)
+    return found
+
+
+def _prepare(grid: Grid) -> str:
+    """Make sure of the features in the output folder; their fingerprint."""
+    path = grid.output / FEATURES
+    if path.exists():
+        stored = load(path)
+        if grid.recipe == "synthetic" or grid.features is not None:
+            same = _features(grid).fingerprint == stored.fingerprint
+        else:
+            same = stored.name == grid.base().data.source
+        if not same:
+            raise ValueError(f"{path} holds other features ({stored.name}): choose another output")
+        return stored.fingerprint
+    made = _features(grid)
+    save(made, path)
+    return made.fingerprint
+
+
+def _features(grid: Grid) -> Features:
+    if grid.features is not None:
+        return load(grid.features)
+    if grid.recipe == "synthetic":
+        return synthetic(grid.synthetic)
+    data = grid.base().data
+    splits, _ = with_classes(load_splits(data), data)
+    return of_pairs(data.source, splits, grid.progress)
+
+
+def _cell(
+    grid: Grid,
+    method: Method,
+    setting: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    fingerprint: str,
+    test: bool = True,
+) -> Cell:
+    config = configure(grid.base(), method, settings)
+    config.seed, config.name, config.output = seed, f"{method.name} {setting}", Path("run")
+    named = grid.features.stem if grid.features is not None else config.data.source
+    return Cell(
+        control=method.name,
+        setting=setting,
+        settings={**settings, **method.fixed},
+        config=to_dict(config),
+        data=named,
+        fingerprint=fingerprint,
+        runner=grid.runner,
+        hidden=grid.hidden if grid.runner == "frozen" else 0,
+        threads=grid.threads or max(1, (os.cpu_count() or 1) // grid.processes),
+        test=test,
+    )
+
+
+def _trial_cells(grid: Grid, method: Method, fingerprint: str) -> list[Cell]:
+    """The trials of a control, all with the first seed; none where the default is all there is."""
+    if grid.trials == 1:
+        return []
+    drawn = trials(method, grid.base(), grid.trials, seed=0)
+    return [
+        _cell(grid, method, f"trial-{k}", settings, grid.seeds[0], fingerprint, test=False)
+        for k, settings in enumerate(drawn)
+    ]
+
+
+def _plan(
+    grid: Grid,
+    found: Trained,
+    method: Method,
+    setting: str,
+    settings: Mapping[str, Any],
+    fingerprint: str,
+) -> None:
+    variant = method.name, setting
+    found.chosen[variant] = dict(settings)
+    found.variants[variant] = {}
+    for seed in grid.seeds:
+        cell = _cell(grid, method, setting, settings, seed, fingerprint)
+        cell.check(grid.output)
+        found.cells[str(cell.place)] = cell
+        found.variants[variant][seed] = str(cell.place)
+
+
+def _plan_tuned(
+    grid: Grid, found: Trained, method: Method, fingerprint: str, bar: tqdm[Any]
+) -> None:
+    source = method.parts_of or method.name
+    chosen = best(found.trials.get(source, []))
+    if chosen is None:
+        bar.update(0 if grid.trials == 1 else len(grid.seeds))
+        return
+    default = found.chosen[method.name, DEFAULT]
+    if chosen.settings == {**default, **catalogue.METHODS[source].fixed}:
+        found.chosen[method.name, TUNED] = copy.copy(default)
+        found.variants[method.name, TUNED] = dict(found.variants[method.name, DEFAULT])
+        bar.update(len(grid.seeds))
+        return
+    fixed = catalogue.METHODS[source].fixed
+    settings = {name: value for name, value in chosen.settings.items() if name not in fixed}
+    try:
+        _plan(grid, found, method, TUNED, settings, fingerprint)
+    except ValueError as error:
+        found.failures.append(Failure(f"{method.name} {TUNED}", str(error)))
+        bar.update(len(grid.seeds))
+
+
+def _tasks(grid: Grid, found: Trained) -> list[Task]:
+    """The planned cells without a result."""
+    failed = {failure.task for failure in found.failures}
+    return [
+        Task(name, run_cell, (cell, grid.output))
+        for name, cell in found.cells.items()
+        if name not in found.results and name not in failed
+    ]
+
+
+def _collect(found: Trained, outcome: Mapping[str, Any]) -> None:
+    for name, value in outcome.items():
+        if isinstance(value, Failure):
+            found.failures.append(value)
+        elif name.startswith("tuning "):
+            control = name.removeprefix("tuning ")
+            found.trials[control] = value
+            found.failures += [
+                Failure(f"tuning/{control}/{trial.setting}", trial.error)
+                for trial in value
+                if trial.error
+            ]
+        else:
+            found.results[name] = value
+
+
+def _write(output: Path, found: Trained) -> None:
+    failures = [dataclasses.asdict(failure) for failure in found.failures]
+    if failures:
+        replace_text(output / FAILED, json.dumps(failures, indent=1))
+    else:
+        (output / FAILED).unlink(missing_ok=True)
+    tuning = {
+        name: [dataclasses.asdict(trial) for trial in tried] for name, tried in found.trials.items()
+    }
+    replace_text(output / TUNING, json.dumps(tuning, indent=1))
