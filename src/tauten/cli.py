@@ -1,4 +1,4 @@
-"""The command line: ``tauten demo | train | evaluate | cluster | report | recipes``."""
+"""The command line: ``tauten demo | train | evaluate | cluster | report | data | compare ...``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tauten.training import Config
 
 #: short forms of the options of ``tauten train`` that are typed most
 SHORT = {
@@ -27,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 after one line on standard error when the command cannot do what was asked.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if not _speaks():
+        os.environ["TQDM_DISABLE"] = "1"
     parser = _parser()
     options = (
         argparse.Namespace(command=_train, words=words[1:])
@@ -37,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         parser.print_help()
         return 0
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    level = logging.INFO if _speaks() else logging.ERROR
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
     for noisy in ("httpx", "datasets", "transformers", "sentence_transformers", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -52,6 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("tauten: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _speaks() -> bool:
+    """Whether this process is the only one, or the first that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", type=Path, help="other pairs; default: the run's own data")
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="test")
     evaluate.add_argument("--label", help="class column of --data, for head, mid and tail")
+    evaluate.add_argument(
+        "--protocol",
+        choices=("all", "1k", "5k", "1k-of-5k"),
+        default="all",
+        help="of --data: all captions, or as published for Flickr30K (1k) and MSCOCO",
+    )
     evaluate.add_argument("--bootstrap", type=int, default=1000, help="replicates (default 1000)")
     evaluate.add_argument("--output", type=Path, help="json file for all metrics")
     evaluate.set_defaults(command=_evaluate)
@@ -101,16 +119,59 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--output", type=Path, default=Path("runs/report"), help="folder or .html")
     report.set_defaults(command=_report)
 
+    data = commands.add_parser("data", help="known data sets, and whether one is as published")
+    data_commands = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listed = data_commands.add_parser("list", help="the data sets that can be read and checked")
+    listed.set_defaults(command=_data_list)
+    check = data_commands.add_parser("check", help="compare files, counts and splits on disk")
+    check.add_argument("name", help="one of 'tauten data list'")
+    check.add_argument("--root", type=Path, required=True, help="folder of the data set")
+    check.add_argument("--all", action="store_true", help="decode everything, not 64 samples")
+    check.add_argument("--json", type=Path, help="write the result to this file too")
+    check.set_defaults(command=_data_check)
+
+    _compare_options(
+        commands.add_parser("compare", help="which control helps, where, by how much, for sure")
+    )
+
     recipes = commands.add_parser("recipes", help="what 'tauten train' knows")
+    recipes.add_argument("name", nargs="?", help="one of them, with all that is known of it")
     recipes.set_defaults(command=_recipes)
     return parser
 
 
+def _compare_options(compare: argparse.ArgumentParser) -> None:
+    add = compare.add_argument
+    add("--recipe", default="emoji", help="synthetic, emoji (default), or one of 'tauten recipes'")
+    add("--controls", help="names with commas between them; 'list' shows all")
+    add("--baseline", default="constant", help="what the others are compared with")
+    add("--seeds", default="5", help="how many, or which: 3,4,5 (default 5)")
+    add("--trials", type=int, default=6, help="settings tried per control on the validation split")
+    add("--frozen", action="store_true", help="train heads on fixed features: seconds a training")
+    add("--features", type=Path, help="a file of features (.npz) instead of the recipe's data")
+    add("--hidden", type=int, default=0, help="width of a hidden layer in the heads")
+    add("--force", choices=("plain", "equalized"), default="plain", help="of the schedules' loss")
+    add("--family", choices=("infonce", "dcl"), default="infonce", help="the schedules' loss")
+    add("--metric", default="mean_recall", help="what is compared (default mean_recall)")
+    add("--bootstrap", type=int, default=2000, help="replicates (default 2000)")
+    add("--processes", type=int, default=os.cpu_count() or 1, help="workers (default: all cores)")
+    add("--threads", type=int, help="of torch in each worker (default: cores / processes)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="for all trainings")
+    add("--output", type=Path, default=Path("runs/compare"), help="folder written to")
+    add("--rerun", type=Path, metavar="CELL", help="repeat one finished cell into --output")
+    compare.set_defaults(command=_compare)
+
+
 def _demo(options: argparse.Namespace) -> None:
     from tauten.recipes import EPOCHS, run_demo
+    from tauten.training import processes
 
-    written = run_demo(options.output, options.epochs or EPOCHS, options.seeds, panel=options.panel)
-    print(f"report: {written}")
+    with processes.command():
+        processes.only_one("tauten demo")
+        written = run_demo(
+            options.output, options.epochs or EPOCHS, options.seeds, panel=options.panel
+        )
+        print(f"report: {written}")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -121,23 +182,46 @@ def _train(options: argparse.Namespace) -> None:
         return
     import tyro
 
-    from tauten.recipes import EXPERIMENTS, get
-    from tauten.training import Config, train
+    from tauten.recipes import EXPERIMENTS, get, local
+    from tauten.training import processes, train
+    from tauten.training.results import cautions
 
     name, *words = options.words
-    if name in EXPERIMENTS:
-        print(f"wrote {tyro.cli(EXPERIMENTS[name], prog=f'tauten train {name}', args=words)}")
-        return
-    config = tyro.cli(
+    with processes.command():
+        if name in EXPERIMENTS:
+            processes.only_one(f"tauten train {name}")
+            print(f"wrote {tyro.cli(EXPERIMENTS[name], prog=f'tauten train {name}', args=words)}")
+            return
+        with processes.together():
+            recipe = get(name)
+        config = _parsed(recipe, recipe(), words)
+        if config.runlocal:
+            given = config.data.source
+            source = None if given == recipe().data.source else given
+            config = _parsed(recipe, local(recipe, source), words)
+        result = train(config)
+        if _speaks():
+            _print_metrics(result.test)
+            for name, text in cautions(config).items():
+                print(f"{name}: {text}")
+            print(f"run: {result.output}")
+
+
+def _parsed(recipe: Callable[..., Config], default: Config, words: Sequence[str]) -> Config:
+    """A recipe's configuration with the options of the command line."""
+    import tyro
+
+    from tauten.training import Config
+
+    found: Config = tyro.cli(
         Config,
-        prog=f"tauten train {name}",
-        description=f"{get(name).__doc__} Short forms: {', '.join(SHORT)}.",
-        default=get(name)(),
+        prog=f"tauten train {recipe.__name__}",
+        description=f"{recipe.__doc__} Short forms: {', '.join(SHORT)}.",
+        default=default,
         args=[SHORT.get(word, word) for word in words],
+        console_outputs=_speaks(),
     )
-    result = train(config)
-    _print_metrics(result.test)
-    print(f"run: {result.output}")
+    return found
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -150,6 +234,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.split,
             output=options.output,
             label=options.label,
+            protocol=options.protocol,
             bootstrap=options.bootstrap,
         )
     )
@@ -180,15 +265,99 @@ def _report(options: argparse.Namespace) -> None:
     print(f"report: {report.write(options.runs, options.output)}")
 
 
-def _recipes(options: argparse.Namespace) -> None:
-    from tauten.recipes import EXPERIMENTS, RECIPES, describe
+def _data_list(options: argparse.Namespace) -> None:
+    from tauten.data.readers import READERS
 
+    width = max(map(len, READERS))
+    for name, reader in READERS.items():
+        print(f"{name:{width}}  {reader.about}")
+
+
+def _data_check(options: argparse.Namespace) -> None:
+    import json
+
+    from tauten.data.readers import check
+
+    report = check(options.name, options.root, everything=options.all)
+    print(report.table())
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+    if not report.usable:
+        failed = [finding.name for finding in report.findings if finding.verdict == "FAIL"]
+        raise ValueError(f"{report.dataset} cannot be used as it is: {', '.join(failed)}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from tauten import comparison
+    from tauten.comparison.options import seeds, settings
+
+    if options.controls == "list":
+        width = max(map(len, comparison.METHODS))
+        for method in comparison.METHODS.values():
+            print(f"{method.name:{width}}  {method.what}")
+        return
+    if options.rerun is not None:
+        recorded, again = comparison.rerun(options.rerun, options.output)
+        equal = (recorded.metrics, recorded.val) == (again.metrics, again.val)
+        print(f"{options.rerun}: {'the same numbers' if equal else 'OTHER numbers'} again")
+        if not equal:
+            raise ValueError(f"val was {recorded.val!r}, is {again.val!r}: see {options.output}")
+        return
+    shared, pairs = settings(options.set)
+    given = options.controls.split(",") if options.controls else comparison.CONTROLS
+    grid = comparison.Grid(
+        output=options.output,
+        recipe=options.recipe,
+        controls=given,
+        baseline=options.baseline,
+        seeds=seeds(options.seeds),
+        mode="frozen" if options.frozen else "auto",
+        trials=options.trials,
+        force=options.force,
+        family=options.family,
+        hidden=options.hidden,
+        features=options.features,
+        synthetic=pairs,
+        settings=shared,
+        processes=options.processes,
+        threads=options.threads,
+    )
+    found = comparison.compare(grid, options.metric, options.bootstrap)
+    print(found.text)
+    print(f"page: {found.page}")
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    from tauten.recipes import EXPERIMENTS, RECIPES, describe, facts
+
+    if getattr(options, "name", None) is not None:
+        _recipe(options.name)
+        return
     lines = describe()
     width = max(map(len, lines))
     for title, names in (("recipes", RECIPES), ("experiments", EXPERIMENTS)):
         print(f"{title}:")
         for name in names:
             print(f"  {name:{width}}  {lines[name]}")
+            known = facts(RECIPES[name]) if name in RECIPES else None
+            if known is not None and known.published:
+                print(f"  {'':{width}}  on {known.data}, published: {known.figures}")
+
+
+def _recipe(name: str) -> None:
+    """Everything about one recipe: its docstring, then its configuration."""
+    import inspect
+
+    import yaml
+
+    from tauten.recipes import EXPERIMENTS, get
+    from tauten.training import to_dict
+
+    print(f"{name}\n\n{inspect.getdoc(EXPERIMENTS[name] if name in EXPERIMENTS else get(name))}")
+    if name not in EXPERIMENTS:
+        tree = yaml.safe_dump(to_dict(get(name)()), sort_keys=False, allow_unicode=True)
+        print(f"\n{tree}", end="")
 
 
 def _print_metrics(metrics: dict[str, float]) -> None:

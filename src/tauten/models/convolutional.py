@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tauten.models.batch_norm import BatchNorm
 from tauten.models.tower import Description, Tower
 
 
@@ -14,9 +15,9 @@ class ConvTower(Tower):
     """Space-to-depth stem, then 3x3 convolutions of which all but the first halve the size.
 
     Folding 2x2 pixels into 12 channels first makes the early, large maps cheap: 32x32 inputs are
-    at 16x16 from the start. Every convolution is followed by batch normalisation and ReLU. The
-    last map is averaged to ``grid`` x ``grid`` places and flattened: on small pictures, where
-    things are tells much of what they are.
+    at 16x16 from the start. Every convolution is followed by batch normalisation, over the batch of
+    all processes, and ReLU. The last map is averaged to ``grid`` x ``grid`` places and flattened:
+    on small pictures, where things are tells much of what they are.
 
     Args:
         channels: output channels of each convolution, at least one.
@@ -44,7 +45,7 @@ class ConvTower(Tower):
             stride = 1 if depth == 0 else 2
             layers += [
                 nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
+                BatchNorm(outputs),
                 nn.ReLU(inplace=True),
             ]
             inputs = outputs

@@ -7,32 +7,61 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from tauten.training import processes
 from tauten.training.config import Config, OptimConfig
-from tauten.training.module import ContrastiveModule
+from tauten.training.lars import LARS
 from tauten.training.run_folder import RunFolder
 
 
-def make_optimizer(config: OptimConfig, module: ContrastiveModule) -> torch.optim.AdamW:
-    """AdamW with weight decay on the towers' matrices only.
+def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
+    """AdamW or LARS with weight decay on the towers' matrices, or SGD with it on all of the towers.
 
-    Biases, norms and the loss's own parameters have none; the latter may have their own rate.
+    The loss's own parameters have no weight decay, and may have their own rate, as may the towers.
+
+    Args:
+        config: of the optimiser.
+        module: with ``encoder`` and ``loss_fn``.
     """
-    towers = [p for p in module.encoder.parameters() if p.requires_grad]
+    named = [(name, p) for name, p in module.encoder.named_parameters() if p.requires_grad]
     loss = [p for p in module.loss_fn.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in towers if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in towers if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+    if config.tower_lr is None:
+        groups = _by_decay([p for _, p in named], config)
+    else:
+        towers = [p for name, p in named if _of_tower(name)]
+        groups = _by_decay([p for name, p in named if not _of_tower(name)], config)
+        groups += [group | {"lr": config.tower_lr} for group in _by_decay(towers, config)]
     if loss:
         rate = config.lr if config.loss_lr is None else config.loss_lr
         groups.append({"params": loss, "weight_decay": 0.0, "lr": rate})
+    if config.name == "lars":
+        return LARS(groups, lr=config.lr, momentum=config.momentum)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
+
+
+def _by_decay(parameters: list[torch.nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:
+    """Those with weight decay and those without."""
+    decayed = [p for p in parameters if p.dim() > 1 or config.name == "sgd"]
+    kept = [p for p in parameters if p.dim() <= 1 and config.name != "sgd"]
+    return [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+
+
+def _of_tower(name: str) -> bool:
+    """Whether an encoder's parameter is of a tower, not of what follows it."""
+    return name.split(".")[0].endswith("tower")
 
 
 def arguments(
     config: Config, folder: RunFolder, total_steps: int, eval_steps: int
 ) -> TrainingArguments:
-    """What Hugging Face's trainer is told; it writes nothing outside the run folder."""
+    """What Hugging Face's trainer is told; it writes nothing outside the run folder.
+
+    Over several processes a batch is drawn as on one, and each process takes its part.
+    """
     optim, evaluation = config.optim, config.evaluation
     made = TrainingArguments(
         output_dir=str(folder.path),
@@ -41,10 +70,15 @@ def arguments(
         per_device_eval_batch_size=evaluation.batch_size,
         gradient_accumulation_steps=optim.accumulation,
         learning_rate=optim.lr,
-        lr_scheduler_type="cosine",
+        lr_scheduler_type="cosine_with_min_lr" if optim.min_lr else "cosine",
+        lr_scheduler_kwargs={"min_lr": optim.min_lr} if optim.min_lr else {},
         warmup_steps=round(optim.warmup * total_steps),
         max_grad_norm=optim.max_grad_norm,
         seed=config.seed,
+        data_seed=config.seed,
+        use_cpu=processes.count() > 1 and processes.on_cpu(),
+        accelerator_config={"split_batches": True},
+        ddp_find_unused_parameters=_has_pretrained(config),
         eval_strategy="steps",
         eval_steps=eval_steps,
         save_strategy="steps",
@@ -64,8 +98,14 @@ def arguments(
         disable_tqdm=True,
         report_to="none",
         log_level="warning",
+        log_level_replica="error",
     )
     # one process drives one device: a batch's pairs are each other's negatives, so keep it whole
     _ = made.device
     made._n_gpu = min(1, made.n_gpu)
     return made
+
+
+def _has_pretrained(config: Config) -> bool:
+    """Whether a tower may have parameters, such as a pooler's, that no embedding depends on."""
+    return config.model.image != "convolutional" or config.model.text not in ("words", "ngrams")

@@ -20,6 +20,7 @@ logger = logging.getLogger("tauten.training")
 MARKER = "complete.json"
 STAGING = ".staging"
 BEST = "best"
+SHARDED = "sharded"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -75,7 +76,9 @@ def set_best(checkpoint: Path, root: Path) -> None:
         checkpoint,
         fresh,
         copy_function=_link,
-        ignore=shutil.ignore_patterns("optimizer.pt", "scheduler.pt", "rng_state*.pth", MARKER),
+        ignore=shutil.ignore_patterns(
+            SHARDED, "optimizer.pt", "scheduler.pt", "rng_state*.pth", MARKER
+        ),
     )
     seal(fresh)
     shutil.rmtree(best, ignore_errors=True)

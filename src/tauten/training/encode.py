@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from tauten.evaluation import geometry, retrieval
+from tauten.data import Relevancy
+from tauten.evaluation import geometry, multi_instance_retrieval, retrieval
 from tauten.models import DualEncoder, Tokenizer
+from tauten.training import processes
 from tauten.training.splits import Classes, PairData
 
-_BAR_FROM = 5000
+BAR_FROM = 5000
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Encoded:
         y_of_x: for each image the positions of its captions.
         labels: class of each image, or None.
         groups: "head", "mid" or "tail" of each image, or None.
+        relevancy: (N, M), or None where only an image's own captions count.
+        galleries: equal parts that are searched one by one, each image with its own captions; the
+            metrics are means over them, without intervals.
     """
 
     x: Tensor
@@ -36,9 +42,23 @@ class Encoded:
     y_of_x: list[list[int]]
     labels: list[str] | None
     groups: list[str] | None
+    relevancy: Relevancy | None = None
+    galleries: int = 1
 
     def retrieval(self, bootstrap: int = 0, seed: int = 0) -> dict[str, float]:
-        """Metrics both ways, by group where every caption has one group, and ``mean_recall``."""
+        """Metrics both ways, by group where every caption has one group, and ``mean_recall``.
+
+        With relevancies also those of :func:`tauten.evaluation.multi_instance_retrieval`, as
+        ``multi_instance/...``.
+        """
+        if self.galleries > 1:
+            parts = [self._gallery(k).retrieval() for k in range(self.galleries)]
+            shared = set.intersection(*map(set, parts))
+            return {
+                name: math.fsum(part[name] for part in parts) / len(parts)
+                for name in parts[0]
+                if name in shared
+            }
         group_of_y = self._caption_groups()
         metrics = retrieval(
             self.x,
@@ -50,7 +70,32 @@ class Encoded:
             seed=seed,
         )
         recalls = [metrics[f"{way}/hit@{k}"] for way in ("x2y", "y2x") for k in (1, 5, 10)]
-        return metrics | {"mean_recall": math.fsum(recalls) / len(recalls)}
+        metrics |= {"mean_recall": math.fsum(recalls) / len(recalls)}
+        return metrics | self._multi_instance(bootstrap, seed)
+
+    def _gallery(self, k: int) -> Encoded:
+        """Part k of the images, and the captions that are theirs."""
+        rows = torch.arange(len(self.x)).chunk(self.galleries)[k].tolist()
+        columns = sorted({j for i in rows for j in self.y_of_x[i]})
+        at = {j: position for position, j in enumerate(columns)}
+        return Encoded(
+            x=self.x[rows],
+            y=self.y[columns],
+            captions=[self.captions[j] for j in columns],
+            y_of_x=[[at[j] for j in self.y_of_x[i]] for i in rows],
+            labels=None if self.labels is None else [self.labels[i] for i in rows],
+            groups=None if self.groups is None else [self.groups[i] for i in rows],
+        )
+
+    def _multi_instance(self, bootstrap: int, seed: int) -> dict[str, float]:
+        if self.relevancy is None:
+            return {}
+        found = multi_instance_retrieval(
+            self.x @ self.y.T, self.relevancy.dense(), bootstrap=bootstrap, seed=seed
+        )
+        return {
+            f"multi_instance/{name}": value for name, value in found.items() if math.isfinite(value)
+        }
 
     def geometry(self) -> dict[str, float]:
         """Alignment, uniformity, tolerance, modality gap, as ``geometry/...``."""
@@ -77,7 +122,6 @@ class Encoded:
         )
 
 
-@torch.no_grad()
 def encode(
     encoder: DualEncoder,
     tokenizer: Tokenizer,
@@ -96,29 +140,80 @@ def encode(
         batch_size: images or captions at a time.
         progress: show a bar for large splits.
     """
+    encoded = _encode(encoder, tokenizer, data, classes, batch_size, progress, together=False)
+    assert encoded is not None
+    return encoded
+
+
+def encode_together(
+    encoder: DualEncoder,
+    tokenizer: Tokenizer,
+    data: PairData,
+    classes: Classes | None,
+    batch_size: int = 512,
+    progress: bool = True,
+) -> Encoded | None:
+    """As :func:`encode`, bit for bit; all processes call it and each encodes some of the batches.
+
+    Returns:
+        The whole split on the first process, None on the others.
+    """
+    return _encode(encoder, tokenizer, data, classes, batch_size, progress, together=True)
+
+
+@torch.no_grad()
+def _encode(
+    encoder: DualEncoder,
+    tokenizer: Tokenizer,
+    data: PairData,
+    classes: Classes | None,
+    batch_size: int,
+    progress: bool,
+    *,
+    together: bool,
+) -> Encoded | None:
     captions, y_of_x = data.unique_captions()
     device = encoder.image_projection.weight.device
+
+    def images(start: int) -> Tensor:
+        part = data.images[start : start + batch_size].to(device)
+        return encoder.encode_image(part).float().cpu()
+
+    def texts(start: int) -> Tensor:
+        inputs = tokenizer(captions[start : start + batch_size])
+        inputs = {name: value.to(device) for name, value in inputs.items()}
+        return encoder.encode_text(inputs).float().cpu()
+
     was_training = encoder.training
     encoder.eval()
-    hidden = not progress or len(data) < _BAR_FROM
+    hidden = not progress or len(data) < BAR_FROM
     try:
-        x = [
-            encoder.encode_image(part.to(device)).float().cpu()
-            for part in tqdm(data.images.split(batch_size), desc="images", disable=hidden)
-        ]
-        y = []
-        for start in tqdm(range(0, len(captions), batch_size), desc="captions", disable=hidden):
-            inputs = tokenizer(captions[start : start + batch_size])
-            inputs = {name: value.to(device) for name, value in inputs.items()}
-            y.append(encoder.encode_text(inputs).float().cpu())
+        x = encode_rows(images, range(0, len(data), batch_size), "images", hidden, together)
+        y = encode_rows(texts, range(0, len(captions), batch_size), "captions", hidden, together)
     finally:
         encoder.train(was_training)
+    if x is None or y is None:
+        return None
     known = classes is not None and data.labels is not None
     return Encoded(
-        x=F.normalize(torch.cat(x), dim=1),
-        y=F.normalize(torch.cat(y), dim=1),
+        x=F.normalize(x, dim=1),
+        y=F.normalize(y, dim=1),
         captions=captions,
         y_of_x=y_of_x,
         labels=data.labels,
         groups=classes.groups(data.labels) if known and classes and data.labels else None,
+        relevancy=data.relevancy,
+        galleries=data.galleries,
     )
+
+
+def encode_rows(
+    encode_from: Callable[[int], Tensor], starts: range, name: str, hidden: bool, together: bool
+) -> Tensor | None:
+    """The rows of all batches; process r of W encodes the batches r, r + W, ... if together."""
+    turn, turns = (processes.rank(), processes.count()) if together else (0, 1)
+    mine = [encode_from(s) for s in tqdm(starts[turn::turns], desc=name, disable=hidden)]
+    found = processes.collect(mine) if together else [mine]
+    if found is None:
+        return None
+    return torch.cat([found[k % turns][k // turns] for k in range(len(starts))])

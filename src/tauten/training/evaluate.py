@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Literal
 
 from datasets import Dataset
 
 from tauten.training import checkpoints
+from tauten.training.config import Config
 from tauten.training.encode import encode
 from tauten.training.results import load_encoder
 from tauten.training.run_folder import CHECKPOINTS, CONFIG, RunFolder
-from tauten.training.splits import Split, load_split, to_pairs
+from tauten.training.splits import PairData, Split, load_split, to_pairs
+from tauten.training.view_results import evaluate_views
 
 
 def evaluate(
@@ -22,19 +25,24 @@ def evaluate(
     *,
     output: str | Path | None = None,
     label: str | None = None,
+    protocol: Literal["all", "1k", "5k", "1k-of-5k"] = "all",
     bootstrap: int = 1000,
     batch_size: int = 512,
     progress: bool = True,
 ) -> dict[str, float]:
     """Retrieval and geometry of a trained model; groups by the counts of its training.
 
+    Of a run of two views it is classification by its features.
+
     Args:
         checkpoint_or_run: a run folder (its best checkpoint is taken), or a checkpoint.
         data: other pairs to evaluate on, a path or a data set with the columns image and caption;
-            all of them are used. By default the split of the run's own data.
+            all of them are used, of NAME:FOLDER the test split. By default the split of the run's
+            own data.
         split: of the run's own data.
         output: a json file to write the metrics to; nothing is written without it.
         label: class column of ``data``.
+        protocol: how ``data`` are searched, see ``data.protocol`` of a configuration.
         bootstrap: replicates of the 95 % intervals; 0 for none.
         batch_size: samples encoded at a time.
         progress: show bars for large data.
@@ -47,29 +55,46 @@ def evaluate(
             changed; other data that cannot be read.
     """
     checkpoint, record = _find(Path(checkpoint_or_run))
-    encoder, tokenizer, classes = load_encoder(checkpoint)
     config = record.config()
+    if config.task == "views":
+        if data is not None:
+            raise ValueError("a run of two views is evaluated on its own data: leave data out")
+        known, pairs = (_own(checkpoint, record, config, name) for name in ("train", split))
+        metrics = evaluate_views(checkpoint, config, known, pairs, bootstrap, batch_size, progress)
+        return _written(metrics, output)
+    encoder, tokenizer, classes = load_encoder(checkpoint)
     if data is None:
-        pairs = load_split(config.data, split)
-        trained = record.record()["data"].get(split)
-        if pairs.fingerprint != trained:
-            raise ValueError(
-                f"{checkpoint} is a checkpoint of another data set: the {split} split of "
-                f"{config.data.source} has fingerprint {pairs.fingerprint}, the run's had "
-                f"{trained}; pass data= to evaluate on other data on purpose"
-            )
+        pairs = _own(checkpoint, record, config, split)
     else:
-        other = dataclasses.replace(config.data, label=label, limit=None, clusters=0)
+        other = dataclasses.replace(
+            config.data, label=label, limit=None, clusters=0, val=None, protocol=protocol
+        )
         if isinstance(data, Dataset):
             pairs = to_pairs(data, dataclasses.replace(other, source="the given data set"))
         else:
             other = dataclasses.replace(other, source="", test=str(data))
             pairs = load_split(other, "test")
     encoded = encode(encoder, tokenizer, pairs, classes, batch_size, progress)
-    metrics = encoded.retrieval(bootstrap) | encoded.geometry()
+    return _written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
+
+
+def _written(metrics: dict[str, float], output: str | Path | None) -> dict[str, float]:
     if output is not None:
         checkpoints.replace_text(Path(output), json.dumps(metrics, indent=1))
     return metrics
+
+
+def _own(checkpoint: Path, record: RunFolder, config: Config, split: Split) -> PairData:
+    """A split of the run's own data, if they have not changed."""
+    pairs = load_split(config.data, split)
+    trained = record.record()["data"].get(split)
+    if pairs.fingerprint != trained:
+        raise ValueError(
+            f"{checkpoint} is a checkpoint of another data set: the {split} split of "
+            f"{config.data.source} has fingerprint {pairs.fingerprint}, the run's had "
+            f"{trained}; pass data= to evaluate on other data on purpose"
+        )
+    return pairs
 
 
 def _find(path: Path) -> tuple[Path, RunFolder]:

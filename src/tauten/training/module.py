@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from tauten.losses import ContrastiveLoss, NonFiniteLossError
+from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
+from tauten.training import processes
 from tauten.training.chunks import check_rowwise, encode_in_chunks
 
 
@@ -21,17 +24,34 @@ class EmbeddedBatch:
         y: (N, d) text embeddings.
         index: (N,) long, data set positions.
         same: id vectors (N,) of pairs that are no negatives of each other.
+        graded: nothing, or of each pair row and column in the table of relevancies, and relevancy.
     """
 
     x: Tensor
     y: Tensor
     index: Tensor
     same: tuple[Tensor, ...]
+    graded: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def joined(cls, parts: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
+        """The pairs of all parts, one after the other."""
+        rows = ((part.x, part.y, part.index, *part.graded, *part.same) for part in parts)
+        x, y, index, *others = (torch.cat(column) for column in zip(*rows, strict=True))
+        count = len(parts[0].graded)
+        return cls(x, y, index, tuple(others[count:]), tuple(others[:count]))
 
     def first(self, count: int) -> EmbeddedBatch:
         """The first pairs, ``count`` at most."""
-        same = tuple(ids[:count] for ids in self.same)
-        return EmbeddedBatch(self.x[:count], self.y[:count], self.index[:count], same)
+        return self._each(lambda column: column[:count])
+
+    def to(self, device: torch.device | str) -> EmbeddedBatch:
+        """The same on a device."""
+        return self._each(lambda column: column.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> EmbeddedBatch:
+        same, graded = (tuple(map(change, columns)) for columns in (self.same, self.graded))
+        return EmbeddedBatch(change(self.x), change(self.y), change(self.index), same, graded)
 
 
 class ContrastiveModule(nn.Module):
@@ -42,6 +62,7 @@ class ContrastiveModule(nn.Module):
         loss_fn: with its controls, counters and tables.
         mask_duplicates: whether pairs that share an image or caption are left out as negatives.
         chunk: pairs whose activations are held at a time in training; None for all.
+        adaptive: whether a max-margin loss is given the relevancy of each pair.
 
     Raises:
         ValueError: chunks with an encoder that normalises over the batch.
@@ -53,6 +74,7 @@ class ContrastiveModule(nn.Module):
         loss_fn: ContrastiveLoss,
         mask_duplicates: bool = True,
         chunk: int | None = None,
+        adaptive: bool = False,
     ) -> None:
         super().__init__()
         if chunk is not None:
@@ -61,6 +83,7 @@ class ContrastiveModule(nn.Module):
         self.loss_fn = loss_fn
         self.mask_duplicates = mask_duplicates
         self.chunk = chunk
+        self.adaptive = adaptive
         self.last_batch: EmbeddedBatch | None = None
 
     def forward(
@@ -69,20 +92,37 @@ class ContrastiveModule(nn.Module):
         texts: Mapping[str, Tensor],
         index: Tensor,
         same: tuple[Tensor, Tensor],
+        graded: tuple[Tensor, ...] = (),
     ) -> dict[str, Tensor]:
         """The loss of a batch, as ``{"loss": scalar}``.
 
+        Args:
+            images: (N, 3, H, W), or clips.
+            texts: of the tokenizer.
+            index: (N,) long, data set positions.
+            same: ids of images and of captions.
+            graded: see :class:`EmbeddedBatch`.
+
         Raises:
-            NonFiniteLossError: an embedding or the loss is NaN or infinite.
+            NonFiniteLossError: an embedding or the loss is NaN or infinite, on any process.
         """
         if self.chunk is None or not self.training:
             x, y = self.encoder(images, texts)
         else:
             x, y = encode_in_chunks(self.encoder, images, texts, self.chunk)
-        for name, side in (("image", x), ("text", y)):
-            if not bool(side.detach().isfinite().all()):
+        broken = torch.stack([~side.detach().isfinite().all() for side in (x, y)])
+        if self.training:
+            broken = processes.any_of(broken)
+        for name, bad in zip(("image", "text"), broken.tolist(), strict=True):
+            if bad:
                 raise NonFiniteLossError(f"the {name} tower returned NaN or infinite values")
         masked = same if self.mask_duplicates else ()
         if self.training:
-            self.last_batch = EmbeddedBatch(x.detach(), y.detach(), index, masked)
-        return {"loss": self.loss_fn(x, y, index, same=masked)}
+            self.last_batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded)
+        return {"loss": self.loss_fn(x, y, index, same=masked, **self.graded(graded))}
+
+    def graded(self, columns: tuple[Tensor, ...]) -> dict[str, Any]:
+        """What the loss is told of the relevancies of a batch, by keyword."""
+        if isinstance(self.loss_fn, SMS):
+            return {"relevancy": columns[:2]}
+        return {"relevance": columns[2]} if self.adaptive else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from transformers import TrainerCallback
 
 from tauten.evaluation import spearman
 from tauten.losses import ContrastiveLoss, forces
-from tauten.training.module import ContrastiveModule
+from tauten.training import processes
+from tauten.training.module import ContrastiveModule, EmbeddedBatch
 from tauten.training.run_folder import TENSORBOARD, RunFolder
 
 GROUPS = ("head", "mid", "tail")
@@ -43,7 +44,8 @@ def count_deciles(counts: Tensor) -> Tensor:
 class TauProbe:
     """Temperature or margin of the training samples, by count group and by decile of the count.
 
-    Values that exist for a batch only (``strength.needs_batch``) are those of the last batch.
+    Values that exist for a batch only (``strength.needs_batch``) are those of the last batch, of
+    all processes.
 
     Args:
         loss_fn: whose values are read.
@@ -118,11 +120,14 @@ class TauProbe:
             return self.index, self.values()
         assert self.loss_fn.last_tau is not None
         index, tau = self.loss_fn.last_tau
-        return index.cpu(), tau.float().cpu()
+        parts = processes.gather((index.cpu(), tau.float().cpu()))
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
 class ForceProbe:
     """Attraction and repulsion on the anchors of the last training batch, by count group.
+
+    All processes ask together, and have the same answer.
 
     Args:
         module: whose last batch is read, its first 1,024 pairs at most.
@@ -137,11 +142,13 @@ class ForceProbe:
         """Force per anchor of each group that is in the batch, with the temperatures of now."""
         batch = self.module.last_batch
         assert batch is not None
-        batch = batch.first(FORCE_PAIRS)
+        shards = processes.gather(batch.first(FORCE_PAIRS).to("cpu"))
+        batch = EmbeddedBatch.joined(shards).first(FORCE_PAIRS).to(batch.x.device)
         ids = batch.index.tolist()
         names = [ALL] * len(ids) if self.groups is None else [self.groups[i] for i in ids]
+        loss_fn, graded = self.module.loss_fn, self.module.graded(batch.graded)
         found = forces(
-            self.module.loss_fn, batch.x, batch.y, batch.index, groups=names, same=batch.same
+            loss_fn, batch.x, batch.y, batch.index, groups=names, same=batch.same, **graded
         ).by_group
         return {
             f"force/{kind}/{name}": found[name][side] / names.count(name)
@@ -151,6 +158,14 @@ class ForceProbe:
         }
 
 
+class Force(Protocol):
+    """A probe of forces."""
+
+    def summary(self) -> dict[str, float]:
+        """What a line of history says of them, by key."""
+        ...
+
+
 class Monitor(TrainerCallback):  # type: ignore[misc]
     """Steps the loss's controls, and writes history and TensorBoard.
 
@@ -158,6 +173,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         folder: of the run.
         probe: of the loss's values.
         force: of its forces.
+        metric: of the validation, for the bar.
         progress: show a bar.
         tensorboard: write events.
     """
@@ -166,14 +182,16 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         self,
         folder: RunFolder,
         probe: TauProbe,
-        force: ForceProbe,
+        force: Force,
         *,
+        metric: str = "mean_recall",
         progress: bool,
         tensorboard: bool,
     ) -> None:
         self.folder = folder
         self.probe = probe
         self.force = force
+        self.metric = metric
         self.progress = progress
         self.tensorboard = tensorboard
         self.bar: Any = None
@@ -223,7 +241,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         found = {name[5:]: value for name, value in logs.items() if name.startswith("eval_")}
         if found:
             values = {f"val/{name}": value for name, value in found.items()}
-            self._show(val=found["mean_recall"])
+            self._show(val=found[self.metric])
             self._write(state, where | values, values)
 
     def _show(self, **values: float) -> None:

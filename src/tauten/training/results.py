@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tauten.evaluation import TIES
 from tauten.models import DualEncoder, Tokenizer, load_tokenizer
-from tauten.training import checkpoints
+from tauten.training import checkpoints, processes
 from tauten.training.config import Config
-from tauten.training.encode import Encoded, encode
+from tauten.training.encode import Encoded, encode_together
+from tauten.training.epic import SYNTHETIC
 from tauten.training.monitor import GROUPS, Clock, TauProbe
+from tauten.training.named import is_named, variant_of
 from tauten.training.run_folder import EMBEDDINGS, IMAGES, RESULTS, SAMPLES, RunFolder
 from tauten.training.splits import Classes, PairData, Split
 
-_ENCODER_PREFIX = "encoder."
+ENCODER_PREFIX = "encoder."
 _LARGEST_COPY = 64 * 2**20
 
 
@@ -37,15 +40,19 @@ def load_encoder(checkpoint: Path) -> tuple[DualEncoder, Tokenizer, Classes | No
     tensors = load_file(checkpoint / "model.safetensors")
     encoder.load_state_dict(
         {
-            name.removeprefix(_ENCODER_PREFIX): value
+            name.removeprefix(ENCODER_PREFIX): value
             for name, value in tensors.items()
-            if name.startswith(_ENCODER_PREFIX)
+            if name.startswith(ENCODER_PREFIX)
         }
     )
     encoder.eval()
+    return encoder, load_tokenizer(checkpoint), load_classes(checkpoint)
+
+
+def load_classes(checkpoint: Path) -> Classes | None:
+    """The training counts of a checkpoint, or None where the data had no classes."""
     path = checkpoint / "classes.json"
-    classes = Classes(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-    return encoder, load_tokenizer(checkpoint), classes
+    return Classes(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def write_results(
@@ -57,25 +64,46 @@ def write_results(
     clock: Clock,
     total_steps: int,
 ) -> None:
-    """Evaluate the best checkpoint on val and test and write the run's files, results.json last."""
+    """Evaluate the best checkpoint on val and test and write the run's files, results.json last.
+
+    All processes encode; the first one computes and writes.
+    """
     best = folder.checkpoints / checkpoints.BEST
-    encoder, tokenizer, classes = load_encoder(best)
+    with processes.together():
+        encoder, tokenizer, classes = load_encoder(best)
     encoded = {
-        name: encode(
+        name: encode_together(
             encoder, tokenizer, splits[name], classes, config.evaluation.batch_size, config.progress
         )
         for name in ("val", "test")
     }
+    whole = {name: side for name, side in encoded.items() if side is not None}
+    with processes.together():
+        if whole:
+            _write(config, folder, splits, classes, probe, clock, total_steps, whole)
+
+
+def _write(
+    config: Config,
+    folder: RunFolder,
+    splits: Mapping[Split, PairData],
+    classes: Classes | None,
+    probe: TauProbe,
+    clock: Clock,
+    total_steps: int,
+    encoded: Mapping[str, Encoded],
+) -> None:
+    best = folder.checkpoints / checkpoints.BEST
     metrics = {
         name: side.retrieval(config.evaluation.bootstrap) | side.geometry()
         for name, side in encoded.items()
     }
-    _write_npz(folder.path / SAMPLES, samples(folder, splits["train"], classes, probe))
-    _write_npz(folder.path / EMBEDDINGS, embeddings(encoded["test"], classes))
-    pictures = splits["test"].images
-    if pictures.numel() <= _LARGEST_COPY:
+    write_npz(folder.path / SAMPLES, samples(folder, splits["train"], classes, probe))
+    write_npz(folder.path / EMBEDDINGS, embeddings(encoded["test"], classes))
+    pictures = _pictures(splits["test"].images)
+    if pictures.dim() == 4 and pictures.numel() <= _LARGEST_COPY:
         shown = pictures.permute(0, 2, 3, 1).contiguous().numpy()
-        _write_npz(folder.path / IMAGES, {"images": shown})
+        write_npz(folder.path / IMAGES, {"images": shown})
     state = json.loads((best / "trainer_state.json").read_text(encoding="utf-8"))
     low, high = probe.loss_fn.strength.range()
     results = {
@@ -84,6 +112,7 @@ def write_results(
         "control": repr(probe.loss_fn.strength),
         "control_range": [low, high],
         "protocol": protocol(config, splits, encoded["test"]),
+        "record": folder.provenance(),
         "test": metrics["test"],
         "val": metrics["val"],
         "best_step": state["global_step"],
@@ -93,13 +122,19 @@ def write_results(
     checkpoints.replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
 
 
+def _pictures(images: Tensor) -> Tensor:
+    """(N, 3, H, W): images as they are, of clips the frame in the middle; or features (N, d)."""
+    return images[:, images.shape[1] // 2] if images.dim() == 5 else images
+
+
 def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) -> dict[str, str]:
     """How the numbers came about, in words."""
     sizes = ", ".join(f"{name} {len(data)}" for name, data in splits.items())
+    kind = "different " if len(set(test.captions)) == len(test.captions) else ""
     found = {
-        "data": f"{config.data.source}: {sizes} images",
+        "data": f"{variant_of(config.data.source) or config.data.source}: {sizes} images",
         "retrieval": (
-            f"{len(test.x)} test images against {len(test.captions)} different captions, both ways "
+            f"{len(test.x)} test images against {len(test.captions)} {kind}captions, both ways "
             "(x2y: image to text, y2x: text to image); hit@K: any match in the top K"
         ),
         "ties": TIES,
@@ -112,10 +147,48 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
             "they do not cover the spread over seeds"
         ),
     }
+    found |= cautions(config)
+    if config.data.frames:
+        found["clips"] = f"{config.data.frames} frames of each clip, evenly spaced"
+    for name, source in (("validation", config.data.val), ("test", config.data.test)):
+        if source is not None:
+            found[name] = f"on {variant_of(source) or source}"
+    if test.relevancy is not None:
+        rule = (
+            "½ for the same verb class, ½ for the share of common noun classes"
+            if is_named(config.data.source, "epic_kitchens")
+            else "½ for the same action, ½ for the share of common words for people and skin tones "
+            "in the two names"
+        )
+        found["multi_instance"] = (
+            f"nDCG and mAP with graded relevancy: {rule}; mAP_official counts partial relevancy as "
+            "the evaluation of EPIC-KITCHENS-100 does, mAP_textbook does not"
+        )
     if test.groups is not None:
         found["groups"] = (
             f"by the class's number of training samples: head >= {config.data.head}, "
             f"tail < {config.data.tail}, mid between; candidates are always all of the split"
+        )
+    return found
+
+
+def cautions(config: Config) -> dict[str, str]:
+    """What a reader must know before comparing these numbers with others."""
+    found: dict[str, str] = {}
+    if config.runlocal:
+        found["runlocal"] = (
+            f"a trial of a few steps on {config.data.source}, with small towers: these numbers say "
+            "nothing about the published ones"
+        )
+    if config.data.features == SYNTHETIC:
+        found["features"] = (
+            "synthetic features: random vectors of the annotated classes with noise, of no video"
+        )
+    elif config.data.features is not None:
+        found["features"] = f"computed elsewhere: {config.data.features}"
+    if config.data.protocol != "all":
+        found["published_protocol"] = (
+            f"{config.data.protocol}: the first five captions of each image, all of them candidates"
         )
     return found
 
@@ -178,7 +251,8 @@ def embeddings(test: Encoded, classes: Classes | None) -> dict[str, Any]:
     }
 
 
-def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
+def write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    """Write arrays so that a kill leaves either the old file or the new."""
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("wb") as file:
         np.savez(file, **arrays)

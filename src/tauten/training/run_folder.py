@@ -15,13 +15,17 @@ from tauten.training.config_tree import differences, from_dict, to_dict
 
 CONFIG, HISTORY, RESULTS = "config.yaml", "history.jsonl", "results.json"
 SAMPLES, EMBEDDINGS, CHECKPOINTS = "samples.npz", "embeddings.npz", "checkpoints"
+FEATURES = "features.npz"
 IMAGES, TENSORBOARD, FAILURE = "test_images.npz", "tensorboard", "failure.json"
 MARK = "tauten_run"
 FORMAT = 1
 # what may change between two starts of one run
 _FREE = ("output", "overwrite", "progress", "tensorboard")
 # the configuration last: it is what tells that the others are ours
-_OURS = (HISTORY, RESULTS, SAMPLES, EMBEDDINGS, IMAGES, FAILURE, CHECKPOINTS, TENSORBOARD, CONFIG)
+_OURS = (
+    *(HISTORY, RESULTS, SAMPLES, EMBEDDINGS, FEATURES, IMAGES, FAILURE, CHECKPOINTS, TENSORBOARD),
+    CONFIG,
+)
 
 
 class RunFolder:
@@ -53,6 +57,20 @@ class RunFolder:
         if not isinstance(record, dict) or MARK not in record:
             raise ValueError(f"{self.path / CONFIG} was not written by tauten")
         return record
+
+    def provenance(self) -> dict[str, Any]:
+        """What the numbers of a run depend on, to be kept beside them.
+
+        Returns:
+            config, without the options that change no number; data, the fingerprint of each split;
+            versions.
+        """
+        record = self.record()
+        return {
+            "config": _semantic(record["config"]),
+            "data": record["data"],
+            "versions": record["versions"],
+        }
 
     def config(self) -> Config:
         """The run's configuration.

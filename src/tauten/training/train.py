@@ -7,7 +7,7 @@ import dataclasses
 import json
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,21 @@ import transformers
 
 import tauten
 from tauten.models import DualEncoder
+from tauten.models.batch_norm import with_whole_batches
 from tauten.structure import Clusters, caption_clusters, embed_captions
-from tauten.training import checkpoints
+from tauten.training import checkpoints, processes
 from tauten.training.build import build_encoder, build_loss, build_tokenizer, check_loss
 from tauten.training.config import Config, DataConfig
 from tauten.training.module import ContrastiveModule
-from tauten.training.monitor import Clock, ForceProbe, Monitor, TauProbe
+from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, TauProbe
 from tauten.training.pairs import PairStore, training_texts
 from tauten.training.results import write_results
 from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
 from tauten.training.splits import Classes, PairData, Split, load_splits
 from tauten.training.trainer import CLOCK, ContrastiveTrainer
+from tauten.training.view_module import ViewForceProbe
+from tauten.training.view_results import write_view_results
+from tauten.training.view_trainer import ViewTrainer, build_views
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,11 @@ def train(config: Config) -> RunResult:
     weights, temperatures, metrics and history, bit for bit, as without interruption (same machine,
     same number of threads). A finished run is not trained again.
 
+    Started by ``torchrun`` or ``accelerate launch`` in several processes, all of them call it with
+    the same configuration, and all have the result. They share every batch: where nothing is drawn
+    at random the training is that of one process, up to rounding. All must see the same ``output``
+    folder, to which the first one writes.
+
     Args:
         config: everything; it writes to ``config.output`` only.
 
@@ -65,22 +74,37 @@ def train(config: Config) -> RunResult:
         The final metrics.
 
     Raises:
-        ValueError: a configuration, data set or output folder that cannot be used, with the reason.
+        ValueError: a configuration, data set or output folder that cannot be used, with the reason;
+            a batch that the processes cannot share evenly.
+        ElsewhereError: another process failed; that one raises its own error.
         NonFiniteLossError: the loss or a gradient became NaN or infinite; the last checkpoint and
             ``failure.json`` stay.
     """
-    config.validate()
-    check_loss(config)
+    processes.join()
+    with processes.losing():
+        return _train(config)
+
+
+def _train(config: Config) -> RunResult:
     clock = Clock()
     folder = RunFolder(config.output)
-    folder.check(config)
-    splits, classes = with_classes(load_splits(config.data), config.data)
-    total_steps, eval_steps = _schedule(config, len(splits["train"]))
-    module, tokenizer, store = _build(config, splits["train"], classes, total_steps)
-    folder.prepare(config, {name: data.fingerprint for name, data in splits.items()}, versions())
-    if (folder.path / RESULTS).exists():
+    with processes.together():
+        config.validate()
+        check_loss(config)
+        _check_shares(config.optim.batch_size)
+        folder.check(config)
+        splits = load_splits(config.data)
+    if processes.rank() > 0:
+        config = dataclasses.replace(config, progress=False)
+    _check_data(splits)
+    splits, classes = with_classes(splits, config.data)
+    with processes.together():
+        total_steps, eval_steps = _schedule(config, len(splits["train"]))
+        task = _TASKS[config.task]
+        module, tokenizer, store = task.build(config, splits["train"], classes, total_steps)
+    if processes.first(lambda: _prepare(config, folder, splits)):
         return load_result(folder.path)
-    resume = folder.resumable()
+    resume = processes.first(folder.resumable)
     if resume is not None:
         clock = Clock(float(json.loads((resume / CLOCK).read_text())["wall_s"]))
     labels = splits["train"].labels
@@ -91,12 +115,13 @@ def train(config: Config) -> RunResult:
     monitor = Monitor(
         folder,
         probe,
-        ForceProbe(module, groups),
+        task.force(module, groups),
+        metric=config.evaluation.metric if config.task == "views" else "mean_recall",
         progress=config.progress,
         tensorboard=config.tensorboard,
     )
     with deterministic():
-        trainer = ContrastiveTrainer(
+        trainer = task.trainer(
             config=config,
             folder=folder,
             module=module,
@@ -110,17 +135,25 @@ def train(config: Config) -> RunResult:
             eval_steps=eval_steps,
         )
         _go(trainer, monitor, folder, resume)
-        write_results(config, folder, splits, classes, probe, clock, total_steps)
+        task.write(config, folder, splits, classes, probe, clock, total_steps)
     return load_result(folder.path)
+
+
+def _prepare(config: Config, folder: RunFolder, splits: Mapping[Split, PairData]) -> bool:
+    """Make the run's folder ready; returns whether it holds a finished run."""
+    folder.prepare(config, {name: data.fingerprint for name, data in splits.items()}, versions())
+    return (folder.path / RESULTS).exists()
 
 
 def _go(
     trainer: ContrastiveTrainer, monitor: Monitor, folder: RunFolder, resume: Path | None
 ) -> None:
     step = 0 if resume is None else int(resume.name.split("-")[1])
-    folder.truncate_history(step)
-    (folder.path / FAILURE).unlink(missing_ok=True)
-    _restore_best(folder, resume)
+    with processes.together():
+        if processes.rank() == 0:
+            folder.truncate_history(step)
+            (folder.path / FAILURE).unlink(missing_ok=True)
+            _restore_best(folder, resume)
     try:
         trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     finally:
@@ -146,12 +179,46 @@ def _build(
         torch.manual_seed(config.seed)
         tokenizer = build_tokenizer(config.model, training_texts(train, config.data))
         counts = classes.per_sample(train.labels) if classes and train.labels else None
-        encoder = build_encoder(config.model, tokenizer.vocabulary_size)
-        loss_fn = build_loss(config, len(train), counts, total_steps)
-    module = ContrastiveModule(encoder, loss_fn, config.loss.mask_duplicates, config.optim.chunk)
+        encoder = build_encoder(
+            config.model,
+            tokenizer.vocabulary_size,
+            config.data.frames,
+            config.data.image_size,
+            features=train.images.shape[1] if train.images.dim() == 2 else 0,
+        )
+        table = None if train.relevancy is None else train.relevancy.table
+        loss_fn = build_loss(config, len(train), counts, total_steps, train.labels, table)
+    if processes.count() > 1:
+        with_whole_batches(encoder)
+    module = ContrastiveModule(
+        encoder, loss_fn, config.loss.mask_duplicates, config.optim.chunk, config.loss.adaptive
+    )
     store = PairStore(train, tokenizer, config.data)
     _try_one(encoder, store)
     return module, tokenizer, store
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What differs between trainings of pairs and of views.
+
+    Attributes:
+        build: config, training split, classes and steps to module, tokenizer and store.
+        trainer: trains and validates it.
+        force: probe of its forces.
+        write: evaluates the best checkpoint and writes the results.
+    """
+
+    build: Callable[..., tuple[Any, Any, Any]]
+    trainer: type[ContrastiveTrainer]
+    force: Callable[..., Force]
+    write: Callable[..., None]
+
+
+_TASKS = {
+    "pairs": _Task(_build, ContrastiveTrainer, ForceProbe, write_results),
+    "views": _Task(build_views, ViewTrainer, ViewForceProbe, write_view_results),
+}
 
 
 @torch.no_grad()
@@ -161,6 +228,27 @@ def _try_one(encoder: DualEncoder, store: PairStore) -> None:
         sample = store.batch(torch.tensor([0]))
     encoder.eval()(sample["images"], sample["texts"])
     encoder.train()
+
+
+def _check_shares(batch_size: int) -> None:
+    if batch_size % processes.count():
+        raise ValueError(
+            f"optim.batch_size={batch_size} is the batch of all processes, and "
+            f"{processes.count()} of them cannot share it evenly: choose a multiple of "
+            f"{processes.count()}, or start another number of processes"
+        )
+
+
+def _check_data(splits: Mapping[Split, PairData]) -> None:
+    """Refuse processes that have read different data."""
+    found = processes.gather({name: data.fingerprint for name, data in splits.items()})
+    with processes.together():
+        for number, theirs in enumerate(found):
+            if theirs != found[0]:
+                raise ValueError(
+                    f"processes have read different data: the splits have the fingerprints "
+                    f"{found[0]} on process 0 and {theirs} on process {number}"
+                )
 
 
 def _schedule(config: Config, size: int) -> tuple[int, int]:
@@ -185,18 +273,27 @@ def with_classes(
     """
     train = splits["train"]
     if train.labels is None and config.clusters > 0:
-        clusters = caption_clusters([texts[0] for texts in train.captions], config.clusters)
-        splits = {name: _clustered(data, clusters) for name, data in splits.items()}
+        labels = processes.first(lambda: _clusters(splits, config.clusters))
+        splits = {
+            name: dataclasses.replace(data, labels=labels[name]) for name, data in splits.items()
+        }
         train = splits["train"]
     if train.labels is None:
         return splits, None
-    return splits, Classes(dict(Counter(train.labels)), config.head, config.tail)
+    counts = dict(Counter(train.labels))
+    return splits, Classes(counts, config.head, config.tail, config.groups)
 
 
-def _clustered(data: PairData, clusters: Clusters) -> PairData:
+def _clusters(splits: Mapping[Split, PairData], count: int) -> dict[Split, list[str]]:
+    """The name of each sample's cluster, of each split."""
+    clusters = caption_clusters([texts[0] for texts in splits["train"].captions], count)
+    return {name: _nearest(data, clusters) for name, data in splits.items()}
+
+
+def _nearest(data: PairData, clusters: Clusters) -> list[str]:
     embeddings = torch.as_tensor(embed_captions([texts[0] for texts in data.captions]))
     nearest = (embeddings.float() @ clusters.centroids.T).argmax(dim=1)
-    return dataclasses.replace(data, labels=[f"cluster {int(c)}" for c in nearest])
+    return [f"cluster {int(c)}" for c in nearest]
 
 
 def versions() -> dict[str, Any]:
@@ -208,6 +305,7 @@ def versions() -> dict[str, Any]:
         "transformers": str(transformers.__version__),
         "threads": torch.get_num_threads(),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "processes": processes.count(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -11,24 +12,28 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, set_seed
 from transformers.trainer_callback import ProgressCallback
 
 from tauten.losses import NonFiniteLossError
 from tauten.models import Tokenizer
-from tauten.training import checkpoints
+from tauten.training import checkpoints, processes
 from tauten.training.arguments import arguments, make_optimizer
 from tauten.training.config import Config
-from tauten.training.encode import encode
+from tauten.training.encode import Encoded, encode_together
+from tauten.training.failures import failure
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Monitor
 from tauten.training.pairs import PairStore
-from tauten.training.run_folder import CONFIG, FAILURE, RunFolder
+from tauten.training.results import ENCODER_PREFIX
+from tauten.training.run_folder import CONFIG, RunFolder
+from tauten.training.sharded import read_state, write_state
 from tauten.training.splits import Classes, PairData
 
 WEIGHTS, ENCODER, CLOCK = "model.safetensors", "encoder.json", "clock.json"
-CLASSES = "classes.json"
+CLASSES, SCHEDULER = "classes.json", "scheduler.pt"
 
 
 class Positions(Dataset[int]):
@@ -53,13 +58,15 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     """Trains towers and loss together; checkpoints are whole or absent, and resume bit-exactly.
 
     Batches are made from the memory cache inside the training step, so that everything random
-    comes from the generators that a checkpoint restores.
+    comes from the generators that a checkpoint restores, one for each process.
+
+    Over several processes each has its part of every batch, and the first one writes.
 
     Args:
         config: of the run.
         folder: where the run writes.
         module: towers and loss.
-        tokenizer: saved with each checkpoint.
+        tokenizer: saved with each checkpoint; None where there are no texts.
         store: the training split.
         validation: the validation split.
         classes: training counts, or None.
@@ -77,7 +84,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         config: Config,
         folder: RunFolder,
         module: ContrastiveModule,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         store: PairStore,
         validation: PairData,
         classes: Classes | None,
@@ -105,6 +112,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+        # only parameters are exchanged: buffers are the same everywhere, and tables may be large
+        names = [name for name, _ in module.named_buffers()]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
+        if processes.rank() > 0:
+            self._draw_anew(step=0)
 
     # ---- one step
 
@@ -118,7 +130,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             images=batch["images"].to(device),
             texts={name: ids.to(device) for name, ids in batch["texts"].items()},
             index=index.to(device),
-            same=tuple(ids.to(device) for ids in batch["same"]),
+            **{
+                name: tuple(column.to(device) for column in batch[name])
+                for name in ("same", "graded")
+                if name in batch
+            },
         )["loss"]
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -152,32 +168,13 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             )
         return norm
 
-    def _failure(self, reason: str) -> NonFiniteLossError:
-        """The error that ends the run; all of the batch's indices go to ``failure.json``.
-
-        The range of τ is that of the last batch that had a loss.
-        """
-        index = self.last_batch["index"].tolist()
-        last = self.folder.resumable()
-        name = self.contrastive.loss_fn.strength_name
-        known = self.contrastive.loss_fn.last_tau
-        ends = None if known is None else [float(known[1].min()), float(known[1].max())]
-        span = "not known yet" if ends is None else f"in [{ends[0]:g}, {ends[1]:g}]"
-        step = self.state.global_step
-        report = {
-            "step": step,
-            "reason": reason,
-            "index": index,
-            f"{name}_range": ends,
-            "last_good_checkpoint": last.name if last else None,
-        }
-        checkpoints.replace_text(self.folder.path / FAILURE, json.dumps(report, indent=1))
-        shown = ", ".join(map(str, index[:10])) + (", ..." if len(index) > 10 else "")
-        return NonFiniteLossError(
-            f"training stopped at step {step}: {reason}. Batch of {len(index)} samples: {shown} "
-            f"(all in {FAILURE}); {name} {span}; "
-            f"last good checkpoint: {last.name if last else 'none'}. A lower learning rate, "
-            f"optim.max_grad_norm, or a higher {name} usually helps"
+    def _failure(self, reason: str) -> ValueError:
+        return failure(
+            reason,
+            self.state.global_step,
+            self.last_batch["index"],
+            self.contrastive.loss_fn,
+            self.folder,
         )
 
     # ---- optimiser
@@ -196,26 +193,35 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Retrieval on the validation split; never on test."""
-        config = self.config.evaluation
-        encoded = encode(
-            self.contrastive.encoder,
-            self.tokenizer,
-            self.validation,
-            self.classes,
-            config.batch_size,
-            self.config.progress,
-        )
-        metrics = encoded.retrieval()
-        if config.metric not in metrics:
-            raise ValueError(
-                f"evaluation.metric={config.metric!r} is unknown; choose one of {sorted(metrics)}"
-            )
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        """Metrics on the validation split; never on test."""
+        found = self._validate()
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
+        return metrics
+
+    def _validate(self) -> dict[str, float]:
+        """Retrieval on the validation split, the same on all processes."""
+        assert self.tokenizer is not None
+        encoded = encode_together(
+            self.contrastive.encoder,
+            self.tokenizer,
+            self.validation,
+            self.classes,
+            self.config.evaluation.batch_size,
+            self.config.progress,
+        )
+        return processes.first(lambda: self._metrics(encoded))
+
+    def _metrics(self, encoded: Encoded | None) -> dict[str, float]:
+        assert encoded is not None
+        metrics, wanted = encoded.retrieval(), self.config.evaluation.metric
+        if wanted not in metrics:
+            raise ValueError(
+                f"evaluation.metric={wanted!r} is unknown; choose one of {sorted(metrics)}"
+            )
         return metrics
 
     # ---- checkpoints
@@ -226,11 +232,19 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         root = self.folder.checkpoints
         staging = root / checkpoints.STAGING
-        shutil.rmtree(staging, ignore_errors=True)
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        processes.barrier()
         super()._save_checkpoint(model, trial)
-        step = self.state.global_step
+        processes.barrier()
         # our own record of the best is best_global_step; the staged path means nothing later
         self.state.best_model_checkpoint = None
+        if self.args.should_save:
+            self._publish(root, staging)
+
+    def _publish(self, root: Path, staging: Path) -> None:
+        """Put the staged checkpoint, which all processes have written, in its place."""
+        step = self.state.global_step
         self.state.save_to_json(str(staging / f"checkpoint-{step}" / "trainer_state.json"))
         published = checkpoints.publish(staging / f"checkpoint-{step}", root)
         best = self.state.best_global_step
@@ -243,19 +257,60 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         assert output_dir is not None
         folder = Path(output_dir)
+        if self._sharded:
+            write_state(folder / checkpoints.SHARDED, self.contrastive, self.optimizer)
+        if not self.args.should_save:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             name: value.detach().cpu().contiguous().clone()
             for name, value in self.contrastive.state_dict().items()
+            if not self._sharded or name.startswith(ENCODER_PREFIX)
         }
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         description = self.contrastive.encoder.describe()
         (folder / ENCODER).write_text(json.dumps(description), encoding="utf-8")
         if self.classes is not None:
             (folder / CLASSES).write_text(json.dumps(vars(self.classes)), encoding="utf-8")
-        self.tokenizer.save(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
         shutil.copy2(self.folder.path / CONFIG, folder / CONFIG)
         (folder / CLOCK).write_text(json.dumps({"wall_s": self.clock.seconds()}), encoding="utf-8")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.contrastive.load_state_dict(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        if not self._sharded:
+            self.contrastive.load_state_dict(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self._sharded:
+            super()._save_optimizer_and_scheduler(output_dir)
+        elif self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self._sharded:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        read_state(Path(checkpoint) / checkpoints.SHARDED, self.contrastive, self.optimizer)
+        saved = torch.load(Path(checkpoint) / SCHEDULER, weights_only=True)
+        self.lr_scheduler.load_state_dict(saved)
+
+    @property
+    def _sharded(self) -> bool:
+        return self.config.checkpoint == "sharded"
+
+    # ---- random numbers
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """This process's generators; they begin anew where another number of processes saved."""
+        if checkpoint is None:
+            return
+        if len(list(Path(checkpoint).glob("rng_state*.pth"))) == processes.count():
+            super()._load_rng_state(checkpoint)
+        else:
+            self._draw_anew(self.state.global_step)
+
+    def _draw_anew(self, step: int) -> None:
+        """Random numbers of this process's own from here on, the same in every such start."""
+        name = f"{self.config.seed} {processes.count()} {processes.rank()} {step}"
+        set_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
