@@ -32,6 +32,37 @@ def test_hand_checked_vector():
     assert found["n_without_exact/y2x"] == found["n_without_relevant/y2x"] == 0
 
 
+def test_intervals_over_queries():
+    generator = torch.Generator().manual_seed(0)
+    sim = torch.randn(40, 40, generator=generator) + 2 * torch.eye(40)
+    rel = torch.eye(40) + 0.5 * (torch.rand(40, 40, generator=generator) < 0.1)
+    rel = rel.clamp(max=1)
+    rel[3] = 0.5  # no exact match in x2y
+    plain = multi_instance_retrieval(sim, rel)
+    found = multi_instance_retrieval(sim, rel, bootstrap=200, seed=1)
+    assert {key: found[key] for key in plain} == plain
+    assert found == multi_instance_retrieval(sim, rel, bootstrap=200, seed=1)
+    alone = [multi_instance_retrieval(sim[i : i + 1], rel[i : i + 1]) for i in range(40)]
+    for key in ("nDCG/x2y", "mAP_official/x2y"):
+        scores = torch.tensor([one[key] for one in alone], dtype=torch.float64)
+        known = scores[~scores.isnan()]
+        wanted = 1.96 * float(known.std()) / len(known) ** 0.5
+        assert found[f"{key}/low"] < found[key] < found[f"{key}/high"]
+        half = (found[f"{key}/high"] - found[f"{key}/low"]) / 2
+        assert half == pytest.approx(wanted, rel=0.25)
+    width = [found[f"nDCG/{way}/high"] - found[f"nDCG/{way}/low"] for way in ("x2y", "mean")]
+    assert width[1] < 1.5 * width[0]
+
+
+def test_without_any_value_there_is_no_interval():
+    found = multi_instance_retrieval(torch.eye(3), torch.full((3, 3), 0.5), bootstrap=10)
+    assert math.isnan(found["mAP_official/mean"])
+    assert "mAP_official/mean/low" not in found
+    assert "nDCG/mean/low" in found
+    with pytest.raises(ValueError, match="bootstrap must be 0 or more replicates, not -1"):
+        multi_instance_retrieval(torch.eye(3), torch.eye(3), bootstrap=-1)
+
+
 def loop(sim, rel):
     """One direction, rank by rank; equal similarities in ascending order of relevancy."""
     ndcg, official, textbook = [], [], []

@@ -94,6 +94,7 @@ CLASSES = {
     "isogclr": tt.SogCLR,
     "fastclip": tt.FastCLIP,
     "nuclr": tt.NUCLR,
+    "sms": tt.SMS,
 }
 CONTROLS = {
     "constant": tt.Constant,
@@ -138,12 +139,14 @@ REFUSED = {
         "temo": ONE_TAU,
     },
 }
+REFUSED["sms"] = REFUSED["maxmargin"]
 
 
 def configured(family="infonce", kind="constant", **fields):
     config = Config()
     config.family, config.control.kind = family, kind
     config.control.low, config.control.high, config.model.dim = 0.05, 0.2, 8
+    config.data.relevancy = "names" if family == "sms" else "none"
     for path, value in fields.items():
         part, name = path.split("__")
         assert hasattr(getattr(config, part), name), path

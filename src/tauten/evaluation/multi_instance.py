@@ -11,10 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tauten.evaluation.bootstrap import percentile_interval, resample
+
 BUDGET = 2**23
+_KEYS = ("nDCG", "mAP_official", "mAP_textbook")
 
 
-def multi_instance_retrieval(similarity: Any, relevancy: Any) -> dict[str, float]:
+def multi_instance_retrieval(
+    similarity: Any, relevancy: Any, *, bootstrap: int = 0, seed: int = 0
+) -> dict[str, float]:
     """nDCG and mAP of a similarity matrix against a graded relevancy matrix, fractions of 1.
 
     For a query whose candidates, ranked by similarity, have relevancies rel_1, rel_2, ...:
@@ -33,6 +38,9 @@ def multi_instance_retrieval(similarity: Any, relevancy: Any) -> dict[str, float
     Args:
         similarity: (N, M) similarities of x (rows: videos) and y (columns: sentences).
         relevancy: (N, M) relevancies in [0, 1].
+        bootstrap: replicates of 95 % intervals over queries, ``.../low`` and ``.../high``, in which
+            a query without a value counts for nothing. 0 for none.
+        seed: of the resampling.
 
     Returns:
         ``nDCG/x2y``, ``nDCG/y2x``, ``nDCG/mean`` (mean of the two directions), the same for
@@ -41,9 +49,11 @@ def multi_instance_retrieval(similarity: Any, relevancy: Any) -> dict[str, float
         query is NaN.
 
     Raises:
-        ValueError: Not two matrices of the same shape, empty, similarity not finite, or relevancy
-            outside [0, 1].
+        ValueError: Not two matrices of the same shape, empty, similarity not finite, relevancy
+            outside [0, 1], or bootstrap < 0.
     """
+    if bootstrap < 0:
+        raise ValueError(f"bootstrap must be 0 or more replicates, not {bootstrap}")
     similarity, relevancy = torch.as_tensor(similarity), torch.as_tensor(relevancy)
     if similarity.ndim != 2 or similarity.shape != relevancy.shape or not similarity.numel():
         raise ValueError(
@@ -61,33 +71,51 @@ def multi_instance_retrieval(similarity: Any, relevancy: Any) -> dict[str, float
             f"relevancy must lie in [0, 1]; [{row}, {column}] is {float(relevancy[row, column])}"
         )
     out: dict[str, float] = {}
+    drawn: dict[str, Tensor] = {}
     for name, sim, rel in (
         ("x2y", similarity, relevancy),
         ("y2x", similarity.T, relevancy.T),
     ):
-        out |= {f"{key}/{name}": value for key, value in _one_way(sim, rel).items()}
-    for key in ("nDCG", "mAP_official", "mAP_textbook"):
+        scores = _all_queries(sim, rel)
+        out |= {
+            f"{key}/{name}": float(row.nanmean()) for key, row in zip(_KEYS, scores, strict=True)
+        }
+        out[f"n/{name}"] = float(scores.shape[1])
+        out[f"n_without_relevant/{name}"] = float(scores[0].isnan().sum())
+        out[f"n_without_exact/{name}"] = float(scores[1].isnan().sum())
+        if bootstrap:
+            replicates = _means(scores, bootstrap, seed)
+            drawn |= {f"{key}/{name}": replicates[:, k] for k, key in enumerate(_KEYS)}
+    for key in _KEYS:
         out[f"{key}/mean"] = (out[f"{key}/x2y"] + out[f"{key}/y2x"]) / 2
+        if bootstrap:
+            drawn[f"{key}/mean"] = (drawn[f"{key}/x2y"] + drawn[f"{key}/y2x"]) / 2
+    for key, values in drawn.items():
+        if values.isfinite().all():
+            low, high = percentile_interval(values)
+            out |= {f"{key}/low": float(low), f"{key}/high": float(high)}
     return out
 
 
+def _means(scores: Tensor, replicates: int, seed: int) -> Tensor:
+    """(R, 3) means over queries drawn with replacement, each over those that have a value."""
+    generator = torch.Generator().manual_seed(seed)
+    known = (~scores.isnan()).double().T.cpu()
+    values = scores.nan_to_num().T.cpu()
+    drawn = resample(len(values), replicates, generator)
+    return torch.cat([weight @ values / (weight @ known) for weight in drawn])
+
+
 @torch.no_grad()
-def _one_way(sim_NM: Tensor, rel_NM: Tensor) -> dict[str, float]:
+def _all_queries(sim_NM: Tensor, rel_NM: Tensor) -> Tensor:
+    """(3, N): nDCG, official AP, textbook AP of each query; NaN where undefined."""
     n, m = sim_NM.shape
     rank_M = torch.arange(1, m + 1, dtype=torch.float64, device=sim_NM.device)
     step = max(1, BUDGET // m)
     parts = [
         _per_query(sim_NM[i : i + step], rel_NM[i : i + step], rank_M) for i in range(0, n, step)
     ]
-    ndcg, official, textbook = torch.cat(parts, dim=1)
-    return {
-        "nDCG": float(ndcg.nanmean()),
-        "mAP_official": float(official.nanmean()),
-        "mAP_textbook": float(textbook.nanmean()),
-        "n": float(n),
-        "n_without_relevant": float(ndcg.isnan().sum()),
-        "n_without_exact": float(official.isnan().sum()),
-    }
+    return torch.cat(parts, dim=1)
 
 
 def _per_query(sim_nM: Tensor, rel_nM: Tensor, rank_M: Tensor) -> Tensor:

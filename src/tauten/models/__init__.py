@@ -5,9 +5,15 @@ from tauten.models.bag import BagTower
 from tauten.models.convolutional import ConvTower
 from tauten.models.dual_encoder import DualEncoder
 from tauten.models.efficientnet import EfficientNetLite
+from tauten.models.features import FeatureTower
 from tauten.models.huggingface import HFImageTower, HFTextTower, HFTokenizer, pool
+from tauten.models.published import load_published
 from tauten.models.resnet import ResNetTower
+from tauten.models.space_time import SpaceTimeViT
 from tauten.models.tokenizers import BagTokenizer, Tokenizer, load_tokenizer
+from tauten.models.video import VideoTower
+from tauten.models.view_augmentation import ViewConfig
+from tauten.models.view_encoder import Projector, ViewEncoder
 
 __all__ = [
     "Augmentation",
@@ -16,12 +22,19 @@ __all__ = [
     "ConvTower",
     "DualEncoder",
     "EfficientNetLite",
+    "FeatureTower",
     "HFImageTower",
     "HFTextTower",
     "HFTokenizer",
+    "Projector",
     "RandomColor",
     "ResNetTower",
+    "SpaceTimeViT",
     "Tokenizer",
+    "VideoTower",
+    "ViewConfig",
+    "ViewEncoder",
+    "load_published",
     "load_tokenizer",
     "pool",
 ]

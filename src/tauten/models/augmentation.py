@@ -153,9 +153,21 @@ class Augmentation(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to the same shape; values may leave [0, 1]."""
+        """(N, 3, H, W), or clips (N, T, 3, H, W), in [0, 1] to the same shape.
+
+        All frames of a clip are changed alike, but for noise. Values may leave [0, 1].
+        """
         for step in self.steps:
-            images = step(images)
+            images = step(images) if images.dim() == 4 else _on_clips(step, images)
         if self.config.noise:
             images = images + torch.randn_like(images) * self.config.noise
         return images
+
+
+def _on_clips(step: nn.Module, clips: Tensor) -> Tensor:
+    """One draw for all frames of a clip: as more channels of an affine map, more rows of colour."""
+    if isinstance(step, RandomColor):
+        rows: Tensor = step(clips.transpose(1, 2).flatten(2, 3))
+        return rows.view(clips.transpose(1, 2).shape).transpose(1, 2)
+    channels: Tensor = step(clips.flatten(1, 2))
+    return channels.view_as(clips)

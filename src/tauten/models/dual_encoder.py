@@ -12,16 +12,20 @@ from tauten.models.augmentation import Augmentation, AugmentationConfig
 from tauten.models.bag import BagTower
 from tauten.models.convolutional import ConvTower
 from tauten.models.efficientnet import EfficientNetLite
+from tauten.models.features import FeatureTower
 from tauten.models.huggingface import HFImageTower, HFTextTower
 from tauten.models.resnet import ResNetTower
+from tauten.models.space_time import SpaceTimeViT
 from tauten.models.tower import Description, TextInputs, Tower
+from tauten.models.video import VideoTower
 
 
 class DualEncoder(nn.Module):
     """An image tower and a text tower, each followed by a linear projection to ``dim``.
 
     Args:
-        image_tower: images (N, 3, H, W) in [0, 1] to (N, image_tower.width).
+        image_tower: images (N, 3, H, W) in [0, 1], or clips (N, T, 3, H, W), to
+            (N, image_tower.width).
         text_tower: ``input_ids`` and ``attention_mask`` to (N, text_tower.width).
         dim: width d of the common space.
         augmentation: applied to images in training mode only.
@@ -90,8 +94,8 @@ class DualEncoder(nn.Module):
         """The architecture that :meth:`describe` told, with random weights."""
         augmentation = description.get("augmentation")
         return cls(
-            _tower(description["image"]),
-            _tower(description["text"]),
+            build_tower(description["image"]),
+            build_tower(description["text"]),
             int(description["dim"]),
             None if augmentation is None else AugmentationConfig(**augmentation),
         )
@@ -107,7 +111,20 @@ class DualEncoder(nn.Module):
         }
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W), uint8 or float in [0, 1], to (N, dim), not normalised."""
+        """(N, 3, H, W), or clips (N, T, 3, H, W), to (N, dim), not normalised.
+
+        Args:
+            images: uint8, or float in [0, 1].
+
+        Raises:
+            ValueError: clips for a tower of images, or images for a tower of clips.
+        """
+        if self.image_tower.takes_clips != (images.dim() == 5):
+            shape = "(N, T, 3, H, W)" if self.image_tower.takes_clips else "(N, 3, H, W)"
+            raise ValueError(
+                f"{type(self.image_tower).__name__} takes {shape}, got {tuple(images.shape)}: "
+                "data.frames is the number of frames of a clip, 0 for images"
+            )
         if images.dtype == torch.uint8:
             images = images.to(self.image_projection.weight.dtype) / 255
         if self.training and self.augmentation is not None:
@@ -125,17 +142,29 @@ class DualEncoder(nn.Module):
         return self.encode_image(images), self.encode_text(texts)
 
 
-def _tower(description: Description) -> Tower:
+def build_tower(description: Description) -> Tower:
+    """The tower that :meth:`Tower.describe` told of, with random weights.
+
+    Raises:
+        ValueError: a kind that is not known.
+    """
     arguments = {name: value for name, value in description.items() if name != "kind"}
     kinds: dict[str, Any] = {
         "convolutional": ConvTower,
         "bag": BagTower,
         "efficientnet-lite0": EfficientNetLite,
+        "features": FeatureTower,
         "resnet": ResNetTower,
         "huggingface-image": HFImageTower.from_description,
         "huggingface-text": HFTextTower.from_description,
+        "video": _video,
+        "space-time": SpaceTimeViT,
     }
     if description["kind"] not in kinds:
         raise ValueError(f"unknown tower {description['kind']!r}, known are {sorted(kinds)}")
     tower: Tower = kinds[description["kind"]](**arguments)
     return tower
+
+
+def _video(image: Description, **arguments: Any) -> Tower:
+    return VideoTower(build_tower(image), **arguments)

@@ -13,12 +13,15 @@ Description = dict[str, Any]
 class Tower(nn.Module):
     """Maps one modality to vectors (N, width), and can say how to build itself again.
 
-    An image tower is called with images (N, 3, H, W) in [0, 1], float; a text tower with
-    ``input_ids`` (N, L) long and ``attention_mask`` (N, L), 1 where there is a token.
+    An image tower is called with images (N, 3, H, W) in [0, 1], float, or with clips
+    (N, T, 3, H, W) if it says so; a text tower with ``input_ids`` (N, L) long and
+    ``attention_mask`` (N, L), 1 where there is a token.
     """
 
     #: width of the vectors that the tower returns
     width: int
+    #: whether an image tower is called with clips
+    takes_clips: bool = False
 
     def describe(self) -> Description:
         """A JSON-serialisable dict from which ``from_description`` builds the same architecture."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import Tensor
 from tauten.controls import (
     MACL,
     Anneal,
+    ClusterShift,
     Constant,
     Control,
     Cosine,
@@ -22,10 +25,12 @@ from tauten.controls import (
     TeMo,
     TempNet,
     mmts,
+    shuffled_counts,
 )
 from tauten.losses import (
     DCL,
     NUCLR,
+    SMS,
     ContrastiveLoss,
     FastCLIP,
     InfoNCE,
@@ -38,13 +43,29 @@ from tauten.models import (
     BagTower,
     ConvTower,
     DualEncoder,
+    EfficientNetLite,
+    FeatureTower,
     HFImageTower,
     HFTextTower,
     HFTokenizer,
+    ResNetTower,
     Tokenizer,
+    VideoTower,
+    ViewEncoder,
+    load_published,
 )
+from tauten.models.huggingface import folder_of
 from tauten.models.tower import Tower
 from tauten.training.config import Config, ModelConfig
+
+#: residual networks with random weights, by name; "-cifar" has the stem for small images
+_RESNETS: dict[str, Callable[[], Tower]] = {
+    "resnet18": partial(ResNetTower, 18),
+    "resnet34": partial(ResNetTower, 34),
+    "resnet50": partial(ResNetTower, 50),
+    "resnet18-cifar": partial(ResNetTower, 18, "cifar"),
+    "resnet50-cifar": partial(ResNetTower, 50, "cifar"),
+}
 
 
 def build_tokenizer(config: ModelConfig, texts: Sequence[str]) -> Tokenizer:
@@ -56,19 +77,74 @@ def build_tokenizer(config: ModelConfig, texts: Sequence[str]) -> Tokenizer:
     return HFTokenizer.load(config.text, config.max_tokens)
 
 
-def build_encoder(config: ModelConfig, vocabulary_size: int) -> DualEncoder:
-    """The towers, with random or pretrained weights."""
+def build_encoder(
+    config: ModelConfig,
+    vocabulary_size: int,
+    frames: int = 0,
+    image_size: int | None = None,
+    features: int = 0,
+) -> DualEncoder:
+    """The towers, with random or pretrained weights.
+
+    Args:
+        config: of the towers.
+        vocabulary_size: of the tokenizer.
+        frames: of each clip; 0 for images.
+        image_size: of their frames; needed by published towers of clips only.
+        features: width of the vectors in the place of images, for model.image=features.
+
+    Raises:
+        ValueError: a published dual encoder with other texts or another width than configured.
+    """
+    if config.image.endswith((".pt", ".pth")):
+        return _published(config, vocabulary_size, frames, image_size)
+    if config.image == "features":
+        tower = FeatureTower(features, config.feature_hidden)
+        return DualEncoder(tower, _text_tower(config, vocabulary_size), config.dim)
+    images = _image_tower(config)
     return DualEncoder(
-        _image_tower(config),
+        VideoTower(images, config.temporal) if frames else images,
         _text_tower(config, vocabulary_size),
         config.dim,
         config.augmentation if config.augment else None,
     )
 
 
+def _published(
+    config: ModelConfig, vocabulary_size: int, frames: int, image_size: int | None
+) -> DualEncoder:
+    """Both towers of a checkpoint of AVION or LaViLa."""
+    if not frames or config.text in ("words", "ngrams"):
+        raise ValueError(
+            f"{config.image} takes clips and the texts of CLIP: set data.frames, and model.text to "
+            f"the name or folder of CLIP's tokenizer, got {frames} and {config.text!r}"
+        )
+    augmentation = config.augmentation if config.augment else None
+    encoder = load_published(
+        config.image, frames=frames, image_size=image_size, augmentation=augmentation
+    )
+    text: Any = encoder.text_tower
+    known = text.model.config.vocab_size
+    if vocabulary_size > known or config.dim != encoder.dim:
+        raise ValueError(
+            f"{config.image} knows {known} tokens and has model.dim={encoder.dim}: the tokenizer "
+            f"{config.text!r} has {vocabulary_size}, and model.dim={config.dim}"
+        )
+    return encoder
+
+
+def build_view_encoder(config: ModelConfig) -> ViewEncoder:
+    """The image tower and a projector, for two views."""
+    return ViewEncoder(_image_tower(config), config.dim, config.projector, config.views)
+
+
 def _image_tower(config: ModelConfig) -> Tower:
     if config.image == "convolutional":
         return ConvTower(config.channels, config.grid)
+    if config.image in _RESNETS:
+        return _RESNETS[config.image]()
+    if config.image == "efficientnet-lite0":
+        return EfficientNetLite() if config.random_weights else EfficientNetLite.from_pretrained()
     if config.random_weights:
         return HFImageTower.from_config(_hf_config(config.image))
     return HFImageTower.from_pretrained(config.image)
@@ -78,18 +154,26 @@ def _text_tower(config: ModelConfig, vocabulary_size: int) -> Tower:
     if config.text in ("words", "ngrams"):
         return BagTower(vocabulary_size, config.text_width)
     if config.random_weights:
-        return HFTextTower.from_config(_hf_config(config.text))
-    return HFTextTower.from_pretrained(config.text)
+        tower = HFTextTower.from_config(_hf_config(config.text))
+    else:
+        tower = HFTextTower.from_pretrained(config.text)
+    if config.text_pooling != "auto":
+        tower.pooling = config.text_pooling
+    return tower
 
 
 def _hf_config(name: str | Path) -> object:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(name)
+    return AutoConfig.from_pretrained(folder_of(name))
 
 
 def build_control(
-    config: Config, num_samples: int, counts: Tensor | None, total_steps: int
+    config: Config,
+    num_samples: int,
+    counts: Tensor | None,
+    total_steps: int,
+    labels: Sequence[str] | None = None,
 ) -> Control:
     """The control over a training.
 
@@ -98,9 +182,11 @@ def build_control(
         num_samples: size of the training split.
         counts: (num_samples,) training count of each sample's class; needed by mmts and matched.
         total_steps: optimiser steps of the whole training.
+        labels: class of each sample; needed by shuffled sizes.
 
     Raises:
-        ValueError: mmts or matched without counts, or values that the control refuses.
+        ValueError: mmts or matched without counts, shuffled sizes without labels, or values that
+            the control refuses.
     """
     control = config.control
     bounds = (control.low, control.high)
@@ -110,7 +196,10 @@ def build_control(
     if control.kind == "learnable":
         return Learnable(control.value, *bounds)
     if control.kind == "cosine":
-        return Cosine(*bounds, period)
+        if control.every == "step":
+            return Cosine(*bounds, period)
+        epoch = _epoch(config, total_steps)
+        return Cosine(*bounds, period, phase=2 * math.pi * epoch / period, every=epoch)
     if control.kind == "anneal":
         return Anneal(control.high, control.low, total_steps)
     if control.kind == "individual":
@@ -121,6 +210,7 @@ def build_control(
             tau_range=bounds,
             lr=loss.tau_lr,
             beta=loss.tau_beta,
+            max_gradient=loss.tau_clip,
             **_rho(config),
         )
     if control.kind == "tempnet":
@@ -133,35 +223,93 @@ def build_control(
         return TeMo(*bounds)
     if control.kind == "macl":
         return MACL(control.value, control.slope, control.threshold)
+    schedule = _schedule(config, counts, total_steps, labels)
+    return schedule if control.kind == "mmts" else Constant(_mean(schedule, counts, total_steps))
+
+
+def _schedule(
+    config: Config, counts: Tensor | None, total_steps: int, labels: Sequence[str] | None
+) -> Control:
+    """The configured mmts schedule, or what a comparison puts in its place, of the same mean."""
+    control = config.control
     if counts is None:
         raise ValueError(
             f"control.kind={control.kind} needs to know how dense each sample's class is: set "
             "data.label to a class column, or data.clusters to a number of caption clusters"
         )
-    shift = (control.shift_low, control.shift_high)
-    schedule = mmts(counts, control.alpha, shift, period, scale=control.scale)
-    if control.kind == "mmts":
-        return schedule
-    return Constant(schedule.mean(torch.arange(len(counts)), total_steps))
+    ends, scale = (control.shift_low, control.shift_high), control.scale
+    period = total_steps / control.oscillations
+    if control.part == "both" and control.sizes == "true":
+        return mmts(counts, control.alpha, ends, period, scale=scale)
+    oscillation = Cosine(-control.alpha / 2, control.alpha / 2, period)
+    shift: Control = ClusterShift(counts, *ends, scale=scale)
+    level = _mean(shift, counts, 1)
+    if control.part == "oscillation":
+        return oscillation + level
+    if control.sizes == "reversed":
+        shift = level / _mean(1 / shift, counts, 1) / shift
+    elif control.sizes == "shuffled":
+        if labels is None:
+            raise ValueError(
+                "control.sizes=shuffled exchanges the sizes of classes: give the class of each "
+                "sample as labels"
+            )
+        drawn = ClusterShift(shuffled_counts(counts, labels, config.seed), *ends, scale=scale)
+        shift = drawn + (level - _mean(drawn, counts, 1))
+    if control.part == "shift":
+        return shift + oscillation.mean(torch.zeros(1, dtype=torch.int64), total_steps)
+    return oscillation + shift
+
+
+def _rarity(counts: Tensor | None, power: float) -> Control:
+    """Weights n^−power, n the size of the sample's class, over their mean."""
+    if counts is None:
+        raise ValueError(
+            "loss.weight by count needs to know the size of each sample's class: set data.label to "
+            "a class column, or data.clusters to a number of caption clusters"
+        )
+    sizes = counts.double() ** power
+    table = ClusterShift(sizes, float(sizes.min()), float(sizes.max()))
+    return 1 / _mean(1 / table, counts, 1) / table
+
+
+def _mean(control: Control, counts: Tensor | None, steps: int) -> float:
+    """Its mean over all training samples and these steps."""
+    return control.mean(torch.arange(0 if counts is None else len(counts)), steps)
 
 
 def build_loss(
-    config: Config, num_samples: int, counts: Tensor | None, total_steps: int
+    config: Config,
+    num_samples: int,
+    counts: Tensor | None,
+    total_steps: int,
+    labels: Sequence[str] | None = None,
+    table: Tensor | None = None,
 ) -> ContrastiveLoss:
     """The loss of the configured family, driven by the configured control.
 
-    Args and errors are those of :func:`build_control`; the loss also refuses controls and options
-    that mean nothing to it.
+    Args and errors are those of :func:`build_control`, and ``table``, relevancies between kinds of
+    images and of captions, for sms; the loss also refuses controls and options that mean nothing to
+    it.
     """
     if config.family == "fastclip":
         return _fastclip(config, num_samples, total_steps)
     loss = config.loss
-    control = build_control(config, num_samples, counts, total_steps)
+    control = build_control(config, num_samples, counts, total_steps, labels)
     force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
+    if config.task == "views":
+        force["directions"] = "x2y"
+    if loss.weight == "inverse_tau":
+        schedule = _schedule(config, counts, total_steps, labels)
+        force["weight"] = _mean(schedule, counts, total_steps) / schedule
+    elif loss.weight != "none":
+        force["weight"] = _rarity(counts, 0.5 if loss.weight == "inverse_root" else 1.0)
     if config.family == "infonce":
         return InfoNCE(control, **force)
     if config.family == "maxmargin":
         return MaxMargin(control, **force)
+    if config.family == "sms":
+        return SMS(control, table=table, **force)
     if config.family == "dcl":
         return DCL(control, **force)
     if config.family == "siglip":
@@ -178,13 +326,18 @@ def _fastclip(config: Config, num_samples: int, total_steps: int) -> FastCLIP:
     return FastCLIP(
         num_samples,
         loss.version,
-        Anneal(1.0, loss.gamma, falls, every=max(1, round(total_steps / config.optim.epochs))),
+        Anneal(1.0, loss.gamma, falls, every=_epoch(config, total_steps)),
         tau_init=control.value,
         tau_range=(control.low, control.high),
         tau_lr=loss.tau_lr,
         **_rho(config),
         **force,
     )
+
+
+def _epoch(config: Config, total_steps: int) -> int:
+    """Optimiser steps of an epoch."""
+    return max(1, round(total_steps / config.optim.epochs))
 
 
 def _rho(config: Config) -> dict[str, Any]:
@@ -198,4 +351,4 @@ def check_loss(config: Config) -> None:
         ValueError: with their reason.
     """
     with torch.random.fork_rng():
-        build_loss(config, num_samples=2, counts=torch.ones(2), total_steps=100)
+        build_loss(config, 2, torch.ones(2), total_steps=100, labels=["a", "b"])

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tauten.models.augmentation import AugmentationConfig
+from tauten.models.view_augmentation import ViewConfig
+from tauten.training.view_rules import check_views
 
-Family = Literal["infonce", "maxmargin", "dcl", "siglip", "sogclr", "isogclr", "fastclip", "nuclr"]
+Family = Literal[
+    "infonce", "maxmargin", "dcl", "siglip", "sogclr", "isogclr", "fastclip", "nuclr", "sms"
+]
 ControlKind = Literal[
     "constant",
     "matched",
@@ -59,8 +63,17 @@ class ControlConfig:
     """mmts: level of the densest class"""
     oscillations: float = 5.0
     """full periods of cosine and mmts over the training"""
+    every: Literal["step", "epoch"] = "step"
+    """cosine: epoch holds each value for an epoch, and counts epochs from 1, as TS does"""
     scale: Literal["linear", "log", "sqrt"] = "linear"
     """mmts: how class size enters the shift; published: linear"""
+    part: Literal["both", "shift", "oscillation"] = "both"
+    """mmts: shift and oscillation, or one of them with the mean of the other"""
+    sizes: Literal["true", "shuffled", "reversed"] = "true"
+    """mmts: which class has which shift: by its size; by the size of a class drawn at random, with
+    the run's seed; mirrored on a log scale, so that rare classes have the high values. The mean
+    over samples stays
+    """
     peak: float = 1.0
     """dystress: similarity from which on τ is high"""
     width: float = 1.0
@@ -76,11 +89,21 @@ class DataConfig:
     """What to train and evaluate on."""
 
     source: str = "emoji_lt"
-    """emoji_lt (embedded), or a folder, parquet, json(l), csv or WebDataset tar of pairs"""
+    """emoji_lt (embedded), or a folder, parquet, json(l), csv or WebDataset tar of pairs, or
+    NAME:FOLDER with a name of 'tauten data list', such as emoji_video:data"""
     val: str | None = None
-    """the validation pairs; by default a split column, else a share of the source"""
+    """the validation pairs; by default a split column, else a share of the source. Of NAME:FOLDER
+    the validation split is taken"""
     test: str | None = None
-    """the test pairs; by default a split column, else a share of the source"""
+    """the test pairs; by default a split column, else a share of the source. Of NAME:FOLDER the
+    test split is taken"""
+    protocol: Literal["all", "1k", "5k", "1k-of-5k"] = "all"
+    """how the test split is searched. all: every caption of every image, equal ones once; the
+    others as published for Flickr30K and MSCOCO: so many images, the first five captions of each,
+    all of them candidates; 1k-of-5k: mean over five thousands"""
+    features: str | None = None
+    """epic_kitchens: a file of features of the clips by their narration_id (.npy, .safetensors,
+    .tar), for model.image=features; synthetic: made of the classes with noise, to try things out"""
     held_out: float = 0.1
     """share of the source for each of val and test where they are not given; all pairs of one
     image, or of one caption, stay together"""
@@ -96,8 +119,18 @@ class DataConfig:
     """classes with at least this many training samples are head"""
     tail: int = 20
     """classes with fewer training samples than this are tail"""
+    groups: Literal["counts", "thirds"] = "counts"
+    """head, mid and tail classes: by these counts, or by thirds of the classes, as for CIFAR-LT"""
     image_size: int = 32
     """images are resized to squares of this many pixels"""
+    frames: int = 0
+    """evenly spaced frames of each clip; 0: images. Clips are strips (data.strip), or videos:
+    data.image is then their column, or their extension, such as mp4, in a folder or tar"""
+    strip: int = 0
+    """frames side by side in each picture; 0: the pictures are no strips"""
+    relevancy: Literal["none", "names"] = "none"
+    """names: how relevant captions are to each other by the rule for names of emoji, which adds
+    multi-instance metrics, and which family sms needs"""
     strict: bool = False
     """an unreadable image ends the run instead of being skipped"""
     allow_truncated: bool = False
@@ -115,9 +148,15 @@ class ModelConfig:
     """The two towers and the common space."""
 
     image: str = "convolutional"
-    """convolutional (built-in), or the name or folder of a Hugging Face vision model"""
+    """convolutional (built-in), efficientnet-lite0 (pretrained, no network), resnet18, 34 or 50 or
+    resnet18-cifar (random weights; for small images), features (of data.features), the name or
+    folder of a Hugging Face vision model, or a checkpoint (.pt, .pth) of AVION or LaViLa, which has
+    both towers"""
     text: str = "words"
-    """words or ngrams (built-in), or the name or folder of a Hugging Face text model"""
+    """words or ngrams (built-in), minilm (pretrained, no network), or the name or folder of a
+    Hugging Face text model; of CLIP's tokenizer where the image tower is a checkpoint of both"""
+    text_pooling: Literal["auto", "pooler", "first", "mean"] = "auto"
+    """of a Hugging Face text model's tokens; first: [CLS]; auto: as saved with the model"""
     random_weights: bool = False
     """take only the configuration of Hugging Face models, not their weights"""
     dim: int = 256
@@ -126,13 +165,20 @@ class ModelConfig:
     """convolutional: output channels of each layer"""
     grid: int = 4
     """convolutional: places per side of the last map"""
+    feature_hidden: int = 0
+    """features: width of a hidden layer before the projection; 0: none"""
     text_width: int = 256
     """words, ngrams: width of the token embeddings"""
     max_tokens: int = 64
     """tokens kept per caption"""
+    temporal: Literal["mean", "attention"] = "mean"
+    """clips: how the vectors of frames become one; attention: with learned weights"""
     augment: bool = True
     """change training images at random"""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    projector: Literal["mlp", "linear"] = "mlp"
+    """views: what is between the features that are evaluated and the loss"""
+    views: ViewConfig = field(default_factory=ViewConfig)
 
 
 @dataclass
@@ -142,6 +188,12 @@ class LossConfig:
     force: Literal["plain", "equalized", "reweighted"] = "plain"
     """plain: as published; equalized (infonce, dcl, siglip, maxmargin): the control changes the
     shape of the force, not its size; reweighted (infonce): attraction never fades, as in MACL"""
+    weight: Literal["none", "inverse_tau", "inverse_root", "inverse_count"] = "none"
+    """inverse_tau (control.kind matched): each anchor weighs 1/τ_i of the mmts schedule, times its
+    mean, while its temperature stays constant; inverse_root, inverse_count: each anchor weighs 1/√n
+    or 1/n, n the size of its class, times a constant that makes the mean 1"""
+    adaptive: bool = False
+    """maxmargin, with data.relevancy: the margin is multiplied by the relevancy of each pair"""
     mask_duplicates: bool = True
     """pairs in a batch that share the image or the caption are not used as negatives"""
     bias: float = -10.0
@@ -162,18 +214,29 @@ class LossConfig:
     """individual, fastclip v2: learning rate of the samples' temperatures"""
     tau_beta: float = 0.5
     """individual: weight of the newest temperature gradient in its average"""
+    tau_clip: float = 5.0
+    """individual: bound of a temperature's gradient; published for two views: 3"""
     zeta_lr: float = 0.01
     """nuclr: learning rate of the candidates' offsets"""
+    queue: int = 0
+    """views: keys of earlier batches that are further negatives, made by a momentum encoder (MoCo);
+    0 for the other views of the batch alone"""
+    momentum: float = 0.999
+    """views with a queue: how slowly the momentum encoder follows, in [0, 1)"""
 
 
 @dataclass
 class OptimConfig:
-    """AdamW with linear warm-up and cosine decay to 0."""
+    """AdamW, SGD or LARS, with linear warm-up and cosine decay."""
 
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    """sgd: with momentum, and weight decay on all of the towers' parameters, as TS; lars: with a
+    rate for each matrix, as iSogCLR"""
     epochs: float = 12.0
     """passes over the training split"""
     batch_size: int = 128
-    """pairs per optimiser step; the last, incomplete batch of an epoch is left out"""
+    """pairs of a batch, of all processes together; the last, incomplete batch of an epoch is left
+    out"""
     accumulation: int = 1
     """batches per optimiser step, each with its own negatives"""
     chunk: int | None = None
@@ -181,6 +244,11 @@ class OptimConfig:
     again for the gradient, with the same result. Towers must not normalise over the batch"""
     lr: float = 2e-3
     """peak learning rate"""
+    min_lr: float = 0.0
+    """what the learning rate decays to"""
+    tower_lr: float | None = None
+    """peak learning rate of the towers, lower than lr where they are pretrained; the projections
+    keep lr; default: lr"""
     loss_lr: float | None = None
     """peak learning rate of the loss's own parameters (learnable τ, networks that predict τ, bias);
     default: lr"""
@@ -190,6 +258,8 @@ class OptimConfig:
     """share of the steps in which the learning rate rises"""
     beta2: float = 0.98
     """AdamW's decay of squared gradients"""
+    momentum: float = 0.9
+    """of sgd and lars"""
     max_grad_norm: float = 0.0
     """gradients are scaled down to this norm; 0 for never"""
 
@@ -202,7 +272,11 @@ class EvaluationConfig:
     """epochs between evaluations, each with a checkpoint"""
     metric: str = "mean_recall"
     """what the best checkpoint is chosen by: mean_recall (mean of hit@1, 5, 10 both ways), or any
-    metric of tauten.evaluation.retrieval where higher is better"""
+    metric of tauten.evaluation.retrieval where higher is better; for views such as
+    knn@10/class_mean, or last for the last checkpoint"""
+    probe: Literal["svm", "sgd", "none"] = "svm"
+    """views: linear probe of the final features; svm is that of TS and needs scikit-learn, sgd that
+    of iSogCLR"""
     bootstrap: int = 1000
     """replicates of the 95 % intervals of the final metrics"""
     batch_size: int = 512
@@ -215,6 +289,8 @@ class Config:
 
     name: str = "run"
     """shown in tables and reports"""
+    task: Literal["pairs", "views"] = "pairs"
+    """pairs: images and texts; views: two random views of each image, of one modality"""
     family: Family = "infonce"
     """the loss"""
     control: ControlConfig = field(default_factory=ControlConfig)
@@ -225,8 +301,13 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
     """of weights, batches and augmentation"""
+    runlocal: bool = False
+    """a trial of about a minute on two cores: small towers, few steps, small data (--data
+    NAME:FOLDER, else emoji_lt). Its numbers say nothing about the published ones"""
     log_every: int = 5
     """optimiser steps between lines of history.jsonl and TensorBoard"""
+    checkpoint: Literal["whole", "sharded"] = "whole"
+    """sharded: all processes write their share of weights, optimiser state and tables"""
     output: Path = Path("runs/run")
     """folder of this run; the only place that is written to"""
     overwrite: bool = False
@@ -256,6 +337,8 @@ class Config:
             "control.oscillations": self.control.oscillations,
             "log_every": self.log_every,
             "data.limit": 1 if self.data.limit is None else self.data.limit,
+            "model.feature_hidden": self.model.feature_hidden + 1,
+            "optim.tower_lr": 1.0 if self.optim.tower_lr is None else self.optim.tower_lr,
             "optim.chunk": 1 if self.optim.chunk is None else self.optim.chunk,
         }
         for name, value in positive.items():
@@ -264,6 +347,7 @@ class Config:
                 raise ValueError(f"{name} must be {least} or more, got {_get(self, name)}")
         shares = {
             "optim.warmup": self.optim.warmup,
+            "optim.momentum": self.optim.momentum,
             "data.alternative": self.data.alternative,
             "data.keywords": self.data.keywords,
             "loss.gamma_epochs": self.loss.gamma_epochs,
@@ -277,13 +361,58 @@ class Config:
                 f"family={self.family} has a temperature of its own: it needs control.kind={own}, "
                 f"got {self.control.kind}"
             )
+        self._check_weight()
+        if not 0 <= self.optim.min_lr <= self.optim.lr:
+            raise ValueError(
+                f"optim.min_lr must be in [0, optim.lr={self.optim.lr}], got {self.optim.min_lr}"
+            )
+        check_views(self)
+        self._check_clips()
         if not 0 < self.data.held_out < 0.5:
             raise ValueError(f"data.held_out must be in (0, 0.5), got {self.data.held_out}")
+        if (self.model.image == "features") != (self.data.features is not None):
+            raise ValueError(
+                "model.image=features and data.features=FILE belong together, got "
+                f"model.image={self.model.image} and data.features={self.data.features}"
+            )
         if not 1 <= self.data.tail <= self.data.head:
             raise ValueError(
                 f"data.tail and data.head must be 1 <= tail <= head, got {self.data.tail} and "
                 f"{self.data.head}"
             )
+
+    def _check_weight(self) -> None:
+        loss, weighted = self.loss, ("infonce", "dcl", "siglip")
+        if loss.weight == "inverse_tau" and (
+            self.control.kind != "matched" or self.family not in weighted
+        ):
+            raise ValueError(
+                f"loss.weight={loss.weight} weighs a constant temperature's anchors by a "
+                f"schedule: it needs control.kind=matched, got {self.control.kind}, and one of the "
+                f"families {', '.join(weighted)}, got {self.family}"
+            )
+        weighted = (*weighted, "maxmargin", "sogclr", "isogclr")
+        if loss.weight in ("inverse_root", "inverse_count") and self.family not in weighted:
+            raise ValueError(
+                f"loss.weight={loss.weight} needs one of the families {', '.join(weighted)}, got "
+                f"{self.family}"
+            )
+
+    def _check_clips(self) -> None:
+        frames, strip = self.data.frames, self.data.strip
+        if frames < 0 or strip < 0 or (strip and not 1 <= frames <= strip):
+            raise ValueError(
+                "data.frames must be 0 or more, and with strips 1 to data.strip, got "
+                f"{frames} and data.strip={strip}"
+            )
+        graded = self.family == "sms" or self.loss.adaptive
+        if graded and self.data.relevancy == "none":
+            raise ValueError(
+                "family=sms and loss.adaptive need to know how relevant captions are: set "
+                "data.relevancy"
+            )
+        if self.loss.adaptive and self.family != "maxmargin":
+            raise ValueError(f"loss.adaptive needs family=maxmargin, got {self.family}")
 
     def _own_control(self) -> ControlKind | None:
         """The only control of families that bring it with them."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tauten.models.augmentation import AugmentationConfig
+from tauten.models.view_augmentation import ViewConfig
 from tauten.training.config import (
     Config,
     ControlConfig,
@@ -65,6 +66,8 @@ def _part(kind: Any, fields: dict[str, Any]) -> Any:
             fields["channels"] = tuple(fields["channels"])
         if "augmentation" in fields:
             fields["augmentation"] = AugmentationConfig(**fields["augmentation"])
+        if "views" in fields:
+            fields["views"] = ViewConfig(**fields["views"])
     return kind(**fields)
 
 

@@ -31,7 +31,11 @@ class PairStore:
         self.config = config
         self.image_ids = _image_ids(data.images)
         captions, _ = data.unique_captions()
+        self._captions = captions
         self._caption_id = {text: i for i, text in enumerate(captions)}
+        bare = [i for i, own in enumerate(data.captions) if not own]
+        if bare:
+            raise ValueError(f"{len(bare)} of {len(data)} images have no caption, first: {bare[0]}")
 
     def __len__(self) -> int:
         return len(self.data)
@@ -43,26 +47,39 @@ class PairStore:
             index: (N,) long.
 
         Returns:
-            images (N, 3, H, W) uint8, texts (a tokenizer's output), index (N,), same (image ids,
-            caption ids), each (N,) long.
+            images (N, 3, H, W) or clips (N, T, 3, H, W) uint8, texts (a tokenizer's output), index
+            (N,), same (image ids, caption ids), each (N,) long. Where the data have relevancies
+            also graded: (rows, columns) of the table, each (N,) long, and the relevancy of each
+            pair, (N,).
         """
         draw_N4 = torch.rand(len(index), 4).tolist()
         captions: list[str] = []
         texts: list[str] = []
         for i, draws in zip(index.tolist(), draw_N4, strict=True):
-            options = self.data.captions[i]
-            captions.append(options[int(draws[0] * len(options))])
+            captions.append(self._caption(i, draws[0]))
             texts.append(self._text(i, captions[-1], draws))
         same = (
             self.image_ids[index],
             torch.tensor([self._caption_id[text] for text in captions]),
         )
-        return {
+        found = {
             "images": self.data.images[index],
             "texts": self.tokenizer(texts),
             "index": index,
             "same": same,
         }
+        relevancy = self.data.relevancy
+        if relevancy is not None:
+            own = relevancy.of(index, same[1])
+            found["graded"] = (relevancy.rows[index], relevancy.cols[same[1]], own)
+        return found
+
+    def _caption(self, i: int, draw: float) -> str:
+        if self.data.drawn is not None:
+            options = self.data.drawn[i]
+            return self._captions[int(options[int(draw * len(options))])]
+        own = self.data.captions[i]
+        return own[int(draw * len(own))]
 
     def _text(self, i: int, caption: str, draws: list[float]) -> str:
         if draws[1] < self.config.alternative and self.data.alternatives[i]:
@@ -78,6 +95,8 @@ class PairStore:
 def training_texts(data: PairData, config: DataConfig) -> list[str]:
     """All texts that training can show, from which a vocabulary is made."""
     found = [text for options in data.captions for text in options]
+    if data.drawn is not None:
+        found += data.unique_captions()[0]
     if config.alternative > 0:
         found += data.alternatives
     if config.keywords > 0:

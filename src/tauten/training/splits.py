@@ -7,51 +7,24 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 
 from tauten.data import count_groups, emoji_lt, fingerprint, images, load_pairs
+from tauten.data.emoji_video import name_relevancy
+from tauten.evaluation import thirds
+from tauten.training.clips import decode, located
 from tauten.training.config import DataConfig
+from tauten.training.epic import epic_splits
+from tauten.training.named import is_named, named_split, named_splits
+from tauten.training.pair_data import SPLITS, PairData, Split, as_published
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+__all__ = ["SPLITS", "Classes", "PairData", "Split", "load_split", "load_splits", "to_pairs"]
+
 _VALIDATION = frozenset({"val", "valid", "validation", "dev"})
-
-
-@dataclass(frozen=True)
-class PairData:
-    """One split in memory.
-
-    Attributes:
-        images: (N, 3, H, W) uint8.
-        captions: for each image its captions, at least one.
-        alternatives: for each image another text to train on, or "".
-        keywords: for each image words to train on, perhaps none.
-        labels: class of each image, or None where the data have no classes.
-        fingerprint: hash of the content.
-    """
-
-    images: Tensor
-    captions: list[list[str]]
-    alternatives: list[str]
-    keywords: list[list[str]]
-    labels: list[str] | None
-    fingerprint: str
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def unique_captions(self) -> tuple[list[str], list[list[int]]]:
-        """All captions once, and for each image the positions of its own."""
-        position: dict[str, int] = {}
-        of_image = [
-            [position.setdefault(text, len(position)) for text in dict.fromkeys(texts)]
-            for texts in self.captions
-        ]
-        return list(position), of_image
 
 
 def load_split(config: DataConfig, split: Split) -> PairData:
@@ -68,15 +41,36 @@ def load_splits(config: DataConfig, splits: Sequence[Split] = SPLITS) -> dict[Sp
     if config.source == "emoji_lt":
         fields = tuple(dataclasses.asdict(config).items())
         return {split: _emoji(fields, split) for split in splits}
+    if is_named(config.source, "epic_kitchens"):
+        return epic_splits(config, splits)
     own = {"val": config.val, "test": config.test}
     shared = [split for split in splits if own.get(split) is None]
     if shared and not config.source:
         raise ValueError(
             "data.source is empty: give emoji_lt, or a folder, table, parquet or tar of pairs"
         )
-    parts = _divide(_pairs(config.source, config), config, shared) if shared else {}
-    parts |= {split: _pairs(str(own[split]), config) for split in splits if split not in shared}
-    return {split: to_pairs(parts[split], config) for split in splits}
+    parts: dict[Split, Dataset] = {}
+    if shared:
+        whole = is_named(config.source)
+        parts |= (
+            named_splits(config, shared)
+            if whole
+            else _divide(_pairs(config.source, config), config, shared)
+        )
+    parts |= {split: _given(str(own[split]), split, config) for split in splits if own.get(split)}
+    found = {split: to_pairs(parts[split], config) for split in splits}
+    return found | {
+        split: as_published(data, config.protocol)
+        for split, data in found.items()
+        if split == "test" and config.protocol != "all"
+    }
+
+
+def _given(source: str, split: Split, config: DataConfig) -> Dataset:
+    """Pairs for one split alone."""
+    if is_named(source):
+        return named_split(source, split)
+    return _pairs(source, config)
 
 
 @lru_cache(maxsize=6)
@@ -99,19 +93,28 @@ def to_pairs(dataset: Dataset, config: DataConfig) -> PairData:
     label = config.label or ("label" if config.source == "emoji_lt" else None)
     if label is not None and label not in names:
         raise ValueError(f"no label column {label!r} in {config.source}; columns: {names}")
+    if config.frames:
+        pixels, dataset, content = decode(dataset, config)
+    else:
+        pixels = images(dataset, (config.image_size, config.image_size))
+        content = fingerprint(dataset)
     captions = [[text] if isinstance(text, str) else list(text) for text in dataset["caption"]]
     count = len(captions)
     alternatives = list(dataset["alt_caption"]) if "alt_caption" in names else [""] * count
     keywords = list(dataset["keywords"]) if "keywords" in names else [[]] * count
-    size = (config.image_size, config.image_size)
-    return PairData(
-        images=images(dataset, size),
+    found = PairData(
+        images=pixels,
         captions=captions,
         alternatives=[text or "" for text in alternatives],
         keywords=[[words] if isinstance(words, str) else list(words or ()) for words in keywords],
         labels=None if label is None else [str(name) for name in dataset[label]],
-        fingerprint=fingerprint(dataset),
+        fingerprint=content,
     )
+    if config.relevancy == "none":
+        return found
+    own = [texts[0] for texts in found.captions]
+    relevancy = name_relevancy(own, found.unique_captions()[0])
+    return dataclasses.replace(found, relevancy=relevancy)
 
 
 def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
@@ -126,13 +129,21 @@ def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict
 
 
 def _pairs(path: str, config: DataConfig) -> Dataset:
-    return load_pairs(
+    videos = bool(config.frames) and not config.strip
+    if videos and config.image == "image":
+        raise ValueError(
+            f"data.frames={config.frames} without data.strip reads videos: set data.image to their "
+            f"extension, such as mp4, or in a table to their column (not 'image'), for {path}"
+        )
+    found = load_pairs(
         path,
         image=config.image,
         caption=config.caption,
         strict=config.strict,
         allow_truncated=config.allow_truncated,
+        media="raw" if videos else "image",
     )
+    return located(found, config.image, path) if videos else found
 
 
 def _by_column(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
@@ -222,16 +233,27 @@ class Classes:
         counts: training samples of each class, by name.
         head: smallest count of the head.
         tail: smallest count that is no longer tail.
+        by: "counts", by these two; "thirds", by the rank of the class, see
+            :func:`tauten.evaluation.thirds`.
     """
 
     counts: dict[str, int]
     head: int
     tail: int
+    by: str = "counts"
 
     def per_sample(self, labels: Sequence[str]) -> Tensor:
         """(N,) long, training count of each sample's class; 0 for a class not seen in training."""
         return torch.tensor([self.counts.get(name, 0) for name in labels], dtype=torch.int64)
 
     def groups(self, labels: Sequence[str]) -> list[str]:
-        """ "head", "mid" or "tail" for each sample."""
+        """ "head", "mid" or "tail" for each sample; by thirds an unknown class is tail.
+
+        Raises:
+            ValueError: thirds of fewer than three classes.
+        """
+        if self.by == "thirds":
+            names = sorted(self.counts)
+            of = dict(zip(names, thirds([self.counts[name] for name in names]), strict=True))
+            return [of.get(name, "tail") for name in labels]
         return list(count_groups(self.per_sample(labels), self.head, self.tail))

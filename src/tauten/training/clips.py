@@ -1,0 +1,108 @@
+"""Clips in memory: strips of frames and parts of videos."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from tauten.data import fingerprint
+from tauten.data.video import Clip, load_clip, load_strip, sample_positions
+from tauten.training.config import DataConfig
+
+logger = logging.getLogger("tauten.training")
+
+_BAR_FROM = 2000
+_SAMPLED = 64
+
+
+def decode(dataset: Dataset, config: DataConfig) -> tuple[Tensor, Dataset, str]:
+    """The clips of a data set, those that can be read.
+
+    Args:
+        dataset: with a column `image` of strips (``data.strip``), of video paths or of encoded
+            videos, or with `video`, `start`, `stop` and `fps` as a reader gives them.
+        config: number of frames, size, and whether to be strict.
+
+    Returns:
+        (N, T, 3, H, W) uint8; the rows that they are of; a hash of the content.
+
+    Raises:
+        ValueError: with ``data.strict`` the first clip that cannot be read, else if none can.
+    """
+    clips: list[Tensor] = []
+    kept: list[int] = []
+    problems: list[str] = []
+    hidden = len(dataset) < _BAR_FROM
+    for row in tqdm(range(len(dataset)), desc="clips", unit=" clips", disable=hidden):
+        try:
+            clips.append(_clip(dataset[row], config))
+            kept.append(row)
+        except ValueError as error:
+            if config.strict:
+                raise
+            problems.append(f"row {row}: {error}")
+    if not clips:
+        raise ValueError(f"none of {len(problems)} clips can be read; the first, {problems[0]}")
+    if problems:
+        logger.warning(
+            "skipped %d of %d clips; the first, %s", len(problems), len(dataset), problems[0]
+        )
+        dataset = dataset.select(kept)
+    pixels = torch.stack(clips)
+    return pixels, dataset, _content(dataset, pixels)
+
+
+def located(dataset: Dataset, column: str, source: str) -> Dataset:
+    """The column of videos under the name `image`; paths in a table are relative to the table."""
+    if not isinstance(dataset[0][column], str):
+        return dataset.rename_column(column, "image")
+    paths = [str(Path(source).parent / cell) for cell in dataset[column]]
+    return dataset.remove_columns(column).add_column("image", paths)
+
+
+def _clip(row: dict[str, Any], config: DataConfig) -> Tensor:
+    """(T, 3, H, W) uint8 of one row."""
+    size = (config.image_size, config.image_size)
+    if config.strip:
+        frames = load_strip(row["image"], config.strip)
+        chosen = sample_positions(config.strip, config.frames).long()
+        return _resized(frames[chosen], size)
+    if "video" in row:
+        part = Clip(Path(row["video"]), row["start"], row["stop"], row["fps"])
+        return load_clip(part, config.frames, size=size)
+    stored = row["image"]
+    if isinstance(stored, bytes):
+        with tempfile.NamedTemporaryFile(suffix=f".{config.image}") as file:
+            file.write(stored)
+            file.flush()
+            return load_clip(Path(file.name), config.frames, size=size)
+    return load_clip(Path(str(stored)), config.frames, size=size)
+
+
+def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    if frames.shape[-2:] == size:
+        return frames
+    smooth = F.interpolate(frames.float(), size, mode="bicubic", antialias=True)
+    return smooth.round().clamp(0, 255).to(torch.uint8)
+
+
+def _content(dataset: Dataset, pixels: Tensor) -> str:
+    """The data set's fingerprint; where that does not see the pixels, they are hashed."""
+    paths = [name for name in ("video",) if name in dataset.column_names]
+    paths += ["image"] if isinstance(dataset[0].get("image"), str) else []
+    if not paths:
+        return fingerprint(dataset)
+    digest = hashlib.sha256(fingerprint(dataset.remove_columns(paths)).encode())
+    count = min(_SAMPLED, len(pixels))
+    for place in torch.linspace(0, len(pixels) - 1, count).round().long().tolist():
+        digest.update(pixels[place].numpy().tobytes())
+    return digest.hexdigest()[:32]

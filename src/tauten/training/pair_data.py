@@ -1,0 +1,91 @@
+"""One split in memory, and how the published protocols search it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from tauten.data import Relevancy
+from tauten.data.caption_sampling import Candidates
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+#: images of a gallery and number of galleries
+_PROTOCOLS = {"1k": (1000, 1), "5k": (5000, 1), "1k-of-5k": (1000, 5)}
+_CAPTIONS = 5
+
+
+@dataclass(frozen=True)
+class PairData:
+    """One split in memory.
+
+    Attributes:
+        images: (N, 3, H, W) uint8, or clips (N, T, 3, H, W), or features (N, d) float32.
+        captions: for each image its captions, at least one.
+        alternatives: for each image another text to train on, or "".
+        keywords: for each image words to train on, perhaps none.
+        labels: class of each image, or None where the data have no classes.
+        fingerprint: hash of the content.
+        relevancy: (N, M) of the images and the M candidates, or None where only an image's own
+            captions count.
+        candidates: all M captions and for each image the positions of its own, where these are not
+            simply the unique captions.
+        drawn: which candidates may be an image's caption in training, where these are not its own.
+        galleries: equal parts of the images that are searched one by one.
+    """
+
+    images: Tensor
+    captions: list[list[str]]
+    alternatives: list[str]
+    keywords: list[list[str]]
+    labels: list[str] | None
+    fingerprint: str
+    relevancy: Relevancy | None = None
+    candidates: tuple[list[str], list[list[int]]] | None = None
+    drawn: Candidates | None = None
+    galleries: int = 1
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def unique_captions(self) -> tuple[list[str], list[list[int]]]:
+        """The captions that are searched, and for each image the positions of its own."""
+        if self.candidates is not None:
+            return self.candidates
+        position: dict[str, int] = {}
+        of_image = [
+            [position.setdefault(text, len(position)) for text in dict.fromkeys(texts)]
+            for texts in self.captions
+        ]
+        return list(position), of_image
+
+
+def as_published(data: PairData, protocol: str) -> PairData:
+    """A test split as the numbers for Flickr30K and MSCOCO are measured.
+
+    Each image has its first five captions. All of them are candidates, also where two images have
+    an equal one, of which only the own counts.
+
+    Args:
+        data: in the order of Karpathy's file.
+        protocol: "1k" or "5k", so many images; "1k-of-5k", five thousands whose metrics are
+            averaged (Faghri et al., BMVC 2018).
+
+    Raises:
+        ValueError: another number of images, or one with fewer than five captions.
+    """
+    size, galleries = _PROTOCOLS[protocol]
+    few = sum(len(texts) < _CAPTIONS for texts in data.captions)
+    if len(data) != size * galleries or few:
+        raise ValueError(
+            f"data.protocol={protocol} is measured on {size * galleries} test images with "
+            f"{_CAPTIONS} captions, there are {len(data)}, {few} of them with fewer captions: use "
+            "data.protocol=all, or the whole published split"
+        )
+    texts = [text for own in data.captions for text in own[:_CAPTIONS]]
+    own = [list(range(i * _CAPTIONS, (i + 1) * _CAPTIONS)) for i in range(len(data))]
+    return dataclasses.replace(data, candidates=(texts, own), galleries=galleries)
