@@ -1,0 +1,212 @@
+"""What a finished run of two views leaves behind: classification metrics with their protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tauten.data.readers import read
+from tauten.models import ViewEncoder
+from tauten.training import checkpoints, processes
+from tauten.training.config import Config
+from tauten.training.monitor import Clock, TauProbe
+from tauten.training.named import is_named
+from tauten.training.results import (
+    ENCODER_PREFIX,
+    cautions,
+    load_classes,
+    samples,
+    write_npz,
+)
+from tauten.training.run_folder import FEATURES, RESULTS, SAMPLES, RunFolder
+from tauten.training.splits import Classes, PairData, Split
+from tauten.training.view_features import Sides, encode_features
+
+
+def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes]:
+    """Encoder and training counts of a checkpoint of two views.
+
+    Raises:
+        ValueError: the folder is not a whole checkpoint of two views.
+    """
+    if not checkpoints.is_complete(checkpoint):
+        raise ValueError(f"{checkpoint} is not a complete checkpoint of tauten")
+    description = json.loads((checkpoint / "encoder.json").read_text(encoding="utf-8"))
+    classes = load_classes(checkpoint)
+    if description.get("kind") != "views" or classes is None:
+        raise ValueError(f"{checkpoint} was not trained on two views")
+    encoder = ViewEncoder.from_description(description)
+    tensors = load_file(checkpoint / "model.safetensors")
+    encoder.load_state_dict(
+        {
+            name.removeprefix(ENCODER_PREFIX): value
+            for name, value in tensors.items()
+            if name.startswith(ENCODER_PREFIX)
+        }
+    )
+    return encoder.eval(), classes
+
+
+def view_metrics(
+    known: Tensor,
+    train: PairData,
+    x: Tensor,
+    data: PairData,
+    classes: Classes,
+    probe: str,
+    bootstrap: int,
+) -> dict[str, float]:
+    """Neighbours and linear probes of a split.
+
+    Args:
+        known: (N, width) features of the training split.
+        train: it.
+        x: (Q, width) features of the split.
+        data: it.
+        classes: of training.
+        probe: "svm", "sgd" or "none".
+        bootstrap: replicates of the intervals.
+    """
+    sides = Sides.of(known, train, x, data, classes)
+    found = sides.neighbours(bootstrap)
+    return found if probe == "none" else found | sides.probes(probe, bootstrap)
+
+
+def evaluate_views(
+    checkpoint: Path,
+    config: Config,
+    train: PairData,
+    data: PairData,
+    bootstrap: int,
+    batch_size: int,
+    progress: bool,
+) -> dict[str, float]:
+    """Neighbours and linear probes of a checkpoint on a split; see :func:`view_metrics`."""
+    encoder, classes = load_view_encoder(checkpoint)
+    known, x = (
+        encode_features(encoder, part, batch_size, progress, together=False)
+        for part in (train, data)
+    )
+    assert known is not None
+    assert x is not None
+    return view_metrics(known, train, x, data, classes, config.evaluation.probe, bootstrap)
+
+
+def write_view_results(
+    config: Config,
+    folder: RunFolder,
+    splits: Mapping[Split, PairData],
+    classes: Classes | None,
+    probe: TauProbe,
+    clock: Clock,
+    total_steps: int,
+) -> None:
+    """Evaluate the best checkpoint on val and test and write the run's files, results.json last."""
+    with processes.together():
+        encoder, classes = load_view_encoder(folder.checkpoints / checkpoints.BEST)
+    settings = config.evaluation
+    x = {
+        name: encode_features(encoder, data, settings.batch_size, config.progress)
+        for name, data in splits.items()
+    }
+    with processes.together():
+        if x["train"] is not None:
+            _write(config, folder, splits, classes, probe, clock, total_steps, x)
+
+
+def _write(
+    config: Config,
+    folder: RunFolder,
+    splits: Mapping[Split, PairData],
+    classes: Classes,
+    probe: TauProbe,
+    clock: Clock,
+    total_steps: int,
+    x: Mapping[Split, Any],
+) -> None:
+    settings, train = config.evaluation, splits["train"]
+
+    def metrics(name: Split, kind: str) -> dict[str, float]:
+        return view_metrics(
+            x["train"], train, x[name], splits[name], classes, kind, settings.bootstrap
+        )
+
+    found = {"test": metrics("test", settings.probe), "val": metrics("val", "none")}
+    write_npz(folder.path / SAMPLES, samples(folder, train, classes, probe))
+    write_npz(folder.path / FEATURES, _features(x, splits, classes))
+    state = folder.checkpoints / checkpoints.BEST / "trainer_state.json"
+    low, high = probe.loss_fn.strength.range()
+    results = {
+        "name": config.name,
+        "family": config.family,
+        "task": config.task,
+        "control": repr(probe.loss_fn.strength),
+        "control_range": [low, high],
+        "protocol": protocol(config, splits),
+        "record": folder.provenance(),
+        "test": found["test"],
+        "val": found["val"],
+        "best_step": json.loads(state.read_text(encoding="utf-8"))["global_step"],
+        "total_steps": total_steps,
+        "wall_s": clock.seconds(),
+    }
+    checkpoints.replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
+
+
+def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]:
+    """How the numbers came about, in words."""
+    evaluation, data = config.evaluation, config.data
+    sizes = ", ".join(f"{name} {len(part)}" for name, part in splits.items())
+    chosen = (
+        "the last checkpoint"
+        if evaluation.metric == "last"
+        else f"checkpoint with the highest {evaluation.metric} on the validation split, of one "
+        f"every {evaluation.every:g} epochs"
+    )
+    found = {
+        "data": f"{_family(data.source)}: {sizes} images",
+        "features": "of the tower, before the projector, scaled to length 1",
+        "neighbours": "majority vote of the k nearest training images; class_mean: mean of the "
+        "classes' own accuracies",
+        "selection": f"{chosen}; the test split was used once, after it",
+        "intervals": f"95 % percentile bootstrap over the images of each class, "
+        f"{evaluation.bootstrap} replicates; they do not cover the spread over seeds",
+        "groups": "thirds of the classes by training images"
+        if data.groups == "thirds"
+        else f"by the class's number of training images: head >= {data.head}, tail < {data.tail}",
+    }
+    found |= cautions(config)
+    if evaluation.probe != "none":
+        kind = "LinearSVC" if evaluation.probe == "svm" else "softmax regression by SGD"
+        found["probes"] = (
+            f"{kind}; linear_lt on the training split, linear_fs on as many images of each class "
+            "as its rarest has"
+        )
+    return found
+
+
+def _family(source: str) -> str:
+    """The data set, with the variant of its splits where it has one."""
+    if not is_named(source):
+        return source
+    name, _, root = source.partition(":")
+    return f"{name} ({read(name, root).variant})"
+
+
+def _features(
+    x: Mapping[Split, Any], splits: Mapping[Split, PairData], classes: Classes
+) -> dict[str, Any]:
+    """Features, classes and groups of the training and the test split."""
+    found: dict[str, Any] = {}
+    for name in ("train", "test"):
+        labels = splits[name].labels or []
+        found[name] = x[name].numpy()
+        found[f"{name}_labels"] = np.array(labels, dtype=np.str_)
+        found[f"{name}_groups"] = np.array(classes.groups(labels), dtype=np.str_)
+    return found

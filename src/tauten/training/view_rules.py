@@ -1,0 +1,54 @@
+"""What a configuration of two-view training may hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tauten.training.config import Config
+
+#: numbers of neighbours that features are judged by
+KS = (1, 10)
+#: what the best checkpoint may be chosen by
+METRICS = ("last", *(f"knn@{k}{kind}" for k in KS for kind in ("", "/class_mean")))
+FAMILIES = ("infonce", "dcl", "sogclr", "isogclr")
+_QUEUED = ("infonce", "dcl")
+
+
+def check_views(config: Config) -> None:
+    """Refuse what has no meaning for two views of one modality, or only for them.
+
+    Raises:
+        ValueError: naming the field, its value and what it may be.
+    """
+    if config.task != "views":
+        if config.loss.queue:
+            raise ValueError(f"loss.queue is of task=views, got {config.loss.queue} with pairs")
+        return
+    if config.family not in FAMILIES:
+        raise ValueError(f"task=views has the families {', '.join(FAMILIES)}, got {config.family}")
+    metric, queue, momentum = config.evaluation.metric, config.loss.queue, config.loss.momentum
+    if metric not in METRICS:
+        raise ValueError(
+            f"evaluation.metric={metric!r} is none of task=views: choose one of "
+            f"{', '.join(METRICS)}"
+        )
+    if queue < 0 or (queue and config.family not in _QUEUED):
+        raise ValueError(
+            f"loss.queue must be 0, or positive with family={' or '.join(_QUEUED)}, got {queue} "
+            f"with {config.family}"
+        )
+    if not 0 <= momentum < 1:
+        raise ValueError(f"loss.momentum must be in [0, 1), got {momentum}")
+    if config.optim.chunk is not None:
+        raise ValueError(
+            "optim.chunk encodes a batch in parts, but the projector of task=views normalises over "
+            f"the batch: leave it out, got {config.optim.chunk}"
+        )
+    if config.data.frames:
+        raise ValueError(f"task=views takes images, got data.frames={config.data.frames}")
+    if config.data.label is None and config.data.source not in ("", "emoji_lt"):
+        raise ValueError(
+            "task=views is judged by classification: set data.label to the class column of "
+            f"{config.data.source}"
+        )

@@ -1,0 +1,94 @@
+"""Two-view training on the trainer of pairs: another batch, another evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from tauten.models.batch_norm import with_whole_batches
+from tauten.training import processes
+from tauten.training.build import build_loss, build_view_encoder
+from tauten.training.config import Config
+from tauten.training.splits import Classes, PairData
+from tauten.training.trainer import ContrastiveTrainer
+from tauten.training.view_features import Sides, encode_features
+from tauten.training.view_module import ViewModule, ViewStore
+
+
+class _Follow(TrainerCallback):  # type: ignore[misc]
+    """Moves the momentum encoder after each optimiser step."""
+
+    def __init__(self, module: ViewModule) -> None:
+        self.module = module
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.module.follow()
+
+
+class ViewTrainer(ContrastiveTrainer):
+    """Trains an encoder on two views; validates by nearest neighbours of its features."""
+
+    contrastive: Any
+
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.add_callback(_Follow(self.contrastive))
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Any:
+        """Make the batch and return its loss."""
+        index = inputs["index"]
+        self.last_batch = {"index": index}
+        batch = self.store.batch(index.cpu())
+        return model(**{name: part.to(self.args.device) for name, part in batch.items()})["loss"]
+
+    def _validate(self) -> dict[str, float]:
+        """Neighbours of the validation split in the training split."""
+        settings = self.config.evaluation
+        splits = (self.store.data, self.validation)
+        x = [
+            encode_features(
+                self.contrastive.encoder, data, settings.batch_size, self.config.progress
+            )
+            for data in splits
+        ]
+        return processes.first(lambda: self._scores(x, splits))
+
+    def _scores(
+        self, x: list[Tensor | None], splits: tuple[PairData, PairData]
+    ) -> dict[str, float]:
+        assert self.classes is not None
+        known, found = x
+        assert known is not None
+        assert found is not None
+        sides = Sides.of(known, splits[0], found, splits[1], self.classes)
+        return sides.neighbours(bootstrap=0) | {"last": float(self.state.global_step)}
+
+
+def build_views(
+    config: Config, train: PairData, classes: Classes | None, total_steps: int
+) -> tuple[ViewModule, None, ViewStore]:
+    """The module and the batches of two-view training; there is no tokenizer.
+
+    Raises:
+        ValueError: no classes, images that the tower cannot take, or see
+            :func:`tauten.training.build.build_loss`.
+    """
+    if classes is None or train.labels is None:
+        raise ValueError(
+            f"task=views is judged by classification, and {config.data.source} has no classes: "
+            "set data.label to a class column"
+        )
+    counts = classes.per_sample(train.labels)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        encoder = build_view_encoder(config.model)
+        loss_fn = build_loss(config, len(train), counts, total_steps, train.labels)
+        with torch.no_grad():
+            encoder.eval()(train.images[:1])
+    if processes.count() > 1:
+        with_whole_batches(encoder)
+    module = ViewModule(encoder.train(), loss_fn, config.loss.queue, config.loss.momentum)
+    return module, None, ViewStore(train)
