@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tauten.recipes.captioned import CAPTIONED
+from tauten.recipes.cc3m import CC3M
 from tauten.recipes.demo import demo, run_demo
 from tauten.recipes.emoji import (
     EPOCHS,
@@ -27,8 +29,14 @@ from tauten.recipes.emoji import (
     emoji_sogclr,
     emoji_tempnet,
 )
+from tauten.recipes.epic_kitchens import EPIC_KITCHENS
+from tauten.recipes.facts import Facts, facts, table
+from tauten.recipes.local import local, runlocal
 from tauten.recipes.pairs import pairs
+from tauten.recipes.pretrained import emoji_pretrained
 from tauten.recipes.search import search
+from tauten.recipes.unimodal import UNIMODAL
+from tauten.recipes.video import emoji_video_margin_constant, emoji_video_margin_mmts
 from tauten.training import Config
 
 #: recipes for one training: called with output, epochs and seed, they return its configuration
@@ -43,6 +51,13 @@ RECIPES: dict[str, Callable[..., Config]] = {
         emoji_isogclr,
         emoji_tempnet,
         emoji_fastclip,
+        emoji_video_margin_constant,
+        emoji_video_margin_mmts,
+        emoji_pretrained,
+        *CC3M,
+        *EPIC_KITCHENS,
+        *CAPTIONED,
+        *UNIMODAL,
         pairs,
     )
 }
@@ -69,12 +84,17 @@ def describe() -> dict[str, str]:
 
 
 __all__ = [
+    "CAPTIONED",
+    "CC3M",
+    "EPIC_KITCHENS",
     "EPOCHS",
     "EXPERIMENTS",
     "FOUND",
     "LEARNED",
     "PUBLISHED",
     "RECIPES",
+    "UNIMODAL",
+    "Facts",
     "Learned",
     "Schedule",
     "demo",
@@ -85,10 +105,17 @@ __all__ = [
     "emoji_isogclr",
     "emoji_maxmargin_constant",
     "emoji_maxmargin_mmts",
+    "emoji_pretrained",
     "emoji_sogclr",
     "emoji_tempnet",
+    "emoji_video_margin_constant",
+    "emoji_video_margin_mmts",
+    "facts",
     "get",
+    "local",
     "pairs",
     "run_demo",
+    "runlocal",
     "search",
+    "table",
 ]

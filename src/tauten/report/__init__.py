@@ -1,7 +1,8 @@
 """One self-contained HTML page from run folders: what was compared, the numbers, the pictures."""
 
+from tauten.report.comparable import comparable
 from tauten.report.folders import load_runs
 from tauten.report.page import write
 from tauten.report.runs import Run, SeedRun
 
-__all__ = ["Run", "SeedRun", "load_runs", "write"]
+__all__ = ["Run", "SeedRun", "comparable", "load_runs", "write"]

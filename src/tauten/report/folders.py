@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from tauten.report.comparable import comparable
 from tauten.report.runs import Array, Run, SeedRun
 
 FAMILIES = {
     "infonce": "InfoNCE",
     "maxmargin": "MaxMargin",
+    "sms": "SMS",
     "dcl": "DCL",
     "siglip": "SigLIP",
     "sogclr": "SogCLR",
@@ -49,7 +51,8 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
 
     Raises:
         ValueError: No path, no run there, a file missing, unreadable or of the wrong content, one
-            seed twice, one name for different recipes, or different test pairs.
+            seed twice, one name for different recipes, different test pairs, or results that
+            are not :func:`comparable`.
     """
     if not paths:
         raise ValueError("no run folder given")
@@ -62,6 +65,7 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
     reference = runs[0].first
     for joined in runs:
         for seed in joined.seeds:
+            comparable(seed, reference)
             if seed.captions != reference.captions or seed.y_of_x != reference.y_of_x:
                 raise ValueError(
                     f"{seed.path} and {reference.path} were tested on different pairs and cannot "
@@ -114,6 +118,11 @@ def _load_seed(path: Path) -> SeedRun:
     results = _json(_require(path, "results.json"))
     if not isinstance(results, dict) or not isinstance(results.get("test"), dict):
         raise ValueError(f'{path / "results.json"} has no "test" metrics: is the run finished?')
+    if results.get("task") == "views":
+        raise ValueError(
+            f"{path} is a run of two views, and a report shows retrieval: 'tauten evaluate {path}' "
+            "prints its metrics"
+        )
     test = _arrays(_require(path, "embeddings.npz"))
     missing = [name for name in ("x", "y", "y_of_x", "captions") if name not in test]
     if missing:

@@ -119,12 +119,12 @@ class Run:
     @property
     def knob(self) -> str:
         """What the control sets: "temperature" or "margin"."""
-        return "margin" if self.family == "MaxMargin" else "temperature"
+        return "margin" if self.family in ("MaxMargin", "SMS") else "temperature"
 
     @property
     def symbol(self) -> str:
         """The knob's letter."""
-        return "m" if self.family == "MaxMargin" else "τ"
+        return "m" if self.family in ("MaxMargin", "SMS") else "τ"
 
     @property
     def period(self) -> float | None:
