@@ -1,12 +1,14 @@
 """InfoNCE with a temperature per sample: time and memory, side by side in one run.
 
     python benchmarks/loss.py [--batches 1024 4096 8192] [--dim 512] [--rounds 5] [--threads N]
+                              [--busy 0]
 
 Forward and backward from embeddings to embedding gradients, float32, on the CPU. Times are
 interleaved (every contender once per round) and the median of the rounds is printed, as a ratio to
 four plain B x d x B products and to open_clip's loss. Each contender's peak memory above its inputs
 is read in a process of its own. Everything is done twice: with the C library's allocator as it is,
-which returns large blocks to the system and faults them in again, and told to keep them.
+which returns large blocks to the system and faults them in again, and told to keep them. With
+``--busy 1`` one other process computes beside all of it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from shared import file_of
@@ -184,12 +187,25 @@ def table(batch: int, options: argparse.Namespace, environment: dict[str, str]) 
         )
 
 
+@contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    """So many processes that do nothing but compute."""
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[1024, 4096, 8192])
     parser.add_argument("--dim", type=int, default=512, help="embedding width")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds after one warm-up")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside it")
     parser.add_argument("--only-times", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--only-memory", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -200,14 +216,18 @@ def main() -> None:
         batch, name = options.only_memory
         print(json.dumps(memory(int(batch), options.dim, name)))
     else:
-        print(f"torch {torch.__version__}, {options.threads} threads, medians of {options.rounds}")
-        for title, environment in (
-            ("allocator as it is", {}),
-            ("allocator told to keep blocks: " + " ".join(KEEP_BLOCKS), KEEP_BLOCKS),
-        ):
-            print(f"\n== {title}")
-            for batch in options.batches:
-                table(batch, options, environment)
+        print(
+            f"torch {torch.__version__}, {options.threads} threads, {options.busy} busy processes "
+            f"beside them, medians of {options.rounds}"
+        )
+        with neighbours(options.busy):
+            for title, environment in (
+                ("allocator as it is", {}),
+                ("allocator told to keep blocks: " + " ".join(KEEP_BLOCKS), KEEP_BLOCKS),
+            ):
+                print(f"\n== {title}")
+                for batch in options.batches:
+                    table(batch, options, environment)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from tauten.pairwise import (
     reduce_pairs,
     reduce_tiled,
 )
+from tauten.pairwise.plan import make_plan
 
 TERMS = {"scaled": Scaled(), "hinge": Hinge(), "softplus": Softplus(), "active": Active()}
 
@@ -160,6 +161,14 @@ def test_the_tiled_gradient_exists_only_once():
     (grad,) = torch.autograd.grad(result.square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+def test_exponentials_are_summed_as_they_are_only_where_those_of_all_columns_fit():
+    x = torch.eye(2)
+    reduction = Reduction("rows", "logsumexp", Scaled(), (torch.full((1, 1), 80.0),))
+    for cols, small in ((None, True), (140, True), (150, False), (10**6, False)):
+        plan, _ = make_plan(x, x, [reduction], None, tile=(2, 2), cosine=True, cols=cols)
+        assert plan.groups[0].small == small
 
 
 def test_auto_holds_small_matrices_and_streams_large_ones():

@@ -94,14 +94,33 @@ class MaxMargin(MarginLoss):
             ValueError: also for ``labels=``, since a margin needs one positive per anchor; give
                 the other positives as ``ignore=`` or ``same=``.
         """
+        return self._reduce(
+            self.batch(
+                x,
+                y,
+                index,
+                relevance=relevance,
+                positives=positives,
+                labels=labels,
+                same=same,
+                ignore=ignore,
+            )
+        )
+
+    def batch(
+        self,
+        x: Tensor,
+        y: Tensor,
+        index: Ids | None = None,
+        *,
+        relevance: Tensor | None = None,
+        **relation: Unpack[RelationOptions],
+    ) -> Batch:
         if relevance is not None and (
             relevance.shape != (len(x),) or not bool(((relevance >= 0) & (relevance <= 1)).all())
         ):
             raise ValueError(f"relevance must be ({len(x)},) in [0, 1]")
-        batch = self.batch(
-            x, y, index, positives=positives, labels=labels, same=same, ignore=ignore
-        )
-        return self._reduce(replace(batch, relevance=relevance))
+        return replace(super().batch(x, y, index, **relation), relevance=relevance)
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)

@@ -70,7 +70,7 @@ class SogCLR(ContrastiveLoss):
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         directions: ``"both"``, or only ``"x2y"`` or ``"y2x"``.
         normalize: whether rows are scaled to length 1 first.
-        tile: ``"auto"``, ``"dense"``, or the size of the engine's tiles.
+        tile: ``"auto"``, ``"dense"``, ``"triton"``, or the size of the engine's tiles.
         reduction: ``"mean"`` or ``"sum"`` over anchors, or ``"none"``.
         ranks: see :class:`InfoNCE`.
         table_device: ``"cpu"`` keeps the tables in main memory when the loss is moved.

@@ -86,6 +86,8 @@ class EfficientNetLite(Tower):
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.head = _unit(inputs, _HEAD)
+        # on a CPU a step takes half as long with the channels of a place side by side
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_pretrained(cls) -> EfficientNetLite:
@@ -108,6 +110,7 @@ class EfficientNetLite(Tower):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to (N, 1280)."""
+        images = images.contiguous(memory_format=torch.channels_last)
         maps = F.relu6(self.stem((images - self.mean) / self.std))
         maps = F.relu6(self.head(self.blocks(maps)))
         return maps.mean(dim=(2, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from tauten.pairwise.masks import PairMask
@@ -23,16 +24,17 @@ def reduce_dense(
 
     The arguments are those of :func:`reduce_pairs`.
     """
-    x, y = as_reduced(x, y, cosine=cosine)
-    sim_NM = x @ y.T
-    out_NM = None if mask is None else mask.tile(slice(0, len(x)), slice(0, len(y)))
-    results = []
-    for reduction in reductions:
-        value = reduction.term.value(sim_NM, *reduction.numbers)
-        if reduction.how == "sum":
-            value = value if out_NM is None else value.masked_fill(out_NM, 0.0)
-            results.append(value.sum(reduction.dim))
-        else:
-            value = value if out_NM is None else value.masked_fill(out_NM, -float("inf"))
-            results.append(value.logsumexp(reduction.dim))
-    return tuple(results)
+    with torch.autocast(x.device.type, enabled=False):
+        x, y = as_reduced(x, y, cosine=cosine)
+        sim_NM = x @ y.T
+        out_NM = None if mask is None else mask.tile(slice(0, len(x)), slice(0, len(y)))
+        return tuple(_reduce(sim_NM, out_NM, reduction) for reduction in reductions)
+
+
+def _reduce(sim_NM: Tensor, out_NM: Tensor | None, reduction: Reduction) -> Tensor:
+    value = reduction.term.value(sim_NM, *reduction.numbers)
+    if reduction.how == "sum":
+        value = value if out_NM is None else value.masked_fill(out_NM, 0.0)
+        return value.sum(reduction.dim)
+    value = value if out_NM is None else value.masked_fill(out_NM, -float("inf"))
+    return value.logsumexp(reduction.dim)

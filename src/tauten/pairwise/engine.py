@@ -1,4 +1,4 @@
-"""The choice between the dense and the tiled engine."""
+"""The choice between the dense engine, the tiled one, and the kernels of a GPU."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tauten.pairwise.masks import PairMask
 from tauten.pairwise.ranks import Exchange, reduce_on_ranks
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.tiled import TILE, reduce_tiled
+from tauten.pairwise.triton_sweeps import reduce_triton
 
-Tile = int | tuple[int, int] | Literal["auto", "dense"]
+Tile = int | tuple[int, int] | Literal["auto", "dense", "triton"]
 
 #: pairs up to which the whole matrix is held when the choice is ours
 DENSE_PAIRS = 512 * 512
@@ -22,7 +23,7 @@ DENSE_PAIRS = 512 * 512
 
 def check_tile(tile: Tile) -> Tile:
     """The tile setting, refused unless it is one of the known forms."""
-    if tile in ("auto", "dense"):
+    if tile in ("auto", "dense", "triton"):
         return tile
     sides = (tile, tile) if isinstance(tile, int) else tile
     if (
@@ -31,7 +32,8 @@ def check_tile(tile: Tile) -> Tile:
         or not all(isinstance(side, int) and side >= 1 for side in sides)
     ):
         raise ValueError(
-            f"tile must be 'auto', 'dense', a positive int or (rows, columns), got {tile!r}"
+            "tile must be 'auto', 'dense', 'triton', a positive int or (rows, columns), "
+            f"got {tile!r}"
         )
     return sides
 
@@ -55,7 +57,8 @@ def reduce_pairs(
         reductions: what to reduce.
         mask: pairs to leave out.
         tile: ``"dense"`` holds S; an int or (rows, columns) streams tiles of that size;
-            ``"auto"`` holds S up to 512 x 512 pairs and streams beyond.
+            ``"triton"`` streams blocks through kernels of a GPU; ``"auto"`` holds S up to
+            512 x 512 pairs and streams beyond, without these kernels.
         cosine: whether rows are scaled to length 1, so that s is the cosine.
         ranks: the processes of which each has some rows and columns of S; x and y are this one's,
             and numbers of columns are those of all, (1, M).
@@ -63,15 +66,26 @@ def reduce_pairs(
 
     Returns:
         One (N,) or (M,) tensor for each reduction, of this process's rows or columns.
+
+    Raises:
+        ValueError: a ``tile`` that is none of these, or ``"triton"`` for what its kernels cannot
+            do.
     """
     tile = check_tile(tile)
     if ranks is not None:
+        if tile == "triton":
+            raise ValueError(
+                f"tile='triton' works in one process, and {ranks.size} share this pair matrix; use "
+                "tile='auto', or ranks='local' in the loss"
+            )
         sides = None if tile == "dense" else _sides(tile)
         return reduce_on_ranks(
             x, y, reductions, mask, ranks, exchange=exchange, tile=sides, cosine=cosine
         )
     if tile == "dense" or (tile == "auto" and len(x) * len(y) <= DENSE_PAIRS):
         return reduce_dense(x, y, reductions, mask, cosine=cosine)
+    if tile == "triton":
+        return reduce_triton(x, y, reductions, mask, cosine=cosine)
     return reduce_tiled(x, y, reductions, mask, tile=_sides(tile), cosine=cosine)
 
 

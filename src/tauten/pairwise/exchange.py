@@ -13,11 +13,17 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
+from tauten.pairwise.sums import Along, Sent, Sums
+
 # torch 2.13 renames them
 _all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 _reduce_scatter = (
     getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
 )
+
+
+#: columns whose gradients are sent at once; on a GPU a rank's columns are not cut
+PIECE = 1024
 
 
 class Ranks:
@@ -31,6 +37,7 @@ class Ranks:
 
     def __init__(self, rows: int, cols: int, device: torch.device) -> None:
         self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
+        self.device = device
         mine = torch.tensor([[rows, cols]], device=device)
         sizes = torch.empty(self.size, 2, dtype=mine.dtype, device=device)
         _all_gather(sizes, mine)
@@ -98,13 +105,31 @@ class Ranks:
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return tensor
 
+    def arrivals(self, mine: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Every rank's block (m, d), ours first, all others on their way from the start."""
+        owners = [(self.rank - distance) % self.size for distance in range(1, self.size)]
+        if distributed.get_backend() != "gloo":
+            whole = self.gather(mine)
+            yield self.rank, mine
+            for owner in owners:
+                yield owner, whole[self.columns_of(owner)]
+            return
+        mine = mine.contiguous()
+        coming = [self._blank(owner, mine) for owner in owners]
+        sent = [self.swap(mine, block, at + 1) for at, block in enumerate(coming)]
+        yield self.rank, mine
+        for owner, block, works in zip(owners, coming, sent, strict=True):
+            for work in works:
+                work.wait()
+            yield owner, block
+
     def around(self, mine: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Every rank's block (m, d) in turn, ours first, the next one on its way meanwhile."""
         block, owner = mine.contiguous(), self.rank
         for hop in range(self.size):
             coming, after = None, (owner - 1) % self.size
             if hop < self.size - 1:
-                coming = mine.new_empty(self.cols[after], *mine.shape[1:])
+                coming = self._blank(after, mine)
                 sent = self.swap(block, coming)
             yield owner, block
             if coming is not None:
@@ -112,21 +137,30 @@ class Ranks:
                     work.wait()
                 block, owner = coming, after
 
-    def sums_along(self, like: Tensor) -> _Sums:
+    def sums_along(self, like: Tensor) -> Sums:
         """Sums that travel with the blocks of :meth:`around` and end at their owners.
 
         Args:
             like: (0, d) a tensor like the blocks.
         """
-        return _Along(self, like)
+        return Along(self, like)
 
-    def sums_sent(self, like: Tensor) -> _Sums:
+    def sums_sent(self, like: Tensor) -> Sums:
         """Sums whose parts are sent to their owners, ours first and then those of the next ranks.
 
         Args:
             like: (0, d) a tensor like the blocks.
         """
-        return _Sent(self, like)
+        return Sent(self, like)
+
+    def pieces(self, owner: int) -> list[slice]:
+        """The columns of a rank, counted from its first, in as many pieces as every rank has."""
+        count = max(1, -(-max(self.cols) // PIECE)) if self.device.type == "cpu" else 1
+        edges = [self.cols[owner] * part // count for part in range(count + 1)]
+        return [slice(edges[part], edges[part + 1]) for part in range(count)]
+
+    def _blank(self, owner: int, like: Tensor) -> Tensor:
+        return like.new_empty(self.cols[owner], *like.shape[1:])
 
     def columns_of(self, owner: int) -> slice:
         """The columns of a rank."""
@@ -143,61 +177,6 @@ class Ranks:
             ops.append(distributed.P2POp(distributed.irecv, coming, behind))
         works: list[Any] = distributed.batch_isend_irecv(ops) if ops else []
         return works
-
-
-class _Sums:
-    """Blocks (m_r, d) that ranks add up while they are on their way."""
-
-    def __init__(self, ranks: Ranks, like: Tensor) -> None:
-        self.ranks, self.like = ranks, like
-        self.works: list[Any] = []
-        self.arriving: Tensor | None = None
-        self.leaving: Tensor | None = None
-        self.own = self._blank(ranks.rank)
-
-    def add(self, owner: int, mine: Tensor) -> None:
-        """Add what this rank has for that owner's block."""
-        raise NotImplementedError
-
-    def arrived(self) -> Tensor:
-        """The sum for our own block."""
-        self._wait()
-        return self.own if self.arriving is None else self.own.add_(self.arriving)
-
-    def _blank(self, owner: int) -> Tensor:
-        return self.like.new_empty(self.ranks.cols[owner], *self.like.shape[1:])
-
-    def _wait(self) -> None:
-        for work in self.works:
-            work.wait()
-        self.works, self.leaving = [], None
-
-
-class _Along(_Sums):
-    def add(self, owner: int, mine: Tensor) -> None:
-        if owner == self.ranks.rank:
-            self.own = mine
-            return
-        self._wait()
-        if self.arriving is not None:
-            mine += self.arriving
-        self.leaving, self.arriving = mine, self._blank((owner - 1) % self.ranks.size)
-        self.works = self.ranks.swap(mine, self.arriving)
-
-
-class _Sent(_Sums):
-    def add(self, owner: int, mine: Tensor) -> None:
-        distance = (owner - self.ranks.rank) % self.ranks.size
-        if not distance:
-            self.own = mine
-            return
-        self._wait()
-        if self.arriving is None:
-            self.arriving = self._blank(self.ranks.rank)
-        else:
-            self.own += self.arriving
-        self.leaving = mine
-        self.works = self.ranks.swap(mine, self.arriving, distance)
 
 
 def gather_columns(mine: Tensor, ranks: Ranks) -> Tensor:

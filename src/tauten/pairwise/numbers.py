@@ -23,7 +23,8 @@ class PairNumber:
 
     Attributes:
         rule: elementwise in s, which is a tile (n, m) or a vector of pairs (n,). Gradients pass
-            unless it detaches. Reductions of equal rules and numbers share what they can.
+            unless it detaches. Reductions of equal rules and numbers share what they can. It is
+            called from several threads at once.
         numbers: what the rule takes besides s, each (N, 1, ...), (1, M, ...) or (1, 1), with
             further dimensions only where no gradient is needed.
     """

@@ -4,9 +4,9 @@ Every rank forms the tiles of its rows with all columns, so that reductions of r
 where they are; those of columns are merged by one small all-reduce. Back, the cotangents of columns
 are gathered, the gradients of rows are complete, and those of columns are summed at their owners.
 
-``gather`` holds all of y on every rank. ``ring`` passes the blocks of y, and later their
-gradients, from rank to rank: no more than three blocks are held, and the next is on its way
-while one is worked on.
+``gather`` holds all of y on every rank; the first tiles are formed while it arrives. ``ring``
+passes the blocks of y, and later their gradients, from rank to rank: no more than three blocks are
+held, and the next is on its way while one is worked on.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def reduce_on_ranks(
     """
     if tile is None:
         return _dense(x, y, reductions, mask, ranks, cosine=cosine)
-    plan, numbers = make_plan(x, y, reductions, mask, tile=tile, cosine=cosine)
+    plan, numbers = make_plan(
+        x, y, reductions, mask, tile=tile, cosine=cosine, cols=sum(ranks.cols)
+    )
     results: tuple[Tensor, ...] = _OnRanks.apply(plan, ranks, exchange, x, y, *numbers)  # type: ignore[no-untyped-call]
     return results
 
@@ -95,18 +97,17 @@ class _OnRanks(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         left = plan.side(x)
         results = plan.empty(left, sum(ranks.cols))
-        if exchange == "gather":
-            whole = ranks.gather(y.detach())
-            accumulate(plan, left, plan.side(whole), 0, numbers, results)
-        else:
-            for owner, block in ranks.around(y.detach()):
-                first = ranks.columns_of(owner).start
-                accumulate(plan, left, plan.side(block), first, numbers, results)
+        bring = ranks.arrivals if exchange == "gather" else ranks.around
+        kept: list[Tensor] = []
+        for owner, block in bring(y.detach()):
+            first = ranks.columns_of(owner).start
+            accumulate(plan, left, plan.side(block), first, numbers, results)
+            if exchange == "gather" and owner != ranks.rank:
+                kept.append(block)
         plan.finish(results, [at for at, dim in enumerate(plan.dims) if dim == 1])
         _merge(plan, ranks, results)
-        kept = (whole,) if exchange == "gather" else ()
         ctx.save_for_backward(x, y, *kept, *numbers, *results)
-        ctx.plan, ctx.ranks, ctx.exchange = plan, ranks, exchange
+        ctx.plan, ctx.ranks, ctx.exchange, ctx.kept = plan, ranks, exchange, len(kept)
         return tuple(
             result if dim == 1 else result[ranks.own].clone()
             for result, dim in zip(results, plan.dims, strict=True)
@@ -117,10 +118,9 @@ class _OnRanks(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         ranks: Ranks = ctx.ranks
-        kept = 1 if ctx.exchange == "gather" else 0
         x, y, *saved = ctx.saved_tensors
-        numbers = saved[kept : len(saved) - len(plan.dims)]
-        results = saved[len(saved) - len(plan.dims) :]
+        kept, saved = saved[: ctx.kept], saved[ctx.kept :]
+        numbers, results = saved[: -len(plan.dims)], saved[-len(plan.dims) :]
         need_x, need_y, *needs = ctx.needs_input_grad[3:]
         left = plan.side(x)
         gradients = Gradients.zeros(plan, left if need_x else None, numbers, needs)
@@ -129,18 +129,20 @@ class _OnRanks(torch.autograd.Function):
         like = y.new_empty(0, y.shape[1], dtype=plan.dtype)
         blocks: Iterable[tuple[int, Tensor]]
         if ctx.exchange == "gather":
-            order = [(ranks.rank + step) % ranks.size for step in range(ranks.size)]
-            blocks = ((owner, saved[0][ranks.columns_of(owner)]) for owner in order)
-            sums = ranks.sums_sent(like)
+            owners = [(ranks.rank - distance) % ranks.size for distance in range(ranks.size)]
+            blocks = zip(owners, [y, *kept], strict=True)
+            sums = ranks.sums_sent(like) if need_y else None
         else:
-            blocks, sums = ranks.around(y), ranks.sums_along(like)
+            blocks, sums = ranks.around(y), ranks.sums_along(like) if need_y else None
         for owner, block in blocks:
-            right, first = plan.side(block), ranks.columns_of(owner).start
-            grad = right.zeros() if need_y else None
-            propagate(plan, left, right, first, numbers, results, factors, gradients, grad)
-            if grad is not None:
-                sums.add(owner, grad)
-        grad_y = sums.arrived() if need_y else None
+            start = ranks.columns_of(owner).start
+            for piece, cols in enumerate(ranks.pieces(owner)):
+                right, first = plan.side(block[cols]), start + cols.start
+                grad = None if sums is None else sums.room(owner, piece)
+                propagate(plan, left, right, first, numbers, results, factors, gradients, grad)
+                if sums is not None and grad is not None:
+                    sums.add(owner, piece, grad)
+        grad_y = None if sums is None else sums.arrived()
         return (
             None,
             None,

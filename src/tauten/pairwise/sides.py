@@ -49,16 +49,21 @@ class Side:
         self.vectors, self.dtype = vectors, dtype
         self.inverse: Tensor | None = None
         if cosine:
-            norm = torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=dtype)
-            self.inverse = norm.clamp_(min=EPSILON).reciprocal_()
+            norms = [
+                torch.linalg.vector_norm(vectors[block], dim=1, keepdim=True, dtype=dtype)
+                for block in self.blocks()
+            ]
+            self.inverse = torch.cat(norms).clamp_(min=EPSILON).reciprocal_()
 
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def rows(self, which: slice | Tensor) -> Tensor:
-        """(n, d) the rows of a slice or of an index vector."""
-        block = self.vectors[which].to(self.dtype)
-        return block if self.inverse is None else block * self.inverse[which]
+    def rows(self, which: slice | Tensor, room: Tensor | None = None) -> Tensor:
+        """(n, d) the rows of a slice or of an index vector, in ``room`` if they need any."""
+        block = self.vectors[which]
+        if block.dtype != self.dtype:
+            block = block.to(self.dtype) if room is None else room.copy_(block)
+        return block if self.inverse is None else torch.mul(block, self.inverse[which], out=room)
 
     def blocks(self) -> Iterator[slice]:
         """Slices that cover the side; an empty one where it has no rows."""

@@ -85,7 +85,7 @@ class Hinge(Term):
         return F.relu(torch.add(s, numbers[0], out=out), inplace=out is not None)
 
     def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
-        violated = ((s + numbers[0]) > 0).to(s.dtype)
+        violated = torch.gt(s, -numbers[0], out=torch.empty_like(s))
         return Slopes(violated, None, [violated if needs[0] else None])
 
 
@@ -94,7 +94,7 @@ class Active(Term):
     """1[s + c > 0], the count of violated hinges; it has no gradient."""
 
     def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
-        return ((s + numbers[0]) > 0).to(s.dtype)
+        return (s > -numbers[0]).to(s.dtype) if out is None else torch.gt(s, -numbers[0], out=out)
 
     def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
         zero = torch.zeros_like(s)
@@ -121,7 +121,9 @@ class Tilted(Term):
 
     def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         a, c = numbers
-        return s * torch.exp(s * a - c)
+        if out is None:
+            return s * torch.exp(s * a - c)
+        return torch.mul(s, a, out=out).sub_(c).exp_().mul_(s)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ class Weight(Term):
 
     def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         a, c, k = numbers
-        return torch.exp((s - c) * a - k)
+        if out is None:
+            return torch.exp((s - c) * a - k)
+        return torch.sub(s, c, out=out).mul_(a).sub_(k).exp_()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,178 @@
+"""What a sweep over the pair matrix is to do: which φ are evaluated, and what they add to.
+
+    sum:        ∂r_i/∂φ_ij = 1
+    logsumexp:  ∂r_i/∂φ_ij = exp(φ_ij − r_i)
+
+Where |φ| is known to stay small (cosines over a moderate τ), exp(φ) can neither overflow nor
+vanish, so that it is summed as it is and shared between rows and columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tauten.pairwise.masks import PairMask
+from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.sides import Side, compute_dtype
+from tauten.pairwise.terms import Term
+
+#: exp stays finite and above float32's smallest normal number for sums below exp(±this)
+_SAFE_EXPONENT = 85.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Reductions that share φ, its numbers and how they reduce, so that φ is evaluated once.
+
+    Attributes:
+        term: φ.
+        how: ``"sum"`` or ``"logsumexp"``.
+        numbers: places of φ's numbers.
+        members: places of the reductions.
+        small: whether exp(φ) is summed as it is.
+    """
+
+    term: Term
+    how: str
+    numbers: tuple[int, ...]
+    members: tuple[int, ...]
+    small: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is reduced, and how.
+
+    Attributes:
+        dims: for each reduction the dimension of S that is summed away.
+        groups: reductions that share φ.
+        mask: pairs to leave out.
+        tile: rows and columns of a tile.
+        cosine: whether rows are scaled to length 1.
+        dtype: precision of the reductions.
+    """
+
+    dims: tuple[int, ...]
+    groups: tuple[Group, ...]
+    mask: PairMask | None
+    tile: tuple[int, int]
+    cosine: bool
+    dtype: torch.dtype
+
+    def side(self, vectors: Tensor) -> Side:
+        """Vectors as the reductions see them."""
+        return Side(vectors, self.dtype, cosine=self.cosine)
+
+    def logarithmic(self, at: int) -> bool:
+        """Whether a result is a log-sum-exp."""
+        return any(at in group.members and group.how == "logsumexp" for group in self.groups)
+
+    def online(self, at: int) -> bool:
+        """Whether a result is accumulated as a log-sum-exp, and not as a sum."""
+        (group,) = (group for group in self.groups if at in group.members)
+        return group.how == "logsumexp" and not group.small
+
+    def empty(self, left: Side, cols: int) -> list[Tensor]:
+        """Results over no pair: (N,) or (M,) for each reduction."""
+        return [
+            left.vectors.new_full(
+                (len(left) if dim == 1 else cols,),
+                -math.inf if self.online(at) else 0.0,
+                dtype=left.dtype,
+            )
+            for at, dim in enumerate(self.dims)
+        ]
+
+    def finish(self, results: Sequence[Tensor], which: Iterable[int]) -> None:
+        """Turn sums of exponentials into logarithms, in place."""
+        small = {at for group in self.groups if group.small for at in group.members}
+        for at in which:
+            if at in small:
+                results[at].log_()
+
+    def factors(self, results: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
+        """What multiplies the weight of each pair: the cotangent, over exp(result) if small."""
+        factors = [c.unsqueeze(dim) for c, dim in zip(cotangents, self.dims, strict=True)]
+        for group in self.groups:
+            for at in group.members if group.how == "logsumexp" else ():
+                result = results[at].unsqueeze(self.dims[at])
+                empty = result == -math.inf
+                if group.small:
+                    factors[at] = factors[at] * torch.exp(-result)
+                factors[at] = factors[at].masked_fill(empty, 0.0)
+        return factors
+
+
+def make_plan(
+    x: Tensor,
+    y: Tensor,
+    reductions: Sequence[Reduction],
+    mask: PairMask | None,
+    *,
+    tile: tuple[int, int],
+    cosine: bool,
+    cols: int | None = None,
+) -> tuple[Plan, list[Tensor]]:
+    """What is to be done on each tile, and the distinct numbers.
+
+    The arguments are those of :func:`reduce_pairs`; ``cols`` is the number of columns where y does
+    not have all of them.
+    """
+    numbers: list[Tensor] = []
+    places: dict[int, int] = {}
+    for reduction in reductions:
+        for number in reduction.numbers:
+            if id(number) not in places:
+                places[id(number)] = len(numbers)
+                numbers.append(number)
+    found: dict[tuple[Term, str, tuple[int, ...]], list[int]] = {}
+    for at, reduction in enumerate(reductions):
+        used = tuple(places[id(number)] for number in reduction.numbers)
+        found.setdefault((reduction.term, reduction.how, used), []).append(at)
+    room = _SAFE_EXPONENT - math.log(max(len(x), len(y) if cols is None else cols, 1))
+    groups = []
+    for (term, how, used), members in found.items():
+        limit = term.bound(1.0, [numbers[k] for k in used]) if cosine else None
+        small = how == "logsumexp" and limit is not None and limit <= room
+        groups.append(Group(term, how, used, tuple(members), small))
+    dims = tuple(r.dim for r in reductions)
+    return Plan(dims, tuple(groups), mask, tile, cosine, compute_dtype(x, y)), numbers
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What the backward sweep adds up: of the rows of x, and of the numbers."""
+
+    x: Tensor | None
+    numbers: list[Tensor | None]
+
+    @classmethod
+    def zeros(
+        cls, plan: Plan, left: Side | None, numbers: Sequence[Tensor], needs: Sequence[bool]
+    ) -> Gradients:
+        """Zeros for what is needed."""
+        return cls(
+            None if left is None else left.zeros(),
+            [torch.zeros_like(n) if need else None for n, need in zip(numbers, needs, strict=True)],
+        )
+
+    def part(self) -> Gradients:
+        """The same sums, but with room of its own for what all rows and columns add to."""
+        return Gradients(
+            self.x,
+            [
+                torch.zeros_like(n) if n is not None and n.shape == (1, 1) else n
+                for n in self.numbers
+            ],
+        )
+
+    def join(self, part: Gradients) -> None:
+        """Add what a part had room of its own for."""
+        for whole, mine in zip(self.numbers, part.numbers, strict=True):
+            if whole is not None and mine is not None and mine is not whole:
+                whole += mine

@@ -1,0 +1,92 @@
+"""Gradients of columns, which every process has a part of, added up at the columns' owners."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tauten.pairwise.exchange import Ranks
+
+
+class Sums:
+    """Blocks (m_r, d) that ranks add up, piece by piece, while they are on their way."""
+
+    def __init__(self, ranks: Ranks, like: Tensor) -> None:
+        self.ranks, self.like = ranks, like
+        self.own = like.new_zeros(ranks.cols[ranks.rank], *like.shape[1:])
+        self.leaving: Tensor | None = None
+        self.works: list[Any] = []
+
+    def room(self, owner: int, piece: int) -> Tensor:
+        """Zeros for what this rank has for a piece of that owner's block."""
+        which = self.ranks.pieces(owner)[piece]
+        if owner == self.ranks.rank:
+            return self.own[which]
+        return self.like.new_zeros(which.stop - which.start, *self.like.shape[1:])
+
+    def add(self, owner: int, piece: int, mine: Tensor) -> None:
+        """Add what :meth:`room` was filled with; others' blocks are sent."""
+        if owner != self.ranks.rank:
+            self._settle()
+            self._send(owner, piece, mine)
+
+    def arrived(self) -> Tensor:
+        """The sum for our own block."""
+        self._settle()
+        return self.own
+
+    def _send(self, owner: int, piece: int, mine: Tensor) -> None:
+        raise NotImplementedError
+
+    def _settle(self) -> None:
+        for work in self.works:
+            work.wait()
+        self.works, self.leaving = [], None
+
+    def _swap(self, mine: Tensor, sender: int, piece: int, distance: int) -> Tensor:
+        """Send a piece; the room for that of ``sender``'s block, which comes in exchange."""
+        which = self.ranks.pieces(sender)[piece]
+        coming = self.like.new_empty(which.stop - which.start, *self.like.shape[1:])
+        self.leaving, self.works = mine, self.ranks.swap(mine, coming, distance)
+        return coming
+
+
+class Along(Sums):
+    """Sums that travel with the blocks of :meth:`Ranks.around` and end at their owners."""
+
+    def __init__(self, ranks: Ranks, like: Tensor) -> None:
+        super().__init__(ranks, like)
+        self.coming: dict[int, Tensor] = {}
+
+    def arrived(self) -> Tensor:
+        self._settle()
+        for piece, part in self.coming.items():
+            self.own[self.ranks.pieces(self.ranks.rank)[piece]] += part
+        return self.own
+
+    def _send(self, owner: int, piece: int, mine: Tensor) -> None:
+        if piece in self.coming:
+            mine += self.coming.pop(piece)
+        after = (owner - 1) % self.ranks.size
+        self.coming[piece] = self._swap(mine, after, piece, 1)
+
+
+class Sent(Sums):
+    """Sums whose parts are sent to their owners, ours first."""
+
+    def __init__(self, ranks: Ranks, like: Tensor) -> None:
+        super().__init__(ranks, like)
+        self.coming: tuple[int, Tensor] | None = None
+
+    def _send(self, owner: int, piece: int, mine: Tensor) -> None:
+        distance = (owner - self.ranks.rank) % self.ranks.size
+        self.coming = piece, self._swap(mine, self.ranks.rank, piece, distance)
+
+    def _settle(self) -> None:
+        super()._settle()
+        if self.coming is not None:
+            piece, part = self.coming
+            self.own[self.ranks.pieces(self.ranks.rank)[piece]] += part
+            self.coming = None

@@ -1,0 +1,107 @@
+# mypy: ignore-errors
+"""Terms inside Triton kernels: φ and its slopes on a tile, and how a tile is reduced.
+
+Numbers a and b come in the order of the term's; a term is known by its name in
+:data:`tauten.pairwise.triton_blocks.TERMS`. NaN stays NaN, so that the loss can be refused.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def value(s, a, b, TERM: tl.constexpr):
+    """φ."""
+    if TERM == "scaled":
+        found = s * a
+    elif TERM == "softplus":
+        found = _softplus(s * a + b)
+    elif TERM == "hinge":
+        found = tl.where(s + a < 0, 0.0, s + a)
+    elif TERM == "active":
+        found = tl.where(s + a > 0, 1.0, 0.0)
+    elif TERM == "tilted":
+        found = s * tl.exp(s * a - b)
+    else:
+        tl.static_assert(TERM == "one")
+        found = s * 0.0 + 1.0
+    return found
+
+
+@triton.jit
+def slope(s, a, b, TERM: tl.constexpr):
+    """∂φ/∂s."""
+    if TERM == "scaled":
+        found = s * 0.0 + a
+    elif TERM == "softplus":
+        found = tl.sigmoid(s * a + b) * a
+    elif TERM == "hinge":
+        found = tl.where(s + a > 0, 1.0, 0.0)
+    elif TERM == "tilted":
+        found = (1.0 + s * a) * tl.exp(s * a - b)
+    else:
+        found = s * 0.0
+    return found
+
+
+@triton.jit
+def slope_of_a(s, a, b, TERM: tl.constexpr):
+    """∂φ/∂a."""
+    if TERM == "scaled":
+        found = s
+    elif TERM == "softplus":
+        found = tl.sigmoid(s * a + b) * s
+    elif TERM == "hinge":
+        found = tl.where(s + a > 0, 1.0, 0.0)
+    elif TERM == "tilted":
+        found = s * s * tl.exp(s * a - b)
+    else:
+        found = s * 0.0
+    return found
+
+
+@triton.jit
+def slope_of_b(s, a, b, TERM: tl.constexpr):
+    """∂φ/∂b."""
+    if TERM == "softplus":
+        found = tl.sigmoid(s * a + b)
+    else:
+        tl.static_assert(TERM == "tilted")
+        found = -s * tl.exp(s * a - b)
+    return found
+
+
+@triton.jit
+def _softplus(z):
+    """log(1 + exp(z)), as precise for z far below 0 as elsewhere."""
+    e = tl.exp(-tl.abs(z))
+    u = 1.0 + e
+    log1p = tl.where(u == 1.0, e, tl.log(u) * (e / (u - 1.0)))
+    return tl.where(z > 0, z, 0.0) + log1p
+
+
+@triton.jit
+def weighted(phi, factor, shift, HOW: tl.constexpr):
+    """∂result/∂φ times the factor."""
+    if HOW == "sum":
+        found = factor
+    elif HOW == "exponentials":
+        found = factor * tl.exp(phi)
+    else:
+        found = factor * tl.exp(phi - shift)
+    return found
+
+
+@triton.jit
+def reduced(phi, out, HOW: tl.constexpr, AXIS: tl.constexpr):
+    """The tile summed along an axis; "exponentials" leaves the logarithm to who adds tiles up."""
+    if HOW == "logsumexp":
+        phi = tl.where(out, -float("inf"), phi)
+        peak = tl.max(phi, AXIS)
+        peak = tl.where(peak == -float("inf"), 0.0, peak)
+        found = peak + tl.log(tl.sum(tl.exp(phi - tl.expand_dims(peak, AXIS)), AXIS))
+    else:
+        if HOW == "exponentials":
+            phi = tl.exp(phi)
+        found = tl.sum(tl.where(out, 0.0, phi), AXIS)
+    return found
