@@ -16,14 +16,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from datasets import Dataset, Image
 from torch import distributed, nn
 from transformers import ViTConfig
 
 from tauten.cli import main as command_line
 from tauten.controls import TempNet
+from tauten.data import emoji_lt
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
-from tauten.training import Config, build, checkpoints, processes, run_folder, train
+from tauten.training import Config, DataConfig, build, checkpoints, processes, run_folder, train
 from tauten.training.splits import load_splits
 from tauten.training.trainer import ContrastiveTrainer
 
@@ -88,6 +90,23 @@ def tempnet(root, name):
     return made
 
 
+def shards(root, name):
+    """Pictures in a parquet file, one of them damaged, so that shares of a batch differ."""
+    made = mmts(root, name)
+    made.data = DataConfig(str(root / "train.parquet"), label="label", stream=True)
+    made.data.val = made.data.test = str(root / "val.parquet")
+    return made
+
+
+def write_shards(root):
+    for split, count, damaged in (("train", SAMPLES, [5]), ("val", 24, [])):
+        rows = emoji_lt(split).select(range(count)).cast_column("image", Image(decode=False))
+        columns = {name: list(rows[name]) for name in ("image", "caption", "label")}
+        for place in damaged:
+            columns["image"][place] = {"bytes": b"no picture", "path": None}
+        Dataset.from_dict(columns).to_parquet(root / f"{split}.parquet")
+
+
 CASES = {
     "mmts": mmts,
     "accumulation": accumulation,
@@ -96,6 +115,7 @@ CASES = {
     "tempnet": tempnet,
     "transformer": transformer,
     "chunk": partial(transformer, chunk=5),
+    "shards": shards,
 }
 #: captions, keywords, pixels and dropout are drawn
 DRAWN = [
@@ -232,6 +252,7 @@ def main(root):
     ViTConfig(image_size=32, patch_size=16, intermediate_size=8, **small).save_pretrained(
         root / "vit"
     )
+    write_shards(root)
     plain = tiny(root, "").data
     for data in (plain, replace(plain, keywords=0.3, alternative=0.3)):
         load_splits(data)  # kept for all forks

@@ -19,6 +19,7 @@ STEPS = {
     "learned": 8,
     "tempnet": 8,
     "transformer": 8,
+    "shards": 8,
 }
 
 

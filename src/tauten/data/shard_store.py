@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.data.problems import Skipped
+from tauten.data.problems import Problem, Skipped
 from tauten.data.shard_pairs import ShardPairs
 
 
@@ -25,6 +25,7 @@ class ShardStore:
         tokenizer: texts to ids.
         alternative: probability of the column `alt_caption` instead of the caption.
         keywords: probability that a random half of the column `keywords` is added to the caption.
+        strict: raise at the first sample that cannot be used.
 
     Attributes:
         skipped: samples that could not be used, counted each time.
@@ -40,6 +41,7 @@ class ShardStore:
         *,
         alternative: float = 0.0,
         keywords: float = 0.0,
+        strict: bool = False,
     ) -> None:
         if pairs.image_size is None or not pairs.pictures:
             raise ValueError("a training batch needs pictures of one size: give image_size=")
@@ -51,24 +53,33 @@ class ShardStore:
         self.tokenizer = tokenizer
         self.alternative = alternative
         self.keywords = keywords
+        self.strict = strict
         self.skipped = Skipped()
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def batch(self, index: Tensor) -> dict[str, Any]:
+    def batch(
+        self, index: Tensor, read: tuple[dict[str, Any], list[Problem]] | None = None
+    ) -> dict[str, Any]:
         """Images, texts, ids and duplicate ids of the usable ones of these samples.
 
         Args:
             index: (N,) long.
+            read: what ``pairs.batch`` gives of them, if they were read before.
 
         Returns:
             images (n, 3, H, W) uint8, texts (the tokenizer's output), index (n,), same (image ids,
             caption ids), each (n,) long: equal for equal pixels or captions, on every rank. n is N
             less the samples that cannot be used.
+
+        Raises:
+            ValueError: with `strict`, a sample that cannot be used.
         """
         draws_N4 = torch.rand(len(index), 4)
-        found, problems = self.pairs.batch(index.tolist())
+        found, problems = self.pairs.batch(index.tolist()) if read is None else read
+        if problems and self.strict:
+            raise ValueError(str(problems[0]))
         self.skipped.add(problems)
         captions, texts = [], []
         usable = torch.isin(index, found["index"])

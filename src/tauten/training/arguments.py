@@ -91,7 +91,7 @@ def arguments(
         logging_steps=config.log_every,
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        dataloader_num_workers=0,
+        dataloader_num_workers=config.data.workers if config.data.stream else 0,
         dataloader_drop_last=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,

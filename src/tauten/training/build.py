@@ -56,7 +56,7 @@ from tauten.models import (
 )
 from tauten.models.huggingface import folder_of
 from tauten.models.tower import Tower
-from tauten.training.config import Config, ModelConfig
+from tauten.training.config import POWERS, Config, ModelConfig
 
 #: residual networks with random weights, by name; "-cifar" has the stem for small images
 _RESNETS: dict[str, Callable[[], Tower]] = {
@@ -302,8 +302,8 @@ def build_loss(
     if loss.weight == "inverse_tau":
         schedule = _schedule(config, counts, total_steps, labels)
         force["weight"] = _mean(schedule, counts, total_steps) / schedule
-    elif loss.weight != "none":
-        force["weight"] = _rarity(counts, 0.5 if loss.weight == "inverse_root" else 1.0)
+    elif loss.weight in POWERS:
+        force["weight"] = _rarity(counts, POWERS[loss.weight])
     if config.family == "infonce":
         return InfoNCE(control, **force)
     if config.family == "maxmargin":

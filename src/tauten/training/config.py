@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tauten.models.augmentation import AugmentationConfig
 from tauten.models.view_augmentation import ViewConfig
+from tauten.training.stream_rules import check_stream
 from tauten.training.view_rules import check_views
 
 Family = Literal[
@@ -27,6 +28,10 @@ ControlKind = Literal[
     "temo",
     "macl",
 ]
+
+Weight = Literal["none", "inverse_tau", "inverse_fourth_root", "inverse_root", "inverse_count"]
+#: of class size, of the weights that go by it
+POWERS = {"inverse_fourth_root": 0.25, "inverse_root": 0.5, "inverse_count": 1.0}
 
 _OF_FASTCLIP: dict[str, ControlKind] = {
     "v0": "learnable",
@@ -141,6 +146,15 @@ class DataConfig:
     """probability in training of the column alt_caption instead of the caption, if there is one"""
     keywords: float = 0.0
     """probability in training that a random half of the column keywords is added to the caption"""
+    stream: bool = False
+    """read training pictures where they lie, in WebDataset tars or parquet files, batch by batch;
+    val and test are needed and stay in memory"""
+    buffer: int = 8192
+    """stream: samples that are shuffled with each other, of neighbours in runs of 256 or row
+    groups; most rows of parquet files in memory"""
+    workers: int = 0
+    """stream: processes that read and decode ahead, of each training process; they change no
+    batch"""
 
 
 @dataclass
@@ -188,10 +202,11 @@ class LossConfig:
     force: Literal["plain", "equalized", "reweighted"] = "plain"
     """plain: as published; equalized (infonce, dcl, siglip, maxmargin): the control changes the
     shape of the force, not its size; reweighted (infonce): attraction never fades, as in MACL"""
-    weight: Literal["none", "inverse_tau", "inverse_root", "inverse_count"] = "none"
+    weight: Weight = "none"
     """inverse_tau (control.kind matched): each anchor weighs 1/τ_i of the mmts schedule, times its
-    mean, while its temperature stays constant; inverse_root, inverse_count: each anchor weighs 1/√n
-    or 1/n, n the size of its class, times a constant that makes the mean 1"""
+    mean, while its temperature stays constant; inverse_fourth_root, inverse_root,
+    inverse_count: each anchor weighs n^−¼, n^−½ or 1/n, n the size of its class, times a constant
+    that makes the mean 1"""
     adaptive: bool = False
     """maxmargin, with data.relevancy: the margin is multiplied by the relevancy of each pair"""
     mask_duplicates: bool = True
@@ -367,6 +382,7 @@ class Config:
                 f"optim.min_lr must be in [0, optim.lr={self.optim.lr}], got {self.optim.min_lr}"
             )
         check_views(self)
+        check_stream(self)
         self._check_clips()
         if not 0 < self.data.held_out < 0.5:
             raise ValueError(f"data.held_out must be in (0, 0.5), got {self.data.held_out}")
@@ -391,10 +407,10 @@ class Config:
                 f"schedule: it needs control.kind=matched, got {self.control.kind}, and one of the "
                 f"families {', '.join(weighted)}, got {self.family}"
             )
-        weighted = (*weighted, "maxmargin", "sogclr", "isogclr")
-        if loss.weight in ("inverse_root", "inverse_count") and self.family not in weighted:
+        by_size = (*weighted, "maxmargin", "sogclr", "isogclr")
+        if loss.weight in POWERS and self.family not in by_size:
             raise ValueError(
-                f"loss.weight={loss.weight} needs one of the families {', '.join(weighted)}, got "
+                f"loss.weight={loss.weight} needs one of the families {', '.join(by_size)}, got "
                 f"{self.family}"
             )
 

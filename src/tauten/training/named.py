@@ -10,8 +10,10 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from tauten.data.catalogue import Catalogue
 from tauten.data.emoji_video import base_of
 from tauten.data.readers import READERS, Collection, Entry, read, to_dataset
+from tauten.data.readers.conceptual import ShardSamples
 from tauten.training.config import DataConfig
 from tauten.training.pair_data import Split
 
@@ -93,6 +95,22 @@ def named_split(source: str, split: Split) -> Dataset:
     if not usable or (split == "train" and usable[0] != "train"):
         raise ValueError(f"{source} has the splits {sorted(found)}: none for {split}")
     return to_dataset(_described(found[usable[0]]))
+
+
+def named_catalogue(source: str) -> Catalogue:
+    """Where the training samples lie in the shards of NAME:FOLDER.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no folder, or its pictures are not in shards.
+    """
+    samples = _read(source).splits.get("train")
+    if not isinstance(samples, ShardSamples):
+        raise ValueError(
+            f"data.stream reads WebDataset shards, and {source} has none: data.stream=False holds "
+            "its pictures in memory"
+        )
+    return samples.catalogue
 
 
 @lru_cache(maxsize=4)

@@ -8,8 +8,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from tauten.data import Relevancy
+from tauten.data import Relevancy, ShardPairs
 from tauten.data.caption_sampling import Candidates
+from tauten.training import processes
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -21,7 +22,7 @@ _CAPTIONS = 5
 
 @dataclass(frozen=True)
 class PairData:
-    """One split in memory.
+    """One split in memory, or for training in shards.
 
     Attributes:
         images: (N, 3, H, W) uint8, or clips (N, T, 3, H, W), or features (N, d) float32.
@@ -36,6 +37,8 @@ class PairData:
             simply the unique captions.
         drawn: which candidates may be an image's caption in training, where these are not its own.
         galleries: equal parts of the images that are searched one by one.
+        shards: the pairs of a training split that stay there (``data.stream``); images, captions,
+            alternatives and keywords are then empty.
     """
 
     images: Tensor
@@ -48,9 +51,17 @@ class PairData:
     candidates: tuple[list[str], list[list[int]]] | None = None
     drawn: Candidates | None = None
     galleries: int = 1
+    shards: ShardPairs | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.images) if self.shards is None else len(self.shards)
+
+    def all_captions(self) -> list[list[str]]:
+        """The captions of each image; those in shards are read anew, "" where there is none."""
+        if self.shards is None:
+            return self.captions
+        cells = self.shards.column("caption", missing="", progress=processes.rank() == 0)
+        return [[cell] if isinstance(cell, str) else cell for cell in cells]
 
     def unique_captions(self) -> tuple[list[str], list[list[int]]]:
         """The captions that are searched, and for each image the positions of its own."""

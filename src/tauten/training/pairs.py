@@ -94,13 +94,19 @@ class PairStore:
 
 def training_texts(data: PairData, config: DataConfig) -> list[str]:
     """All texts that training can show, from which a vocabulary is made."""
-    found = [text for options in data.captions for text in options]
+    found = [text for options in data.all_captions() for text in options]
     if data.drawn is not None:
         found += data.unique_captions()[0]
+    alternatives, keywords = data.alternatives, data.keywords
+    if data.shards is not None and config.alternative > 0:
+        alternatives = data.shards.column("alt_caption", missing="")
+    if data.shards is not None and config.keywords > 0:
+        cells = data.shards.column("keywords", missing=())
+        keywords = [[cell] if isinstance(cell, str) else list(cell) for cell in cells]
     if config.alternative > 0:
-        found += data.alternatives
+        found += alternatives
     if config.keywords > 0:
-        found += [word for words in data.keywords for word in words]
+        found += [word for words in keywords for word in words]
     return found
 
 

@@ -22,6 +22,7 @@ from tauten.training.monitor import GROUPS, Clock, TauProbe
 from tauten.training.named import is_named, variant_of
 from tauten.training.run_folder import EMBEDDINGS, IMAGES, RESULTS, SAMPLES, RunFolder
 from tauten.training.splits import Classes, PairData, Split
+from tauten.training.stream import SKIPPED
 
 ENCODER_PREFIX = "encoder."
 _LARGEST_COPY = 64 * 2**20
@@ -119,6 +120,9 @@ def _write(
         "total_steps": total_steps,
         "wall_s": clock.seconds(),
     }
+    last = folder.resumable()
+    if config.data.stream and last is not None:
+        results["skipped"] = json.loads((last / SKIPPED).read_text(encoding="utf-8"))
     checkpoints.replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
 
 

@@ -16,11 +16,13 @@ from tauten.training.config_tree import differences, from_dict, to_dict
 CONFIG, HISTORY, RESULTS = "config.yaml", "history.jsonl", "results.json"
 SAMPLES, EMBEDDINGS, CHECKPOINTS = "samples.npz", "embeddings.npz", "checkpoints"
 FEATURES = "features.npz"
+SHARDS = "shards.jsonl"
 IMAGES, TENSORBOARD, FAILURE = "test_images.npz", "tensorboard", "failure.json"
 MARK = "tauten_run"
 FORMAT = 1
 # what may change between two starts of one run
 _FREE = ("output", "overwrite", "progress", "tensorboard")
+_FREE_OF_DATA = ("workers",)
 # the configuration last: it is what tells that the others are ours
 _OURS = (
     *(HISTORY, RESULTS, SAMPLES, EMBEDDINGS, FEATURES, IMAGES, FAILURE, CHECKPOINTS, TENSORBOARD),
@@ -39,6 +41,7 @@ class RunFolder:
         self.path = Path(path)
         self.checkpoints = self.path / CHECKPOINTS
         self.history = self.path / HISTORY
+        self.shards = self.path / SHARDS
 
     def record(self) -> dict[str, Any]:
         """What ``config.yaml`` holds.
@@ -132,7 +135,9 @@ class RunFolder:
             return []
         if not self.path.is_dir():
             raise ValueError(f"output {self.path} is a file, not a folder")
-        return sorted(p.name for p in self.path.iterdir() if p.name != f".{CONFIG}.part")
+        # shards are indexed before the folder is claimed
+        early = (f".{CONFIG}.part", SHARDS)
+        return sorted(p.name for p in self.path.iterdir() if p.name not in early)
 
     def _check_config(self, config: Config) -> None:
         record = self.record()
@@ -194,4 +199,5 @@ class RunFolder:
 
 
 def _semantic(tree: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in tree.items() if name not in _FREE}
+    data = {name: value for name, value in tree["data"].items() if name not in _FREE_OF_DATA}
+    return {name: value for name, value in tree.items() if name not in _FREE} | {"data": data}

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from tauten.training.config import DataConfig
 from tauten.training.epic import epic_splits
 from tauten.training.named import is_named, named_split, named_splits
 from tauten.training.pair_data import SPLITS, PairData, Split, as_published
+from tauten.training.stream import shard_split
 
 __all__ = ["SPLITS", "Classes", "PairData", "Split", "load_split", "load_splits", "to_pairs"]
 
@@ -32,12 +34,22 @@ def load_split(config: DataConfig, split: Split) -> PairData:
     return load_splits(config, (split,))[split]
 
 
-def load_splits(config: DataConfig, splits: Sequence[Split] = SPLITS) -> dict[Split, PairData]:
+def load_splits(
+    config: DataConfig, splits: Sequence[Split] = SPLITS, index: Path | None = None
+) -> dict[Split, PairData]:
     """Splits of the configured data; the source is read once for all of them.
+
+    Args:
+        config: of the data.
+        splits: which.
+        index: of ``data.stream`` the file of what is in the training shards.
 
     Raises:
         ValueError: unreadable data, no sample in a split, a missing label column.
     """
+    if config.stream and "train" in splits:
+        streamed: dict[Split, PairData] = {"train": shard_split(config, index)}
+        return streamed | load_splits(config, [split for split in splits if split != "train"])
     if config.source == "emoji_lt":
         fields = tuple(dataclasses.asdict(config).items())
         return {split: _emoji(fields, split) for split in splits}

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 import tauten
+from tauten.data.shard_store import ShardStore
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
 from tauten.structure import Clusters, caption_clusters, embed_captions
@@ -28,10 +29,14 @@ from tauten.training.pairs import PairStore, training_texts
 from tauten.training.results import write_results
 from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
 from tauten.training.splits import Classes, PairData, Split, load_splits
+from tauten.training.stream import index_training, usable
 from tauten.training.trainer import CLOCK, ContrastiveTrainer
 from tauten.training.view_module import ViewForceProbe
 from tauten.training.view_results import write_view_results
 from tauten.training.view_trainer import ViewTrainer, build_views
+
+#: text towers whose vocabulary is that of the training captions
+_FITTED = ("words", "ngrams")
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,12 @@ def _train(config: Config) -> RunResult:
         check_loss(config)
         _check_shares(config.optim.batch_size)
         folder.check(config)
-        splits = load_splits(config.data)
     if processes.rank() > 0:
         config = dataclasses.replace(config, progress=False)
+    if config.data.stream:
+        processes.first(lambda: len(index_training(config.data, folder.shards, config.progress)))
+    with processes.together():
+        splits = load_splits(config.data, index=folder.shards)
     _check_data(splits)
     splits, classes = with_classes(splits, config.data)
     with processes.together():
@@ -174,10 +182,11 @@ def _restore_best(folder: RunFolder, resume: Path | None) -> None:
 
 def _build(
     config: Config, train: PairData, classes: Classes | None, total_steps: int
-) -> tuple[ContrastiveModule, Any, PairStore]:
+) -> tuple[ContrastiveModule, Any, PairStore | ShardStore]:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        tokenizer = build_tokenizer(config.model, training_texts(train, config.data))
+        texts = training_texts(train, config.data) if config.model.text in _FITTED else []
+        tokenizer = build_tokenizer(config.model, texts)
         counts = classes.per_sample(train.labels) if classes and train.labels else None
         encoder = build_encoder(
             config.model,
@@ -193,9 +202,21 @@ def _build(
     module = ContrastiveModule(
         encoder, loss_fn, config.loss.mask_duplicates, config.optim.chunk, config.loss.adaptive
     )
-    store = PairStore(train, tokenizer, config.data)
-    _try_one(encoder, store)
+    store = _store(train, tokenizer, config.data)
+    _try_one(encoder, store, 0 if train.shards is None else usable(train.shards))
     return module, tokenizer, store
+
+
+def _store(train: PairData, tokenizer: Any, config: DataConfig) -> PairStore | ShardStore:
+    if train.shards is None:
+        return PairStore(train, tokenizer, config)
+    return ShardStore(
+        train.shards,
+        tokenizer,
+        alternative=config.alternative,
+        keywords=config.keywords,
+        strict=config.strict,
+    )
 
 
 @dataclass(frozen=True)
@@ -222,10 +243,10 @@ _TASKS = {
 
 
 @torch.no_grad()
-def _try_one(encoder: DualEncoder, store: PairStore) -> None:
+def _try_one(encoder: DualEncoder, store: PairStore | ShardStore, position: int) -> None:
     """Let towers refuse images or texts that they cannot take before anything is written."""
     with torch.random.fork_rng():
-        sample = store.batch(torch.tensor([0]))
+        sample = store.batch(torch.tensor([position]))
     encoder.eval()(sample["images"], sample["texts"])
     encoder.train()
 
@@ -286,12 +307,13 @@ def with_classes(
 
 def _clusters(splits: Mapping[Split, PairData], count: int) -> dict[Split, list[str]]:
     """The name of each sample's cluster, of each split."""
-    clusters = caption_clusters([texts[0] for texts in splits["train"].captions], count)
-    return {name: _nearest(data, clusters) for name, data in splits.items()}
+    captions = {name: [texts[0] for texts in data.all_captions()] for name, data in splits.items()}
+    clusters = caption_clusters(captions["train"], count)
+    return {name: _nearest(texts, clusters) for name, texts in captions.items()}
 
 
-def _nearest(data: PairData, clusters: Clusters) -> list[str]:
-    embeddings = torch.as_tensor(embed_captions([texts[0] for texts in data.captions]))
+def _nearest(captions: list[str], clusters: Clusters) -> list[str]:
+    embeddings = torch.as_tensor(embed_captions(captions))
     nearest = (embeddings.float() @ clusters.centroids.T).argmax(dim=1)
     return [f"cluster {int(c)}" for c in nearest]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, set_seed
 from transformers.trainer_callback import ProgressCallback
 
+from tauten.data.problems import Skipped
+from tauten.data.shard_store import ShardStore
 from tauten.losses import NonFiniteLossError
 from tauten.models import Tokenizer
 from tauten.training import checkpoints, processes
@@ -31,9 +35,13 @@ from tauten.training.results import ENCODER_PREFIX
 from tauten.training.run_folder import CONFIG, RunFolder
 from tauten.training.sharded import read_state, write_state
 from tauten.training.splits import Classes, PairData
+from tauten.training.stream import SKIPPED, ShardReads, ShardSampler, total
+from tauten.training.stream import collate as collate_reading
 
 WEIGHTS, ENCODER, CLOCK = "model.safetensors", "encoder.json", "clock.json"
 CLASSES, SCHEDULER = "classes.json", "scheduler.pt"
+
+logger = logging.getLogger("tauten.training")
 
 
 class Positions(Dataset[int]):
@@ -58,7 +66,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     """Trains towers and loss together; checkpoints are whole or absent, and resume bit-exactly.
 
     Batches are made from the memory cache inside the training step, so that everything random
-    comes from the generators that a checkpoint restores, one for each process.
+    comes from the generators that a checkpoint restores, one for each process. Of pairs in shards
+    the pictures are read before it, where nothing is random.
 
     Over several processes each has its part of every batch, and the first one writes.
 
@@ -85,7 +94,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         folder: RunFolder,
         module: ContrastiveModule,
         tokenizer: Tokenizer | None,
-        store: PairStore,
+        store: PairStore | ShardStore,
         validation: PairData,
         classes: Classes | None,
         monitor: Monitor,
@@ -105,9 +114,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         super().__init__(
             model=module,
             args=arguments(config, folder, total_steps, eval_steps),
-            train_dataset=Positions(len(store)),
+            train_dataset=self._positions(),
             eval_dataset=Positions(len(validation)),
-            data_collator=collate,
+            data_collator=collate_reading if isinstance(store, ShardStore) else collate,
             callbacks=[monitor],
         )
         self.remove_callback(PrinterCallback)
@@ -118,18 +127,36 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         if processes.rank() > 0:
             self._draw_anew(step=0)
 
+    # ---- the order of the data
+
+    def _positions(self) -> Positions | ShardReads:
+        if isinstance(self.store, ShardStore):
+            return ShardReads(self.store.pairs, self.config.seed, self.config.data.buffer)
+        return Positions(len(self.store))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        """Of shards runs of neighbours, the same on all processes."""
+        if isinstance(self.train_dataset, ShardReads):
+            return ShardSampler(self.train_dataset)
+        sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
+        return sampler
+
     # ---- one step
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Any:
-        """Make the batch and return its loss."""
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+        """Make the batch, of those of its samples that can be used, and return its loss."""
         device = self.args.device
-        index = inputs["index"]
-        self.last_batch = {"index": index}
-        batch = self.store.batch(index.cpu())
+        index = inputs["index"].cpu()
+        batch = (
+            self.store.batch(index, inputs["reading"].found)
+            if isinstance(self.store, ShardStore)
+            else self.store.batch(index)
+        )
+        self.last_batch = {"index": batch["index"]}
         return model(
             images=batch["images"].to(device),
             texts={name: ids.to(device) for name, ids in batch["texts"].items()},
-            index=index.to(device),
+            index=batch["index"].to(device),
             **{
                 name: tuple(column.to(device) for column in batch[name])
                 for name in ("same", "graded")
@@ -236,11 +263,28 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             shutil.rmtree(staging, ignore_errors=True)
         processes.barrier()
         super()._save_checkpoint(model, trial)
+        if isinstance(self.store, ShardStore):
+            skipped = total(processes.gather(self.store.skipped))
+            if self.args.should_save:
+                step = f"checkpoint-{self.state.global_step}"
+                self._record_skipped(skipped, staging / step / SKIPPED)
         processes.barrier()
         # our own record of the best is best_global_step; the staged path means nothing later
         self.state.best_model_checkpoint = None
         if self.args.should_save:
             self._publish(root, staging)
+
+    def _record_skipped(self, skipped: Skipped, path: Path) -> None:
+        """Keep with the checkpoint what training could not use so far, and say it."""
+        path.write_text(json.dumps(asdict(skipped)), encoding="utf-8")
+        if skipped.count:
+            logger.warning(
+                "step %d: skipped %d samples so far (%s); first: %s",
+                self.state.global_step,
+                skipped.count,
+                ", ".join(f"{count} {kind}" for kind, count in skipped.kinds.items()),
+                skipped.first[0],
+            )
 
     def _publish(self, root: Path, staging: Path) -> None:
         """Put the staged checkpoint, which all processes have written, in its place."""
@@ -280,6 +324,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self._sharded:
             self.contrastive.load_state_dict(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        if isinstance(self.store, ShardStore) and processes.rank() == 0:
+            text = (Path(resume_from_checkpoint) / SKIPPED).read_text(encoding="utf-8")
+            self.store.skipped = Skipped(**json.loads(text))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self._sharded:

@@ -32,6 +32,7 @@ class ViewTrainer(ContrastiveTrainer):
     """Trains an encoder on two views; validates by nearest neighbours of its features."""
 
     contrastive: Any
+    store: Any
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
