@@ -27,7 +27,7 @@ from tauten.pairwise import (
     reduce_pairs,
 )
 from tauten.pairwise import triton_blocks as blocks
-from tauten.pairwise.tiled import Gradients, make_plan
+from tauten.pairwise.plan import Gradients, make_plan
 from tauten.pairwise.triton_sweeps import accumulate, propagate, reduce_triton
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

@@ -21,8 +21,9 @@ from torch.autograd.function import once_differentiable
 from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.exchange import Ranks, gather_columns
 from tauten.pairwise.masks import PairMask
+from tauten.pairwise.plan import Gradients, Plan, make_plan
 from tauten.pairwise.reduction import Reduction
-from tauten.pairwise.tiled import Gradients, Plan, accumulate, make_plan, propagate
+from tauten.pairwise.tiled import accumulate, propagate
 
 Exchange = Literal["gather", "ring"]
 

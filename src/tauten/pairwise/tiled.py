@@ -7,7 +7,7 @@ tile again and takes the cotangents of the results through it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +20,6 @@ from tauten.pairwise.plan import Gradients, Plan, make_plan
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import Side
 from tauten.pairwise.tiles import cotangent_of_tile, reduce_tile, tiles
-
-__all__ = ["TILE", "Gradients", "Plan", "accumulate", "make_plan", "propagate", "reduce_tiled"]
 
 #: rows and columns of a tile: large enough for few and fast products, small enough for the cache
 TILE = (512, 768)
@@ -44,16 +42,34 @@ def reduce_tiled(
         One (N,) or (M,) tensor for each reduction, differentiable once in x, y and the numbers.
     """
     plan, numbers = make_plan(x, y, reductions, mask, tile=tile, cosine=cosine)
-    results: tuple[Tensor, ...] = _Tiled.apply(plan, x, y, *numbers)  # type: ignore[no-untyped-call]
+    return sweep(plan, (accumulate, propagate), x, y, numbers)
+
+
+#: how a block's pairs are added to the results, and how cotangents go back through them
+Sweeps = tuple[Callable[..., None], Callable[..., None]]
+
+
+def sweep(
+    plan: Plan, sweeps: Sweeps, x: Tensor, y: Tensor, numbers: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The reductions of a plan by two sweeps over S, of the kind of those below.
+
+    Returns:
+        One (N,) or (M,) tensor for each reduction, differentiable once in x, y and the numbers.
+    """
+    results: tuple[Tensor, ...] = _Swept.apply(plan, sweeps, x, y, *numbers)  # type: ignore[no-untyped-call]
     return results
 
 
-class _Tiled(torch.autograd.Function):
+class _Swept(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: Plan, x: Tensor, y: Tensor, *numbers: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, plan: Plan, sweeps: Sweeps, x: Tensor, y: Tensor, *numbers: Tensor
+    ) -> tuple[Tensor, ...]:
         left, right = plan.side(x), plan.side(y)
         results = plan.empty(left, len(right))
-        accumulate(plan, left, right, 0, numbers, results)
+        add, ctx.take_back = sweeps
+        add(plan, left, right, 0, numbers, results)
         plan.finish(results, range(len(results)))
         ctx.plan = plan
         ctx.save_for_backward(x, y, *numbers, *results)
@@ -66,13 +82,14 @@ class _Tiled(torch.autograd.Function):
         saved = ctx.saved_tensors
         count = len(saved) - 2 - len(plan.dims)
         x, y, numbers, results = saved[0], saved[1], saved[2 : 2 + count], saved[2 + count :]
-        need_x, need_y, *needs = ctx.needs_input_grad[1:]
+        need_x, need_y, *needs = ctx.needs_input_grad[2:]
         left, right = plan.side(x), plan.side(y)
         gradients = Gradients.zeros(plan, left if need_x else None, numbers, needs)
         grad_y = right.zeros() if need_y else None
         factors = plan.factors(results, cotangents)
-        propagate(plan, left, right, 0, numbers, results, factors, gradients, grad_y)
+        ctx.take_back(plan, left, right, 0, numbers, results, factors, gradients, grad_y)
         return (
+            None,
             None,
             None if gradients.x is None else left.gradient(gradients.x),
             None if grad_y is None else right.gradient(grad_y),

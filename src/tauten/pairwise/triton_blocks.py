@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tauten.pairwise.masks import PairMask
+from tauten.pairwise.plan import Plan
 from tauten.pairwise.sides import Side
 from tauten.pairwise.terms import Active, Hinge, One, Scaled, Softplus, Term, Tilted
-from tauten.pairwise.tiled import Plan
 
 #: terms that the kernels know, and their names there
 TERMS: dict[type[Term], str] = {

@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tauten.pairwise.masks import PairMask
+from tauten.pairwise.plan import Gradients, Plan, make_plan
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import Side, compute_dtype
-from tauten.pairwise.tiled import Gradients, Plan, make_plan
+from tauten.pairwise.tiled import sweep
 from tauten.pairwise.triton_blocks import GRADIENT_TILE, TERMS, Block, Blocks, dense_rows, tiles
 
 #: rows and columns of a block, of which the backward sweep holds one in float32
@@ -93,39 +93,7 @@ def reduce_triton(
     if reason is not None:
         raise ValueError(f"tile='triton' does not do this: {reason}; use tile='auto'")
     plan, numbers = make_plan(x, y, reductions, mask, tile=block, cosine=cosine)
-    results: tuple[Tensor, ...] = _Triton.apply(plan, x, y, *numbers)  # type: ignore[no-untyped-call]
-    return results
-
-
-class _Triton(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, plan: Plan, x: Tensor, y: Tensor, *numbers: Tensor) -> tuple[Tensor, ...]:
-        left, right = plan.side(x), plan.side(y)
-        results = plan.empty(left, len(right))
-        accumulate(plan, left, right, 0, numbers, results)
-        plan.finish(results, range(len(results)))
-        ctx.plan = plan
-        ctx.save_for_backward(x, y, *numbers, *results)
-        return tuple(results)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        plan: Plan = ctx.plan
-        x, y, *saved = ctx.saved_tensors
-        numbers, results = saved[: -len(plan.dims)], saved[-len(plan.dims) :]
-        need_x, need_y, *needs = ctx.needs_input_grad[1:]
-        left, right = plan.side(x), plan.side(y)
-        gradients = Gradients.zeros(plan, left if need_x else None, numbers, needs)
-        grad_y = right.zeros() if need_y else None
-        factors = plan.factors(results, cotangents)
-        propagate(plan, left, right, 0, numbers, results, factors, gradients, grad_y)
-        return (
-            None,
-            None if gradients.x is None else left.gradient(gradients.x),
-            None if grad_y is None else right.gradient(grad_y),
-            *gradients.numbers,
-        )
+    return sweep(plan, (accumulate, propagate), x, y, numbers)
 
 
 def accumulate(
