@@ -4,16 +4,9 @@ import json
 
 import numpy as np
 
-from tauten.report.curves import (
-    _mean_history,
-    _per_period,
-    against_count,
-    by_decile,
-    force_by_group,
-    over_time,
-    training,
-)
+from tauten.report.curves import _per_period, force_by_group, mean_history, training
 from tauten.report.folders import load_runs
+from tauten.report.knobs import against_count, by_decile, over_time
 from tauten.report.numbers import collect
 
 
@@ -40,9 +33,9 @@ def test_history_is_averaged_over_the_steps_of_all_seeds(tmp_path, tiny):
         text = "\n".join(json.dumps(row) for row in rows)
         tiny(tmp_path / f"seed{seed}", seed=seed, **{"history.jsonl": text})
     (run,) = load_runs([tmp_path])
-    step, value = _mean_history(run, "loss")
+    step, value = mean_history(run, "loss")
     assert (step.tolist(), value.tolist()) == ([2], [4.0])
-    assert _mean_history(run, "grad_norm")[0].tolist() == []
+    assert mean_history(run, "grad_norm")[0].tolist() == []
 
 
 def test_panels_of_the_control_and_their_words(runs):

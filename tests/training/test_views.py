@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import tauten as tt
 from tauten.models import ConvTower, ViewEncoder
-from tauten.training import Config, evaluate, from_dict, to_dict, train
+from tauten.training import Config, evaluate, from_dict, to_dict, train, view_results
 from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_control, build_loss
 from tauten.training.config import OptimConfig
@@ -183,9 +183,19 @@ def test_evaluate_gives_the_same(finished):
         evaluate(finished.output, data="elsewhere")
 
 
-def test_a_report_says_that_it_shows_retrieval(finished, tmp_path):
-    with pytest.raises(ValueError, match="a run of two views, and a report shows retrieval"):
-        tt.report.write([finished.output], tmp_path)
+def test_a_report_shows_it(finished, tmp_path):
+    text = tt.report.write([finished.output], tmp_path, bootstrap=20).read_text("utf-8")
+    assert f'data-value="{finished.test["knn@10/class_mean"]}"' in text
+    assert "Not shown: no test and training images" not in text
+
+
+def test_pictures_are_kept_where_they_are_small(finished, tmp_path, make_config, monkeypatch):
+    for name in ("test_images.npz", "train_images.npz"):
+        with np.load(finished.output / name) as found:
+            assert found["images"].shape == (96, 32, 32, 3)
+    monkeypatch.setattr(view_results, "_LARGEST_COPY", 2 * 96 * 32 * 32 * 3 - 1)
+    run = train(views(make_config, tmp_path / "run", optim__epochs=1, evaluation__probe="none"))
+    assert not list(run.output.glob("*_images.npz"))
 
 
 def test_the_features_are_before_the_projector(finished):

@@ -12,8 +12,9 @@ def comparable(run: SeedRun, other: SeedRun) -> None:
     """Refuse two runs whose numbers are measured in different ways.
 
     Compared are the content of the test split, the protocol by which it is searched, features and
-    relevancies, and whether a run is a trial. What a run does not record is not compared; which
-    training data and settings it has is not either, as that may be what is to be compared.
+    relevancies, the linear probe of two views, and whether a run is a trial. What a run does not
+    record is not compared; which training data and settings it has is not either, as that may be
+    what is to be compared.
 
     Raises:
         ValueError: naming both folders and what differs.
@@ -41,6 +42,10 @@ def _measured(run: SeedRun) -> dict[str, Any]:
         for name in ("protocol", "relevancy"):
             if name in data:
                 found[f"data.{name}"] = data[name]
+    evaluation = run.config.get("evaluation")
+    if run.config.get("task") == "views" and isinstance(evaluation, Mapping):
+        probe = evaluation.get("probe", "none")
+        found |= {} if probe == "none" else {"evaluation.probe": probe}
     for name in ("task", "runlocal"):
         if name in run.config:
             found[name] = run.config[name]

@@ -1,8 +1,8 @@
 """Run folders as the trainer writes them, read back and checked.
 
-A run folder holds ``config.yaml``, ``results.json`` and ``embeddings.npz``, and where recorded
-``history.jsonl``, ``samples.npz`` and ``test_images.npz``; or one such folder per seed, named
-``seed*``.
+A run folder holds ``config.yaml``, ``results.json`` and ``embeddings.npz`` (of two views
+``features.npz``), and where recorded ``history.jsonl``, ``samples.npz`` and ``test_images.npz``; or
+one such folder per seed, named ``seed*``.
 """
 
 from __future__ import annotations
@@ -44,34 +44,57 @@ CONTROLS = {
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read runs that are to be compared on the same test pairs; runs of one name are its seeds.
+    """Read runs that are to be compared on the same test split; runs of one name are its seeds.
 
     Args:
         paths: Run folders, or folders of ``seed*`` run folders.
 
     Raises:
         ValueError: No path, no run there, a file missing, unreadable or of the wrong content, one
-            seed twice, one name for different recipes, different test pairs, or results that
-            are not :func:`comparable`.
+            seed twice, one name for different recipes, pairs beside two views, different test
+            pairs or classes, or results that are not :func:`comparable`.
     """
     if not paths:
         raise ValueError("no run folder given")
     named: dict[str, list[SeedRun]] = {}
-    for path in paths:
-        for folder in _folders(Path(path)):
-            run = _load_seed(folder)
-            named.setdefault(_describe(run)[0], []).append(run)
+    found = [_load_seed(folder) for path in paths for folder in _folders(Path(path))]
+    for run in found:
+        _same_task(run, found[0])
+        named.setdefault(_describe(run)[0], []).append(run)
     runs = [_join(name, seeds) for name, seeds in named.items()]
     reference = runs[0].first
     for joined in runs:
         for seed in joined.seeds:
-            comparable(seed, reference)
-            if seed.captions != reference.captions or seed.y_of_x != reference.y_of_x:
-                raise ValueError(
-                    f"{seed.path} and {reference.path} were tested on different pairs and cannot "
-                    "be compared: write one report for each"
-                )
+            _same_test(seed, reference)
     return runs
+
+
+def _same_task(run: SeedRun, other: SeedRun) -> None:
+    if run.task != other.task:
+        kinds = {"pairs": "pairs", "views": "two views"}
+        raise ValueError(
+            f"{run.path} is a run of {kinds[run.task]} and {other.path} of {kinds[other.task]}: "
+            "they have no number in common. Write one report for each"
+        )
+
+
+def _same_test(run: SeedRun, other: SeedRun) -> None:
+    comparable(run, other)
+    if run.task == "views":
+        kind, same = (
+            "classes or groups",
+            all(
+                np.array_equal(run.test[name], other.test[name])
+                for name in ("test_labels", "test_groups")
+            ),
+        )
+    else:
+        kind, same = "pairs", (run.captions, run.y_of_x) == (other.captions, other.y_of_x)
+    if not same:
+        raise ValueError(
+            f"{run.path} and {other.path} were tested on different {kind} and cannot be compared: "
+            "write one report for each"
+        )
 
 
 def _folders(path: Path) -> list[Path]:
@@ -118,24 +141,34 @@ def _load_seed(path: Path) -> SeedRun:
     results = _json(_require(path, "results.json"))
     if not isinstance(results, dict) or not isinstance(results.get("test"), dict):
         raise ValueError(f'{path / "results.json"} has no "test" metrics: is the run finished?')
-    if results.get("task") == "views":
-        raise ValueError(
-            f"{path} is a run of two views, and a report shows retrieval: 'tauten evaluate {path}' "
-            "prints its metrics"
-        )
-    test = _arrays(_require(path, "embeddings.npz"))
-    missing = [name for name in ("x", "y", "y_of_x", "captions") if name not in test]
-    if missing:
-        raise ValueError(f"{path / 'embeddings.npz'} lacks {', '.join(missing)}")
-    if len(test["captions"]) != len(test["y"]):
-        raise ValueError(
-            f"{path / 'embeddings.npz'} has {len(test['captions'])} captions for {len(test['y'])} y"
-        )
+    test = _features(path) if results.get("task") == "views" else _embeddings(path)
     samples = _arrays(path / "samples.npz") if (path / "samples.npz").exists() else {}
     pictures = path / "test_images.npz"
     images = _arrays(pictures).get("images") if pictures.exists() else None
     history = _history(path / "history.jsonl")
     return SeedRun(path, config, results, history, samples, test, images)
+
+
+def _embeddings(path: Path) -> dict[str, Array]:
+    file = _require(path, "embeddings.npz")
+    test = _arrays(file, ("x", "y", "y_of_x", "captions"))
+    if len(test["captions"]) != len(test["y"]):
+        raise ValueError(f"{file} has {len(test['captions'])} captions for {len(test['y'])} y")
+    return test
+
+
+def _features(path: Path) -> dict[str, Array]:
+    file = _require(path, "features.npz")
+    names = [f"{split}{part}" for split in ("train", "test") for part in ("", "_labels", "_groups")]
+    found = _arrays(file, names)
+    for split in ("train", "test"):
+        rows = [len(found[f"{split}{part}"]) for part in ("", "_labels", "_groups")]
+        if len(set(rows)) > 1:
+            raise ValueError(
+                f"{file} has {rows[0]} features, {rows[1]} classes and {rows[2]} groups of the "
+                f"{split} split"
+            )
+    return found
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -179,9 +212,14 @@ def _history(path: Path) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def _arrays(path: Path, names: Sequence[str] = ()) -> dict[str, Array]:
+    """Everything in a file, which must have these."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            found = {name: stored[name] for name in stored.files}
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as plain arrays: {error}") from error
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return found

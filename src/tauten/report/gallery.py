@@ -28,16 +28,22 @@ class Shown:
 
 @dataclass(frozen=True)
 class Answer:
-    """One run's first images for a caption, and the rank of the best right one."""
+    """One run's first images for a query, and the rank of the best right one; 0 without any."""
 
     run: str
     images: Sequence[Shown]
     rank: int
+    what: str = "right image"
+
+    @property
+    def first(self) -> str:
+        """Where the best right one is, in words."""
+        return f"{self.what}: rank {self.rank:,}" if self.rank else f"{self.what}: none"
 
 
 @dataclass(frozen=True)
 class Query:
-    """A caption, its group, the right image, and what every run retrieves."""
+    """A caption or class, its group, the image that belongs to it, and what every run finds."""
 
     caption: str
     group: str
@@ -47,10 +53,24 @@ class Query:
 
 def choose(run: SeedRun, groups: Sequence[str], per_group: int, seed: int) -> list[int]:
     """Captions drawn without replacement from each group, by a fixed seed; not by the outcome."""
-    names = run.groups["y2x"] or [ALL] * len(run.captions)
+    names = run.groups["y2x"]
+    if not any(names):
+        return draw([ALL] * len(run.captions), [ALL], per_group, seed)
+    return draw(names, groups, per_group, seed)
+
+
+def draw(names: Sequence[str], groups: Sequence[str], per_group: int, seed: int) -> list[int]:
+    """Places drawn without replacement from each group.
+
+    Args:
+        names: Group of each place.
+        groups: To draw from.
+        per_group: Places of each group, at most.
+        seed: Of the draw.
+    """
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
-    for group in groups if any(run.groups["y2x"]) else [ALL]:
+    for group in groups:
         members = [j for j, name in enumerate(names) if name == group]
         chosen += rng.permutation(members)[:per_group].astype(int).tolist()
     return chosen
@@ -71,7 +91,7 @@ def gallery(numbers: Numbers, images: Array, per_group: int, seed: int) -> list[
         for j in own:
             x_of_y[j].append(i)
     names = first.groups["y2x"] or [ALL] * len(first.captions)
-    groups = [group for group in numbers.groups if group != ALL]
+    groups = numbers.by_count
     cache: dict[int, str] = {}
 
     def source(i: int) -> str:

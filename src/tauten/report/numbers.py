@@ -3,8 +3,8 @@ constant baseline of the same family."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class Numbers:
         cells: By (run, direction, group, metric).
         queries: Number of queries by (direction, group).
         notes: What a reader must know about them.
+        directions: Names of what is searched by what.
+        overall: The group that a verdict is about.
     """
 
     runs: Sequence[Run]
@@ -63,6 +65,28 @@ class Numbers:
     cells: dict[tuple[str, str, str, str], Cell]
     queries: dict[tuple[str, str], int]
     notes: Sequence[str]
+    directions: Mapping[str, str] = field(default_factory=DIRECTIONS.copy)
+    overall: str = ALL
+
+    @property
+    def by_count(self) -> list[str]:
+        """The groups that go by the training count of a class."""
+        return [group for group in self.groups if group not in (ALL, self.overall)]
+
+    def key(self, direction: str, group: str, metric: str) -> str:
+        """Name of a number in results.json."""
+        return _key(direction, group, metric)
+
+    def heading(self, direction: str, group: str) -> str:
+        """What the rows of a group are called."""
+        return f"{self.directions[direction]}, {'all queries' if group == ALL else group}"
+
+    def validation(self, primary: str) -> list[tuple[str, str]]:
+        """(name in history.jsonl, heading) of what is drawn over training."""
+        return [
+            (f"val/{direction}/{primary}", f"validation {primary}, {name.lower()}")
+            for direction, name in self.directions.items()
+        ]
 
     def run(self, name: str) -> Run:
         """The run of that name."""
@@ -101,7 +125,7 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
     """
     metrics = _metrics(runs)
     groups = _groups(runs)
-    baselines, notes = _baselines(runs)
+    chosen, notes = baselines(runs)
     cells: dict[tuple[str, str, str, str], Cell] = {}
     queries: dict[tuple[str, str], int] = {}
     for direction in DIRECTIONS:
@@ -112,7 +136,7 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
                 score = {run.name: _scores(run, direction, metric, rows) for run in runs}
                 for run in runs:
                     own = _estimate(run, direction, group, metric, score[run.name], bootstrap, seed)
-                    base = baselines.get(run.name)
+                    base = chosen.get(run.name)
                     other = next((r for r in runs if r.name == base), None)
                     gain = None
                     if other is not None:
@@ -120,7 +144,7 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
                     sign = -1 if metric in LOWER_IS_BETTER else 1
                     cells[run.name, direction, group, metric] = Cell(own, gain, sign)
     notes += _disagreements(runs, metrics)
-    return Numbers(runs, baselines, metrics, groups, cells, queries, notes)
+    return Numbers(runs, chosen, metrics, groups, cells, queries, notes)
 
 
 def _metrics(runs: Sequence[Run]) -> list[str]:
@@ -142,8 +166,9 @@ def _groups(runs: Sequence[Run]) -> list[str]:
     return [ALL, *known, *sorted(found - set(known))]
 
 
-def _baselines(runs: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
-    baselines, notes = {}, []
+def baselines(runs: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
+    """The baseline of each run that has one, by name, and what a reader must know of the others."""
+    chosen, notes = {}, []
     for family in dict.fromkeys(run.family for run in runs):
         members = [run for run in runs if run.family == family]
         constant = [run for run in members if run.control == "constant"]
@@ -155,10 +180,10 @@ def _baselines(runs: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
             if run is constant[0]:
                 continue
             if {s.seed for s in run.seeds} & {s.seed for s in constant[0].seeds}:
-                baselines[run.name] = constant[0].name
+                chosen[run.name] = constant[0].name
             else:
                 notes.append(f"{run.name} has no seed in common with {constant[0].name}.")
-    return baselines, notes
+    return chosen, notes
 
 
 def _matched(run: Run) -> bool:

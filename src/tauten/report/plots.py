@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from tauten.report.numbers import DIRECTIONS, Numbers
+from tauten.report.numbers import Numbers
 from tauten.report.runs import Array, Run
 from tauten.report.theme import DASHES, GROUPS, MARKERS, RUNS, TOKENS, figure, legend_above, svg
 from tauten.report.words import MINUS, metric_name, number, signed
@@ -49,11 +50,13 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
         with figure((4.1, 0.75 + 0.42 * len(numbers.groups))) as drawing:
             axes = drawing.add_subplot()
             said = []
-            for place, (direction, marker) in enumerate(zip(DIRECTIONS, MARKERS, strict=False)):
+            middle = (len(numbers.directions) - 1) / 2
+            markers = zip(numbers.directions.items(), MARKERS, strict=False)
+            for place, ((direction, name), marker) in enumerate(markers):
                 for row, group in enumerate(numbers.groups):
                     gain = numbers.cells[run.name, direction, group, metric].difference
                     assert gain is not None
-                    height = row + 0.32 * (place - 0.5)
+                    height = row + 0.32 * (place - middle)
                     color = TOKENS[RUNS[1]] if gain.measurable else TOKENS["muted"]
                     axes.plot([100 * gain.low, 100 * gain.high], [height] * 2, color=color)
                     axes.plot(
@@ -65,16 +68,17 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
                         markerfacecolor=color if gain.measurable else TOKENS["paper"],
                     )
                     said.append(
-                        f"{group}, {DIRECTIONS[direction].lower()} {signed(metric, gain.value)} "
+                        f"{group}, {name.lower()} {signed(metric, gain.value)} "
                         f"({signed(metric, gain.low)} to {signed(metric, gain.high)})"
                     )
-                axes.plot([], [], marker, color=TOKENS["ink"], label=DIRECTIONS[direction].lower())
+                axes.plot([], [], marker, color=TOKENS["ink"], label=name.lower())
             axes.axvline(0, color=TOKENS["ink"], linewidth=0.9)
             axes.set_yticks(range(len(numbers.groups)), numbers.groups)
             axes.set_ylim(len(numbers.groups) - 0.5, -0.5)
             axes.grid(visible=False, axis="y")
             axes.set_xlabel(f"difference in {metric_name(metric)}, points")
-            legend_above(axes)
+            if len(numbers.directions) > 1:
+                legend_above(axes)
             alt = f"{run.name} minus {base.name}, {metric_name(metric)}, points: {'; '.join(said)}"
             picture = svg(drawing, f"difference-{run.name}", alt)
         panels.append(Panel(f"{run.name} minus {base.name}", picture))
@@ -84,7 +88,7 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
 def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
     """Per direction: the metric by count group, a bar per run, with error bars."""
     panels = []
-    for direction, name in DIRECTIONS.items():
+    for direction, name in numbers.directions.items():
         with figure((4.1, 2.85)) as drawing:
             axes = drawing.add_subplot()
             width = 0.84 / len(numbers.runs)
@@ -127,13 +131,15 @@ def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
             axes.set_ylabel(f"{metric_name(metric)}, %")
             legend_above(axes)
             alt = f"{name}, {metric_name(metric)} in percent by group: {'; '.join(said)}"
-            panels.append(Panel(name, svg(drawing, f"groups-{direction}", alt)))
+            title = name if len(numbers.directions) > 1 else metric_name(metric)
+            picture = svg(drawing, f"groups-{direction or metric.replace('@', '')}", alt)
+            panels.append(Panel(title, picture))
     return panels
 
 
-def similarities(numbers: Numbers) -> list[Panel]:
-    """Per run: cosines of matching pairs, of each x's hardest wrong y, of all wrong pairs."""
-    found = {run.name: _cosines(run) for run in numbers.runs}
+def similarities(numbers: Numbers, cosines: Callable[[Run], dict[str, Array]]) -> list[Panel]:
+    """Per run: cosines of three kinds, given as histograms over EDGES."""
+    found = {run.name: cosines(run) for run in numbers.runs}
     used = np.sum([weight for parts in found.values() for weight in parts.values()], axis=0)
     first = int(np.argmax(used > 0)) // BINS_PER_BAR * BINS_PER_BAR
     looks = (("run1", "-"), ("run2", DASHES[1]), ("muted", DASHES[2]))
@@ -188,8 +194,22 @@ def tail(run: Run) -> Panel | None:
         return Panel("The class tail", svg(drawing, "tail", f"Class sizes: {note}"), note)
 
 
-def _cosines(run: Run) -> dict[str, Array]:
-    """Histograms over EDGES of the first seed, block by block of x."""
+def log_counts(axes: Any) -> None:
+    """A logarithmic axis of training counts."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def histogram(values: Array) -> Array:
+    """How many values are between EDGES."""
+    return np.histogram(values, EDGES)[0].astype(np.float64)
+
+
+def cosines(run: Run) -> dict[str, Array]:
+    """Histograms of the first seed, block by block of x: of matching pairs, of each x's hardest
+    wrong y, of all wrong pairs."""
     seed = run.first
     x, y = seed.test["x"].astype(np.float32), seed.test["y"].astype(np.float32)
     counts = {name: np.zeros(len(EDGES) - 1) for name in ("matching", "hardest wrong", "all wrong")}
@@ -201,5 +221,5 @@ def _cosines(run: Run) -> dict[str, Array]:
         wrong = np.where(matches, -np.inf, cosine).max(axis=1)
         parts = (cosine[matches], wrong[np.isfinite(wrong)], cosine[~matches])
         for count, values in zip(counts.values(), parts, strict=True):
-            count += np.histogram(values, EDGES)[0]
+            count += histogram(values)
     return counts

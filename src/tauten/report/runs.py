@@ -29,7 +29,8 @@ class SeedRun:
         results: Final metrics and protocol.
         history: Logged steps, oldest first.
         samples: Counts and temperatures per sample; empty where not recorded.
-        test: Test embeddings, correspondence, captions, groups.
+        test: Of pairs: test embeddings, correspondence, captions, groups. Of two views: features,
+            classes and groups of the training and the test split.
         images: (n, H, W, 3) uint8 test images, or None.
     """
 
@@ -40,6 +41,11 @@ class SeedRun:
     samples: Mapping[str, Array]
     test: Mapping[str, Array]
     images: Array | None
+
+    @property
+    def task(self) -> str:
+        """ "pairs" or "views"."""
+        return str(self.results.get("task", "pairs"))
 
     @property
     def seed(self) -> int:
@@ -117,6 +123,11 @@ class Run:
         return self.seeds[0]
 
     @property
+    def task(self) -> str:
+        """ "pairs" or "views"."""
+        return self.first.task
+
+    @property
     def knob(self) -> str:
         """What the control sets: "temperature" or "margin"."""
         return "margin" if self.family in ("MaxMargin", "SMS") else "temperature"
@@ -136,7 +147,20 @@ class Run:
         for place in places:
             if place.get("period"):
                 return float(place["period"])
+            if place.get("part") == "shift":
+                return None
             oscillations = place.get("oscillations")
             if oscillations and self.first.steps and place.get("kind") in (None, "mmts", "cosine"):
                 return self.first.steps / float(oscillations)
         return None
+
+    @property
+    def held(self) -> int:
+        """Steps for which the control holds a value: those of an epoch for TS by epoch, else 1."""
+        control, optim = (self.first.config.get(name) for name in ("control", "optim"))
+        if not isinstance(control, dict) or not isinstance(optim, dict):
+            return 1
+        by_epoch = control.get("kind") == "cosine" and control.get("every") == "epoch"
+        if not by_epoch or not self.first.steps:
+            return 1
+        return max(1, round(self.first.steps / float(optim["epochs"])))

@@ -13,6 +13,7 @@ import torch
 from tauten.evaluation import TIES, geometry
 from tauten.report.numbers import Numbers
 from tauten.report.runs import Run
+from tauten.report.schedule import schedule
 
 PACKAGES = ("tauten", "torch", "transformers", "datasets", "numpy", "matplotlib")
 UNINTERESTING = ("name", "output", "overwrite", "progress", "tensorboard")
@@ -24,12 +25,18 @@ GEOMETRY = {
     "tolerance/y": "tolerance, texts",
     "modality_gap": "modality gap",
 }
+CAUTION = (
+    "Settings",
+    "Published defaults of temperature and margin schedules were found on large data with large "
+    "batches and need not suit a small set; settings that suit this set need not suit another.",
+)
 
 
 def describe(run: Run) -> str:
     """One sentence: the loss, the control, its range and mean, its period, the seeds."""
     rows = [row for seed in run.seeds for row in seed.history if "tau/mean" in row]
-    mean = _time_mean(run)
+    found = schedule(run.first)
+    mean = _time_mean(run) if found is None else found.over_time()
     how = f"a constant {run.knob}" if run.control == "constant" else f"{run.knob} by {run.control}"
     text = f"{run.family} with {how}"
     if mean is not None and run.control == "constant":
@@ -37,6 +44,8 @@ def describe(run: Run) -> str:
     elif mean is not None:
         low = min(float(row.get("tau/min", row["tau/mean"])) for row in rows)
         high = max(float(row.get("tau/max", row["tau/mean"])) for row in rows)
+        if found is not None:
+            low, high = float(found.value.min()), float(found.value.max())
         text += f": {low:.3g} to {high:.3g} over time and samples, {mean:.3g} on average"
     if run.period:
         text += f", one oscillation every {run.period:.0f} steps"
@@ -112,14 +121,7 @@ def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str
                 "count of a sample's class.",
             )
         )
-    best = [
-        f"{run.name} step {seed_run.results['best_step']:,}"
-        for run in numbers.runs
-        for seed_run in run.seeds[:1]
-        if seed_run.results.get("best_step") is not None
-    ]
-    if best:
-        rows.append(("Checkpoint", f"Best on the validation split: {', '.join(best)}."))
+    rows += checkpoints(numbers.runs)
     recorded = first.results.get("protocol", {})
     if isinstance(recorded, Mapping):
         rows += [
@@ -127,15 +129,17 @@ def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str
             for key, value in recorded.items()
             if value != TIES
         ]
-    rows.append(
-        (
-            "Settings",
-            "Published defaults of temperature and margin schedules were found "
-            "on large data with large batches and need not suit a small set; settings that "
-            "suit this set need not suit another.",
-        )
-    )
-    return rows
+    return [*rows, CAUTION]
+
+
+def checkpoints(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Which step each run was tested at, where recorded."""
+    found = [
+        f"{run.name} step {run.first.results['best_step']:,}"
+        for run in runs
+        if run.first.results.get("best_step") is not None
+    ]
+    return [("Checkpoint", f"Best on the validation split: {', '.join(found)}.")] if found else []
 
 
 def versions() -> str:

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 
 import matplotlib as mpl
@@ -100,3 +101,22 @@ def svg(drawing: Figure, name: str, alt: str) -> Markup:
     body = re.sub(r"\n\s*", " ", body)
     label = html.escape(alt, quote=True)
     return Markup(f'<svg viewBox="{view[1]}" role="img" aria-label="{label}">{body}')
+
+
+def picture(drawing: Figure, name: str) -> str:
+    """The figure as the text of an SVG file, in the page's light colours.
+
+    Args:
+        drawing: The figure, drawn inside :func:`figure`.
+        name: What its ids are made from.
+    """
+    style = (files("tauten.report") / "templates" / "style.css").read_text(encoding="utf-8")
+    light = style[: style.index("@media")]
+    colors = dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", light))
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        drawing.savefig(buffer, format="svg", metadata={"Date": None}, facecolor=TOKENS["paper"])
+    text = re.sub(r"[ \t]+$", "", buffer.getvalue(), flags=re.MULTILINE)
+    for token, stand_in in TOKENS.items():
+        text = text.replace(stand_in, colors[token])
+    return text

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tauten.report.numbers import ALL, DIRECTIONS, LOWER_IS_BETTER, Cell, Numbers
+from tauten.report.numbers import LOWER_IS_BETTER, Cell, Numbers
 from tauten.report.runs import Run
 
 MINUS = "−"
 SAME = "no measurable difference"
+NAMES = {
+    "median_rank": "median rank",
+    "mean_rank": "mean rank",
+    "linear_lt": "linear LT",
+    "linear_fs": "linear FS",
+}
 BADGES = {"same": SAME, "better": "measurably better", "worse": "measurably worse"}
 
 
@@ -36,7 +42,7 @@ class Verdict:
 
 def metric_name(metric: str) -> str:
     """A metric as a column heading."""
-    return {"median_rank": "median rank", "mean_rank": "mean rank"}.get(metric, metric)
+    return NAMES.get(metric, metric.replace("knn@", "kNN@"))
 
 
 def number(metric: str, value: float) -> str:
@@ -54,10 +60,12 @@ def signed(metric: str, value: float) -> str:
 
 
 def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
-    """One verdict for each run that has a baseline, on one metric in both directions."""
+    """One verdict for each run that has a baseline, on one metric in every direction."""
     found = []
     for run, base in numbers.compared():
-        cells = {d: numbers.cells[run.name, d, ALL, primary] for d in DIRECTIONS}
+        cells = {
+            d: numbers.cells[run.name, d, numbers.overall, primary] for d in numbers.directions
+        }
         outcomes = {cell.verdict for cell in cells.values()}
         found_any = sorted(outcomes - {"same"}) or ["same"]
         kind = found_any[0] if len(found_any) == 1 else "mixed"
@@ -67,18 +75,17 @@ def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
         ]
         sentences += [_groups(numbers, run, primary), _resolution(cells)]
         title = f"{run.family}: {run.control} against a constant {base.knob}"
-        found.append(
-            Verdict(run.name, base.name, title, kind, _badge(cells), [s for s in sentences if s])
-        )
+        said, badge = [s for s in sentences if s], _badge(numbers, cells)
+        found.append(Verdict(run.name, base.name, title, kind, badge, said))
     return found
 
 
-def _badge(cells: dict[str, Cell]) -> str:
-    """The outcome of both directions: once if they agree, else each with its direction."""
+def _badge(numbers: Numbers, cells: dict[str, Cell]) -> str:
+    """The outcome of all directions: once if they agree, else each with its direction."""
     outcomes = [cell.verdict for cell in cells.values()]
     if len(set(outcomes)) == 1:
         return BADGES[outcomes[0]]
-    parts = [f"{BADGES[cell.verdict]} {DIRECTIONS[d].lower()}" for d, cell in cells.items()]
+    parts = [f"{BADGES[cell.verdict]} {numbers.directions[d].lower()}" for d, cell in cells.items()]
     return ", ".join(parts)
 
 
@@ -88,21 +95,22 @@ def _direction(
     assert cell.difference is not None
     gain = cell.difference
     ours = number(metric, cell.estimate.value)
-    theirs = number(metric, numbers.cells[base.name, direction, ALL, metric].estimate.value)
+    other = numbers.cells[base.name, direction, numbers.overall, metric].estimate
+    theirs = number(metric, other.value)
     outcome = {"same": SAME, "better": "a measurable gain", "worse": "a measurable loss"}
     return (
-        f"{DIRECTIONS[direction]}, {metric_name(metric)}: {ours} % against {theirs} %, a "
+        f"{numbers.directions[direction]}, {metric_name(metric)}: {ours} % against {theirs} %, a "
         f"difference of {signed(metric, gain.value)} points (95 % interval "
         f"{signed(metric, gain.low)} to {signed(metric, gain.high)}): {outcome[cell.verdict]}."
     )
 
 
 def _groups(numbers: Numbers, run: Run, metric: str) -> str:
-    groups = [group for group in numbers.groups if group != ALL]
+    groups = numbers.by_count
     if not groups:
         return ""
     shown = []
-    for direction, name in DIRECTIONS.items():
+    for direction, name in numbers.directions.items():
         for group in groups:
             cell = numbers.cells[run.name, direction, group, metric]
             if cell.verdict in ("better", "worse") and cell.difference is not None:

@@ -71,6 +71,15 @@ def _part(kind: Any, fields: dict[str, Any]) -> Any:
     return kind(**fields)
 
 
+def completed(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree with the fields that it lacks, as one of an earlier version does, at their defaults.
+
+    Raises:
+        ValueError: as :func:`from_dict`.
+    """
+    return to_dict(from_dict(tree))
+
+
 def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:
     """Where two config trees differ, as "optim.lr: 0.1, was 0.2"."""
     found: list[str] = []

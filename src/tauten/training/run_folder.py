@@ -11,13 +11,14 @@ import yaml
 
 from tauten.training import checkpoints
 from tauten.training.config import Config
-from tauten.training.config_tree import differences, from_dict, to_dict
+from tauten.training.config_tree import completed, differences, from_dict, to_dict
 
 CONFIG, HISTORY, RESULTS = "config.yaml", "history.jsonl", "results.json"
 SAMPLES, EMBEDDINGS, CHECKPOINTS = "samples.npz", "embeddings.npz", "checkpoints"
 FEATURES = "features.npz"
 SHARDS = "shards.jsonl"
-IMAGES, TENSORBOARD, FAILURE = "test_images.npz", "tensorboard", "failure.json"
+IMAGES, TRAIN_IMAGES = "test_images.npz", "train_images.npz"
+TENSORBOARD, FAILURE = "tensorboard", "failure.json"
 MARK = "tauten_run"
 FORMAT = 1
 # what may change between two starts of one run
@@ -25,8 +26,8 @@ _FREE = ("output", "overwrite", "progress", "tensorboard")
 _FREE_OF_DATA = ("workers",)
 # the configuration last: it is what tells that the others are ours
 _OURS = (
-    *(HISTORY, RESULTS, SAMPLES, EMBEDDINGS, FEATURES, IMAGES, FAILURE, CHECKPOINTS, TENSORBOARD),
-    CONFIG,
+    *(HISTORY, RESULTS, SAMPLES, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES, FAILURE),
+    *(CHECKPOINTS, TENSORBOARD, CONFIG),
 )
 
 
@@ -140,8 +141,16 @@ class RunFolder:
         return sorted(p.name for p in self.path.iterdir() if p.name not in early)
 
     def _check_config(self, config: Config) -> None:
+        """A field that an earlier version did not have counts as its default."""
         record = self.record()
-        changed = differences(_semantic(to_dict(config)), _semantic(record["config"]))
+        try:
+            stored = completed(record["config"])
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path} cannot go on: {error}. Use the version that began it, choose another "
+                "output, or overwrite=True to start anew"
+            ) from error
+        changed = differences(_semantic(to_dict(config)), _semantic(stored))
         if changed:
             raise ValueError(
                 f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "

@@ -24,9 +24,19 @@ from tauten.training.results import (
     samples,
     write_npz,
 )
-from tauten.training.run_folder import FEATURES, RESULTS, SAMPLES, RunFolder
+from tauten.training.run_folder import (
+    FEATURES,
+    IMAGES,
+    RESULTS,
+    SAMPLES,
+    TRAIN_IMAGES,
+    RunFolder,
+)
 from tauten.training.splits import Classes, PairData, Split
 from tauten.training.view_features import Sides, encode_features
+
+_LARGEST_COPY = 64 * 2**20
+"""Bytes of training and test images up to which a run keeps them."""
 
 
 def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes]:
@@ -140,6 +150,12 @@ def _write(
     found = {"test": metrics("test", settings.probe), "val": metrics("val", "none")}
     write_npz(folder.path / SAMPLES, samples(folder, train, classes, probe))
     write_npz(folder.path / FEATURES, _features(x, splits, classes))
+    images = {IMAGES: splits["test"].images, TRAIN_IMAGES: train.images}
+    pictures = {file: part for file, part in images.items() if isinstance(part, Tensor)}
+    if sum(part.nbytes for part in pictures.values()) <= _LARGEST_COPY:
+        for file, part in pictures.items():
+            shown = part.permute(0, 2, 3, 1).contiguous().numpy()
+            write_npz(folder.path / file, {"images": shown})
     state = folder.checkpoints / checkpoints.BEST / "trainer_state.json"
     low, high = probe.loss_fn.strength.range()
     results = {

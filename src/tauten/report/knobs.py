@@ -1,0 +1,228 @@
+"""Plots of the knob: over training, against the class count, by deciles of the count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tauten.report.curves import RANK, mark_phase, mean_history
+from tauten.report.numbers import ALL, Numbers
+from tauten.report.plots import Panel, group_color, log_counts, run_color
+from tauten.report.runs import GROUP_ORDER, Array, Run, SeedRun
+from tauten.report.schedule import by_group, deciles, schedule
+from tauten.report.theme import DASHES, DECILES, TOKENS, figure, legend_above, svg
+from tauten.report.words import MINUS
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A knob over training by group; of every step if ``exact``, else as logged.
+
+    Shape suffixes: T steps, G groups.
+
+    Attributes:
+        step: (T,) steps.
+        names: Of the groups.
+        mean: (T, G) means.
+        ends: Smallest and largest, (T, G) each, or (T, 0) where not recorded.
+        exact: Whether it was computed from the schedule.
+    """
+
+    step: Array
+    names: Sequence[str]
+    mean: Array
+    ends: tuple[Array, Array]
+    exact: bool
+
+
+def over_time(numbers: Numbers) -> list[Panel]:
+    """Per oscillating or shifted run: the knob over training, a band per count group.
+
+    A schedule is drawn at every step, whatever was logged.
+    """
+    panels = []
+    for run, base in _with_base(numbers):
+        curve = _curve(run.first)
+        if curve is None:
+            continue
+        with figure() as drawing:
+            axes = drawing.add_subplot()
+            mark_phase(axes, run, float(curve.step[-1]))
+            held = curve.exact and run.held > 1
+            for g, name in enumerate(curve.names):
+                color = group_color(curve.names, name)
+                if g < curve.ends[0].shape[1]:
+                    low, high = (end[:, g] for end in curve.ends)
+                    axes.fill_between(
+                        curve.step,
+                        low,
+                        high,
+                        step="post" if held else None,
+                        color=color,
+                        alpha=0.2,
+                        linewidth=0,
+                    )
+                axes.plot(
+                    curve.step,
+                    curve.mean[:, g],
+                    color=color,
+                    linestyle=DASHES[g % 4],
+                    drawstyle="steps-post" if held else "default",
+                    label=name,
+                )
+            constant = _constant(base)
+            if constant is not None:
+                axes.axhline(constant, color=TOKENS["ink"], linewidth=0.9, label="constant")
+            axes.set_xlabel("training step")
+            axes.set_ylabel(f"{run.knob} {run.symbol}")
+            if len(curve.step) > 1:
+                axes.set_xlim(curve.step[0], curve.step[-1])
+            legend_above(axes)
+            said = ", ".join(
+                f"{name} {np.nanmin(curve.mean[:, g]):.3g} to {np.nanmax(curve.mean[:, g]):.3g}"
+                for g, name in enumerate(curve.names)
+            )
+            alt = f"{run.name}: mean {run.knob} over training by group: {said}"
+            picture = svg(drawing, f"time-{run.name}", alt)
+        note = f"Group means range over {said}. Band: smallest to largest in the group."
+        note += " Drawn from the schedule, at every step." if curve.exact else ""
+        panels.append(Panel(f"{run.name}: {run.knob} over time", picture, note))
+    return panels
+
+
+def against_count(numbers: Numbers) -> list[Panel]:
+    """Per shifted run: the knob at the last step against the training count of the class."""
+    panels = []
+    for run, base in _with_base(numbers):
+        stored = run.first.samples
+        if not {"counts", "tau_final"} <= set(stored):
+            continue
+        if not 0 < len(stored["counts"]) == len(stored["tau_final"]):
+            continue
+        count, where = np.unique(stored["counts"], return_inverse=True)
+        tau = np.bincount(where, stored["tau_final"]) / np.bincount(where)
+        with figure() as drawing:
+            axes = drawing.add_subplot()
+            axes.plot(count, tau, "o", color=run_color(numbers, run), markersize=3.5, alpha=0.8)
+            constant = _constant(base)
+            if constant is not None:
+                axes.axhline(constant, color=TOKENS["ink"], linewidth=0.9, label="constant")
+                legend_above(axes)
+            log_counts(axes)
+            axes.set_xlabel("training samples of the class (log)")
+            axes.set_ylabel(f"{run.knob} {run.symbol}, last step")
+            alt = (
+                f"{run.name}: {run.knob} at the last step, {tau[0]:.3g} at count {count[0]:,} to "
+                f"{tau[-1]:.3g} at count {count[-1]:,}"
+            )
+            picture = svg(drawing, f"count-{run.name}", alt)
+        panels.append(Panel(f"{run.name}: {run.knob} against count", picture, _phase_note(run)))
+    return panels
+
+
+def by_decile(numbers: Numbers) -> list[Panel]:
+    """Per run whose knob differs between samples: its mean in each decile of the class count."""
+    panels = []
+    for run in numbers.runs:
+        ranked, rank = mean_history(run, RANK)
+        lines = _deciles(run)
+        shown = list(lines)
+        if not shown or not len(rank):
+            continue
+        ends = {shown[0]: "rarest classes", shown[-1]: "most frequent classes"}
+        with figure() as drawing:
+            axes = drawing.add_subplot()
+            mark_phase(axes, run, float(ranked[-1]))
+            for k in shown:
+                color = TOKENS[DECILES[k]]
+                axes.plot(*lines[k], color=color, linewidth=1.1, label=ends.get(k))
+            axes.set_xlabel("training step")
+            axes.set_ylabel(f"{run.knob} {run.symbol}")
+            axes.set_xlim(0, 1.01 * ranked[-1])
+            legend_above(axes)
+            said = (
+                f"Rank correlation of {run.knob} and class count at step {ranked[-1]:,}: "
+                f"{rank[-1]:.2f}."
+            ).replace("-", MINUS)
+            ranges = ", ".join(
+                f"{ends[k]} {lines[k][1].min():.3g} to {lines[k][1].max():.3g}" for k in ends
+            )
+            alt = f"{run.name}: mean {run.knob} over training by class count: {ranges}. {said}"
+            picture = svg(drawing, f"decile-{run.name}", alt)
+        note = (
+            "Each line is a mean over samples of about a tenth of the training set, sorted by "
+            f"class count. {said}"
+        )
+        panels.append(Panel(f"{run.name}: {run.knob} by class count", picture, note))
+    return panels
+
+
+def _curve(run: SeedRun) -> Curve | None:
+    """From the schedule if the run has one, else what was logged, else nothing."""
+    found = schedule(run)
+    if found is not None:
+        groups = by_group(run, found)
+        names = [name for name in (*GROUP_ORDER, ALL) if name in groups]
+        weight = np.stack([groups[name] for name in names], axis=1)
+        held = [found.value[:, groups[name] > 0] for name in names]
+        low, high = (
+            np.stack([end(part, axis=1) for part in held], axis=1) for end in (np.min, np.max)
+        )
+        mean = found.value @ (weight / weight.sum(axis=0))
+        return Curve(found.steps, names, mean, (low, high), exact=True)
+    stored = run.samples
+    if not {"tau_steps", "tau_groups"} <= set(stored) or not len(stored["tau_steps"]):
+        return None
+    mean = stored["tau_groups"]
+    if not mean.shape[1] and "tau_mean" in stored:
+        mean = stored["tau_mean"][:, None]
+    none = mean[:, :0]
+    logged = stored.get("tau_low", none), stored.get("tau_high", none)
+    return Curve(
+        stored["tau_steps"], _group_names(stored, mean.shape[1]), mean, logged, exact=False
+    )
+
+
+def _deciles(run: Run) -> dict[int, tuple[Array, Array]]:
+    """(steps,), (means,) of each decile that has samples: of the schedule, or else as logged."""
+    found = schedule(run.first)
+    if found is not None:
+        where = deciles(found)
+        held = {k: np.where(where == k, found.samples, 0) for k in np.unique(where).tolist()}
+        return {k: (found.steps, found.value @ (part / part.sum())) for k, part in held.items()}
+    logged = {k: mean_history(run, f"tau/decile/{k}") for k in range(len(DECILES))}
+    return {k: line for k, line in logged.items() if len(line[0])}
+
+
+def _with_base(numbers: Numbers) -> list[tuple[Run, Run | None]]:
+    """Runs whose knob is not constant, with their baseline if there is one."""
+    bases = {run.name: base for run, base in numbers.compared()}
+    return [(run, bases.get(run.name)) for run in numbers.runs if run.control != "constant"]
+
+
+def _constant(run: Run | None) -> float | None:
+    final = None if run is None else run.first.samples.get("tau_final")
+    return None if final is None or not len(final) else float(final.mean())
+
+
+def _phase_note(run: Run) -> str:
+    if not run.period or not run.first.steps:
+        return ""
+    steps = run.first.steps + (run.held if run.held > 1 else 0)
+    phase = steps / run.period % 1
+    where = (
+        "the highest"
+        if min(phase, 1 - phase) < 0.02
+        else f"{phase:.2f} of a period past the highest"
+    )
+    return f"The oscillation ends at {where} point, which lifts all samples alike."
+
+
+def _group_names(stored: Any, groups: int) -> list[str]:
+    if len(stored.get("tau_group_names", ())) == groups:
+        return [str(name) for name in stored["tau_group_names"]]
+    named = [*GROUP_ORDER, *(f"group {g}" for g in range(4, groups + 1))]
+    return named[:groups] if groups > 1 else [ALL]

@@ -1,0 +1,112 @@
+"""The schedule of a run at every step, from its configuration and its control, not from the log.
+
+A log that is written a few times a period shows no oscillation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tauten.report.numbers import ALL
+from tauten.report.runs import Array, SeedRun
+
+KINDS = ("cosine", "anneal", "mmts")
+POINTS = 2048
+"""Steps at which a schedule is drawn, at least, where it has as many."""
+PER_PERIOD = 32
+"""Steps of each period at which it is drawn, at least."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A control over a training.
+
+    Shape suffixes: T steps, U sizes of classes.
+
+    Attributes:
+        steps: (T,) ascending, from 0 to the last.
+        value: (T, U) temperature or margin of the samples of a class of each size.
+        count: (U,) sizes, ascending; one 0 where there are no classes.
+        samples: (U,) training samples in classes of each size.
+    """
+
+    steps: Array
+    value: Array
+    count: Array
+    samples: Array
+
+    def mean(self) -> Array:
+        """(T,) over all samples."""
+        mean: Array = self.value @ (self.samples / self.samples.sum())
+        return mean
+
+    def over_time(self) -> float:
+        """Mean over samples and steps."""
+        span = self.steps[-1] - self.steps[0]
+        return float(np.trapezoid(self.mean(), self.steps) / span)
+
+
+def schedule(run: SeedRun) -> Schedule | None:
+    """The schedule of a run; None where it has none, or where the logged means are not of it."""
+    from tauten.training import from_dict
+
+    control = run.config.get("control")
+    logged = {row["step"]: float(row["tau/mean"]) for row in run.history if "tau/mean" in row}
+    if not isinstance(control, Mapping) or control.get("kind") not in KINDS or not logged:
+        return None
+    if control.get("sizes") == "shuffled" or not run.steps:
+        return None
+    beside = ("fingerprint", "versions")
+    try:
+        config = from_dict({name: part for name, part in run.config.items() if name not in beside})
+        found = _values(run, config, np.array([*logged]))
+    except ValueError:
+        return None
+    told = found.mean()[np.searchsorted(found.steps, [*logged])]
+    return found if np.allclose(told, [*logged.values()], rtol=1e-3) else None
+
+
+def by_group(run: SeedRun, found: Schedule) -> dict[str, Array]:
+    """(U,) samples of each group in classes of each size, by group; one group without classes."""
+    names, sizes = run.samples.get("label_names", ()), run.samples.get("label_counts", ())
+    data: Any = run.config.get("data")
+    if not len(names) or not isinstance(data, Mapping):
+        return {ALL: found.samples}
+    from tauten.training.splits import Classes
+
+    counts = dict(zip(map(str, names), map(int, sizes), strict=True))
+    of = Classes(counts, data["head"], data["tail"], data.get("groups", "counts")).groups([*counts])
+    groups: dict[str, Array] = {}
+    for group, size in zip(of, counts.values(), strict=True):
+        weight = groups.setdefault(group, np.zeros(len(found.count)))
+        weight[np.searchsorted(found.count, size)] += size
+    return groups
+
+
+def deciles(found: Schedule) -> Array:
+    """(U,) the tenth of the samples, sorted by class count, that those of each size are in."""
+    twice_middle = 2 * found.samples.cumsum() - found.samples
+    tenth: Array = 10 * twice_middle // (2 * found.samples.sum())
+    return tenth
+
+
+def _values(run: SeedRun, config: Any, logged: Array) -> Schedule:
+    from tauten.training.build import build_control
+
+    counts = run.samples.get("counts", np.zeros(0, np.int64))
+    some = torch.from_numpy(counts) if len(counts) else None
+    control = build_control(config, max(len(counts), 1), some, run.steps)
+    count, index, samples = np.unique(
+        counts if len(counts) else np.zeros(1, np.int64), return_index=True, return_counts=True
+    )
+    points = max(POINTS, int(PER_PERIOD * config.control.oscillations))
+    grid = np.linspace(0, run.steps, min(points, run.steps) + 1).round().astype(np.int64)
+    steps = np.union1d(grid, logged)
+    with torch.no_grad():
+        value = torch.stack([control.at(torch.from_numpy(index), int(t)) for t in steps])
+    return Schedule(steps, value.double().numpy(), count, samples)

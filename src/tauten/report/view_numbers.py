@@ -1,0 +1,218 @@
+"""The numbers of a report on two views: accuracies with intervals, and paired differences.
+
+Replicates draw the test images of each class with replacement, classes held fixed, as
+:func:`tauten.evaluation.accuracy` does, and of several seeds the seeds too; a pair of runs is drawn
+together, so that what is common to them cancels.
+
+Shape suffixes: Q test images, C classes, G groups, K columns of scores, R replicates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from tauten.evaluation import Difference, Estimate
+from tauten.evaluation.bootstrap import percentile_interval, resample
+from tauten.report.numbers import ALL, Cell, Numbers, baselines
+from tauten.report.runs import GROUP_ORDER, Run
+from tauten.report.view_runs import NEAREST, ViewTest
+from tauten.report.words import metric_name
+
+CLASSES = "classes"
+"""The group of the mean over all classes."""
+KNN = "knn@"
+NORMAL = 1.959964
+"""The 97.5 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class ViewNumbers(Numbers):
+    """All numbers of a report on two views.
+
+    Attributes:
+        tests: By (run, seed).
+    """
+
+    tests: dict[tuple[str, int], ViewTest] = field(default_factory=dict)
+
+    def key(self, direction: str, group: str, metric: str) -> str:
+        """Name of a number in results.json."""
+        return metric + {ALL: "", CLASSES: "/class_mean"}.get(group, f"/class_mean/{group}")
+
+    def heading(self, direction: str, group: str) -> str:
+        """What the rows of a group are called."""
+        if group == ALL:
+            return "All test images"
+        test = next(iter(self.tests.values()))
+        size = int((shares(test, [group])[0] > 0).sum())
+        return f"Mean over {size:,} classes{'' if group == CLASSES else f' of {group}'}"
+
+    def validation(self, primary: str) -> list[tuple[str, str]]:
+        """(name in history.jsonl, heading) of what is drawn over training."""
+        heading = f"validation {metric_name(primary)}, mean over classes"
+        return [(f"val/{primary}/class_mean", heading)]
+
+
+def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> ViewNumbers:
+    """Gather and compare; baselines as for pairs.
+
+    Neighbours are compared image by image. Of the linear probes a run records the accuracies alone,
+    so that they are not compared.
+    """
+    tests = {(run.name, s.seed): ViewTest.of(s) for run in runs for s in run.seeds}
+    first = tests[runs[0].name, runs[0].first.seed]
+    found = {first.groups[c] for c in first.of_x.unique().tolist()}
+    groups = [ALL, CLASSES, *(name for name in GROUP_ORDER if name in found)]
+    metrics = _metrics(runs)
+    chosen, notes = baselines(runs)
+    means, drawn = _replicates(tests, metrics, groups, bootstrap, seed)
+    share_GC = shares(first, groups)
+    sizes = [int(torch.isin(first.of_x, (row > 0).nonzero()).sum()) for row in share_GC]
+    numbers = ViewNumbers(
+        runs=runs,
+        baselines=chosen,
+        metrics=metrics,
+        groups=groups,
+        cells={},
+        queries={("", group): size for group, size in zip(groups, sizes, strict=True)},
+        notes=notes,
+        directions={"": "Mean over classes"},
+        overall=CLASSES,
+        tests=tests,
+    )
+    for g, group in enumerate(groups):
+        for metric in metrics:
+            at = {
+                (name, number): (float(means[name, number, metric][g]), draws[:, g])
+                for (name, number, kind), draws in drawn.items()
+                if kind == metric
+            }
+            for run in runs:
+                own = _estimate(numbers, run, group, metric, at, bootstrap, seed)
+                base = next((r for r in runs if r.name == chosen.get(run.name)), None)
+                gain = None
+                if base is not None and at:
+                    gain = _difference(run, base, at, sizes[g], bootstrap, seed)
+                numbers.cells[run.name, "", group, metric] = Cell(own, gain, 1)
+    return replace(numbers, notes=[*notes, *_disagreements(numbers, means)])
+
+
+def shares(test: ViewTest, groups: Sequence[str]) -> Tensor:
+    """(G, C) share of each class in the mean of a group; by images in "all", else alike."""
+    size_C = torch.bincount(test.of_x, minlength=len(test.names)).double()
+    rows = []
+    for group in groups:
+        member = torch.tensor([group in (ALL, CLASSES, name) for name in test.groups])
+        part = size_C if group == ALL else ((size_C > 0) & member).double()
+        rows.append(part / part.sum())
+    return torch.stack(rows)
+
+
+def _metrics(runs: Sequence[Run]) -> list[str]:
+    """Neighbours, then probes that have an interval, as far as all runs recorded them."""
+    recorded = [set(seed.metrics) for run in runs for seed in run.seeds]
+    names = [name for name in runs[0].first.metrics if "/" not in name]
+    found = [name for name in names if all(name in keys for keys in recorded)]
+    near = [name for name in found if name.startswith(KNN) and _k(name) <= NEAREST]
+    probes = [name for name in found if all(f"{name}/low" in keys for keys in recorded)]
+    return [*sorted(near, key=_k), *(name for name in probes if not name.startswith(KNN))]
+
+
+def _k(metric: str) -> int:
+    return int(metric.removeprefix(KNN))
+
+
+def _replicates(
+    tests: dict[tuple[str, int], ViewTest],
+    metrics: Sequence[str],
+    groups: Sequence[str],
+    bootstrap: int,
+    seed: int,
+) -> tuple[dict[tuple[str, int, str], Tensor], dict[tuple[str, int, str], Tensor]]:
+    """(G,) accuracies and (R, G) replicates by (run, seed, neighbours), all of the same draws."""
+    first = next(iter(tests.values()))
+    keys = [(*key, metric) for key in tests for metric in metrics if metric.startswith(KNN)]
+    columns = [tests[name, number].right(_k(metric)) for name, number, metric in keys]
+    if not keys:
+        return {}, {}
+    score_QK, share_GC = torch.stack(columns, dim=1).double(), shares(first, groups)
+    generator = torch.Generator().manual_seed(seed)
+    mean_GK = torch.zeros(len(groups), len(keys), dtype=torch.float64)
+    drawn_RGK = torch.zeros(bootstrap, len(groups), len(keys), dtype=torch.float64)
+    for c in first.of_x.unique().tolist():
+        own = score_QK[first.of_x == c]
+        mean_GK += share_GC[:, c, None] * own.mean(dim=0)
+        parts = [weight @ own for weight in resample(len(own), bootstrap, generator)]
+        drawn_RGK += share_GC[None, :, c, None] * (torch.cat(parts) / len(own))[:, None]
+    return (
+        {key: mean_GK[:, k] for k, key in enumerate(keys)},
+        {key: drawn_RGK[:, :, k] for k, key in enumerate(keys)},
+    )
+
+
+Drawn = dict[tuple[str, int], tuple[float, Tensor]]
+
+
+def _estimate(
+    numbers: ViewNumbers,
+    run: Run,
+    group: str,
+    metric: str,
+    at: Drawn,
+    bootstrap: int,
+    seed: int,
+) -> Estimate:
+    """As recorded by the run; for several seeds their mean, with the interval computed here."""
+    key, queries = numbers.key("", group, metric), numbers.queries["", group]
+    values = torch.tensor([s.metrics[key] for s in run.seeds], dtype=torch.float64)
+    value = float(values.mean())
+    if len(run.seeds) == 1 and f"{key}/low" in run.first.metrics:
+        low, high = (run.first.metrics[f"{key}/{end}"] for end in ("low", "high"))
+        return Estimate(value, float(low), float(high), queries, 1)
+    if at:
+        drawn = [at[run.name, s.seed][1] for s in run.seeds]
+        ends = percentile_interval(_over_seeds(drawn, bootstrap, seed))
+        return Estimate(value, float(ends[0]), float(ends[1]), queries, len(run.seeds))
+    widths = [float(s.metrics[f"{key}/high"]) - float(s.metrics[f"{key}/low"]) for s in run.seeds]
+    of_images = sum(widths) / len(widths) / (2 * NORMAL)
+    half = NORMAL * math.sqrt(of_images**2 + float(values.var()) / len(values))
+    return Estimate(value, value - half, value + half, queries, len(run.seeds))
+
+
+def _difference(
+    run: Run, base: Run, at: Drawn, queries: int, bootstrap: int, seed: int
+) -> Difference:
+    shared = sorted({s.seed for s in run.seeds} & {s.seed for s in base.seeds})
+    pairs = [(at[run.name, s], at[base.name, s]) for s in shared]
+    value = sum(own - other for (own, _), (other, _) in pairs) / len(pairs)
+    drawn = [own - other for (_, own), (_, other) in pairs]
+    low, high = percentile_interval(_over_seeds(drawn, bootstrap, seed))
+    return Difference(value, float(low), float(high), queries, len(shared))
+
+
+def _over_seeds(drawn: Sequence[Tensor], bootstrap: int, seed: int) -> Tensor:
+    """(R,) replicates of the mean over seeds drawn with replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    weight_RS = torch.cat(list(resample(len(drawn), bootstrap, generator))) / len(drawn)
+    return (weight_RS * torch.stack(list(drawn), dim=1)).sum(dim=1)
+
+
+def _disagreements(numbers: ViewNumbers, means: dict[tuple[str, int, str], Tensor]) -> list[str]:
+    """Runs whose recorded accuracies are not those of their stored features."""
+    place, notes = numbers.groups.index(CLASSES), []
+    for run in numbers.runs:
+        for one in run.seeds:
+            for metric in (name for name in numbers.metrics if name.startswith(KNN)):
+                key = numbers.key("", CLASSES, metric)
+                own, recorded = float(means[run.name, one.seed, metric][place]), one.metrics[key]
+                if abs(own - recorded) > 1e-3:
+                    notes.append(
+                        f"{run.name} (seed {one.seed}): results.json says {key} = {recorded:.4g}, "
+                        f"its features give {own:.4g}."
+                    )
+    return notes
