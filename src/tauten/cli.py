@@ -143,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
 def _compare_options(compare: argparse.ArgumentParser) -> None:
     add = compare.add_argument
     add("--recipe", default="emoji", help="synthetic, emoji (default), or one of 'tauten recipes'")
-    add("--controls", help="names with commas between them; 'list' shows all")
+    add("--data", help="of the recipe, as of 'tauten train': NAME:FOLDER, a table, a tar, ...")
+    add("--controls", help="names with commas between them; 'list' shows those of the recipe")
     add("--baseline", default="constant", help="what the others are compared with")
     add("--seeds", default="5", help="how many, or which: 3,4,5 (default 5)")
     add("--trials", type=int, default=6, help="settings tried per control on the validation split")
@@ -151,8 +152,8 @@ def _compare_options(compare: argparse.ArgumentParser) -> None:
     add("--features", type=Path, help="a file of features (.npz) instead of the recipe's data")
     add("--hidden", type=int, default=0, help="width of a hidden layer in the heads")
     add("--force", choices=("plain", "equalized"), default="plain", help="of the schedules' loss")
-    add("--family", choices=("infonce", "dcl"), default="infonce", help="the schedules' loss")
-    add("--metric", default="mean_recall", help="what is compared (default mean_recall)")
+    add("--family", choices=("infonce", "dcl", "maxmargin"), help="the schedules' loss")
+    add("--metric", help="what is compared (default mean_recall, of views knn@10/class_mean)")
     add("--bootstrap", type=int, default=2000, help="replicates (default 2000)")
     add("--processes", type=int, default=os.cpu_count() or 1, help="workers (default: all cores)")
     add("--threads", type=int, help="of torch in each worker (default: cores / processes)")
@@ -293,9 +294,14 @@ def _compare(options: argparse.Namespace) -> None:
     from tauten.comparison.options import seeds, settings
 
     if options.controls == "list":
-        width = max(map(len, comparison.METHODS))
-        for method in comparison.METHODS.values():
-            print(f"{method.name:{width}}  {method.what}")
+        shared, _ = settings(options.set)
+        known = comparison.Grid(
+            options.output, options.recipe, family=options.family, settings=shared
+        ).catalogue
+        width = max(map(len, known))
+        for method in known.values():
+            why = f"; not here: {method.refused}" if method.refused else ""
+            print(f"{method.name:{width}}  {method.what}{why}")
         return
     if options.rerun is not None:
         recorded, again = comparison.rerun(options.rerun, options.output)
@@ -305,7 +311,9 @@ def _compare(options: argparse.Namespace) -> None:
             raise ValueError(f"val was {recorded.val!r}, is {again.val!r}: see {options.output}")
         return
     shared, pairs = settings(options.set)
-    given = options.controls.split(",") if options.controls else comparison.CONTROLS
+    if options.data is not None:
+        shared = {"data.source": options.data} | shared
+    given = options.controls.split(",") if options.controls else ()
     grid = comparison.Grid(
         output=options.output,
         recipe=options.recipe,

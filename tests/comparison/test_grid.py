@@ -165,6 +165,37 @@ def test_a_folder_of_another_grid_is_refused_before_any_work(make_grid, tmp_path
     assert len(train_grid(make_grid(tmp_path)).results) == 6
 
 
+def test_cells_of_an_earlier_version_go_on(make_grid, tmp_path, monkeypatch):
+    """Their records lack a field that came later: it counts as its default."""
+    grid = make_grid(tmp_path, controls=("constant",), seeds=(0,))
+    whole = train_grid(grid)
+    path = tmp_path / "cells" / "constant" / "default-seed0" / CONFIG
+    recorded = json.loads(path.read_text())
+
+    def store(change):
+        record = json.loads(json.dumps(recorded))
+        change(record["config"])
+        path.write_text(json.dumps(record))
+
+    def earlier(config):
+        del config["optim"]["chunk"], config["model"]["views"], config["checkpoint"]
+
+    store(earlier)
+    monkeypatch.setattr("tauten.comparison.cells.train_heads", None)
+    assert train_grid(grid).results == whole.results
+    assert load_cell(path.parent).config["optim"].get("chunk", "lacking") == "lacking"
+    monkeypatch.undo()
+    recorded_result, again = rerun(path.parent, tmp_path / "again")
+    assert recorded_result.metrics == again.metrics
+
+    store(lambda config: config["model"].update(dim=9))
+    with pytest.raises(ValueError, match="another cell: config.model.dim: 8, was 9"):
+        train_grid(grid)
+    store(lambda config: config["loss"].update(speed=3))
+    with pytest.raises(ValueError, match="this version cannot repeat: .*'speed'"):
+        train_grid(grid)
+
+
 def test_given_features(make_grid, tmp_path, pairs):
     save(Features("mine", pairs.splits), tmp_path / "mine.npz")
     grid = make_grid(

@@ -1,8 +1,8 @@
-"""The controls that can be compared."""
+"""The controls that can be compared, as temperatures of pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tauten.comparison.methods import Method, OneOf, Settings, Uniform
 
@@ -13,7 +13,7 @@ GAMMA = OneOf((0.2, 0.5, 0.8))
 PERIODS = OneOf((0.5, 1.0, 2.5, 5.0))
 
 
-def _mmts(values: Settings) -> Settings:
+def mmts_settings(values: Settings) -> Settings:
     """Level, spread over classes as a share of it, and oscillation as a share of the lowest."""
     low = values["level"] * (1 - values["spread"] / 2)
     high = values["level"] * (1 + values["spread"] / 2)
@@ -26,7 +26,7 @@ def _mmts(values: Settings) -> Settings:
     }
 
 
-def _band(values: Settings) -> Settings:
+def band_settings(values: Settings) -> Settings:
     """A lower end and its ratio to the upper end, and what else was drawn."""
     rest = {name: value for name, value in values.items() if "." in name}
     high = _digits(values["low"] * values["ratio"])
@@ -75,7 +75,7 @@ METHODS: dict[str, Method] = {
                 "oscillations": PERIODS,
                 "scale": OneOf(("linear", "sqrt", "log")),
             },
-            _mmts,
+            mmts_settings,
         ),
         Method(
             "matched",
@@ -125,7 +125,7 @@ METHODS: dict[str, Method] = {
             {"control.kind": "anneal"},
             {"control.low": 0.05, "control.high": 0.2},
             {"low": Uniform(0.02, 0.15, log=True), "ratio": Uniform(1.2, 4.0)},
-            _band,
+            band_settings,
         ),
         Method(
             "dystress",
@@ -143,7 +143,7 @@ METHODS: dict[str, Method] = {
                 "control.peak": OneOf((0.4, 0.7, 1.0)),
                 "control.width": OneOf((0.7, 1.0)),
             },
-            _band,
+            band_settings,
         ),
         Method(
             "temo",
@@ -151,7 +151,7 @@ METHODS: dict[str, Method] = {
             {"control.kind": "temo"},
             {"control.low": 0.01, "control.high": 0.03},
             {"low": Uniform(0.01, 0.15, log=True), "ratio": Uniform(1.1, 3.0)},
-            _band,
+            band_settings,
         ),
         Method(
             "macl",
@@ -208,7 +208,7 @@ METHODS: dict[str, Method] = {
                 "loss.rho": RHO,
                 "optim.loss_lr": RATE,
             },
-            _band,
+            band_settings,
             schedules=False,
         ),
         *(
@@ -244,18 +244,26 @@ METHODS: dict[str, Method] = {
 }
 
 
-def get(names: Sequence[str]) -> list[Method]:
+def get(names: Sequence[str], methods: Mapping[str, Method] = METHODS) -> list[Method]:
     """The methods of these names, in their order.
 
+    Args:
+        names: of controls.
+        methods: those that there are, see :func:`tauten.comparison.kinds.methods_of`.
+
     Raises:
-        ValueError: none, one twice, or an unknown one, with those that there are.
+        ValueError: none, one twice, an unknown one, with those that there are, or one that means
+            nothing here, with the reason.
     """
-    unknown = [name for name in names if name not in METHODS]
+    unknown = [name for name in names if name not in methods]
     if unknown or not names:
         raise ValueError(
             f"unknown controls {', '.join(unknown) or '(none given)'}; there are "
-            f"{', '.join(METHODS)}"
+            f"{', '.join(methods)}"
         )
     if len(set(names)) < len(names):
         raise ValueError(f"each control once, got {', '.join(names)}")
-    return [METHODS[name] for name in names]
+    for name in names:
+        if methods[name].refused:
+            raise ValueError(f"{name} cannot be compared here: {methods[name].refused}")
+    return [methods[name] for name in names]

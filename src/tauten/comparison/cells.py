@@ -13,19 +13,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
+from tauten.comparison.end_to_end import train_run
 from tauten.comparison.features import Features, load
 from tauten.comparison.frozen import Outcome, Stop, train_heads
-from tauten.comparison.queries import Queries
-from tauten.training import Config, from_dict, train
+from tauten.training import from_dict
 from tauten.training.checkpoints import replace_text
-from tauten.training.config_tree import differences
+from tauten.training.config_tree import completed, differences
 from tauten.training.train import versions
 
 CONFIG, RESULT, QUERIES = "config.json", "result.json", "queries.npz"
-FEATURES, RUN = "features.npz", "run"
+FEATURES = "features.npz"
 Runner = Literal["frozen", "train"]
 #: what may differ between two starts of one cell
 _FREE = ("threads", "versions")
@@ -95,16 +94,24 @@ class Cell:
         if not path.exists():
             return
         stored = json.loads(path.read_text(encoding="utf-8"))
-        ours, theirs = (
-            {name: value for name, value in tree.items() if name not in _FREE}
-            for tree in (self.record(), stored)
-        )
+        try:
+            ours, theirs = (_comparable(record) for record in (self.record(), stored))
+        except ValueError as error:
+            raise ValueError(
+                f"{path.parent} holds a cell that this version cannot repeat: {error}"
+            ) from error
         changed = differences(ours, theirs)
         if changed:
             raise ValueError(
                 f"{path.parent} holds another cell: {'; '.join(changed[:5])}. Choose another "
                 "output, or remove that folder"
             )
+
+
+def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a record what must be equal; what an earlier version did not know is at its default."""
+    kept = {name: value for name, value in record.items() if name not in _FREE}
+    return kept | {"config": completed(record["config"])}
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ class Result:
         curve: [share of the training done, validation score] at each look.
         steps: optimiser steps done.
         stopped: whether median stopping ended it.
-        seconds_per_step: median, or mean end to end.
+        seconds_per_step: median; where the steps were not timed, all time over their number.
         memory_mib: of a step and of the loss's state; None where it was not measured.
         seconds: of the whole cell.
     """
@@ -177,7 +184,7 @@ def _train(cell: Cell, root: Path, folder: Path, stop: Stop | None) -> Outcome:
     try:
         config = from_dict(dict(cell.config))
         if cell.runner == "train":
-            return _end_to_end(config, cell, folder)
+            return train_run(config, folder, test=cell.test)
         path = root / FEATURES
         features, fingerprint = _features(path, path.stat().st_mtime_ns)
         if fingerprint != cell.fingerprint:
@@ -194,31 +201,6 @@ def _features(path: Path, changed: int) -> tuple[Features, str]:
     """The features and their fingerprint, kept for the next cell of this process."""
     features = load(path)
     return features, features.fingerprint
-
-
-def _end_to_end(config: Config, cell: Cell, folder: Path) -> Outcome:
-    """Train a run in the cell's folder, keep its results, drop its checkpoints."""
-    config.output = folder / RUN
-    config.progress = config.tensorboard = False
-    found = train(config)
-    queries = None
-    if cell.test:
-        with np.load(config.output / "embeddings.npz", allow_pickle=False) as stored:
-            x, y = torch.from_numpy(stored["x"]), torch.from_numpy(stored["y"])
-            own = [[int(j) for j in np.atleast_1d(row) if j >= 0] for row in stored["y_of_x"]]
-            groups = [str(group) for group in stored["group_of_x"]]
-        queries = Queries.of(x, y, own, groups)
-    shutil.rmtree(config.output / "checkpoints", ignore_errors=True)
-    score = found.val[config.evaluation.metric]
-    return Outcome(
-        val=score,
-        queries=queries,
-        curve=((1.0, score),),
-        steps=found.total_steps,
-        stopped=False,
-        seconds_per_step=found.wall_s / found.total_steps,
-        memory_mib=None,
-    )
 
 
 def load_cell(folder: Path) -> Cell:

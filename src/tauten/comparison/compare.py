@@ -8,7 +8,6 @@ from pathlib import Path
 from tauten.comparison import tables
 from tauten.comparison.grid import Grid
 from tauten.comparison.page import write_page
-from tauten.comparison.queries import METRICS
 from tauten.comparison.summary import Summary, summarise, write_csv
 from tauten.comparison.train import train_grid
 from tauten.training.checkpoints import replace_text
@@ -31,7 +30,7 @@ class Comparison:
     page: Path
 
 
-def compare(grid: Grid, metric: str = "mean_recall", bootstrap: int = 2000) -> Comparison:
+def compare(grid: Grid, metric: str | None = None, bootstrap: int = 2000) -> Comparison:
     """Train a grid of controls, compare them, and write what was found.
 
     Started again it goes on from finished cells. Into ``grid.output`` it writes ``cells/`` and
@@ -42,16 +41,18 @@ def compare(grid: Grid, metric: str = "mean_recall", bootstrap: int = 2000) -> C
 
     Args:
         grid: what is compared, and how.
-        metric: compared on the test split; see
-            :meth:`tauten.comparison.queries.Queries.scores`.
+        metric: compared on the test split, one of ``grid.tested.METRICS``; by default mean_recall,
+            and of two views knn@10/class_mean.
         bootstrap: replicates.
 
     Raises:
         ValueError: a grid that cannot be run, a folder with other cells, an unknown metric, or a
             baseline of which no cell finished.
     """
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
+    known = grid.tested
+    metric = metric or known.MAIN
+    if metric not in known.METRICS:
+        raise ValueError(f"unknown metric {metric!r}; there are {', '.join(known.METRICS)}")
     if bootstrap < 1:
         raise ValueError(f"bootstrap must be at least 1 replicate, not {bootstrap}")
     summary = summarise(grid, train_grid(grid), metric, bootstrap)

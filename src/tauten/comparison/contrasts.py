@@ -1,8 +1,9 @@
 """Paired differences to a baseline over seeds and queries, corrected for how many there are.
 
 A replicate draws seeds, and within each count group queries, with replacement, the same for every
-control, so that what is common to a pair cancels. With d the difference, s the standard deviation
-of its replicates d*, and T = (d* − d)/s of the same replicate for every comparison,
+control, so that what is common to a pair cancels. In a mean over classes each drawn query weighs 1
+over the size of its class. With d the difference, s the standard deviation of its replicates d*,
+and T = (d* − d)/s of the same replicate for every comparison,
 
     interval       the central 95 % of d*
     p              share of replicates with |T| ≥ |d|/s
@@ -27,7 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tauten.comparison.queries import ALL, GROUPS, Queries
+from tauten.comparison.scores import ALL, GROUPS, Scores, weighted_mean
 from tauten.evaluation.bootstrap import Estimate, bootstrap_mean, percentile_interval, resample
 
 Verdict = Literal["same", "better", "worse"]
@@ -76,7 +77,7 @@ class Contrast:
         return "worse" if self.corrected_high < 0 else "same"
 
 
-Seeds = Mapping[int, Queries]
+Seeds = Mapping[int, Scores]
 
 
 def estimates(
@@ -85,11 +86,12 @@ def estimates(
     """Mean of each variant and group over seeds and queries, with its own 95 % interval."""
     found = {}
     for name, runs in variants.items():
-        score_SN = _scores(runs, sorted(runs), metric)
-        for group in _groups(runs):
-            members = next(iter(runs.values())).members(group)
+        score_SN, queries = _scores(runs, sorted(runs), metric), next(iter(runs.values()))
+        for group in _groups(queries):
+            members = queries.members(group)
+            weight_N = queries.weights(metric)[members]
             found[name, group] = bootstrap_mean(
-                score_SN[:, members], bootstrap=bootstrap, seed=seed
+                score_SN[:, members] * (weight_N / weight_N.mean()), bootstrap=bootstrap, seed=seed
             )
     return found
 
@@ -106,7 +108,7 @@ def contrasts(
     Args:
         variants: ranks of the same queries by seed, for each variant.
         pairs: (a, b) names. A pair without a seed in common is left out.
-        metric: see :meth:`tauten.comparison.queries.Queries.scores`.
+        metric: one of their :attr:`tauten.comparison.scores.Scores.METRICS`.
         bootstrap: replicates.
         seed: of the resampling.
 
@@ -125,9 +127,12 @@ def contrasts(
             continue
         a_SN, b_SN = (_scores(variants[name], common, metric) for name in (a, b))
         queries = variants[a][common[0]]
-        for group, replicate_R in drawn.of(a_SN - b_SN, queries).items():
+        weight_N = queries.weights(metric)
+        for group, replicate_R in drawn.of(a_SN - b_SN, weight_N, queries).items():
             members = queries.members(group)
-            a_S, b_S = a_SN[:, members].mean(1), b_SN[:, members].mean(1)
+            a_S, b_S = (
+                weighted_mean(score_SN[:, members], weight_N[members]) for score_SN in (a_SN, b_SN)
+            )
             values.append((a_S - b_S).mean())
             replicates.append(replicate_R)
             places.append((a, b, group, len(common), len(members), _effect(a_S, b_S)))
@@ -173,31 +178,31 @@ class _Draws:
         self.replicates, self.seed = replicates, seed
         self._kept: dict[tuple[str, int], Tensor] = {}
 
-    def of(self, difference_SN: Tensor, queries: Queries) -> dict[str, Tensor]:
+    def of(self, difference_SN: Tensor, weight_N: Tensor, queries: Scores) -> dict[str, Tensor]:
         """(R,) replicates of the mean difference in each group, and in all."""
-        seed_RS = self._weights("seeds", len(difference_SN))
+        seed_RS = self._counts("seeds", len(difference_SN)) / len(difference_SN)
         found: dict[str, Tensor] = {}
         whole = torch.zeros(self.replicates, dtype=torch.float64)
-        groups = [group for group in _groups({0: queries}) if group != ALL] or [ALL]
+        groups = [group for group in _groups(queries) if group != ALL] or [ALL]
         for group in groups:
             members = queries.members(group)
-            query_RN = self._weights(group, len(members))
-            found[group] = ((query_RN @ difference_SN[:, members].T) * seed_RS).sum(dim=1)
-            whole += found[group] * len(members) / len(queries.groups)
+            weight_RN = self._counts(group, len(members)) * weight_N[members]
+            weight_RN /= weight_RN.sum(dim=1, keepdim=True)
+            found[group] = ((weight_RN @ difference_SN[:, members].T) * seed_RS).sum(dim=1)
+            whole += found[group] * weight_N[members].sum() / weight_N.sum()
         return {ALL: whole} | found
 
-    def _weights(self, what: str, size: int) -> Tensor:
+    def _counts(self, what: str, size: int) -> Tensor:
+        """(R, size) how often each is drawn."""
         if (what, size) not in self._kept:
             number = ("seeds", *GROUPS).index(what)
             generator = torch.Generator().manual_seed(self.seed * 7 + number)
-            rows = torch.cat(list(resample(size, self.replicates, generator)))
-            self._kept[what, size] = rows / size
+            self._kept[what, size] = torch.cat(list(resample(size, self.replicates, generator)))
         return self._kept[what, size]
 
 
-def _groups(runs: Seeds) -> list[str]:
-    present = set(next(iter(runs.values())).groups)
-    return [group for group in GROUPS if group == ALL or group in present]
+def _groups(queries: Scores) -> list[str]:
+    return [group for group in GROUPS if group == ALL or group in queries.groups]
 
 
 def _scores(runs: Seeds, seeds: Sequence[int], metric: str) -> Tensor:
@@ -205,15 +210,12 @@ def _scores(runs: Seeds, seeds: Sequence[int], metric: str) -> Tensor:
 
 
 def _same_queries(variants: Mapping[str, Seeds]) -> None:
-    first: tuple[str, Queries] | None = None
+    first: tuple[str, Scores] | None = None
     for name, runs in variants.items():
         for queries in runs.values():
             if first is None:
                 first = name, queries
-            elif queries.groups != first[1].groups or not (
-                torch.equal(queries.owner, first[1].owner)
-                and torch.equal(queries.target, first[1].target)
-            ):
+            elif not queries.same_queries(first[1]):
                 raise ValueError(
                     f"{name} and {first[0]} were tested on different queries: "
                     f"{len(queries.groups)} and {len(first[1].groups)}, or others"

@@ -166,7 +166,7 @@ def of_pairs(name: str, splits: Mapping[Split, PairData], progress: bool = True)
                 "number of caption clusters"
             )
         captions, _ = data.unique_captions()
-        x = _image_features(data.images, f"{split} images", progress)
+        x = _image_features(_in_memory(data), f"{split} images", progress)
         sides[split] = (x, embed_captions(captions, progress=False))
     sides = _standardised(sides)
     made: dict[Split, FeatureSplit] = {}
@@ -174,8 +174,14 @@ def of_pairs(name: str, splits: Mapping[Split, PairData], progress: bool = True)
         x, y = sides[split]
         _, y_of_x = data.unique_captions()
         assert data.labels is not None
-        made[split] = FeatureSplit(x, y, y_of_x, list(data.labels), _equal(data.images))
+        made[split] = FeatureSplit(x, y, y_of_x, list(data.labels), _equal(_in_memory(data)))
     return Features(name, made)
+
+
+def _in_memory(data: PairData) -> Tensor:
+    if not isinstance(data.images, Tensor):
+        raise ValueError("frozen features are of images, these are clips of videos")
+    return data.images
 
 
 def _standardised(

@@ -16,6 +16,7 @@ from transformers import get_cosine_schedule_with_warmup
 from tauten.comparison.allocations import Allocations
 from tauten.comparison.features import Features, FeatureSplit
 from tauten.comparison.queries import Queries
+from tauten.comparison.scores import Scores
 from tauten.losses import ContrastiveLoss, NonFiniteLossError
 from tauten.training import Config
 from tauten.training.arguments import make_optimizer
@@ -35,17 +36,17 @@ class Outcome:
 
     Attributes:
         val: score on the validation split, of ``evaluation.metric``.
-        queries: ranks of the test queries; None where only validation was asked for.
+        queries: scores of the test queries; None where only validation was asked for.
         curve: (share of the training done, validation score) at each look.
         steps: optimiser steps done.
         stopped: whether it was stopped before its end.
-        seconds_per_step: median.
+        seconds_per_step: median; where the steps were not timed, all time over their number.
         memory_mib: most memory allocated within a step, and what the loss holds between steps; None
             where it was not measured.
     """
 
     val: float
-    queries: Queries | None
+    queries: Scores | None
     curve: tuple[tuple[float, float], ...]
     steps: int
     stopped: bool

@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 from tauten.comparison import catalogue
 from tauten.comparison.cells import Runner
+from tauten.comparison.kinds import FAMILIES, Kind, kind_of, methods_of, usual
 from tauten.comparison.methods import Method, configure
+from tauten.comparison.scores import Scores
 from tauten.comparison.synthetic import SyntheticConfig, groups_for
+from tauten.comparison.tested import tested_by
 from tauten.recipes import get
 from tauten.recipes.emoji import emoji
 from tauten.training import Config, ControlConfig, LossConfig, to_dict
 from tauten.training.config_tree import from_dict
 
 DEFAULT, TUNED = "default", "tuned"
-#: controls that are compared unless told otherwise
-CONTROLS = ("constant", "matched", "learnable", "ts", "ics", "mmts")
 Mode = Literal["auto", "frozen", "train"]
 
 
@@ -30,14 +31,15 @@ class Grid:
         output: the only folder written to.
         recipe: "synthetic", "emoji", or a recipe of ``tauten train``, whose data, model and
             optimiser all cells share.
-        controls: names out of :data:`tauten.comparison.catalogue.METHODS`.
+        controls: names out of :attr:`catalogue`; () for the usual ones of its kind.
         baseline: the one that all are compared with.
         seeds: of each setting.
         mode: "frozen", heads on fixed features; "train", end to end; "auto", end to end except for
-            synthetic data and given features.
+            synthetic data and given features. Two views are always trained end to end.
         trials: settings tried for each control on the validation split, the default among them.
         force: of the schedules' loss.
-        family: of the schedules' loss: infonce or dcl.
+        family: of the schedules' loss: infonce, dcl or maxmargin, whose margin they drive; by
+            default that of the recipe if it is one of them, else infonce.
         hidden: width of a hidden layer in the heads; 0 for linear heads.
         features: a file of features to use instead of the recipe's data.
         synthetic: what synthetic pairs are like.
@@ -49,13 +51,13 @@ class Grid:
 
     output: Path
     recipe: str = "emoji"
-    controls: Sequence[str] = CONTROLS
+    controls: Sequence[str] = ()
     baseline: str = "constant"
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     mode: Mode = "auto"
     trials: int = 6
     force: str = "plain"
-    family: str = "infonce"
+    family: str | None = None
     hidden: int = 0
     features: Path | None = None
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
@@ -63,6 +65,25 @@ class Grid:
     processes: int = 1
     threads: int | None = None
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.controls:
+            self.controls = usual(self.kind)
+
+    @property
+    def kind(self) -> Kind:
+        """What the schedules drive: temperature, margin, or the temperature of two views."""
+        return kind_of(self.base())
+
+    @property
+    def catalogue(self) -> Mapping[str, Method]:
+        """The controls that there are, with their settings for this kind."""
+        return methods_of(self.kind)
+
+    @property
+    def tested(self) -> type[Scores]:
+        """What is kept of each test query."""
+        return tested_by(self.base(), whole=self.runner == "train")
 
     @property
     def runner(self) -> Runner:
@@ -76,23 +97,23 @@ class Grid:
         """The controls, the baseline first.
 
         Raises:
-            ValueError: an unknown control, a baseline that is not among them, or a force or family
-                that does not go with them.
+            ValueError: an unknown control or one that means nothing for this kind, a baseline that
+                is not among them, or a force or family that does not go with them.
         """
         if self.baseline not in self.controls:
             raise ValueError(
                 f"the baseline {self.baseline!r} is not among the controls "
                 f"{', '.join(self.controls)}"
             )
-        if self.force not in ("plain", "equalized") or self.family not in ("infonce", "dcl"):
+        if self.force not in ("plain", "equalized") or self.family not in (None, *FAMILIES):
             raise ValueError(
-                "force must be plain or equalized and family infonce or dcl, got "
+                f"force must be plain or equalized and family one of {', '.join(FAMILIES)}, got "
                 f"{self.force} and {self.family}"
             )
         apart = [name for name in self.controls if name in ("weight-only", "shape-only")]
         if self.force != "plain" and apart:
             raise ValueError(f"{', '.join(apart)} take the plain force apart, got {self.force}")
-        found = catalogue.get(list(self.controls))
+        found = catalogue.get(list(self.controls), self.catalogue)
         return sorted(found, key=lambda method: method.name != self.baseline)
 
     def check(self) -> None:
@@ -110,9 +131,14 @@ class Grid:
             )
         if self.runner == "train" and (self.recipe == "synthetic" or self.features is not None):
             raise ValueError("synthetic data and features have no towers: mode must be frozen")
+        base, methods = self.base(), self.catalogue
+        if base.task == "views" and self.runner == "frozen":
+            raise ValueError("two views train the tower itself: mode must be train, not frozen")
         for method in self.methods():
-            source = catalogue.METHODS[method.parts_of or method.name]
-            configure(self.base(), method, source.default)
+            try:
+                configure(base, method, methods[method.parts_of or method.name].default)
+            except ValueError as error:
+                raise ValueError(f"{method.name} cannot be compared here: {error}") from error
 
     def base(self) -> Config:
         """The configuration that all cells share, before their control.
@@ -124,9 +150,13 @@ class Grid:
             config = emoji("compare", "infonce", ControlConfig(), LossConfig())
         else:
             config = get(self.recipe)()
-        config.family, config.loss.force = self.family, self.force  # type: ignore[assignment]
+        own = config.family if config.family in FAMILIES else "infonce"
+        config.family = self.family or own  # type: ignore[assignment]
+        config.loss.force = self.force  # type: ignore[assignment]
         config.data.source = self.recipe if self.recipe == "synthetic" else config.data.source
         config.evaluation.bootstrap = 0
+        if config.task == "views":
+            config.evaluation.probe = "none"
         config.progress = config.tensorboard = False
         if self.runner == "frozen":
             config.model.dim = 64 if self.recipe == "synthetic" else 256

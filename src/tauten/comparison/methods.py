@@ -68,6 +68,7 @@ class Method:
         parts_of: the control whose settings it takes, if it has none of its own.
         schedules: whether it drives the family and force of the comparison, and not a loss of its
             own.
+        refused: why it means nothing for what is compared; "" where it does.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Method:
     resolve: Callable[[Settings], Settings] | None = None
     parts_of: str | None = None
     schedules: bool = True
+    refused: str = ""
 
     def drawn(self, source: random.Random) -> dict[str, Any]:
         """Settings drawn at random."""

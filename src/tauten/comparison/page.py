@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from tauten.comparison import catalogue, tables
-from tauten.comparison.cells import load_cell
+from tauten.comparison import protocol, tables
 from tauten.comparison.contrasts import Contrast
-from tauten.comparison.queries import ALL
+from tauten.comparison.end_to_end import RUN
+from tauten.comparison.scores import ALL
 from tauten.comparison.summary import Summary
-from tauten.evaluation import TIES
 from tauten.report.plots import Panel
 from tauten.report.settings import versions
 from tauten.report.theme import TOKENS, figure, svg
@@ -35,15 +32,16 @@ def write_page(summary: Summary) -> Path:
         title=f"Which control helps, where, and by how much: {_data(summary)}",
         summary=summary,
         tables=tables,
-        methods=catalogue.METHODS,
         sentences=verdict(summary),
         forests=[panel for group in summary.groups if (panel := _forest(summary, group))],
         parts=_panel("What made the difference", summary.to_parts, ALL, "parts"),
         cost=_cost(summary),
+        anchors=anchors(summary),
+        trainings=trainings(summary),
         tuning=_tuning(summary),
-        settings=_settings(summary),
-        common=_common(summary),
-        protocol=_protocol(summary),
+        settings=protocol.settings(summary),
+        common=protocol.common(summary),
+        protocol=protocol.protocol(summary),
         versions=versions(),
     )
     path = summary.grid.output / PAGE
@@ -77,6 +75,26 @@ def verdict(summary: Summary) -> list[str]:
         half = max(c.corrected_high - c.corrected_low for c in overall) / 2
         said.append(f"A difference of less than about {100 * half:.1f} points would not show here.")
     return said
+
+
+def anchors(summary: Summary) -> list[str]:
+    """An id for each row of the table: the control's name, of its first row."""
+    controls = [variant.control for variant in summary.variants]
+    return [
+        name if name not in controls[:row] else f"{name}-{summary.variants[row].setting}"
+        for row, name in enumerate(controls)
+    ]
+
+
+def trainings(summary: Summary) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Of each variant its seeds, each with the folder of its run or cell, from the page."""
+    found = []
+    for variant in summary.variants:
+        cells = summary.trained.variants[variant.control, variant.setting]
+        inside = f"/{RUN}" if summary.grid.runner == "train" else ""
+        links = [(f"seed {seed}", f"{cells[seed]}{inside}/") for seed in variant.seeds]
+        found.append((variant.name, links))
+    return found
 
 
 def _data(summary: Summary) -> str:
@@ -153,82 +171,7 @@ def _tuning(summary: Summary) -> list[list[str]]:
             if trial.finished and trial.val == max(finished):
                 outcome = "best"
             score = "–" if trial.val is None else tables.percent(trial.val)
-            own = {k: v for k, v in trial.settings.items() if k not in _fixed(control)}
-            found.append([control, trial.setting, score, outcome, _told(own)])
-    return found
-
-
-def _fixed(control: str) -> frozenset[str]:
-    return frozenset(catalogue.METHODS[control].fixed)
-
-
-def _settings(summary: Summary) -> list[list[str]]:
-    found = []
-    for variant in summary.variants:
-        method = catalogue.METHODS[variant.control]
-        found.append([variant.name, method.what, _told({**variant.settings, **method.fixed})])
-    return found
-
-
-def _told(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in settings.items())
-
-
-def _common(summary: Summary) -> list[tuple[str, str]]:
-    """The training configuration of the baseline's first cell, without its control."""
-    name = next(iter(summary.trained.results))
-    tree = load_cell(summary.grid.output / name).config
-    found = []
-    for part in ("model", "optim", "data", "evaluation"):
-        found += [(f"{part}.{key}", str(value)) for key, value in tree[part].items()]
-    return found
-
-
-def _protocol(summary: Summary) -> list[tuple[str, str]]:
-    grid = summary.grid
-    runner = {
-        "frozen": "Heads on fixed features; the weights at the end of the training are tested.",
-        "train": "End to end; the checkpoint with the best validation score is tested.",
-    }
-    found = [
-        ("Training", runner[grid.runner]),
-        (
-            "Pairing",
-            "A seed gives every control the same initial weights of the heads or towers and the "
-            "same batches; query i is the same query for all.",
-        ),
-        (
-            "Tuning",
-            f"{grid.trials} settings for each control with settings of its own, the default among "
-            f"them, drawn at random and scored on the validation split with seed {grid.seeds[0]}; "
-            "on features those below the median of finished ones are stopped. Parts of a schedule "
-            "take its settings. The test split is not used.",
-        ),
-        (
-            "Intervals",
-            f"{summary.bootstrap} replicates that draw seeds and, within head, mid and tail, "
-            "queries, the same for all controls. Thick: of a comparison by itself. Thin: "
-            "simultaneous, so that with 95 % probability all hold (single-step max-T).",
-        ),
-        (
-            "Effect size",
-            "d: the difference over the root mean square of both standard deviations over seeds.",
-        ),
-        (
-            "Cost",
-            "Time: median step while other cells trained beside it. Memory: the most that a step "
-            "allocates at a time and what the loss keeps between steps, exact; not measured end to "
-            "end.",
-        ),
-        ("Ties", TIES),
-    ]
-    if grid.recipe == "synthetic":
-        made = dataclasses.asdict(grid.synthetic)
-        told = ", ".join(f"{name} = {value}" for name, value in made.items())
-        found.append(
-            (
-                "Synthetic pairs",
-                f"{told}. Theory gives the higher temperature to: {grid.synthetic.expected()}.",
-            )
-        )
+            fixed = summary.grid.catalogue[control].fixed
+            own = {name: value for name, value in trial.settings.items() if name not in fixed}
+            found.append([control, trial.setting, score, outcome, protocol.told(own)])
     return found

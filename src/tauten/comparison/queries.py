@@ -1,19 +1,21 @@
-"""Ranks of every query, from which every metric of a cell follows."""
+"""Ranks of every query of pairs, from which every metric of a cell follows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tauten.comparison.scores import ALL, GROUPS, Scores
 from tauten.evaluation import ranks
 
-ALL = "all"
-GROUPS = (ALL, "head", "mid", "tail")
+__all__ = ["ALL", "GROUPS", "KS", "METRICS", "Queries"]
+
 KS = (1, 5, 10)
 #: metrics of a query: an x together with its y's
 METRICS = (
@@ -24,7 +26,7 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class Queries:
+class Queries(Scores):
     """The ranks of the best match of each query, both ways.
 
     Attributes:
@@ -34,6 +36,9 @@ class Queries:
         target: (P,) long, the y of each such pair.
         groups: (N,) "head", "mid" or "tail" of each x.
     """
+
+    METRICS: ClassVar[tuple[str, ...]] = METRICS
+    MAIN: ClassVar[str] = "mean_recall"
 
     x: Tensor
     y: Tensor
@@ -74,38 +79,37 @@ class Queries:
             return (self.scores(f"x2y/{name}") + self.scores(f"y2x/{name}")) / 2
         if way == "x2y":
             return (self.x <= int(k)).double()
+        return self.mean_over_own((self.y <= int(k)).double())
+
+    def mean_over_own(self, value_M: Tensor) -> Tensor:
+        """(N,) the means over the y's of each x of (M,) float64 values."""
         total = torch.zeros(len(self.x), dtype=torch.float64)
-        total.index_add_(0, self.owner, (self.y <= int(k)).double()[self.target])
+        total.index_add_(0, self.owner, value_M[self.target])
         return total / torch.bincount(self.owner, minlength=len(self.x))
 
-    def members(self, group: str) -> Tensor:
-        """Positions of the x of a group, or of all."""
-        if group == ALL:
-            return torch.arange(len(self.groups))
-        return torch.tensor([i for i, name in enumerate(self.groups) if name == group]).long()
+    def same_queries(self, other: Any) -> bool:
+        """Whether both have the same pairs in the same groups."""
+        return (
+            isinstance(other, Queries)
+            and self.groups == other.groups
+            and torch.equal(self.owner, other.owner)
+            and torch.equal(self.target, other.target)
+        )
 
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Each metric's mean over each group that has queries, and their number ``n``."""
-        scores = {metric: self.scores(metric) for metric in METRICS}
-        found = {}
-        for group in GROUPS:
-            members = self.members(group)
-            if len(members):
-                means = {metric: float(score[members].mean()) for metric, score in scores.items()}
-                found[group] = means | {"n": float(len(members))}
-        return found
+    def arrays(self) -> dict[str, Any]:
+        """What :meth:`save` writes."""
+        return {
+            "x": self.x.numpy().astype(np.int32),
+            "y": self.y.numpy().astype(np.int32),
+            "owner": self.owner.numpy().astype(np.int32),
+            "target": self.target.numpy().astype(np.int32),
+            "groups": np.array(self.groups, dtype=np.str_),
+        }
 
     def save(self, path: Path) -> None:
         """Write them compactly."""
         with path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                x=self.x.numpy().astype(np.int32),
-                y=self.y.numpy().astype(np.int32),
-                owner=self.owner.numpy().astype(np.int32),
-                target=self.target.numpy().astype(np.int32),
-                groups=np.array(self.groups, dtype=np.str_),
-            )
+            np.savez_compressed(file, **self.arrays())
 
     @staticmethod
     def load(path: Path) -> Queries:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tauten.comparison import catalogue
 from tauten.comparison.cells import QUERIES
 from tauten.comparison.contrasts import Contrast, Seeds, contrasts, estimates
 from tauten.comparison.grid import DEFAULT, TUNED, Grid
-from tauten.comparison.queries import GROUPS, METRICS, Queries
+from tauten.comparison.scores import GROUPS
+from tauten.comparison.tested import load_scores
 from tauten.comparison.train import Trained
 from tauten.evaluation import Estimate
 
@@ -86,14 +86,13 @@ def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) 
     """Means, differences to the baseline and to parts, cost.
 
     Raises:
-        ValueError: an unknown metric, or no finished cell of the baseline.
+        ValueError: an unknown metric, no finished cell of the baseline, or cells that were tested
+            on different queries.
     """
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; there are {', '.join(METRICS)}")
     queries: dict[str, Seeds] = {}
     for (control, setting), cells in trained.variants.items():
         runs = {
-            seed: Queries.load(grid.output / name / QUERIES)
+            seed: load_scores(grid.output / name / QUERIES)
             for seed, name in cells.items()
             if name in trained.results
         }
@@ -131,7 +130,7 @@ def _pairs(grid: Grid, names: Sequence[str]) -> tuple[list[tuple[str, str]], lis
         if baseline not in names:
             baseline = f"{grid.baseline} ({DEFAULT})"
         for control in (c for c in grid.controls if f"{c} ({setting})" in names):
-            name, whole = f"{control} ({setting})", catalogue.METHODS[control].parts_of
+            name, whole = f"{control} ({setting})", grid.catalogue[control].parts_of
             if control != grid.baseline:
                 base.append((name, baseline))
             if whole is not None and f"{whole} ({setting})" in names:

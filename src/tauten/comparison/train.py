@@ -13,7 +13,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tauten.comparison import catalogue
 from tauten.comparison.cells import FEATURES, Cell, Result, run_cell
 from tauten.comparison.features import Features, load, of_pairs, save
 from tauten.comparison.grid import DEFAULT, TUNED, Grid
@@ -63,13 +62,13 @@ def train_grid(grid: Grid) -> Trained:
     grid.check()
     grid.output.mkdir(parents=True, exist_ok=True)
     fingerprint = _prepare(grid) if grid.runner == "frozen" else ""
-    methods = grid.methods()
+    methods, known = grid.methods(), grid.catalogue
     tuned = {m.parts_of or m.name for m in methods}
-    sources = [m for m in catalogue.METHODS.values() if m.name in tuned]
+    sources = [m for m in known.values() if m.name in tuned]
     planned = {m.name: _trial_cells(grid, m, fingerprint) for m in sources}
     found = Trained()
     for method in methods:
-        settings = dict(catalogue.METHODS[method.parts_of or method.name].default)
+        settings = dict(known[method.parts_of or method.name].default)
         _plan(grid, found, method, DEFAULT, settings, fingerprint)
     finals = len(methods) * len(grid.seeds)
     total = sum(map(len, planned.values())) + finals * (1 if grid.trials == 1 else 2)
@@ -179,12 +178,12 @@ def _plan_tuned(
         bar.update(0 if grid.trials == 1 else len(grid.seeds))
         return
     default = found.chosen[method.name, DEFAULT]
-    if chosen.settings == {**default, **catalogue.METHODS[source].fixed}:
+    if chosen.settings == {**default, **grid.catalogue[source].fixed}:
         found.chosen[method.name, TUNED] = copy.copy(default)
         found.variants[method.name, TUNED] = dict(found.variants[method.name, DEFAULT])
         bar.update(len(grid.seeds))
         return
-    fixed = catalogue.METHODS[source].fixed
+    fixed = grid.catalogue[source].fixed
     settings = {name: value for name, value in chosen.settings.items() if name not in fixed}
     try:
         _plan(grid, found, method, TUNED, settings, fingerprint)

@@ -1,0 +1,117 @@
+"""Which test images are classified right by the features of two-view training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tauten.comparison.scores import Scores
+from tauten.training.view_rules import KS
+
+_CLASS_MEAN = "/class_mean"
+_RULES = tuple(f"knn@{k}" for k in KS)
+_TILE = 1024
+
+
+@dataclass(frozen=True)
+class Classified(Scores):
+    """Which queries are right by the vote of their nearest training images.
+
+    ``knn@K`` is the share of them, ``knn@K/class_mean`` the mean over classes of each class's own
+    share, in which every query weighs 1 over the size of its class.
+
+    Attributes:
+        right: (N,) bool of each rule, by its name.
+        labels: (N,) class of each query.
+        groups: (N,) "head", "mid" or "tail" of each query.
+    """
+
+    METRICS: ClassVar[tuple[str, ...]] = tuple(
+        rule + kind for rule in _RULES for kind in ("", _CLASS_MEAN)
+    )
+    MAIN: ClassVar[str] = "knn@10/class_mean"
+
+    right: Mapping[str, Tensor]
+    labels: list[str]
+    groups: list[str]
+
+    @staticmethod
+    def of(features: Mapping[str, Any]) -> Classified:
+        """Of the features that a run of two views has written.
+
+        Args:
+            features: ``train`` (M, d), ``test`` (N, d), and of both the classes as
+                ``..._labels``; ``test_groups`` (N,).
+        """
+        known, labels = features["train_labels"].tolist(), features["test_labels"].tolist()
+        names = [*sorted(set(known)), *sorted(set(labels) - set(known))]
+        place = {name: number for number, name in enumerate(names)}
+        of_known, of_x = (torch.tensor([place[n] for n in side]) for side in (known, labels))
+        votes = _votes(features["train"], of_known, features["test"], KS)
+        return Classified(
+            {f"knn@{k}": vote == of_x for k, vote in votes.items()},
+            [str(label) for label in labels],
+            [str(group) for group in features["test_groups"]],
+        )
+
+    def scores(self, metric: str) -> Tensor:
+        """(N,) float64, 1 where a query is right, by ``knn@K`` or ``knn@K/class_mean``.
+
+        Raises:
+            ValueError: another metric.
+        """
+        if metric not in self.METRICS:
+            raise ValueError(f"unknown metric {metric!r}; there are {', '.join(self.METRICS)}")
+        return self.right[metric.removesuffix(_CLASS_MEAN)].double()
+
+    def weights(self, metric: str) -> Tensor:
+        """(N,) float64, of a mean over classes 1 over the queries of each query's class."""
+        if not metric.endswith(_CLASS_MEAN):
+            return super().weights(metric)
+        sizes = Counter(self.labels)
+        return torch.tensor([1 / sizes[label] for label in self.labels], dtype=torch.float64)
+
+    def same_queries(self, other: Any) -> bool:
+        """Whether both have queries of the same classes and groups in the same order."""
+        return isinstance(other, Classified) and (self.labels, self.groups) == (
+            other.labels,
+            other.groups,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write them compactly."""
+        arrays: dict[str, Any] = {rule: right.numpy() for rule, right in self.right.items()}
+        for name, values in (("labels", self.labels), ("groups", self.groups)):
+            arrays[name] = np.array(values, dtype=np.str_)
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @staticmethod
+    def load(path: Path) -> Classified:
+        """What :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return Classified(
+                {rule: torch.from_numpy(stored[rule]) for rule in _RULES},
+                [str(label) for label in stored["labels"]],
+                [str(group) for group in stored["groups"]],
+            )
+
+
+def _votes(known: Any, of_known: Tensor, x: Any, ks: Sequence[int]) -> dict[int, Tensor]:
+    """(N,) class of each x by the votes of :func:`tauten.evaluation.knn`, for each k."""
+    known, x = (F.normalize(torch.as_tensor(side), dim=1) for side in (known, x))
+    number = int(of_known.max()) + 1
+    found: dict[int, list[Tensor]] = {k: [] for k in ks}
+    for part in x.split(_TILE):
+        neighbours = of_known[(part @ known.T).topk(max(ks), dim=1).indices]
+        for k, votes in found.items():
+            votes.append(F.one_hot(neighbours[:, :k], number).sum(dim=1).argmax(dim=1))
+    return {k: torch.cat(votes) for k, votes in found.items()}

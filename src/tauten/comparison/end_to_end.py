@@ -1,0 +1,58 @@
+"""Cells that are whole training runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tauten.comparison.classified import Classified
+from tauten.comparison.frozen import Outcome
+from tauten.comparison.step_cost import step_cost
+from tauten.comparison.tested import of_run
+from tauten.training import Config, train
+from tauten.training.run_folder import (
+    CHECKPOINTS,
+    EMBEDDINGS,
+    FEATURES,
+    IMAGES,
+    SAMPLES,
+    TRAIN_IMAGES,
+)
+
+RUN = "run"
+
+
+def train_run(config: Config, folder: Path, *, test: bool) -> Outcome:
+    """Train a run in the cell's folder, of which what is large and not needed is dropped.
+
+    Args:
+        config: of the run.
+        folder: of the cell; the run is in its folder ``run``.
+        test: whether the scores of the test queries are kept, and a step is measured; the run then
+            keeps what a report needs.
+    """
+    config.output = folder / RUN
+    config.progress = config.tensorboard = False
+    found = train(config)
+    cost = step_cost(config, found.total_steps) if test else None
+    scores = of_run(config) if test else None
+    _slim(config.output, test=test)
+    metric = config.evaluation.metric
+    score = found.val[Classified.MAIN if metric == "last" else metric]
+    return Outcome(
+        val=score,
+        queries=scores,
+        curve=((1.0, score),),
+        steps=found.total_steps,
+        stopped=False,
+        seconds_per_step=cost.seconds if cost else found.wall_s / found.total_steps,
+        memory_mib=cost.memory_mib if cost else None,
+    )
+
+
+def _slim(run: Path, *, test: bool) -> None:
+    """Drop checkpoints and training pictures, and of a trial of tuning all arrays."""
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+    arrays = () if test else (EMBEDDINGS, FEATURES, IMAGES, SAMPLES)
+    for name in (TRAIN_IMAGES, *arrays):
+        (run / name).unlink(missing_ok=True)

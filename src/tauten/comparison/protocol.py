@@ -1,0 +1,108 @@
+"""What a comparison says of how it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tauten.comparison.cells import load_cell
+from tauten.comparison.kinds import Kind
+from tauten.comparison.summary import Summary
+from tauten.evaluation import TIES
+
+_STRENGTH: dict[Kind, str] = {
+    "temperature": "Schedules set the temperature of a loss of pairs.",
+    "margin": "Schedules set the margin of a max-margin loss of pairs.",
+    "views": "Schedules set the temperature of a loss between two views of each image.",
+}
+_CLASSIFIED = (
+    "Test images, classified by a majority vote of the nearest training images in the features "
+    "before the projector; class_mean: mean of the classes' own accuracies, in which replicates "
+    "weigh each image 1 over the size of its class."
+)
+
+
+def settings(summary: Summary) -> list[list[str]]:
+    """Of each variant what it is, and its settings."""
+    found = []
+    for variant in summary.variants:
+        method = summary.grid.catalogue[variant.control]
+        found.append([variant.name, method.what, told({**variant.settings, **method.fixed})])
+    return found
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """Settings in one line."""
+    return ", ".join(f"{name} = {value}" for name, value in settings.items())
+
+
+def common(summary: Summary) -> list[tuple[str, str]]:
+    """The training configuration of the baseline's first cell, without its control."""
+    name = next(iter(summary.trained.results))
+    tree = load_cell(summary.grid.output / name).config
+    found = []
+    for part in ("model", "optim", "data", "evaluation"):
+        found += [(f"{part}.{key}", str(value)) for key, value in tree[part].items()]
+    return found
+
+
+def protocol(summary: Summary) -> list[tuple[str, str]]:
+    """How the numbers came about, in words."""
+    grid = summary.grid
+    config = grid.base()
+    chosen = (
+        "last checkpoint"
+        if config.evaluation.metric == "last"
+        else f"checkpoint with the best {config.evaluation.metric} on the validation split"
+    )
+    runner = {
+        "frozen": "Heads on fixed features; the weights at the end of the training are tested.",
+        "train": f"End to end; the {chosen} is tested.",
+    }
+    found = [
+        ("Training", runner[grid.runner]),
+        ("Strength", _STRENGTH[grid.kind]),
+        (
+            "Pairing",
+            "A seed gives every control the same initial weights of the heads or towers and the "
+            "same batches; query i is the same query for all.",
+        ),
+        (
+            "Tuning",
+            f"{grid.trials} settings for each control with settings of its own, the default among "
+            f"them, drawn at random and scored on the validation split with seed {grid.seeds[0]}; "
+            "on features those below the median of finished ones are stopped. Parts of a schedule "
+            "take its settings. The test split is not used.",
+        ),
+        (
+            "Intervals",
+            f"{summary.bootstrap} replicates that draw seeds and, within head, mid and tail, "
+            "queries, the same for all controls. Thick: of a comparison by itself. Thin: "
+            "simultaneous, so that with 95 % probability all hold (single-step max-T).",
+        ),
+        (
+            "Effect size",
+            "d: the difference over the root mean square of both standard deviations over seeds.",
+        ),
+        (
+            "Cost",
+            "Time: median step while other cells trained beside it; end to end of a few steps on a "
+            "copy, after the training. Memory: the most that a step allocates at a time and what "
+            "the loss keeps between steps, exact.",
+        ),
+    ]
+    if grid.kind == "views":
+        found.append(("Queries", _CLASSIFIED))
+    else:
+        found.append(("Ties", TIES))
+    if grid.recipe == "synthetic":
+        made = dataclasses.asdict(grid.synthetic)
+        told = ", ".join(f"{name} = {value}" for name, value in made.items())
+        found.append(
+            (
+                "Synthetic pairs",
+                f"{told}. Theory gives the higher temperature to: {grid.synthetic.expected()}.",
+            )
+        )
+    return found

@@ -1,0 +1,123 @@
+"""What a step of a finished run costs, measured on a copy of what it trained."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tauten.comparison.allocations import Allocations
+from tauten.losses import ContrastiveLoss
+from tauten.training import Config, checkpoints
+from tauten.training.arguments import make_optimizer
+from tauten.training.build import build_loss
+from tauten.training.module import ContrastiveModule
+from tauten.training.pairs import PairStore
+from tauten.training.results import load_encoder
+from tauten.training.run_folder import CHECKPOINTS
+from tauten.training.splits import Classes, PairData, load_split
+from tauten.training.view_module import ViewModule, ViewStore
+from tauten.training.view_results import load_view_encoder
+
+MIB = 2**20
+#: steps before the optimiser has its state, and timed ones after
+_FIRST, _TIMED = 1, 3
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of a training step without evaluation and logging.
+
+    Attributes:
+        seconds: median of a few steps.
+        memory_mib: most that a step allocates at a time, and what the loss keeps between steps.
+    """
+
+    seconds: float
+    memory_mib: float
+
+
+def step_cost(config: Config, total_steps: int) -> StepCost | None:
+    """Train on for a few steps from the best checkpoint, and leave the run as it is.
+
+    All steps have the same batch, one of ``optim.batch_size`` training samples; the loss starts
+    anew, with the tables of the whole training split.
+
+    Args:
+        config: of a finished run that has its checkpoints.
+        total_steps: of its training.
+
+    Returns:
+        None where it cannot be told: on a GPU, of a stream, of data without classes, or where the
+        checkpoints are gone.
+    """
+    best = config.output / CHECKPOINTS / checkpoints.BEST
+    if torch.cuda.is_available() or config.data.stream or not checkpoints.is_complete(best):
+        return None
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        steps = _steps(config, best, total_steps)
+        return None if steps is None else _measured(steps)
+
+
+def _steps(config: Config, best: Path, total_steps: int) -> _Steps | None:
+    """Of the model of a checkpoint; None of data without classes."""
+    load: Any = load_view_encoder if config.task == "views" else load_encoder
+    encoder, *tokenizer, classes = load(best)
+    if classes is None:
+        return None
+    train = load_split(replace(config.data, limit=config.optim.batch_size), "train")
+    loss_fn, loss = _loss(config, train, classes, total_steps), config.loss
+    module: ContrastiveModule | ViewModule
+    store: PairStore | ViewStore
+    if config.task == "views":
+        module = ViewModule(encoder, loss_fn, loss.queue, loss.momentum)
+        store = ViewStore(train)
+    else:
+        chunk = config.optim.chunk
+        module = ContrastiveModule(encoder, loss_fn, loss.mask_duplicates, chunk, loss.adaptive)
+        store = PairStore(train, tokenizer[0], config.data)
+    return _Steps(config, module.train(), store, torch.arange(len(train)))
+
+
+def _loss(config: Config, train: PairData, classes: Classes, steps: int) -> ContrastiveLoss:
+    """That of the run, with tables of as many samples as it had."""
+    labels = [name for name, size in classes.counts.items() for _ in range(size)]
+    table = None if train.relevancy is None else train.relevancy.table
+    return build_loss(config, len(labels), classes.per_sample(labels), steps, labels, table)
+
+
+class _Steps:
+    """Optimiser steps on one batch."""
+
+    def __init__(self, config: Config, module: Any, store: Any, index: Tensor) -> None:
+        self.module, self.store, self.index = module, store, index
+        self.optimizer = make_optimizer(config.optim, module)
+
+    def __call__(self) -> None:
+        loss = self.module(**self.store.batch(self.index))["loss"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.module.loss_fn.step()
+        if isinstance(self.module, ViewModule):
+            self.module.follow()
+
+
+def _measured(step: _Steps) -> StepCost:
+    seconds = []
+    for _ in range(_FIRST + _TIMED):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    counted = Allocations()
+    with counted:
+        step()
+    state = step.module.loss_fn.state_dict().values()
+    held: int = sum(value.numel() * value.element_size() for value in state)
+    return StepCost(statistics.median(seconds[_FIRST:]), (held + counted.most) / MIB)

@@ -1,0 +1,55 @@
+"""What is kept of the test queries of a cell, by what it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tauten.comparison.classified import Classified
+from tauten.comparison.graded import GradedQueries
+from tauten.comparison.queries import Queries
+from tauten.comparison.scores import Scores
+from tauten.training import Config
+from tauten.training.named import is_named
+from tauten.training.run_folder import EMBEDDINGS, FEATURES
+from tauten.training.splits import load_split
+
+
+def tested_by(config: Config, *, whole: bool) -> type[Scores]:
+    """The scores of trainings with this configuration.
+
+    Args:
+        config: of the trainings.
+        whole: whether they are whole runs, and not heads on features.
+    """
+    if config.task == "views":
+        return Classified
+    graded = config.data.relevancy != "none" or is_named(config.data.source, "epic_kitchens")
+    return GradedQueries if graded and whole else Queries
+
+
+def of_run(config: Config) -> Scores:
+    """The scores of the test queries of a finished run, from what it has written."""
+    if config.task == "views":
+        with np.load(config.output / FEATURES, allow_pickle=False) as stored:
+            return Classified.of(stored)
+    with np.load(config.output / EMBEDDINGS, allow_pickle=False) as stored:
+        x, y = torch.from_numpy(stored["x"]), torch.from_numpy(stored["y"])
+        own = [[int(j) for j in np.atleast_1d(row) if j >= 0] for row in stored["y_of_x"]]
+        groups = [str(group) for group in stored["group_of_x"]]
+    if tested_by(config, whole=True) is Queries:
+        return Queries.of(x, y, own, groups)
+    relevancy = load_split(config.data, "test").relevancy
+    assert relevancy is not None
+    return GradedQueries.of_graded(x, y, own, groups, relevancy.dense())
+
+
+def load_scores(path: Path) -> Scores:
+    """What a cell has kept of its test queries."""
+    with np.load(path, allow_pickle=False) as stored:
+        names = stored.files
+    if "labels" in names:
+        return Classified.load(path)
+    return GradedQueries.load(path) if "nDCG" in names else Queries.load(path)
