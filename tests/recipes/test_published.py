@@ -27,6 +27,9 @@ FIGURES = {
     "cc3m_tempnet": ("24.83", "34.50", "46.17", "62.51"),
     "epic_kitchens_margin": ("55.7", "48.2", "52.0", "67.8", "65.3", "66.5"),
     "epic_kitchens_mmts": ("58.8", "48.9", "53.9", "68.9", "65.8", "67.3"),
+    "epic_kitchens_clips_margin": ("55.7", "48.2", "52.0", "67.8", "65.3", "66.5"),
+    "epic_kitchens_clips_mmts": ("58.8", "48.9", "53.9", "68.9", "65.8", "67.3"),
+    "epic_kitchens_clips_vitl": ("57.9", "51.1", "54.5", "70.4", "67.6", "69.0"),
     "youcook2_mmts": ("53.0", "77.1", "84.5"),
 }
 
@@ -65,6 +68,7 @@ def test_controls_of_schedules_have_their_mean():
     pairs = [
         ("cc3m_mmts", "cc3m_mmts_matched"),
         ("epic_kitchens_mmts", "epic_kitchens_matched"),
+        ("epic_kitchens_clips_mmts", "epic_kitchens_clips_matched"),
         ("youcook2_mmts", "youcook2_matched"),
         ("flickr30k_mmts", "flickr30k_matched"),
         ("coco_mmts", "coco_matched"),
@@ -83,6 +87,13 @@ def test_published_settings():
     epic = RECIPES["epic_kitchens_mmts"]().control
     assert (epic.alpha, epic.shift_low, epic.shift_high, epic.oscillations) == (0.2, 0.17, 0.30, 5)
     assert RECIPES["epic_kitchens_margin"]().control.value == 0.2
+    clips = RECIPES["epic_kitchens_clips_margin"]()
+    assert (clips.control.value, clips.data.frames, clips.data.image_size) == (0.2, 16, 224)
+    assert (clips.optim.lr, clips.optim.min_lr, clips.optim.batch_size) == (3e-5, 1e-5, 512)
+    assert clips.optim.warmup == pytest.approx(1 / 100)
+    sms, adaptive = RECIPES["epic_kitchens_sms"](), RECIPES["epic_kitchens_adaptive"]()
+    assert (sms.family, sms.control.value) == ("sms", 0.6)
+    assert (adaptive.loss.adaptive, adaptive.control.value) == (True, 0.4)
     fast = RECIPES["cc3m_fastclip_v3"]()
     assert (fast.loss.rho, fast.loss.gamma, fast.optim.batch_size) == (6.5, 0.2, 1024)
     for name in ("cc3m_clip", "cc3m_sogclr", "cc3m_isogclr"):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tauten.training import Config
@@ -36,3 +37,26 @@ def finished_run(tmp_path_factory):
 
     output = tmp_path_factory.mktemp("finished") / "run"
     return train(tiny(output, control__kind="mmts", tensorboard=True))
+
+
+def synthetic_video(
+    file: Path, seconds: float, fps: int = 4, side: int = 16, seed: int = 0
+) -> Path:
+    """A video of one colour a frame, drawn at random: of nothing."""
+    av = pytest.importorskip("av", reason="video files need PyAV")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    colors = np.random.default_rng(seed).integers(0, 256, (round(seconds * fps), 3))
+    with av.open(str(file), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=fps)
+        stream.width = stream.height = side
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 1_000_000
+        for color in colors:
+            pixels = np.full((side, side, 3), color, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode())
+    return file
+
+
+@pytest.fixture(scope="session")
+def make_video():
+    return synthetic_video

@@ -15,6 +15,7 @@ from tauten.data.emoji_video import base_of
 from tauten.data.readers import Entry, read, to_dataset
 from tauten.data.video import Clip
 from tauten.training import DataConfig
+from tauten.training.clip_source import ClipSource
 from tauten.training.config import Config, LossConfig
 from tauten.training.named import named_splits
 from tauten.training.pairs import PairStore
@@ -126,7 +127,7 @@ def test_tables_of_splits_lie_in_folders_of_their_own(tmp_path):
     assert {name: len(data) for name, data in found.items()} == {"train": 2, "val": 2, "test": 3}
 
 
-def test_parts_of_videos_as_readers_give_them(tmp_path):
+def test_parts_of_videos_as_readers_give_them(tmp_path, monkeypatch):
     write_video(str(tmp_path / "long.mp4"), [color for color in COLORS for _ in range(8)])
     parts = [Clip(tmp_path / "long.mp4", k, k + 1) for k in (3, 1)]
     entries = [Entry(f"{k}", part, (f"part {k}",), "a") for k, part in enumerate(parts)]
@@ -134,6 +135,11 @@ def test_parts_of_videos_as_readers_give_them(tmp_path):
     assert near(data.images[0], [COLORS[3]] * 3)
     assert near(data.images[1], [COLORS[1]] * 3)
     assert data.captions == [["part 0"], ["part 1"]]
+    monkeypatch.setattr("tauten.training.clips.HELD", 0)
+    lazy = to_pairs(to_dataset(entries), DataConfig(frames=3, image_size=8, label="label"))
+    assert isinstance(lazy.images, ClipSource)
+    assert torch.equal(lazy.images[:], data.images)
+    assert (lazy.captions, lazy.labels) == (data.captions, data.labels)
 
 
 def test_the_fingerprint_sees_pixels_and_not_places(tmp_path):

@@ -189,7 +189,7 @@ def test_features_of_a_file(shared_data, tmp_path):
     ("fields", "said"),
     [
         ({"features": None}, "set data.features=FILE"),
-        ({"frames": 4}, "set data.features=FILE"),
+        ({"frames": 4}, "on its videos, with data.frames=16 or so, or on features"),
         ({"label": "person"}, "one of noun, verb, verb_noun, got 'person'"),
         ({"test": "other.tar"}, "its own validation and test clips"),
         ({"relevancy": "names"}, "relevancies of its own"),

@@ -26,7 +26,11 @@ _SUBSTITUTE_FPS = 30.0
 
 @dataclass
 class ClipRow:
-    """One clip as annotated; `whole` says whether `nouns` has all its nouns."""
+    """One clip as annotated.
+
+    `whole` says whether `nouns` has all its nouns, `frames` are the official start and stop frame
+    or None.
+    """
 
     narration_id: str
     video_id: str
@@ -35,6 +39,7 @@ class ClipRow:
     verb: int
     nouns: Nouns
     whole: bool
+    frames: tuple[int, int] | None = None
 
 
 @dataclass
@@ -65,6 +70,7 @@ def read_clips(root: Path, split: Split) -> list[ClipRow]:
             verb=whole_number(row["verb_class"], file, n),
             nouns=_nouns(row["all_noun_classes"], file, n),
             whole=True,
+            frames=_frames(row),
         )
         for n, row in enumerate(rows_of(file, *names, *times))
     ]
@@ -196,6 +202,14 @@ def whole_number(cell: str, file: Path, row: int) -> int:
     if not cell.isascii() or not cell.isdigit():
         raise ValueError(f"{file}, row {row}: {cell!r} is not a whole number")
     return int(cell)
+
+
+def _frames(row: dict[str, Any]) -> tuple[int, int] | None:
+    """The official frame numbers, if the file has them."""
+    start, stop = row.get("start_frame"), row.get("stop_frame")
+    if type(start) is int and type(stop) is int and start >= 0:
+        return start, stop
+    return None
 
 
 def _nouns(cell: str, file: Path, row: int) -> Nouns:

@@ -1,7 +1,7 @@
 """EPIC-KITCHENS-100 multi-instance retrieval: annotations, relevancy, clusters.
 
 Damen et al., "Rescaling Egocentric Vision", IJCV 2022. The videos are not read here: a clip is a
-video's name and a range of seconds.
+video's name and a range of seconds. Where they lie is in ``epic_videos``.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class EpicKitchens:
         narration_id: "P01_11_0", unique.
         video_id: "P01_11"; the participant is what stands before the underscore.
         seconds: (N, 2) float64, start and end.
+        frame_numbers: (N, 2) int64, the official start and stop frame, -1 where the annotations
+            have none.
         narration: text, or None where the annotations have none.
         verb: (N,) int64 verb class.
         nouns: noun classes of each clip, the main one first.
@@ -80,6 +82,7 @@ class EpicKitchens:
     narration_id: tuple[str, ...]
     video_id: tuple[str, ...]
     seconds: Tensor
+    frame_numbers: Tensor
     narration: tuple[str | None, ...]
     verb: Tensor
     nouns: tuple[Nouns, ...]
@@ -256,6 +259,7 @@ def _assembled(split: Split, clips: list[ClipRow], sentences: list[SentenceRow])
         narration_id=tuple(clip.narration_id for clip in clips),
         video_id=tuple(clip.video_id for clip in clips),
         seconds=torch.tensor([clip.seconds for clip in clips], dtype=torch.float64),
+        frame_numbers=torch.tensor([clip.frames or (-1, -1) for clip in clips]),
         narration=tuple(clip.narration for clip in clips),
         verb=torch.tensor([clip.verb for clip in clips]),
         nouns=tuple(clip.nouns for clip in clips),

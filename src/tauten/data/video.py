@@ -1,11 +1,9 @@
-"""Frames of clips: from video files with PyAV, from folders of numbered frames, from strips."""
+"""Frames of clips: from video files with PyAV, from folders, from strips."""
 
 from __future__ import annotations
 
 import io
 import math
-import re
-from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from tauten.data.pixels import resized, to_rgb
+from tauten.data.spans import check_span, drawn, positions
 from tauten.data.video_file import Video
-
-_NUMBER = re.compile(r"(\d+)\.(?:jpe?g|png|webp)$", re.IGNORECASE)
+from tauten.data.video_folder import from_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +23,13 @@ class Clip:
     """A part of a video, [start, stop).
 
     Attributes:
-        path: a video file, or a folder of pictures with numbers, as EPIC-KITCHENS'
-            frame_0000000001.jpg.
+        path: a video file; a folder of pictures with numbers, as EPIC-KITCHENS'
+            frame_0000000001.jpg; or a folder of pieces of a video, named by the second they begin
+            at, such as 0.mp4 and 15.mp4.
         start: where it begins: in seconds, or with `fps` a frame's number. None: the beginning.
         stop: where it ends, in the same unit. None: the end.
         fps: frames per second that `start` and `stop` count in; None: they are seconds. A folder
-            goes by the numbers of its frames, so there a start or stop needs it.
+            of pictures goes by the numbers of its frames, so there a start or stop needs it.
     """
 
     path: Path
@@ -65,12 +64,7 @@ def sample_positions(
     """
     if frames < 1 or not length > 0:
         raise ValueError(f"need frames >= 1 and length > 0, got {frames} and {length}")
-    inside = (
-        torch.full((frames,), 0.5, dtype=torch.float64)
-        if generator is None
-        else torch.rand(frames, dtype=torch.float64, generator=generator)
-    )
-    return (torch.arange(frames, dtype=torch.float64) + inside) * (length / frames)
+    return positions(length, drawn(frames, generator))
 
 
 def load_clip(
@@ -79,7 +73,9 @@ def load_clip(
     *,
     size: int | tuple[int, int] | None = None,
     generator: torch.Generator | None = None,
+    inside: Tensor | None = None,
     overrun: float = 1.0,
+    threads: int = 0,
 ) -> Tensor:
     """Decode frames spread over a clip; see :func:`sample_positions`.
 
@@ -91,8 +87,11 @@ def load_clip(
         frames: number of frames T.
         size: as in :func:`tauten.data.images`; None keeps the video's.
         generator: draws a position in each of T segments; None takes their centres.
+        inside: (T,) float64 in [0, 1), positions in their segments that were drawn before, in the
+            place of a generator.
         overrun: seconds by which a clip may end after its video, as annotations rounded to seconds
             do; the last frame stands for what is missing.
+        threads: that decode a file; 0 leaves their number to FFmpeg. They change no pixel.
 
     Returns:
         (T, 3, H, W) uint8.
@@ -100,13 +99,21 @@ def load_clip(
     Raises:
         ImportError: a video file without PyAV.
         ValueError: nothing there, not a video, broken data, or a clip beyond the end of its video,
-            with the file's name.
+            with the file's name; a generator beside `inside`, or another number of positions.
     """
     clip = clip if isinstance(clip, Clip) else Clip(Path(clip))
+    if frames < 1:
+        raise ValueError(f"need frames >= 1, got {frames}")
+    if inside is None:
+        inside = drawn(frames, generator)
+    elif generator is not None or inside.shape != (frames,):
+        raise ValueError(
+            f"inside= needs shape ({frames},) and no generator=, got {tuple(inside.shape)}"
+        )
     if clip.path.is_dir():
-        pictures = _from_folder(clip, frames, generator, overrun)
+        pictures = from_folder(clip, inside, overrun, threads)
     elif clip.path.is_file():
-        pictures = _from_file(clip, frames, generator, overrun)
+        pictures = _from_file(clip, inside, overrun, threads)
     else:
         raise ValueError(f"no such video or folder of frames: {clip.path}")
     return _stack([resized(to_rgb(picture), size) for picture in pictures], str(clip.path))
@@ -143,7 +150,7 @@ def video_problem(path: Path) -> str | None:
     """Decode the first and one of the last frames and say what is wrong with a video, if anything.
 
     Args:
-        path: a video file or a folder of frames.
+        path: a video file or a folder of frames or pieces.
     """
     try:
         if path.is_dir():
@@ -157,57 +164,14 @@ def video_problem(path: Path) -> str | None:
     return None
 
 
-def _from_file(
-    clip: Clip, frames: int, generator: torch.Generator | None, overrun: float
-) -> list[Image.Image]:
+def _from_file(clip: Clip, inside: Tensor, overrun: float, threads: int) -> list[Image.Image]:
     unit = clip.fps or 1.0
-    with Video(clip.path) as video:
+    with Video(clip.path, threads) as video:
         start = (clip.start or 0.0) / unit
         stop = video.duration if clip.stop is None else clip.stop / unit
-        _check_span(clip, start, stop, video.duration, overrun, "s")
-        times = start + sample_positions(stop - start, frames, generator)
+        check_span(clip.path, start, stop, video.duration, overrun, "s")
+        times = start + positions(stop - start, inside)
         return video.pictures(times.tolist(), overrun)
-
-
-def _from_folder(
-    clip: Clip, frames: int, generator: torch.Generator | None, overrun: float
-) -> list[Image.Image]:
-    if clip.fps is None and (clip.start is not None or clip.stop is not None):
-        raise ValueError(f"{clip.path}: a folder of frames needs fps with start and stop")
-    files = {
-        int(match[1]): file for file in clip.path.iterdir() if (match := _NUMBER.search(file.name))
-    }
-    if not files:
-        raise ValueError(f"no numbered frames in {clip.path}, such as frame_0000000001.jpg")
-    numbers = sorted(files)
-    start = float(numbers[0]) if clip.start is None else clip.start
-    stop = numbers[-1] + 1.0 if clip.stop is None else clip.stop
-    slack = overrun * (clip.fps or 0.0)
-    _check_span(clip, start, stop, numbers[-1] + 1.0, slack, "frames")
-    positions = (start + sample_positions(stop - start, frames, generator)).floor().tolist()
-    nearest = [numbers[max(bisect_right(numbers, number) - 1, 0)] for number in positions]
-    distance = max(abs(a - b) for a, b in zip(positions, nearest, strict=True))
-    if distance > slack:
-        raise ValueError(f"{clip.path}: frames are missing, up to {distance:.0f} in a row")
-    return [_opened(files[number]) for number in nearest]
-
-
-def _check_span(
-    clip: Clip, start: float, stop: float, end: float, overrun: float, unit: str
-) -> None:
-    if start >= end or stop > end + overrun:
-        raise ValueError(
-            f"{clip.path} ends at {end:.6g} {unit}: no clip from {start:.6g} to {stop:.6g} in it"
-        )
-
-
-def _opened(file: Path) -> Image.Image:
-    try:
-        picture: Image.Image = Image.open(file)
-        picture.load()
-        return picture
-    except Exception as error:  # decoders raise errors of any kind
-        raise ValueError(f"{file}: unreadable image: {error}") from error
 
 
 def _stack(pictures: list[Image.Image], where: str) -> Tensor:

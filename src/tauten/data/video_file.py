@@ -23,13 +23,14 @@ class Video:
 
     Args:
         path: the file. Use it in a `with` statement.
+        threads: that decode it; 0 leaves their number to FFmpeg.
 
     Raises:
         ImportError: PyAV is not installed.
         ValueError: not a video, or one without pictures, with the file's name.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 0) -> None:
         self.path = path
         self.av = _av()
         try:
@@ -41,6 +42,7 @@ class Video:
             raise ValueError(f"{path} has no video stream")
         self.stream = self.container.streams.video[0]
         self.stream.thread_type = "AUTO"
+        self.stream.codec_context.thread_count = threads
         self.origin = float((self.stream.start_time or 0) * self.stream.time_base)
 
     def __enter__(self) -> Video:

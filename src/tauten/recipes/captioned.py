@@ -1,7 +1,8 @@
 """Training on YouCook2, Flickr30K and MSCOCO themselves: MM-TS and its matched constant.
 
-Little of the published settings is known, so most of these are our own. Images and clips are held
-in memory: Flickr30K 6 GB, MSCOCO 24 GB at 256 pixels, YouCook2 12 GB at 8 frames of 224 pixels.
+Little of the published settings is known, so most of these are our own. Images are held in memory:
+Flickr30K 6 GB, MSCOCO 24 GB at 256 pixels. Clips of YouCook2 are decoded batch by batch: they would
+take 12 GB at 8 frames of 224 pixels.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from tauten.training import Config, DataConfig, EvaluationConfig, ModelConfig, O
 EPOCHS = 4.0
 LIMIT = 1024
 _TINY = {"coco35": 8}
+_VIDEOS = ("msrvtt", "youcook2")
 _RELEVANT = "multi_instance/mAP_official/mean"
 
 
@@ -42,8 +43,8 @@ def runlocal(config: Config, source: str | None = None) -> Config:
     Args:
         config: of pairs; it is not changed.
         source: data to try it on, NAME:FOLDER, such as ``coco35:data``, ``emoji_video:data`` or
-            ``epic_kitchens:data/ek100`` (with synthetic features where the configuration has no
-            file of features); by default the embedded emoji_lt.
+            ``epic_kitchens:data/ek100`` (with its videos where the configuration is of clips, else
+            with its features, by default synthetic ones); by default the embedded emoji_lt.
 
     Raises:
         ValueError: a configuration of two views: their recipes take ``runlocal=True``.
@@ -60,26 +61,27 @@ def runlocal(config: Config, source: str | None = None) -> Config:
         batch_size=_TINY.get(config.data.source.partition(":")[0], 64),
         loss_lr=None if rate is None else 3e-3,
     )
-    graded = config.data.features is not None or config.data.relevancy != "none"
     config.evaluation = EvaluationConfig(
-        every=EPOCHS / 2, metric=_RELEVANT if graded else "mean_recall", bootstrap=200
+        every=EPOCHS / 2, metric=_RELEVANT if config.data.graded else "mean_recall", bootstrap=200
     )
     return _marked(config)
 
 
 def _data(config: Config, source: str) -> DataConfig:
-    name, given = source.partition(":")[0], config.data
-    graded = given.features is not None or given.relevancy != "none"
+    name, given, graded = source.partition(":")[0], config.data, config.data.graded
     data = DataConfig(source=source, limit=LIMIT, image_size=32)
     if name == "epic_kitchens":
-        features = given.features or "synthetic"
-        return replace(data, label=given.label or "noun", features=features)
+        data = replace(data, label=given.label or "noun")
+        if given.frames:
+            return replace(data, frames=4)
+        return replace(data, features=given.features or "synthetic")
     if name == "emoji_video":
         video = replace(data, label="label", frames=4, strip=8, image_size=24)
         return replace(video, relevancy="names" if graded else "none")
     if name == "emoji_lt":
         return replace(data, label="label", relevancy="names" if graded else "none")
-    return replace(data, clusters=4 if given.clusters or given.label else 0)
+    frames = 4 if name in _VIDEOS else 0
+    return replace(data, frames=frames, clusters=4 if given.clusters or given.label else 0)
 
 
 def _model(config: Config) -> ModelConfig:

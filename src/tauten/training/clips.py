@@ -1,4 +1,4 @@
-"""Clips in memory: strips of frames and parts of videos."""
+"""Clips of a data set: strips and small sets of videos in memory, others read when asked for."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ from tqdm import tqdm
 
 from tauten.data import fingerprint
 from tauten.data.video import Clip, load_clip, load_strip, sample_positions
+from tauten.training.clip_source import ClipSource, existing
 from tauten.training.config import DataConfig
 
 logger = logging.getLogger("tauten.training")
+
+#: bytes of a split's pixels up to which its videos are decoded once and held
+HELD = 2 * 2**30
 
 _BAR_FROM = 2000
 _SAMPLED = 64
 
 
-def decode(dataset: Dataset, config: DataConfig) -> tuple[Tensor, Dataset, str]:
+def decode(dataset: Dataset, config: DataConfig) -> tuple[Tensor | ClipSource, Dataset, str]:
     """The clips of a data set, those that can be read.
+
+    Strips, videos in tars, and up to 2 GiB of pixels of video files are held in memory. Of more
+    video files only those are decoded that are asked for, and only a missing one is found here.
 
     Args:
         dataset: with a column `image` of strips (``data.strip``), of video paths or of encoded
@@ -38,6 +45,9 @@ def decode(dataset: Dataset, config: DataConfig) -> tuple[Tensor, Dataset, str]:
     Raises:
         ValueError: with ``data.strict`` the first clip that cannot be read, else if none can.
     """
+    pixels_of_all = len(dataset) * config.frames * 3 * config.image_size**2
+    if not config.strip and pixels_of_all > HELD and _named(dataset):
+        return _asked_for(dataset, config)
     clips: list[Tensor] = []
     kept: list[int] = []
     problems: list[str] = []
@@ -61,6 +71,24 @@ def decode(dataset: Dataset, config: DataConfig) -> tuple[Tensor, Dataset, str]:
     return pixels, dataset, _content(dataset, pixels)
 
 
+def _asked_for(dataset: Dataset, config: DataConfig) -> tuple[ClipSource, Dataset, str]:
+    """The same, decoded when they are asked for."""
+    rows = dataset.select_columns(_places(dataset))
+    clips = [_part(row) for row in rows]
+    kept = existing(clips, config.strict)
+    if len(kept) < len(clips):
+        dataset = dataset.select(kept)
+    source = ClipSource(
+        [clips[row] for row in kept],
+        config.frames,
+        (config.image_size, config.image_size),
+        strict=config.strict,
+        threads=config.workers,
+    )
+    rest = fingerprint(dataset.remove_columns(_named(dataset)))
+    return source, dataset, hashlib.sha256((rest + source.fingerprint()).encode()).hexdigest()[:32]
+
+
 def located(dataset: Dataset, column: str, source: str) -> Dataset:
     """The column of videos under the name `image`; paths in a table are relative to the table."""
     if not isinstance(dataset[0][column], str):
@@ -76,16 +104,34 @@ def _clip(row: dict[str, Any], config: DataConfig) -> Tensor:
         frames = load_strip(row["image"], config.strip)
         chosen = sample_positions(config.strip, config.frames).long()
         return _resized(frames[chosen], size)
-    if "video" in row:
-        part = Clip(Path(row["video"]), row["start"], row["stop"], row["fps"])
-        return load_clip(part, config.frames, size=size)
-    stored = row["image"]
+    stored = row.get("image")
     if isinstance(stored, bytes):
         with tempfile.NamedTemporaryFile(suffix=f".{config.image}") as file:
             file.write(stored)
             file.flush()
             return load_clip(Path(file.name), config.frames, size=size)
-    return load_clip(Path(str(stored)), config.frames, size=size)
+    return load_clip(_part(row), config.frames, size=size)
+
+
+def _part(row: dict[str, Any]) -> Clip:
+    """What a row with a file is of."""
+    if "video" in row:
+        return Clip(Path(row["video"]), row["start"], row["stop"], row["fps"])
+    return Clip(Path(str(row["image"])))
+
+
+def _named(dataset: Dataset) -> list[str]:
+    """The column of paths, if there is one."""
+    if "video" in dataset.column_names:
+        return ["video"]
+    return ["image"] if isinstance(dataset[0].get("image"), str) else []
+
+
+def _places(dataset: Dataset) -> list[str]:
+    """The columns that say which part of which file a clip is."""
+    return [
+        name for name in ("video", "start", "stop", "fps", "image") if name in dataset.column_names
+    ]
 
 
 def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
@@ -97,8 +143,7 @@ def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _content(dataset: Dataset, pixels: Tensor) -> str:
     """The data set's fingerprint; where that does not see the pixels, they are hashed."""
-    paths = [name for name in ("video",) if name in dataset.column_names]
-    paths += ["image"] if isinstance(dataset[0].get("image"), str) else []
+    paths = _named(dataset)
     if not paths:
         return fingerprint(dataset)
     digest = hashlib.sha256(fingerprint(dataset.remove_columns(paths)).encode())

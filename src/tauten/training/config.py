@@ -107,8 +107,9 @@ class DataConfig:
     others as published for Flickr30K and MSCOCO: so many images, the first five captions of each,
     all of them candidates; 1k-of-5k: mean over five thousands"""
     features: str | None = None
-    """epic_kitchens: a file of features of the clips by their narration_id (.npy, .safetensors,
-    .tar), for model.image=features; synthetic: made of the classes with noise, to try things out"""
+    """epic_kitchens without videos: a file of features of the clips by their narration_id (.npy,
+    .safetensors, .tar), for model.image=features; synthetic: made of the classes with noise, to try
+    things out"""
     held_out: float = 0.1
     """share of the source for each of val and test where they are not given; all pairs of one
     image, or of one caption, stay together"""
@@ -130,14 +131,16 @@ class DataConfig:
     """images are resized to squares of this many pixels"""
     frames: int = 0
     """evenly spaced frames of each clip; 0: images. Clips are strips (data.strip), or videos:
-    data.image is then their column, or their extension, such as mp4, in a folder or tar"""
+    data.image is then their column, or their extension, such as mp4, in a folder or tar. Of a split
+    of more than 2 GiB, and of epic_kitchens, videos are read batch by batch, and in training each
+    frame is drawn from its segment"""
     strip: int = 0
     """frames side by side in each picture; 0: the pictures are no strips"""
     relevancy: Literal["none", "names"] = "none"
     """names: how relevant captions are to each other by the rule for names of emoji, which adds
-    multi-instance metrics, and which family sms needs"""
+    multi-instance metrics, and which family sms needs; epic_kitchens has relevancies of its own"""
     strict: bool = False
-    """an unreadable image ends the run instead of being skipped"""
+    """an unreadable image or clip ends the run instead of being skipped"""
     allow_truncated: bool = False
     """use the whole members of a tar that is cut, instead of refusing it"""
     limit: int | None = None
@@ -153,8 +156,13 @@ class DataConfig:
     """stream: samples that are shuffled with each other, of neighbours in runs of 256 or row
     groups; most rows of parquet files in memory"""
     workers: int = 0
-    """stream: processes that read and decode ahead, of each training process; they change no
-    batch"""
+    """stream: processes that read and decode ahead, of each training process; they change no batch.
+    Videos that are read batch by batch: threads that decode, 0 for one for each core"""
+
+    @property
+    def graded(self) -> bool:
+        """Whether it is known how relevant each caption is to each image."""
+        return self.relevancy != "none" or self.source.startswith("epic_kitchens:")
 
 
 @dataclass
@@ -208,7 +216,8 @@ class LossConfig:
     inverse_count: each anchor weighs n^−¼, n^−½ or 1/n, n the size of its class, times a constant
     that makes the mean 1"""
     adaptive: bool = False
-    """maxmargin, with data.relevancy: the margin is multiplied by the relevancy of each pair"""
+    """maxmargin, with data.relevancy or epic_kitchens: the margin is multiplied by the relevancy of
+    each pair"""
     mask_duplicates: bool = True
     """pairs in a batch that share the image or the caption are not used as negatives"""
     bias: float = -10.0
@@ -422,10 +431,10 @@ class Config:
                 f"{frames} and data.strip={strip}"
             )
         graded = self.family == "sms" or self.loss.adaptive
-        if graded and self.data.relevancy == "none":
+        if graded and not self.data.graded:
             raise ValueError(
                 "family=sms and loss.adaptive need to know how relevant captions are: set "
-                "data.relevancy"
+                "data.relevancy, or train on epic_kitchens"
             )
         if self.loss.adaptive and self.family != "maxmargin":
             raise ValueError(f"loss.adaptive needs family=maxmargin, got {self.family}")

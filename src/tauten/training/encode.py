@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from tauten.data import Relevancy
 from tauten.evaluation import geometry, multi_instance_retrieval, retrieval
 from tauten.models import DualEncoder, Tokenizer
 from tauten.training import processes
+from tauten.training.clip_source import ClipSource
 from tauten.training.splits import Classes, PairData
 
 BAR_FROM = 5000
+
+logger = logging.getLogger("tauten.training")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Encoded:
         relevancy: (N, M), or None where only an image's own captions count.
         galleries: equal parts that are searched one by one, each image with its own captions; the
             metrics are means over them, without intervals.
+        unreadable: how many of the N are clips that cannot be read, searched as black frames.
     """
 
     x: Tensor
@@ -44,6 +49,7 @@ class Encoded:
     groups: list[str] | None
     relevancy: Relevancy | None = None
     galleries: int = 1
+    unreadable: int = 0
 
     def retrieval(self, bootstrap: int = 0, seed: int = 0) -> dict[str, float]:
         """Metrics both ways, by group where every caption has one group, and ``mean_recall``.
@@ -187,11 +193,14 @@ def _encode(
     was_training = encoder.training
     encoder.eval()
     hidden = not progress or len(data) < BAR_FROM
+    waits = isinstance(data.images, ClipSource) and progress
     try:
-        x = encode_rows(images, range(0, len(data), batch_size), "images", hidden, together)
+        starts = range(0, len(data), batch_size)
+        x = encode_rows(images, starts, "images", hidden and not waits, together)
         y = encode_rows(texts, range(0, len(captions), batch_size), "captions", hidden, together)
     finally:
         encoder.train(was_training)
+    unreadable = _unreadable(data, together)
     if x is None or y is None:
         return None
     known = classes is not None and data.labels is not None
@@ -202,9 +211,26 @@ def _encode(
         y_of_x=y_of_x,
         labels=data.labels,
         groups=classes.groups(data.labels) if known and classes and data.labels else None,
-        relevancy=data.relevancy,
+        relevancy=data.relevancy if data.drawn is None else None,
         galleries=data.galleries,
+        unreadable=unreadable,
     )
+
+
+def _unreadable(data: PairData, together: bool) -> int:
+    """How many clips all processes could not read, which is said in the log."""
+    if not isinstance(data.images, ClipSource):
+        return 0
+    parts = processes.gather(data.images.unreadable) if together else [data.images.unreadable]
+    found = {row: problem for part in parts for row, problem in part.items()}
+    if found and processes.rank() == 0:
+        logger.warning(
+            "%d of %d clips cannot be read and are searched as black frames; first: %s",
+            len(found),
+            len(data),
+            found[min(found)],
+        )
+    return len(found)
 
 
 def encode_rows(

@@ -1,4 +1,4 @@
-"""EPIC-KITCHENS-100 multi-instance retrieval in training: captions by relevancy, features."""
+"""EPIC-KITCHENS-100 multi-instance retrieval in training: captions by relevancy, clips."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from torch import Tensor
 from tauten.data import Relevancy, epic_files
 from tauten.data.caption_sampling import Candidates
 from tauten.data.epic_kitchens import EpicKitchens, load_epic_kitchens
+from tauten.data.epic_videos import REMEDY, epic_clips
 from tauten.data.features import FeatureTable, load_features
 from tauten.data.relevancy import Action
+from tauten.data.video import Clip
+from tauten.training.clip_source import ClipSource, existing
 from tauten.training.config import DataConfig
 from tauten.training.named import place, root_of
 from tauten.training.pair_data import PairData, Split
@@ -30,27 +34,31 @@ _VERBS, _NOUNS = 97, 300
 
 
 def epic_splits(config: DataConfig, splits: Sequence[Split]) -> dict[Split, PairData]:
-    """Splits of ``epic_kitchens:FOLDER`` with features of the clips.
+    """Splits of ``epic_kitchens:FOLDER``, with its videos or features of the clips.
 
     In training a clip's caption is drawn uniformly from all sentences of relevancy above 0.1. In
-    validation and test its matches are the sentences of relevancy 1, and graded relevancies are
-    kept. Validation is a share of the training clips (``data.held_out``), by a hash of their ids,
-    without clips that have no sentence of relevancy 1.
+    validation and test its matches are the sentences of relevancy 1. Graded relevancies are kept in
+    all splits. Validation is a share of the training clips (``data.held_out``), by a hash of their
+    ids, without clips that have no sentence of relevancy 1. Clips whose video is missing are left
+    out, with a warning.
 
     Args:
-        config: source; features, a file by narration_id or "synthetic"; label, one of noun, verb
-            and verb_noun, or None.
+        config: source; frames of a clip, or features, a file by narration_id or "synthetic"; label,
+            one of noun, verb and verb_noun, or None.
         splits: those wanted.
 
     Raises:
         FileNotFoundError: annotations or features that are not there.
-        ValueError: no features, a clip without any, another label, other numbers of clips than
+        ValueError: neither videos nor features or both, a clip without features, no video at all,
+            or with ``data.strict`` one that is missing, another label, other numbers of clips than
             published (unless ``data.limit`` is set).
     """
-    if not config.features or config.frames:
+    if bool(config.features) == bool(config.frames):
         raise ValueError(
-            "epic_kitchens is trained on features of its clips: set data.features=FILE (by "
-            "narration_id) or data.features=synthetic, with model.image=features and data.frames=0"
+            "epic_kitchens is trained on its videos, with data.frames=16 or so, or on features of "
+            "its clips: set data.features=FILE (by narration_id) or data.features=synthetic, with "
+            f"model.image=features; got data.frames={config.frames} and data.features="
+            f"{config.features!r}"
         )
     if config.relevancy != "none":
         raise ValueError(
@@ -62,14 +70,16 @@ def epic_splits(config: DataConfig, splits: Sequence[Split]) -> dict[Split, Pair
         raise ValueError(
             f"data.label of epic_kitchens is one of {', '.join(_LABELS)}, got {config.label!r}"
         )
-    table = None if config.features == SYNTHETIC else load_features(config.features)
+    given = config.features or SYNTHETIC
+    table = None if given == SYNTHETIC else load_features(given)
     root, strict = root_of(config.source), config.limit is None
     parts: set[epic_files.Split] = {"test" if s == "test" else "train" for s in splits}
-    whole = {part: _annotations(root, part, strict) for part in sorted(parts)}
-    return {
-        split: _split(config, split, whole["test" if split == "test" else "train"], table)
-        for split in splits
-    }
+    media = {}
+    for part in sorted(parts):
+        whole = _annotations(root, part, strict)
+        clips = epic_clips(root, whole) if config.frames else None
+        media[part] = _Media(config, whole, table, clips)
+    return {split: _split(split, media["test" if split == "test" else "train"]) for split in splits}
 
 
 @lru_cache(maxsize=2)
@@ -78,72 +88,95 @@ def _annotations(root: Path, part: epic_files.Split, strict: bool) -> EpicKitche
     return load_epic_kitchens(root, part, strict=strict)
 
 
-def _split(
-    config: DataConfig, split: Split, whole: EpicKitchens, table: FeatureTable | None
-) -> PairData:
+@dataclass(frozen=True)
+class _Media:
+    """A split as published, and what stands for its clips: parts of videos, or features.
+
+    Attributes:
+        config: of the data.
+        whole: the annotations.
+        table: features from a file; None for synthetic ones, or videos.
+        parts: of videos, one for each clip; None for features.
+    """
+
+    config: DataConfig
+    whole: EpicKitchens
+    table: FeatureTable | None
+    parts: list[Clip] | None
+
+    def there(self, clips: Tensor) -> Tensor:
+        """Those of these clips that have a video, or all."""
+        if self.parts is None:
+            return clips
+        wanted = [self.parts[i] for i in clips.tolist()]
+        return clips[existing(wanted, self.config.strict, REMEDY)]
+
+    def of(self, clips: Tensor) -> tuple[Tensor | ClipSource, str]:
+        """What is encoded of these clips, and a hash of it."""
+        chosen, config = clips.tolist(), self.config
+        if self.parts is not None:
+            source = ClipSource(
+                [self.parts[i] for i in chosen],
+                config.frames,
+                config.image_size,
+                strict=config.strict,
+                threads=config.workers,
+            )
+            return source, source.fingerprint()
+        if self.table is None:
+            return synthetic_features(self.whole, clips), SYNTHETIC
+        names = [self.whole.narration_id[i] for i in chosen]
+        return _of(self.table, names), self.table.fingerprint
+
+
+def _split(split: Split, media: _Media) -> PairData:
+    config, whole = media.config, media.whole
     clips = torch.arange(len(whole))
     if split != "test":
         held = torch.tensor([place(name) < config.held_out for name in whole.narration_id])
         clips = clips[held if split == "val" else ~held]
+    clips = media.there(clips)
     if config.limit is not None and config.limit < len(clips):
         clips = clips[torch.linspace(0, len(clips) - 1, config.limit).round().long()]
     relevancy = _relevancy(whole, clips)
     if split == "train":
-        return _trained(config, whole, clips, relevancy, table)
-    return _searched(config, whole, clips, relevancy, table)
+        return _trained(media, clips, relevancy)
+    return _searched(media, clips, relevancy)
 
 
-def _trained(
-    config: DataConfig,
-    whole: EpicKitchens,
-    clips: Tensor,
-    relevancy: Relevancy,
-    table: FeatureTable | None,
-) -> PairData:
-    texts = list(whole.sentences.text)
+def _trained(media: _Media, clips: Tensor, relevancy: Relevancy) -> PairData:
+    texts = list(media.whole.sentences.text)
     nearest = relevancy.table[:, relevancy.cols].argmax(dim=1)[relevancy.rows].tolist()
     own = [[sentence] for sentence in nearest]
-    found = _pairs(config, whole, clips, texts, own, table)
-    return dataclasses.replace(found, drawn=Candidates(relevancy, THRESHOLD))
+    found = _pairs(media, clips, texts, own)
+    drawn = Candidates(relevancy, THRESHOLD)
+    return dataclasses.replace(found, drawn=drawn, relevancy=relevancy)
 
 
-def _searched(
-    config: DataConfig,
-    whole: EpicKitchens,
-    clips: Tensor,
-    relevancy: Relevancy,
-    table: FeatureTable | None,
-) -> PairData:
+def _searched(media: _Media, clips: Tensor, relevancy: Relevancy) -> PairData:
     exact = relevancy.dense() == 1
     rows, columns = exact.any(dim=1), exact.any(dim=0)
     exact = exact[rows][:, columns]
-    texts = [whole.sentences.text[j] for j in columns.nonzero().flatten().tolist()]
+    texts = [media.whole.sentences.text[j] for j in columns.nonzero().flatten().tolist()]
     own = [row.nonzero().flatten().tolist() for row in exact]
-    found = _pairs(config, whole, clips[rows], texts, own, table)
+    found = _pairs(media, clips[rows], texts, own)
     kept = Relevancy(relevancy.table, relevancy.rows[rows], relevancy.cols[columns])
     return dataclasses.replace(found, relevancy=kept)
 
 
-def _pairs(
-    config: DataConfig,
-    whole: EpicKitchens,
-    clips: Tensor,
-    texts: list[str],
-    own: list[list[int]],
-    table: FeatureTable | None,
-) -> PairData:
-    chosen = clips.tolist()
+def _pairs(media: _Media, clips: Tensor, texts: list[str], own: list[list[int]]) -> PairData:
+    config, whole, chosen = media.config, media.whole, clips.tolist()
     names = [whole.narration_id[i] for i in chosen]
     labels = None if config.label is None else whole.labels(config.label)  # type: ignore[arg-type]
-    features = synthetic_features(whole, clips) if table is None else _of(table, names)
-    content = (names, texts, own, SYNTHETIC if table is None else table.fingerprint)
+    images, content = media.of(clips)
+    digest = hashlib.sha256(json.dumps((names, texts, own, content)).encode())
     return PairData(
-        images=features,
+        images=images,
         captions=[[texts[j] for j in row] for row in own],
         alternatives=[""] * len(chosen),
         keywords=[[] for _ in chosen],
         labels=None if labels is None else [str(labels[i]) for i in chosen],
-        fingerprint=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32],
+        fingerprint=digest.hexdigest()[:32],
         candidates=(texts, own),
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from tauten.data import Relevancy, ShardPairs
 from tauten.data.caption_sampling import Candidates
 from tauten.training import processes
+from tauten.training.clip_source import ClipSource
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -25,14 +26,15 @@ class PairData:
     """One split in memory, or for training in shards.
 
     Attributes:
-        images: (N, 3, H, W) uint8, or clips (N, T, 3, H, W), or features (N, d) float32.
+        images: (N, 3, H, W) uint8, or clips (N, T, 3, H, W), or features (N, d) float32; or clips
+            that are decoded when they are asked for.
         captions: for each image its captions, at least one.
         alternatives: for each image another text to train on, or "".
         keywords: for each image words to train on, perhaps none.
         labels: class of each image, or None where the data have no classes.
         fingerprint: hash of the content.
-        relevancy: (N, M) of the images and the M candidates, or None where only an image's own
-            captions count.
+        relevancy: (N, M) of the images and the M candidates, never held as a matrix; or None where
+            only an image's own captions count.
         candidates: all M captions and for each image the positions of its own, where these are not
             simply the unique captions.
         drawn: which candidates may be an image's caption in training, where these are not its own.
@@ -41,7 +43,7 @@ class PairData:
             alternatives and keywords are then empty.
     """
 
-    images: Tensor
+    images: Tensor | ClipSource
     captions: list[list[str]]
     alternatives: list[str]
     keywords: list[list[str]]

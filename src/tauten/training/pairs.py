@@ -1,4 +1,4 @@
-"""Batches of pairs from the memory cache."""
+"""Batches of pairs: in memory, or of clips that are decoded for each batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tauten.data.problems import Skipped
 from tauten.models.tokenizers import Tokenizer
+from tauten.training.clip_source import ClipSource
 from tauten.training.config import DataConfig
 from tauten.training.splits import PairData
 
@@ -16,13 +18,18 @@ from tauten.training.splits import PairData
 class PairStore:
     """Makes a training batch of sample positions.
 
-    Everything random (which caption, alternative text, keywords) is drawn from torch's global
-    generator at the moment of the call, so a restored generator repeats the batch.
+    Everything random (which caption, alternative text, keywords, where in its segment a frame of a
+    clip that is not held in memory is taken) is drawn from torch's global generator at the moment
+    of the call, of each sample whether it can be used or not, so a restored generator repeats the
+    batch.
 
     Args:
         data: the training split.
         tokenizer: texts to ids.
         config: probabilities of alternative texts and keywords.
+
+    Attributes:
+        skipped: clips that could not be read, counted each time; None where all are in memory.
     """
 
     def __init__(self, data: PairData, tokenizer: Tokenizer, config: DataConfig) -> None:
@@ -30,6 +37,7 @@ class PairStore:
         self.tokenizer = tokenizer
         self.config = config
         self.image_ids = _image_ids(data.images)
+        self.skipped = Skipped() if isinstance(data.images, ClipSource) else None
         captions, _ = data.unique_captions()
         self._captions = captions
         self._caption_id = {text: i for i, text in enumerate(captions)}
@@ -41,45 +49,68 @@ class PairStore:
         return len(self.data)
 
     def batch(self, index: Tensor) -> dict[str, Any]:
-        """Images, texts, positions and duplicate ids of these samples.
+        """Images, texts, positions and duplicate ids of these samples, less clips beyond reading.
 
         Args:
             index: (N,) long.
 
         Returns:
-            images (N, 3, H, W) or clips (N, T, 3, H, W) uint8, texts (a tokenizer's output), index
-            (N,), same (image ids, caption ids), each (N,) long. Where the data have relevancies
-            also graded: (rows, columns) of the table, each (N,) long, and the relevancy of each
-            pair, (N,).
+            images (n, 3, H, W) or clips (n, T, 3, H, W) uint8, texts (a tokenizer's output), index
+            (n,), same (image ids, caption ids), each (n,) long. Where the data have relevancies
+            also graded: (rows, columns) of the table, each (n,) long, and the relevancy of each
+            pair, (n,). n is N less the clips that cannot be read.
+
+        Raises:
+            ValueError: no clip can be read, or with ``data.strict`` one cannot.
         """
-        draw_N4 = torch.rand(len(index), 4).tolist()
-        captions: list[str] = []
+        draw_N4 = torch.rand(len(index), 4)
+        images, usable = self._images(index)
+        index = index[usable]
+        captions: list[int] = []
         texts: list[str] = []
-        for i, draws in zip(index.tolist(), draw_N4, strict=True):
+        for i, draws in zip(index.tolist(), draw_N4[usable].tolist(), strict=True):
             captions.append(self._caption(i, draws[0]))
-            texts.append(self._text(i, captions[-1], draws))
+            texts.append(self._text(i, self._captions[captions[-1]], draws))
         same = (
             self.image_ids[index],
-            torch.tensor([self._caption_id[text] for text in captions]),
+            torch.tensor([self._caption_id[self._captions[number]] for number in captions]),
         )
         found = {
-            "images": self.data.images[index],
+            "images": images,
             "texts": self.tokenizer(texts),
             "index": index,
             "same": same,
         }
         relevancy = self.data.relevancy
         if relevancy is not None:
-            own = relevancy.of(index, same[1])
-            found["graded"] = (relevancy.rows[index], relevancy.cols[same[1]], own)
+            columns = torch.tensor(captions)
+            own = relevancy.of(index, columns)
+            found["graded"] = (relevancy.rows[index], relevancy.cols[columns], own)
         return found
 
-    def _caption(self, i: int, draw: float) -> str:
+    def _images(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of these samples that can be read, and (N,) bool, which they are."""
+        images = self.data.images
+        if isinstance(images, Tensor):
+            return images[index], torch.ones(len(index), dtype=torch.bool)
+        inside = torch.rand(len(index), images.shape[1], dtype=torch.float64)
+        clips, problems = images.read(index, inside)
+        usable = torch.tensor([place not in problems for place in range(len(index))])
+        if not usable.any():
+            raise ValueError(
+                f"none of the {len(index)} clips of a batch can be read: {problems[0]}"
+            )
+        if problems and self.skipped is not None:
+            self.skipped.add(list(problems.values()))
+        return (clips[usable] if problems else clips), usable
+
+    def _caption(self, i: int, draw: float) -> int:
+        """The number of the caption that is drawn."""
         if self.data.drawn is not None:
             options = self.data.drawn[i]
-            return self._captions[int(options[int(draw * len(options))])]
+            return int(options[int(draw * len(options))])
         own = self.data.captions[i]
-        return own[int(draw * len(own))]
+        return self._caption_id[own[int(draw * len(own))]]
 
     def _text(self, i: int, caption: str, draws: list[float]) -> str:
         if draws[1] < self.config.alternative and self.data.alternatives[i]:
@@ -110,8 +141,10 @@ def training_texts(data: PairData, config: DataConfig) -> list[str]:
     return found
 
 
-def _image_ids(images: Tensor) -> Tensor:
-    """(N,) long, equal for equal pixels."""
+def _image_ids(images: Tensor | ClipSource) -> Tensor:
+    """(N,) long, equal for equal pixels, or for the same part of the same video."""
+    if isinstance(images, ClipSource):
+        return images.ids()
     seen: dict[bytes, int] = {}
     ids = [
         seen.setdefault(hashlib.sha256(image.numpy().tobytes()).digest(), len(seen))

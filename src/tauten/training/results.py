@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from tauten.evaluation import TIES
 from tauten.models import DualEncoder, Tokenizer, load_tokenizer
 from tauten.training import checkpoints, processes
+from tauten.training.clip_source import ClipSource
 from tauten.training.config import Config
 from tauten.training.encode import Encoded, encode_together
 from tauten.training.epic import SYNTHETIC
@@ -102,7 +104,7 @@ def _write(
     write_npz(folder.path / SAMPLES, samples(folder, splits["train"], classes, probe))
     write_npz(folder.path / EMBEDDINGS, embeddings(encoded["test"], classes))
     pictures = _pictures(splits["test"].images)
-    if pictures.dim() == 4 and pictures.numel() <= _LARGEST_COPY:
+    if pictures is not None:
         shown = pictures.permute(0, 2, 3, 1).contiguous().numpy()
         write_npz(folder.path / IMAGES, {"images": shown})
     state = json.loads((best / "trainer_state.json").read_text(encoding="utf-8"))
@@ -121,14 +123,18 @@ def _write(
         "wall_s": clock.seconds(),
     }
     last = folder.resumable()
-    if config.data.stream and last is not None:
+    if last is not None and (last / SKIPPED).exists():
         results["skipped"] = json.loads((last / SKIPPED).read_text(encoding="utf-8"))
     checkpoints.replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
 
 
-def _pictures(images: Tensor) -> Tensor:
-    """(N, 3, H, W): images as they are, of clips the frame in the middle; or features (N, d)."""
-    return images[:, images.shape[1] // 2] if images.dim() == 5 else images
+def _pictures(images: Tensor | ClipSource) -> Tensor | None:
+    """(N, 3, H, W): images as they are, of clips the frame in the middle; None where too large."""
+    clips = images.dim() == 5
+    size = math.prod(images.shape) // (images.shape[1] if clips else 1)
+    if images.dim() < 4 or size > _LARGEST_COPY:
+        return None
+    return images[:][:, images.shape[1] // 2] if clips else images[:]
 
 
 def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) -> dict[str, str]:
@@ -154,6 +160,10 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
     found |= cautions(config)
     if config.data.frames:
         found["clips"] = f"{config.data.frames} frames of each clip, evenly spaced"
+        if isinstance(splits["train"].images, ClipSource):
+            found["clips"] += "; in training one drawn at random from each of as many segments"
+    if test.unreadable:
+        found["unreadable"] = f"{test.unreadable} test clips, searched as black frames"
     for name, source in (("validation", config.data.val), ("test", config.data.test)):
         if source is not None:
             found[name] = f"on {variant_of(source) or source}"

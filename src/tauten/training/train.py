@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 
 import tauten
 from tauten.data.shard_store import ShardStore
@@ -21,6 +22,7 @@ from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
 from tauten.structure import Clusters, caption_clusters, embed_captions
 from tauten.training import checkpoints, processes
+from tauten.training.allocator import keeping_memory
 from tauten.training.build import build_encoder, build_loss, build_tokenizer, check_loss
 from tauten.training.config import Config, DataConfig
 from tauten.training.module import ContrastiveModule
@@ -86,7 +88,7 @@ def train(config: Config) -> RunResult:
             ``failure.json`` stay.
     """
     processes.join()
-    with processes.losing():
+    with processes.losing(), keeping_memory():
         return _train(config)
 
 
@@ -203,8 +205,15 @@ def _build(
         encoder, loss_fn, config.loss.mask_duplicates, config.optim.chunk, config.loss.adaptive
     )
     store = _store(train, tokenizer, config.data)
-    _try_one(encoder, store, 0 if train.shards is None else usable(train.shards))
+    _try_one(encoder, store, _usable(train))
     return module, tokenizer, store
+
+
+def _usable(train: PairData) -> int:
+    """The position of a sample that can be used."""
+    if train.shards is not None:
+        return usable(train.shards)
+    return 0 if isinstance(train.images, Tensor) else train.images.usable()
 
 
 def _store(train: PairData, tokenizer: Any, config: DataConfig) -> PairStore | ShardStore:

@@ -65,7 +65,7 @@ def collate(positions: Sequence[int]) -> dict[str, Tensor]:
 class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     """Trains towers and loss together; checkpoints are whole or absent, and resume bit-exactly.
 
-    Batches are made from the memory cache inside the training step, so that everything random
+    Batches are made inside the training step, from memory or of videos, so that everything random
     comes from the generators that a checkpoint restores, one for each process. Of pairs in shards
     the pictures are read before it, where nothing is random.
 
@@ -263,8 +263,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             shutil.rmtree(staging, ignore_errors=True)
         processes.barrier()
         super()._save_checkpoint(model, trial)
-        if isinstance(self.store, ShardStore):
-            skipped = total(processes.gather(self.store.skipped))
+        if self._skipped is not None:
+            skipped = total(processes.gather(self._skipped))
             if self.args.should_save:
                 step = f"checkpoint-{self.state.global_step}"
                 self._record_skipped(skipped, staging / step / SKIPPED)
@@ -273,6 +273,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self.state.best_model_checkpoint = None
         if self.args.should_save:
             self._publish(root, staging)
+
+    @property
+    def _skipped(self) -> Skipped | None:
+        """Samples that could not be used; None where all are in memory."""
+        return getattr(self.store, "skipped", None)
 
     def _record_skipped(self, skipped: Skipped, path: Path) -> None:
         """Keep with the checkpoint what training could not use so far, and say it."""
@@ -324,7 +329,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self._sharded:
             self.contrastive.load_state_dict(load_file(Path(resume_from_checkpoint) / WEIGHTS))
-        if isinstance(self.store, ShardStore) and processes.rank() == 0:
+        if self._skipped is not None and processes.rank() == 0:
             text = (Path(resume_from_checkpoint) / SKIPPED).read_text(encoding="utf-8")
             self.store.skipped = Skipped(**json.loads(text))
 

@@ -7,12 +7,9 @@ from typing import get_args
 
 from tauten.data.epic_files import Split
 from tauten.data.epic_kitchens import check_epic_kitchens, load_epic_kitchens
+from tauten.data.epic_videos import epic_clips
 from tauten.data.readers.checks import Figures, Reader
 from tauten.data.readers.entries import Collection, Entry
-from tauten.data.video import Clip
-
-_LAYOUTS = ("{person}/videos/{video}.MP4", "{person}/{video}.MP4", "videos/{video}.MP4")
-_PROBED = 200
 
 
 def read_epic_kitchens(root: Path) -> Collection:
@@ -39,29 +36,17 @@ def read_epic_kitchens(root: Path) -> Collection:
 
 def _entries(root: Path, split: Split) -> list[Entry]:
     data = load_epic_kitchens(root, split, strict=False)
-    layout = _layout(root, data.video_id[:_PROBED])
-    seconds = data.seconds.tolist()
+    clips = epic_clips(root, data)
     return [
         Entry(
             id=data.narration_id[n],
-            media=Clip(root / _path(layout, data.video_id[n]), *seconds[n]),
+            media=clips[n],
             captions=() if data.narration[n] is None else (str(data.narration[n]),),
             label=str(data.nouns[n][0]),
             group=data.video_id[n],
         )
         for n in range(len(data))
     ]
-
-
-def _layout(root: Path, videos: tuple[str, ...]) -> str:
-    for layout in _LAYOUTS:
-        if any((root / _path(layout, video)).exists() for video in videos):
-            return layout
-    return _LAYOUTS[0]
-
-
-def _path(layout: str, video: str) -> str:
-    return layout.format(person=video.partition("_")[0], video=video)
 
 
 EPIC_KITCHENS = Reader(
