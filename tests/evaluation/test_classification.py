@@ -62,10 +62,12 @@ def test_knn_is_scikit_learns():
     gallery, of_gallery = blobs([40, 15, 5, 3], seed=0, spread=2.0)
     x, labels = blobs([10, 10, 10, 10], seed=1, spread=2.0)
     found = evaluation.knn(gallery, of_gallery, x, labels, ks=(1, 10), bootstrap=0, tile=7)
+    told = evaluation.knn_predict(gallery, of_gallery, x, (1, 10), tile=7)
     unit = [torch.nn.functional.normalize(v, dim=1).numpy() for v in (gallery, x)]
     for k in (1, 10):
-        machine = KNeighborsClassifier(k).fit(unit[0], of_gallery.numpy())
-        right = machine.predict(unit[1]) == labels.numpy()
+        predicted = KNeighborsClassifier(k).fit(unit[0], of_gallery.numpy()).predict(unit[1])
+        assert told[k].tolist() == predicted.tolist()
+        right = predicted == labels.numpy()
         by_class = [right[labels.numpy() == c].mean() for c in range(4)]
         assert found[f"knn@{k}/class_mean"] == pytest.approx(np.mean(by_class))
         assert 0.3 < found[f"knn@{k}"] < 1
@@ -108,6 +110,21 @@ def test_svm_probe_is_scikit_learns():
     machine = LinearSVC(random_state=42).fit(unit[0], of_train.numpy())
     expected = (machine.predict(unit[1]) == labels.numpy()).mean()
     assert evaluation.svm_probe(train, of_train, x, labels)["svm"] == pytest.approx(expected)
+    told = evaluation.svm_predict(train, of_train, x)
+    assert told.tolist() == machine.predict(unit[1]).tolist()
+
+
+def test_sgd_predictions_are_those_the_probe_is_scored_by():
+    train, of_train = blobs([30, 12, 6], seed=0, spread=2.0)
+    x, labels = blobs([10, 10, 10, 10], seed=1, spread=2.0)
+    steps = {"epochs": 3, "milestones": (2,), "lr": 3.0, "seed": 4, "batch_size": 7}
+    found = evaluation.sgd_probe(train, of_train, x, labels, bootstrap=0, **steps)
+    told = evaluation.sgd_predict(train, of_train, x, least=4, **steps)
+    assert told.shape == labels.shape
+    assert found["linear"] == pytest.approx(float((told == labels).double().mean()))
+    assert 0.2 < found["linear"] < 0.9
+    other = evaluation.sgd_predict(train, of_train, x, least=4, **steps | {"seed": 5})
+    assert not torch.equal(told, other)
 
 
 def test_zero_shot_by_hand():

@@ -8,7 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tauten.evaluation import multi_instance, multi_instance_retrieval
+from tauten.evaluation import (
+    multi_instance,
+    multi_instance_retrieval,
+    multi_instance_scores,
+)
 
 SIM = [[0.9, 0.6, 0.7], [0.5, 0.4, 0.8], [0.1, 0.3, 0.2]]
 REL = [[1, 0.5, 0], [0.5, 1, 0.25], [0, 0.25, 1]]
@@ -52,6 +56,29 @@ def test_intervals_over_queries():
         assert half == pytest.approx(wanted, rel=0.25)
     width = [found[f"nDCG/{way}/high"] - found[f"nDCG/{way}/low"] for way in ("x2y", "mean")]
     assert width[1] < 1.5 * width[0]
+
+
+def test_scores_are_those_of_each_query_alone():
+    generator = torch.Generator().manual_seed(3)
+    sim = torch.randint(0, 6, (12, 9), generator=generator).float()  # with ties
+    rel = torch.randint(0, 5, (12, 9), generator=generator) / 4
+    rel[2], rel[5] = 0.0, 0.5  # nothing relevant; nothing exact
+    for way, one, graded in (("x2y", sim, rel), ("y2x", sim.T, rel.T)):
+        found = multi_instance_scores(one, graded)
+        assert list(found) == ["nDCG", "mAP_official", "mAP_textbook"]
+        whole = multi_instance_retrieval(sim, rel)
+        for key, scores in found.items():
+            alone = [
+                multi_instance_retrieval(one[i : i + 1], graded[i : i + 1])[f"{key}/x2y"]
+                for i in range(len(one))
+            ]
+            assert scores.tolist() == pytest.approx(alone, abs=1e-12, nan_ok=True)
+            assert float(scores.nanmean()) == whole[f"{key}/{way}"]
+    scores = multi_instance_scores(sim, rel)
+    assert scores["nDCG"].isnan().nonzero().tolist() == [[2]]
+    assert {2, 5} <= set(scores["mAP_official"].isnan().nonzero().flatten().tolist())
+    with pytest.raises(ValueError, match=r"two non-empty matrices of the same shape"):
+        multi_instance_scores(sim, rel.T)
 
 
 def test_without_any_value_there_is_no_interval():

@@ -80,10 +80,11 @@ def write_views(path, right, name="a", control="constant", seed=0, labels="aabbc
 def test_votes_are_those_of_the_evaluation(views):
     for run in load_runs(views):
         test = ViewTest.of(run.first)
-        sides = test.known, test.of_known, test.x, test.of_x
-        told = knn(*sides, (1, 10), bootstrap=0)
+        stored = [torch.from_numpy(run.first.test[split]) for split in ("train", "test")]
+        told = knn(stored[0], test.of_known, stored[1], test.of_x, (1, 10), bootstrap=0)
         for k in (1, 10):
-            assert float(test.right(k).double().mean()) == pytest.approx(told[f"knn@{k}"])
+            share = float(test.right[f"knn@{k}"].double().mean())
+            assert share == pytest.approx(told[f"knn@{k}"])
             assert told[f"knn@{k}"] == pytest.approx(run.first.metrics[f"knn@{k}"])
 
 
@@ -146,18 +147,68 @@ def test_several_seeds_are_averaged_and_paired(views):
         assert cell.estimate.value == pytest.approx(np.mean(told))
         assert cell.estimate.seeds == 2
         assert cell.estimate.low < cell.estimate.value < cell.estimate.high
-        assert (cell.difference is None) == (metric == "linear_lt")
-    base = [results(run)["knn@10/class_mean"] for run in views[:2]]
-    gain = numbers.cells["caltech98_lt_mmts", "", "classes", "knn@10"].difference
-    told = [results(run)["knn@10/class_mean"] for run in views[2:]]
-    assert gain.value == pytest.approx(np.mean(told) - np.mean(base))
-    assert gain.seeds == 2
+        base = [results(run)[f"{metric}/class_mean"] for run in views[:2]]
+        gain = cell.difference
+        assert gain.value == pytest.approx(np.mean(told) - np.mean(base))
+        assert gain.low <= gain.value <= gain.high
+        assert gain.seeds == 2
+
+
+def without_outcomes(run, path):
+    """A run as earlier versions left it: of its probes the accuracies alone."""
+    shutil.copytree(run, path, ignore=shutil.ignore_patterns("checkpoints", "*_images.npz"))
+    with np.load(path / "features.npz") as stored:
+        arrays = {name: rows for name, rows in stored.items() if not name.startswith("right_")}
+    np.savez(path / "features.npz", **arrays)
+    return path
+
+
+def test_probes_are_compared_image_by_image(views):
+    numbers = collect(load_runs([views[0], views[2]]), bootstrap=200, seed=0)
+    rows = []
+    for run in (views[0], views[2]):
+        with np.load(run / "features.npz") as stored:
+            rows.append(stored["right_linear_lt"].astype(float))
+            labels = stored["test_labels"]
+    gain = rows[1] - rows[0]
+    by_class = [gain[labels == label].mean() for label in np.unique(labels)]
+    for group, wanted in (("all", gain.mean()), ("classes", np.mean(by_class))):
+        found = numbers.cells["caltech98_lt_mmts", "", group, "linear_lt"].difference
+        assert found.value == pytest.approx(wanted, abs=1e-12)
+        assert found.low <= found.value <= found.high
+    assert np.abs(gain).sum() > 0
+    assert numbers.notes == []
+
+
+def test_probes_without_outcomes_are_not_compared(views, tmp_path):
+    old = [without_outcomes(run, tmp_path / run.name) for run in views]
+    for runs in (old, [*old[:2], *views[2:]], [old[0], *views[1:]]):
+        numbers = collect(load_runs(runs), bootstrap=50, seed=0)
+        for metric in ("knn@10", "linear_lt"):
+            cell = numbers.cells["caltech98_lt_mmts", "", "classes", metric]
+            told = [results(run)[f"{metric}/class_mean"] for run in views[2:]]
+            assert cell.estimate.value == pytest.approx(np.mean(told))
+            assert cell.estimate.low < cell.estimate.value < cell.estimate.high
+            assert (cell.difference is None) == (metric == "linear_lt")
+    page = write(old[::2], tmp_path / "page", bootstrap=20).read_text("utf-8")
+    assert "Linear probes are not compared where" in page
+    assert "baseline, linear LT" not in page
+
+
+def test_outcomes_that_do_not_fit_are_refused(tmp_path):
+    path = write_views(tmp_path / "a", [True] * 6)
+    with np.load(path / "features.npz") as stored:
+        arrays = dict(stored)
+    for wrong in (np.ones(5, bool), np.ones(6)):
+        np.savez(path / "features.npz", **arrays, right_linear_lt=wrong)
+        with pytest.raises(ValueError, match=r"as right_linear_lt, not bool \(6,\)"):
+            load_runs([path])
 
 
 def test_sections_panels_and_words(text):
     for words in (
         "Mean over classes, kNN@10:",
-        "Linear probes are not compared",
+        "Differences to the constant baseline, linear LT",
         "kNN@10 by class size",
         "caltech98_lt_mmts: temperature over time",
         "validation kNN@10, mean over classes",
@@ -276,5 +327,5 @@ def test_a_class_without_training_images_is_never_right(tmp_path):
     test = ViewTest.of(run.first)
     assert test.names == ["a", "b", "c", "z"]
     assert test.counts.tolist() == [2, 2, 2, 0]
-    assert test.right(1).tolist() == [False] + [True] * 5
+    assert test.right["knn@1"].tolist() == [False] + [True] * 5
     assert torch.equal(test.of_x, torch.tensor([3, 0, 1, 1, 2, 2]))

@@ -6,6 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tauten.data import pixels
+from tauten.structure import caption_clusters, embed, embed_captions
 from tauten.training import DataConfig
 from tauten.training.splits import SPLITS, Classes, load_split, load_splits
 from tauten.training.train import with_classes
@@ -88,6 +90,37 @@ def test_caption_clusters_serve_as_classes(folder):
     assert set(classes.counts) <= {"cluster 0", "cluster 1", "cluster 2"}
     assert sum(classes.counts.values()) == len(found["train"])
     assert set(found["test"].labels) <= {"cluster 0", "cluster 1", "cluster 2"}
+
+
+def test_clusters_are_the_nearest_and_each_split_is_embedded_once(folder, monkeypatch):
+    config = DataConfig(source=str(folder), clusters=5, held_out=0.25, image_size=16)
+    parts = splits(config)
+    texts = {name: [own[0] for own in part.captions] for name, part in parts.items()}
+    centroids = caption_clusters(texts["train"], 5, progress=False).centroids.double()
+    wanted = {
+        name: [f"cluster {int((centroids @ row).argmax())}" for row in rows.double()]
+        for name, rows in (
+            (name, embed_captions(own, progress=False)) for name, own in texts.items()
+        )
+    }
+    seen = []
+
+    def noted(captions):
+        seen.append(list(captions))
+
+    monkeypatch.setattr(embed, "check_captions", noted)
+    found, _ = with_classes(parts, config, progress=False)
+    assert {name: part.labels for name, part in found.items()} == wanted
+    assert sorted(seen) == sorted(texts.values())
+
+
+def test_bars_are_shown_only_where_wanted(folder, monkeypatch, capsys):
+    monkeypatch.setattr(pixels, "_BAR_FROM", 10)
+    config = DataConfig(source=str(folder), clusters=3, held_out=0.25, image_size=16)
+    with_classes(load_splits(config, progress=False), config, progress=False)
+    assert capsys.readouterr().err == ""
+    load_split(config, "train")
+    assert "images: 100%" in capsys.readouterr().err
 
 
 def test_no_classes(folder):

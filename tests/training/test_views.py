@@ -159,6 +159,14 @@ def test_the_run_folder_has_classification(finished):
     with np.load(finished.output / "features.npz") as found:
         assert found["train"].shape == (96, 32)
         assert len(found["test_labels"]) == len(found["test_groups"]) == 96
+        for name in ("linear_lt", "linear_fs"):
+            assert found[f"right_{name}"].dtype == bool
+            assert found[f"right_{name}"].mean() == pytest.approx(finished.test[name])
+            by_class = [
+                found[f"right_{name}"][found["test_labels"] == label].mean()
+                for label in np.unique(found["test_labels"])
+            ]
+            assert np.mean(by_class) == pytest.approx(finished.test[f"{name}/class_mean"])
     assert not (finished.output / "embeddings.npz").exists()
     assert not list((finished.output / "checkpoints").glob("*/tokenizer.json"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,14 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tauten.comparison.scores import Scores
+from tauten.evaluation import knn_predict
 from tauten.training.view_rules import KS
 
 _CLASS_MEAN = "/class_mean"
 _RULES = tuple(f"knn@{k}" for k in KS)
-_TILE = 1024
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Classified(Scores):
         names = [*sorted(set(known)), *sorted(set(labels) - set(known))]
         place = {name: number for number, name in enumerate(names)}
         of_known, of_x = (torch.tensor([place[n] for n in side]) for side in (known, labels))
-        votes = _votes(features["train"], of_known, features["test"], KS)
+        votes = knn_predict(features["train"], of_known, features["test"], KS)
         return Classified(
             {f"knn@{k}": vote == of_x for k, vote in votes.items()},
             [str(label) for label in labels],
@@ -103,15 +102,3 @@ class Classified(Scores):
                 [str(label) for label in stored["labels"]],
                 [str(group) for group in stored["groups"]],
             )
-
-
-def _votes(known: Any, of_known: Tensor, x: Any, ks: Sequence[int]) -> dict[int, Tensor]:
-    """(N,) class of each x by the votes of :func:`tauten.evaluation.knn`, for each k."""
-    known, x = (F.normalize(torch.as_tensor(side), dim=1) for side in (known, x))
-    number = int(of_known.max()) + 1
-    found: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for part in x.split(_TILE):
-        neighbours = of_known[(part @ known.T).topk(max(ks), dim=1).indices]
-        for k, votes in found.items():
-            votes.append(F.one_hot(neighbours[:, :k], number).sum(dim=1).argmax(dim=1))
-    return {k: torch.cat(votes) for k, votes in found.items()}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tauten.comparison.queries import METRICS, Queries
-from tauten.evaluation import multi_instance_retrieval
+from tauten.evaluation import multi_instance_scores
 
 #: per query, as the evaluation of EPIC-KITCHENS-100 has them
 GRADED = {"nDCG": "nDCG", "mAP": "mAP_official"}
@@ -49,9 +49,10 @@ class GradedQueries(Queries):
         plain = Queries.of(x, y, y_of_x, groups)
         similarity = x @ y.T
         both = {}
-        of_x, of_y = _each(similarity, relevancy), _each(similarity.T, relevancy.T)
-        for name in GRADED:
-            both[name] = (of_x[name] + plain.mean_over_own(of_y[name])) / 2
+        of_x = multi_instance_scores(similarity, relevancy)
+        of_y = multi_instance_scores(similarity.T, relevancy.T)
+        for name, key in GRADED.items():
+            both[name] = (of_x[key] + plain.mean_over_own(of_y[key])) / 2
             if bool(both[name].isnan().any()):
                 bad = int(both[name].isnan().sum())
                 raise ValueError(f"{bad} of {len(x)} queries have no candidate of relevancy 1")
@@ -75,15 +76,3 @@ class GradedQueries(Queries):
             return GradedQueries(
                 **own, graded={name: torch.from_numpy(stored[name]) for name in GRADED}
             )
-
-
-def _each(similarity: Tensor, relevancy: Tensor) -> dict[str, Tensor]:
-    """(N,) of each row as a query."""
-    found = [
-        multi_instance_retrieval(similarity[i : i + 1], relevancy[i : i + 1])
-        for i in range(len(similarity))
-    ]
-    return {
-        name: torch.tensor([row[f"{key}/x2y"] for row in found], dtype=torch.float64)
-        for name, key in GRADED.items()
-    }

@@ -71,7 +71,8 @@ def _steps(config: Config, best: Path, total_steps: int) -> _Steps | None:
     encoder, *tokenizer, classes = load(best)
     if classes is None:
         return None
-    train = load_split(replace(config.data, limit=config.optim.batch_size), "train")
+    data = replace(config.data, limit=config.optim.batch_size)
+    train = load_split(data, "train", config.progress)
     loss_fn, loss = _loss(config, train, classes, total_steps), config.loss
     module: ContrastiveModule | ViewModule
     store: PairStore | ViewStore

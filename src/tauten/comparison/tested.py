@@ -41,7 +41,7 @@ def of_run(config: Config) -> Scores:
         groups = [str(group) for group in stored["group_of_x"]]
     if tested_by(config, whole=True) is Queries:
         return Queries.of(x, y, own, groups)
-    relevancy = load_split(config.data, "test").relevancy
+    relevancy = load_split(config.data, "test", config.progress).relevancy
     assert relevancy is not None
     return GradedQueries.of_graded(x, y, own, groups, relevancy.dense())
 

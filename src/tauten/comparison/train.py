@@ -110,7 +110,7 @@ def _features(grid: Grid) -> Features:
     if grid.recipe == "synthetic":
         return synthetic(grid.synthetic)
     data = grid.base().data
-    splits, _ = with_classes(load_splits(data), data)
+    splits, _ = with_classes(load_splits(data, progress=grid.progress), data, grid.progress)
     return of_pairs(data.source, splits, grid.progress)
 
 

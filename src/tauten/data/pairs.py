@@ -31,6 +31,7 @@ def load_pairs(
     strict: bool = False,
     allow_truncated: bool = False,
     media: Media = "image",
+    progress: bool = True,
 ) -> Dataset:
     """Load pairs of pictures (or anything else) and captions.
 
@@ -58,6 +59,7 @@ def load_pairs(
         allow_truncated: use the whole members of a tar file that is cut, with a warning.
         media: "image", or "raw" for a first modality that is no picture: features, texts, clips.
             Its values are taken as found, under the name `image`.
+        progress: show a bar if it takes long.
 
     Returns:
         Columns `index` (int64, 0..n-1), `image` (pictures), `caption` (text; list of texts if any
@@ -71,7 +73,7 @@ def load_pairs(
     """
     request = Request(image, caption, media, allow_truncated)
     found, warnings = find_samples(path, request)
-    samples = list(_checked(found, media, strict))
+    samples = list(_checked(found, media, strict, progress))
     for warning in warnings:
         logger.warning("%s: using the whole members only", warning)
     columns = list(dict.fromkeys(name for sample in samples for name in sample.fields))
@@ -83,7 +85,9 @@ def load_pairs(
     return _as_dataset(kept, "image" if media == "image" else image)
 
 
-def _checked(samples: Iterator[Sample], media: Media, strict: bool) -> Iterator[Sample]:
+def _checked(
+    samples: Iterator[Sample], media: Media, strict: bool, progress: bool
+) -> Iterator[Sample]:
     """Try to decode every picture, a few at a time, in order."""
 
     def check(sample: Sample) -> Sample:
@@ -95,7 +99,7 @@ def _checked(samples: Iterator[Sample], media: Media, strict: bool) -> Iterator[
 
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(desc="checking pairs", unit=" pairs", delay=2.0) as bar,
+        tqdm(desc="checking pairs", unit=" pairs", delay=2.0, disable=not progress) as bar,
     ):
         while chunk := list(islice(samples, _CHUNK)):
             for sample in pool.map(check, chunk):

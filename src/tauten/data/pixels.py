@@ -14,7 +14,9 @@ _BAR_FROM = 5000
 _PROBE = (32, 32)
 
 
-def images(dataset: Dataset, size: int | tuple[int, int] | None = None) -> Tensor:
+def images(
+    dataset: Dataset, size: int | tuple[int, int] | None = None, *, progress: bool = True
+) -> Tensor:
     """Decode all pictures of a data set once.
 
     Args:
@@ -22,6 +24,7 @@ def images(dataset: Dataset, size: int | tuple[int, int] | None = None) -> Tenso
         size: None keeps the size, which must then be the same for all. An int scales the shorter
             side to it and cuts the centre square; (height, width) scales to exactly that, whatever
             the aspect.
+        progress: show a bar for large sets.
 
     Returns:
         (N, 3, H, W) uint8, in [0, 255].
@@ -38,8 +41,8 @@ def images(dataset: Dataset, size: int | tuple[int, int] | None = None) -> Tenso
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     result: Tensor | None = None
     rows = dataset.select_columns(["image"])
-    bar = tqdm(range(len(dataset)), desc="images", disable=len(dataset) < _BAR_FROM)
-    for row in bar:
+    hidden = not progress or len(dataset) < _BAR_FROM
+    for row in tqdm(range(len(dataset)), desc="images", disable=hidden):
         try:
             picture = rows[row]["image"]
         except Exception as error:  # decoders raise errors of any kind

@@ -54,22 +54,7 @@ def multi_instance_retrieval(
     """
     if bootstrap < 0:
         raise ValueError(f"bootstrap must be 0 or more replicates, not {bootstrap}")
-    similarity, relevancy = torch.as_tensor(similarity), torch.as_tensor(relevancy)
-    if similarity.ndim != 2 or similarity.shape != relevancy.shape or not similarity.numel():
-        raise ValueError(
-            "similarity and relevancy must be two non-empty matrices of the same shape, not "
-            f"{tuple(similarity.shape)} and {tuple(relevancy.shape)}"
-        )
-    finite = similarity.isfinite()
-    if not finite.all():
-        rows = (~finite).any(dim=1).nonzero().flatten()
-        raise ValueError(f"similarity has NaN or inf in {len(rows)} rows, first {int(rows[0])}")
-    valid = (relevancy >= 0) & (relevancy <= 1)
-    if not valid.all():
-        row, column = (~valid).nonzero()[0].tolist()
-        raise ValueError(
-            f"relevancy must lie in [0, 1]; [{row}, {column}] is {float(relevancy[row, column])}"
-        )
+    similarity, relevancy = _checked(similarity, relevancy)
     out: dict[str, float] = {}
     drawn: dict[str, Tensor] = {}
     for name, sim, rel in (
@@ -95,6 +80,45 @@ def multi_instance_retrieval(
             low, high = percentile_interval(values)
             out |= {f"{key}/low": float(low), f"{key}/high": float(high)}
     return out
+
+
+def multi_instance_scores(similarity: Any, relevancy: Any) -> dict[str, Tensor]:
+    """nDCG and mAP of each row as a query, see :func:`multi_instance_retrieval`.
+
+    Args:
+        similarity: (N, M) similarities of N queries and M candidates; of the other direction, its
+            transpose.
+        relevancy: (N, M) relevancies in [0, 1].
+
+    Returns:
+        ``nDCG``, ``mAP_official`` and ``mAP_textbook``, (N,) float64 each; NaN where a query has
+        no candidate of rel > 0 (nDCG) or of rel = 1 (mAP).
+
+    Raises:
+        ValueError: as :func:`multi_instance_retrieval`.
+    """
+    scores = _all_queries(*_checked(similarity, relevancy))
+    return dict(zip(_KEYS, scores, strict=True))
+
+
+def _checked(similarity: Any, relevancy: Any) -> tuple[Tensor, Tensor]:
+    similarity, relevancy = torch.as_tensor(similarity), torch.as_tensor(relevancy)
+    if similarity.ndim != 2 or similarity.shape != relevancy.shape or not similarity.numel():
+        raise ValueError(
+            "similarity and relevancy must be two non-empty matrices of the same shape, not "
+            f"{tuple(similarity.shape)} and {tuple(relevancy.shape)}"
+        )
+    finite = similarity.isfinite()
+    if not finite.all():
+        rows = (~finite).any(dim=1).nonzero().flatten()
+        raise ValueError(f"similarity has NaN or inf in {len(rows)} rows, first {int(rows[0])}")
+    valid = (relevancy >= 0) & (relevancy <= 1)
+    if not valid.all():
+        row, column = (~valid).nonzero()[0].tolist()
+        raise ValueError(
+            f"relevancy must lie in [0, 1]; [{row}, {column}] is {float(relevancy[row, column])}"
+        )
+    return similarity, relevancy
 
 
 def _means(scores: Tensor, replicates: int, seed: int) -> Tensor:

@@ -48,26 +48,48 @@ def knn(
     Raises:
         ValueError: shapes that do not fit, values that are not finite, k not within 1..N.
     """
+    votes = knn_predict(gallery, gallery_labels, x, ks, tile=tile)
+    of_x = classes(labels, features(x, "x"), "x")
+    out: dict[str, float] = {}
+    for k in ks:
+        right = votes[k] == of_x
+        out |= accuracy(right, of_x, groups, name=f"knn@{k}", bootstrap=bootstrap, seed=seed)
+    return out
+
+
+def knn_predict(
+    gallery: Any, gallery_labels: Any, x: Any, ks: Sequence[int] = (1, 10), *, tile: int = 1024
+) -> dict[int, Tensor]:
+    """The classes that :func:`knn` predicts.
+
+    Args:
+        gallery: (N, d) features with known classes.
+        gallery_labels: (N,) their classes, 0 or more.
+        x: (Q, d) features to classify.
+        ks: numbers of neighbours.
+        tile: samples classified at a time.
+
+    Returns:
+        For each k the (Q,) long class that most of the k nearest gallery vectors have, the lowest
+        of those that tie.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, k not within 1..N.
+    """
     known, found = features(gallery, "gallery"), features(x, "x")
-    of_gallery, of_x = classes(gallery_labels, known, "gallery"), classes(labels, found, "x")
+    of_gallery = classes(gallery_labels, known, "gallery")
     if known.shape[1] != found.shape[1]:
         raise ValueError(f"gallery has width {known.shape[1]} but x has width {found.shape[1]}")
     if not ks or min(ks) < 1 or max(ks) > len(known):
         raise ValueError(f"ks must be within 1..{len(known)}, the gallery's size, got {list(ks)}")
     known, found = F.normalize(known, dim=1), F.normalize(found, dim=1)
-    number = int(max(of_gallery.max(), of_x.max())) + 1
+    number = int(of_gallery.max()) + 1
     votes: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for start in range(0, len(found), tile):
-        nearest = (found[start : start + tile] @ known.T).topk(max(ks), dim=1).indices
-        neighbours = of_gallery[nearest]
-        for k in ks:
-            counted = F.one_hot(neighbours[:, :k], number).sum(dim=1)
-            votes[k].append(counted.argmax(dim=1))
-    out: dict[str, float] = {}
-    for k in ks:
-        right = torch.cat(votes[k]) == of_x
-        out |= accuracy(right, of_x, groups, name=f"knn@{k}", bootstrap=bootstrap, seed=seed)
-    return out
+    for part in found.split(tile):
+        neighbours = of_gallery[(part @ known.T).topk(max(ks), dim=1).indices]
+        for k, predicted in votes.items():
+            predicted.append(F.one_hot(neighbours[:, :k], number).sum(dim=1).argmax(dim=1))
+    return {k: torch.cat(predicted) for k, predicted in votes.items()}
 
 
 def features(values: Any, name: str) -> Tensor:

@@ -81,15 +81,21 @@ def svm_probe(
         ValueError: shapes or values that do not fit.
         ImportError: scikit-learn is missing.
     """
+    of_x = classes(labels, features(x, "x"), "x")
+    right = svm_predict(train, train_labels, x, seed=seed) == of_x
+    return accuracy(right, of_x, groups, name=name, bootstrap=bootstrap)
+
+
+def svm_predict(train: Any, train_labels: Any, x: Any, *, seed: int = 42) -> Tensor:
+    """The (Q,) long classes that :func:`svm_probe` predicts; arguments and errors as there."""
     try:
         from sklearn.svm import LinearSVC
     except ImportError as error:
         raise ImportError("svm_probe needs scikit-learn: pip install scikit-learn") from error
-    known, of_known, found, of_x = _checked(train, train_labels, x, labels)
+    known, of_known, found = _checked(train, train_labels, x)
     machine = LinearSVC(random_state=seed)
     machine.fit(known.numpy(), of_known.numpy())
-    right = torch.as_tensor(machine.predict(found.numpy())) == of_x
-    return accuracy(right, of_x, groups, name=name, bootstrap=bootstrap)
+    return torch.as_tensor(machine.predict(found.numpy()))
 
 
 def sgd_probe(
@@ -134,9 +140,44 @@ def sgd_probe(
     Raises:
         ValueError: shapes or values that do not fit.
     """
-    known, of_known, found, of_x = _checked(train, train_labels, x, labels)
+    of_x = classes(labels, features(x, "x"), "x")
+    predicted = sgd_predict(
+        train,
+        train_labels,
+        x,
+        lr=lr,
+        epochs=epochs,
+        milestones=milestones,
+        factor=factor,
+        batch_size=batch_size,
+        seed=seed,
+        least=int(of_x.max()) + 1,
+    )
+    return accuracy(predicted == of_x, of_x, groups, name=name, bootstrap=bootstrap)
+
+
+def sgd_predict(
+    train: Any,
+    train_labels: Any,
+    x: Any,
+    *,
+    lr: float = 30.0,
+    epochs: int = 100,
+    milestones: Sequence[int] = (40, 60, 80),
+    factor: float = 0.2,
+    batch_size: int = 128,
+    seed: int = 0,
+    least: int = 1,
+) -> Tensor:
+    """The (Q,) long classes that :func:`sgd_probe` predicts; arguments and errors as there.
+
+    Args:
+        least: outputs that the layer has at least, also where fewer classes are in training.
+            :func:`sgd_probe` gives it those of its test labels.
+    """
+    known, of_known, found = _checked(train, train_labels, x)
     generator = torch.Generator().manual_seed(seed)
-    number = int(max(of_known.max(), of_x.max())) + 1
+    number = max(int(of_known.max()) + 1, least)
     layer = nn.utils.skip_init(nn.Linear, known.shape[1], number, dtype=known.dtype)
     nn.init.normal_(layer.weight, std=0.01, generator=generator)
     nn.init.zeros_(layer.bias)
@@ -150,15 +191,13 @@ def sgd_probe(
                 optimizer.step()
             scheduler.step()
     with torch.no_grad():
-        right = layer(found).argmax(dim=1) == of_x
-    return accuracy(right, of_x, groups, name=name, bootstrap=bootstrap)
+        predicted: Tensor = layer(found).argmax(dim=1)
+    return predicted
 
 
-def _checked(
-    train: Any, train_labels: Any, x: Any, labels: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _checked(train: Any, train_labels: Any, x: Any) -> tuple[Tensor, Tensor, Tensor]:
     known, found = features(train, "train"), features(x, "x")
     if known.shape[1] != found.shape[1]:
         raise ValueError(f"train has width {known.shape[1]} but x has width {found.shape[1]}")
-    of_known, of_x = classes(train_labels, known, "train"), classes(labels, found, "x")
-    return F.normalize(known, dim=1), of_known, F.normalize(found, dim=1), of_x
+    of_known = classes(train_labels, known, "train")
+    return F.normalize(known, dim=1), of_known, F.normalize(found, dim=1)

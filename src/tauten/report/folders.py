@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from tauten.report.comparable import comparable
-from tauten.report.runs import Array, Run, SeedRun
+from tauten.report.runs import RIGHT, Array, Run, SeedRun
 
 FAMILIES = {
     "infonce": "InfoNCE",
@@ -167,6 +167,12 @@ def _features(path: Path) -> dict[str, Array]:
             raise ValueError(
                 f"{file} has {rows[0]} features, {rows[1]} classes and {rows[2]} groups of the "
                 f"{split} split"
+            )
+    queries = len(found["test"])
+    for name, right in found.items():
+        if name.startswith(RIGHT) and (right.dtype != np.bool_ or right.shape != (queries,)):
+            raise ValueError(
+                f"{file} has {right.dtype} {right.shape} as {name}, not bool ({queries},)"
             )
     return found
 

@@ -114,7 +114,7 @@ def _parts(
     if metric not in fractions:
         raise ValueError(f"primary must be one of {', '.join(fractions)}, not {metric!r}")
     own = {
-        "differences": plots.differences(numbers, metric),
+        "differences": {metric: plots.differences(numbers, metric)},
         "group_bars": plots.group_bars(numbers, metric),
         "similarity_panels": plots.similarities(numbers, plots.cosines),
         "geometry": settings.geometry_table(loaded),

@@ -44,9 +44,19 @@ def group_color(groups: Sequence[str], group: str) -> str:
 
 
 def differences(numbers: Numbers, metric: str) -> list[Panel]:
-    """Per comparison: the paired difference to the baseline with its interval, by group."""
+    """Per comparison: the paired difference to the baseline with its interval, by group.
+
+    A comparison for which the numbers have no difference in this metric is left out.
+    """
     panels = []
     for run, base in numbers.compared():
+        gains = {
+            (direction, group): numbers.cells[run.name, direction, group, metric].difference
+            for direction in numbers.directions
+            for group in numbers.groups
+        }
+        if None in gains.values():
+            continue
         with figure((4.1, 0.75 + 0.42 * len(numbers.groups))) as drawing:
             axes = drawing.add_subplot()
             said = []
@@ -54,7 +64,7 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
             markers = zip(numbers.directions.items(), MARKERS, strict=False)
             for place, ((direction, name), marker) in enumerate(markers):
                 for row, group in enumerate(numbers.groups):
-                    gain = numbers.cells[run.name, direction, group, metric].difference
+                    gain = gains[direction, group]
                     assert gain is not None
                     height = row + 0.32 * (place - middle)
                     color = TOKENS[RUNS[1]] if gain.measurable else TOKENS["muted"]
@@ -80,7 +90,7 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
             if len(numbers.directions) > 1:
                 legend_above(axes)
             alt = f"{run.name} minus {base.name}, {metric_name(metric)}, points: {'; '.join(said)}"
-            picture = svg(drawing, f"difference-{run.name}", alt)
+            picture = svg(drawing, f"difference-{metric.replace('@', '-')}-{run.name}", alt)
         panels.append(Panel(f"{run.name} minus {base.name}", picture))
     return panels
 

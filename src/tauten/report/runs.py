@@ -17,6 +17,8 @@ from tauten.evaluation import QueryRanks, ranks
 Array = npt.NDArray[Any]
 
 GROUP_ORDER = ("head", "mid", "tail")
+RIGHT = "right_"
+"""Before the name of a linear probe in ``features.npz``: which test images it has right."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class SeedRun:
         history: Logged steps, oldest first.
         samples: Counts and temperatures per sample; empty where not recorded.
         test: Of pairs: test embeddings, correspondence, captions, groups. Of two views: features,
-            classes and groups of the training and the test split.
+            classes and groups of the training and the test split, and which test images its linear
+            probes have right, where recorded.
         images: (n, H, W, 3) uint8 test images, or None.
     """
 

@@ -41,7 +41,7 @@ def gallery(numbers: ViewNumbers, images: Array, per_group: int, seed: int) -> l
             test = numbers.tests[run.name, run.first.seed]
             found = [
                 _shown(pictures[j], rank, test.names[int(test.of_known[j])], label)
-                for rank, j in enumerate(test.nearest[i, :TOP].tolist(), start=1)
+                for rank, j in enumerate(test.nearest(i, TOP), start=1)
             ]
             answers.append(Answer(numbers.label(run), found, _rank(test, i), "first of its class"))
         target = Shown(data_uri(images[i]), True, f"test image of {label}")

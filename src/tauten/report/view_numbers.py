@@ -20,12 +20,11 @@ from tauten.evaluation import Difference, Estimate
 from tauten.evaluation.bootstrap import percentile_interval, resample
 from tauten.report.numbers import ALL, Cell, Numbers, baselines
 from tauten.report.runs import GROUP_ORDER, Run
-from tauten.report.view_runs import NEAREST, ViewTest
+from tauten.report.view_runs import KNN, ViewTest, neighbours
 from tauten.report.words import metric_name
 
 CLASSES = "classes"
 """The group of the mean over all classes."""
-KNN = "knn@"
 NORMAL = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 
@@ -61,8 +60,8 @@ class ViewNumbers(Numbers):
 def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> ViewNumbers:
     """Gather and compare; baselines as for pairs.
 
-    Neighbours are compared image by image. Of the linear probes a run records the accuracies alone,
-    so that they are not compared.
+    Runs are compared image by image. Where a run recorded the accuracy of a linear probe alone, and
+    not which images it has right, the probe is not compared.
     """
     tests = {(run.name, s.seed): ViewTest.of(s) for run in runs for s in run.seeds}
     first = tests[runs[0].name, runs[0].first.seed]
@@ -96,7 +95,7 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> ViewNumbers:
                 own = _estimate(numbers, run, group, metric, at, bootstrap, seed)
                 base = next((r for r in runs if r.name == chosen.get(run.name)), None)
                 gain = None
-                if base is not None and at:
+                if base is not None:
                     gain = _difference(run, base, at, sizes[g], bootstrap, seed)
                 numbers.cells[run.name, "", group, metric] = Cell(own, gain, 1)
     return replace(numbers, notes=[*notes, *_disagreements(numbers, means)])
@@ -118,13 +117,9 @@ def _metrics(runs: Sequence[Run]) -> list[str]:
     recorded = [set(seed.metrics) for run in runs for seed in run.seeds]
     names = [name for name in runs[0].first.metrics if "/" not in name]
     found = [name for name in names if all(name in keys for keys in recorded)]
-    near = [name for name in found if name.startswith(KNN) and _k(name) <= NEAREST]
+    near = [name for name in found if name.startswith(KNN)]
     probes = [name for name in found if all(f"{name}/low" in keys for keys in recorded)]
-    return [*sorted(near, key=_k), *(name for name in probes if not name.startswith(KNN))]
-
-
-def _k(metric: str) -> int:
-    return int(metric.removeprefix(KNN))
+    return [*sorted(near, key=neighbours), *(name for name in probes if not name.startswith(KNN))]
 
 
 def _replicates(
@@ -134,10 +129,11 @@ def _replicates(
     bootstrap: int,
     seed: int,
 ) -> tuple[dict[tuple[str, int, str], Tensor], dict[tuple[str, int, str], Tensor]]:
-    """(G,) accuracies and (R, G) replicates by (run, seed, neighbours), all of the same draws."""
+    """(G,) accuracies and (R, G) replicates by (run, seed, metric) of what is known of each image,
+    all of the same draws."""
     first = next(iter(tests.values()))
-    keys = [(*key, metric) for key in tests for metric in metrics if metric.startswith(KNN)]
-    columns = [tests[name, number].right(_k(metric)) for name, number, metric in keys]
+    keys = [(*key, metric) for key in tests for metric in metrics if metric in tests[key].right]
+    columns = [tests[name, number].right[metric] for name, number, metric in keys]
     if not keys:
         return {}, {}
     score_QK, share_GC = torch.stack(columns, dim=1).double(), shares(first, groups)
@@ -174,7 +170,7 @@ def _estimate(
     if len(run.seeds) == 1 and f"{key}/low" in run.first.metrics:
         low, high = (run.first.metrics[f"{key}/{end}"] for end in ("low", "high"))
         return Estimate(value, float(low), float(high), queries, 1)
-    if at:
+    if all((run.name, s.seed) in at for s in run.seeds):
         drawn = [at[run.name, s.seed][1] for s in run.seeds]
         ends = percentile_interval(_over_seeds(drawn, bootstrap, seed))
         return Estimate(value, float(ends[0]), float(ends[1]), queries, len(run.seeds))
@@ -186,8 +182,11 @@ def _estimate(
 
 def _difference(
     run: Run, base: Run, at: Drawn, queries: int, bootstrap: int, seed: int
-) -> Difference:
+) -> Difference | None:
+    """Over the seeds of both; None where the outcome of each image is not known of all of them."""
     shared = sorted({s.seed for s in run.seeds} & {s.seed for s in base.seeds})
+    if not all((one.name, s) in at for one in (run, base) for s in shared):
+        return None
     pairs = [(at[run.name, s], at[base.name, s]) for s in shared]
     value = sum(own - other for (own, _), (other, _) in pairs) / len(pairs)
     drawn = [own - other for (_, own), (_, other) in pairs]
@@ -203,16 +202,16 @@ def _over_seeds(drawn: Sequence[Tensor], bootstrap: int, seed: int) -> Tensor:
 
 
 def _disagreements(numbers: ViewNumbers, means: dict[tuple[str, int, str], Tensor]) -> list[str]:
-    """Runs whose recorded accuracies are not those of their stored features."""
+    """Runs whose recorded accuracies are not those of what they have stored."""
     place, notes = numbers.groups.index(CLASSES), []
-    for run in numbers.runs:
-        for one in run.seeds:
-            for metric in (name for name in numbers.metrics if name.startswith(KNN)):
-                key = numbers.key("", CLASSES, metric)
-                own, recorded = float(means[run.name, one.seed, metric][place]), one.metrics[key]
-                if abs(own - recorded) > 1e-3:
-                    notes.append(
-                        f"{run.name} (seed {one.seed}): results.json says {key} = {recorded:.4g}, "
-                        f"its features give {own:.4g}."
-                    )
+    seeds = {(run.name, one.seed): one for run in numbers.runs for one in run.seeds}
+    for (name, seed, metric), mean in means.items():
+        key, own = numbers.key("", CLASSES, metric), float(mean[place])
+        recorded = seeds[name, seed].metrics[key]
+        if abs(own - recorded) > 1e-3:
+            source = "features give" if metric.startswith(KNN) else "recorded images give"
+            notes.append(
+                f"{name} (seed {seed}): results.json says {key} = {recorded:.4g}, "
+                f"its {source} {own:.4g}."
+            )
     return notes

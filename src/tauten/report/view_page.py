@@ -9,10 +9,11 @@ import numpy as np
 
 from tauten.evaluation import geometry
 from tauten.report import plots, settings, view_plots
-from tauten.report.numbers import Numbers
+from tauten.report.numbers import ALL, Numbers
 from tauten.report.runs import Array, Run
 from tauten.report.view_gallery import gallery
-from tauten.report.view_numbers import KNN, ViewNumbers, collect
+from tauten.report.view_numbers import ViewNumbers, collect
+from tauten.report.view_runs import KNN
 
 GEOMETRY = {"uniformity/x": "uniformity", "tolerance/x": "tolerance"}
 LINEAR = "linear_lt"
@@ -38,7 +39,7 @@ def parts(
         raise ValueError(f"primary must be one of {', '.join(near)}, not {metric!r}")
     bars = [metric, LINEAR] if LINEAR in numbers.metrics else [metric]
     own = {
-        "differences": plots.differences(numbers, metric),
+        "differences": {name: plots.differences(numbers, name) for name in bars},
         "group_bars": [panel for name in bars for panel in plots.group_bars(numbers, name)],
         "class_panels": view_plots.by_class_size(numbers, near),
         "similarity_panels": plots.similarities(
@@ -48,7 +49,11 @@ def parts(
         "queries": [] if pictures is None else gallery(numbers, pictures, examples, seed),
         "pictures": "test and training",
         "protocol": _protocol(numbers, bootstrap, seed),
-        "compared_in_part": bool(numbers.baselines) and len(near) < len(numbers.metrics),
+        "compared_in_part": any(
+            numbers.cells[run.name, "", ALL, name].difference is None
+            for run, _ in numbers.compared()
+            for name in numbers.metrics
+        ),
     }
     return "views.html.j2", numbers, metric, own
 
@@ -77,8 +82,9 @@ def _protocol(numbers: ViewNumbers, bootstrap: int, seed: int) -> list[tuple[str
             "Intervals",
             "95 %, percentile bootstrap over the test images of each class, classes held fixed, as "
             f"recorded by the run; with several seeds over seeds and images, {bootstrap:,} "
-            f"replicates, resampling seed {seed}; of linear probes with several seeds, normal, "
-            "from the recorded intervals and the spread over seeds.",
+            f"replicates, resampling seed {seed}; of linear probes of several seeds, where the "
+            "outcome of each image is not recorded, normal, from the recorded intervals and the "
+            "spread over seeds.",
         ),
         (
             "Differences",

@@ -11,11 +11,11 @@ from tauten.report.plots import Panel, histogram, log_counts, run_color
 from tauten.report.runs import Array, Run
 from tauten.report.theme import DASHES, MARKERS, figure, legend_above, svg
 from tauten.report.view_numbers import ViewNumbers
-from tauten.report.view_runs import TILE
 from tauten.report.words import metric_name
 
 BANDS = 8
 """Bands of classes of like size that a line goes through."""
+_TILE = 1024
 
 
 def by_class_size(numbers: ViewNumbers, metrics: Sequence[str]) -> list[Panel]:
@@ -27,12 +27,11 @@ def by_class_size(numbers: ViewNumbers, metrics: Sequence[str]) -> list[Panel]:
     """
     panels = []
     for metric in metrics:
-        k = int(metric.split("@")[1])
         with figure((4.1, 3.1)) as drawing:
             axes = drawing.add_subplot()
             said = []
             for place, run in enumerate(numbers.runs):
-                count, accuracy = _of_classes(numbers, run, k)
+                count, accuracy = _of_classes(numbers, run, metric)
                 color = run_color(numbers, run)
                 axes.plot(count, 100 * accuracy, ".", color=color, markersize=3, alpha=0.35)
                 bands = np.array_split(np.argsort(count, kind="stable"), min(BANDS, len(count)))
@@ -57,20 +56,20 @@ def by_class_size(numbers: ViewNumbers, metrics: Sequence[str]) -> list[Panel]:
                 f"{metric_name(metric)} of a class over its training images, from the smallest to "
                 f"the largest, percent: {'; '.join(said)}"
             )
-            picture = svg(drawing, f"class-size-{k}", alt)
+            picture = svg(drawing, f"class-size-{metric.split('@')[1]}", alt)
         note = "Points: classes. Lines: means over bands of as many classes each, sorted by size."
         panels.append(Panel(f"{metric_name(metric)} by class size", picture, note))
     return panels
 
 
-def _of_classes(numbers: ViewNumbers, run: Run, k: int) -> tuple[Array, Array]:
+def _of_classes(numbers: ViewNumbers, run: Run, metric: str) -> tuple[Array, Array]:
     """(classes,) training counts and (classes,) accuracies, mean over seeds; classes that are in
     both splits."""
     accuracy = []
     for seed in run.seeds:
         test = numbers.tests[run.name, seed.seed]
         size = torch.bincount(test.of_x, minlength=len(test.names))
-        right = torch.bincount(test.of_x, test.right(k).double(), minlength=len(test.names))
+        right = torch.bincount(test.of_x, test.right[metric].double(), minlength=len(test.names))
         accuracy.append(right / size)
     both = (size > 0) & (test.counts > 0)
     return test.counts[both].numpy(), torch.stack(accuracy).mean(dim=0)[both].numpy()
@@ -82,7 +81,7 @@ def cosines(numbers: ViewNumbers, run: Run) -> dict[str, Array]:
     test = numbers.tests[run.name, run.first.seed]
     names = ("nearest of its class", "nearest of another", "all of others")
     counts = {name: histogram(np.zeros(0)) for name in names}
-    for x, of_x in zip(test.x.split(TILE), test.of_x.split(TILE), strict=True):
+    for x, of_x in zip(test.x.split(_TILE), test.of_x.split(_TILE), strict=True):
         cosine = (x @ test.known.T).clamp(-1, 1)
         own = of_x[:, None] == test.of_known[None, :]
         best = [cosine.masked_fill(~side, -np.inf).amax(dim=1) for side in (own, ~own)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tauten.report.runs import SeedRun
+from tauten.evaluation import knn_predict
+from tauten.report.runs import RIGHT, SeedRun
 
-NEAREST = 10
-"""Training images that are looked up for each test image, at most."""
-TILE = 1024
+KNN = "knn@"
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,9 @@ class ViewTest:
         of_x: (Q,) long, their classes.
         names: of the classes; those of training images first, both parts sorted.
         groups: "head", "mid" or "tail" of each class.
+        right: (Q,) bool by metric, whether each test image is classified right: of each recorded
+            ``knn@K``, from the features; of linear probes as the run recorded it, which earlier
+            ones did not.
     """
 
     known: Tensor
@@ -36,44 +38,51 @@ class ViewTest:
     of_x: Tensor
     names: Sequence[str]
     groups: Sequence[str]
+    right: Mapping[str, Tensor]
 
     @classmethod
     def of(cls, run: SeedRun) -> ViewTest:
         """Of a run's ``features.npz``."""
         labels = {split: run.test[f"{split}_labels"].tolist() for split in ("train", "test")}
-        known = sorted(set(labels["train"]))
-        names = [*known, *sorted({*labels["test"]} - {*known})]
+        trained = sorted(set(labels["train"]))
+        names = [*trained, *sorted({*labels["test"]} - {*trained})]
         place = {name: number for number, name in enumerate(names)}
         group = {
             label: str(group)
             for split in ("test", "train")
             for label, group in zip(labels[split], run.test[f"{split}_groups"], strict=True)
         }
-        (x_known, of_known), (x, of_x) = (
-            (
-                F.normalize(torch.from_numpy(run.test[split]), dim=1),
-                torch.tensor([place[label] for label in labels[split]]),
-            )
-            for split in ("train", "test")
+        known, x = (torch.from_numpy(run.test[split]) for split in ("train", "test"))
+        of_known, of_x = (
+            torch.tensor([place[label] for label in labels[split]]) for split in ("train", "test")
         )
-        return cls(x_known, of_known, x, of_x, names, [group[name] for name in names])
+        ks = [neighbours(key) for key in run.metrics if key.startswith(KNN) and "/" not in key]
+        votes = knn_predict(known, of_known, x, ks) if ks else {}
+        right = {f"{KNN}{k}": vote == of_x for k, vote in votes.items()}
+        for name, outcome in run.test.items():
+            if name.startswith(RIGHT):
+                right[name.removeprefix(RIGHT)] = torch.from_numpy(outcome)
+        return cls(
+            F.normalize(known, dim=1),
+            of_known,
+            F.normalize(x, dim=1),
+            of_x,
+            names,
+            [group[name] for name in names],
+            right,
+        )
 
     @cached_property
     def counts(self) -> Tensor:
         """(C,) training images of each class."""
         return torch.bincount(self.of_known, minlength=len(self.names))
 
-    @cached_property
-    def nearest(self) -> Tensor:
-        """(Q, K) positions of the training images of largest cosine, nearest first."""
-        number = min(NEAREST, len(self.known))
-        tiles = self.x.split(TILE)
-        return torch.cat([(tile @ self.known.T).topk(number, dim=1).indices for tile in tiles])
+    def nearest(self, i: int, count: int) -> list[int]:
+        """Positions of the training images of largest cosine to test image i, nearest first."""
+        number = min(count, len(self.known))
+        return [int(j) for j in (self.known @ self.x[i]).topk(number).indices]
 
-    def right(self, k: int) -> Tensor:
-        """(Q,) whether the vote of the k nearest is right, as :func:`tauten.evaluation.knn` has it.
 
-        A tie goes to the lowest class.
-        """
-        votes = F.one_hot(self.of_known[self.nearest[:, :k]], len(self.names)).sum(dim=1)
-        return votes.argmax(dim=1) == self.of_x
+def neighbours(metric: str) -> int:
+    """The K of ``knn@K``."""
+    return int(metric.removeprefix(KNN))

@@ -62,10 +62,32 @@ def caption_clusters(
         ValueError: k out of range, no captions, blank captions, unknown model.
         ImportError: the extra `structure` is not installed.
     """
+    return embedded_clusters(
+        captions,
+        k,
+        seed,
+        model=model,
+        iterations=iterations,
+        batch_size=batch_size,
+        progress=progress,
+    )[0]
+
+
+def embedded_clusters(
+    captions: Sequence[str],
+    k: int,
+    seed: int = 0,
+    *,
+    model: str = "minilm",
+    iterations: int = 20,
+    batch_size: int = 256,
+    progress: bool = True,
+) -> tuple[Clusters, Tensor]:
+    """What `caption_clusters` returns, and the (N, d) embeddings of the captions."""
     check_captions(captions)
     _check_k(k, len(captions), len(set(captions)), "captions")
     embeddings = embed_captions(captions, model, batch_size, progress)
-    return kmeans(embeddings, k, seed, iterations=iterations, progress=progress)
+    return kmeans(embeddings, k, seed, iterations=iterations, progress=progress), embeddings
 
 
 def kmeans(

@@ -28,7 +28,9 @@ _BAR_FROM = 2000
 _SAMPLED = 64
 
 
-def decode(dataset: Dataset, config: DataConfig) -> tuple[Tensor | ClipSource, Dataset, str]:
+def decode(
+    dataset: Dataset, config: DataConfig, progress: bool = True
+) -> tuple[Tensor | ClipSource, Dataset, str]:
     """The clips of a data set, those that can be read.
 
     Strips, videos in tars, and up to 2 GiB of pixels of video files are held in memory. Of more
@@ -38,6 +40,7 @@ def decode(dataset: Dataset, config: DataConfig) -> tuple[Tensor | ClipSource, D
         dataset: with a column `image` of strips (``data.strip``), of video paths or of encoded
             videos, or with `video`, `start`, `stop` and `fps` as a reader gives them.
         config: number of frames, size, and whether to be strict.
+        progress: show a bar for large sets.
 
     Returns:
         (N, T, 3, H, W) uint8; the rows that they are of; a hash of the content.
@@ -51,7 +54,7 @@ def decode(dataset: Dataset, config: DataConfig) -> tuple[Tensor | ClipSource, D
     clips: list[Tensor] = []
     kept: list[int] = []
     problems: list[str] = []
-    hidden = len(dataset) < _BAR_FROM
+    hidden = not progress or len(dataset) < _BAR_FROM
     for row in tqdm(range(len(dataset)), desc="clips", unit=" clips", disable=hidden):
         try:
             clips.append(_clip(dataset[row], config))

@@ -33,7 +33,9 @@ _WIDTH, _NOISE = 64, 1.0
 _VERBS, _NOUNS = 97, 300
 
 
-def epic_splits(config: DataConfig, splits: Sequence[Split]) -> dict[Split, PairData]:
+def epic_splits(
+    config: DataConfig, splits: Sequence[Split], progress: bool = True
+) -> dict[Split, PairData]:
     """Splits of ``epic_kitchens:FOLDER``, with its videos or features of the clips.
 
     In training a clip's caption is drawn uniformly from all sentences of relevancy above 0.1. In
@@ -46,6 +48,7 @@ def epic_splits(config: DataConfig, splits: Sequence[Split]) -> dict[Split, Pair
         config: source; frames of a clip, or features, a file by narration_id or "synthetic"; label,
             one of noun, verb and verb_noun, or None.
         splits: those wanted.
+        progress: show bars for large data.
 
     Raises:
         FileNotFoundError: annotations or features that are not there.
@@ -71,14 +74,14 @@ def epic_splits(config: DataConfig, splits: Sequence[Split]) -> dict[Split, Pair
             f"data.label of epic_kitchens is one of {', '.join(_LABELS)}, got {config.label!r}"
         )
     given = config.features or SYNTHETIC
-    table = None if given == SYNTHETIC else load_features(given)
+    table = None if given == SYNTHETIC else load_features(given, progress=progress)
     root, strict = root_of(config.source), config.limit is None
     parts: set[epic_files.Split] = {"test" if s == "test" else "train" for s in splits}
     media = {}
     for part in sorted(parts):
         whole = _annotations(root, part, strict)
         clips = epic_clips(root, whole) if config.frames else None
-        media[part] = _Media(config, whole, table, clips)
+        media[part] = _Media(config, whole, table, clips, progress)
     return {split: _split(split, media["test" if split == "test" else "train"]) for split in splits}
 
 
@@ -97,12 +100,14 @@ class _Media:
         whole: the annotations.
         table: features from a file; None for synthetic ones, or videos.
         parts: of videos, one for each clip; None for features.
+        progress: whether bars are shown for large data.
     """
 
     config: DataConfig
     whole: EpicKitchens
     table: FeatureTable | None
     parts: list[Clip] | None
+    progress: bool
 
     def there(self, clips: Tensor) -> Tensor:
         """Those of these clips that have a video, or all."""
@@ -138,7 +143,7 @@ def _split(split: Split, media: _Media) -> PairData:
     clips = media.there(clips)
     if config.limit is not None and config.limit < len(clips):
         clips = clips[torch.linspace(0, len(clips) - 1, config.limit).round().long()]
-    relevancy = _relevancy(whole, clips)
+    relevancy = _relevancy(whole, clips, media.progress)
     if split == "train":
         return _trained(media, clips, relevancy)
     return _searched(media, clips, relevancy)
@@ -187,7 +192,7 @@ def _of(table: FeatureTable, names: Sequence[str]) -> Tensor:
     return rows if rows.dim() == 2 else rows.flatten(1, -2).mean(dim=1)
 
 
-def _relevancy(whole: EpicKitchens, clips: Tensor) -> Relevancy:
+def _relevancy(whole: EpicKitchens, clips: Tensor, progress: bool) -> Relevancy:
     actions: list[Action] = [
         (int(whole.verb[i]), frozenset(whole.nouns[i])) for i in clips.tolist()
     ]
@@ -195,7 +200,7 @@ def _relevancy(whole: EpicKitchens, clips: Tensor) -> Relevancy:
         (verb, frozenset(nouns))
         for verb, nouns in zip(whole.sentences.verb.tolist(), whole.sentences.nouns, strict=True)
     ]
-    return Relevancy.from_actions(actions, sentences, progress=len(actions) > 10_000)
+    return Relevancy.from_actions(actions, sentences, progress=progress and len(actions) > 10_000)
 
 
 def synthetic_features(whole: EpicKitchens, clips: Tensor) -> Tensor:

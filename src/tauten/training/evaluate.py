@@ -59,21 +59,24 @@ def evaluate(
     if config.task == "views":
         if data is not None:
             raise ValueError("a run of two views is evaluated on its own data: leave data out")
-        known, pairs = (_own(checkpoint, record, config, name) for name in ("train", split))
+        known, pairs = (
+            _own(checkpoint, record, config, name, progress) for name in ("train", split)
+        )
         metrics = evaluate_views(checkpoint, config, known, pairs, bootstrap, batch_size, progress)
         return _written(metrics, output)
     encoder, tokenizer, classes = load_encoder(checkpoint)
     if data is None:
-        pairs = _own(checkpoint, record, config, split)
+        pairs = _own(checkpoint, record, config, split, progress)
     else:
         other = dataclasses.replace(
             config.data, label=label, limit=None, clusters=0, val=None, protocol=protocol
         )
         if isinstance(data, Dataset):
-            pairs = to_pairs(data, dataclasses.replace(other, source="the given data set"))
+            other = dataclasses.replace(other, source="the given data set")
+            pairs = to_pairs(data, other, progress)
         else:
             other = dataclasses.replace(other, source="", test=str(data))
-            pairs = load_split(other, "test")
+            pairs = load_split(other, "test", progress)
     encoded = encode(encoder, tokenizer, pairs, classes, batch_size, progress)
     return _written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
 
@@ -84,9 +87,11 @@ def _written(metrics: dict[str, float], output: str | Path | None) -> dict[str, 
     return metrics
 
 
-def _own(checkpoint: Path, record: RunFolder, config: Config, split: Split) -> PairData:
+def _own(
+    checkpoint: Path, record: RunFolder, config: Config, split: Split, progress: bool
+) -> PairData:
     """A split of the run's own data, if they have not changed."""
-    pairs = load_split(config.data, split)
+    pairs = load_split(config.data, split, progress)
     trained = record.record()["data"].get(split)
     if pairs.fingerprint != trained:
         raise ValueError(

@@ -16,6 +16,8 @@ from tauten.training.config_tree import completed, differences, from_dict, to_di
 CONFIG, HISTORY, RESULTS = "config.yaml", "history.jsonl", "results.json"
 SAMPLES, EMBEDDINGS, CHECKPOINTS = "samples.npz", "embeddings.npz", "checkpoints"
 FEATURES = "features.npz"
+#: in it, before the name of a linear probe: (Q,) bool, which test images the probe has right
+RIGHT = "right_"
 SHARDS = "shards.jsonl"
 IMAGES, TRAIN_IMAGES = "test_images.npz", "train_images.npz"
 TENSORBOARD, FAILURE = "tensorboard", "failure.json"

@@ -29,13 +29,16 @@ __all__ = ["SPLITS", "Classes", "PairData", "Split", "load_split", "load_splits"
 _VALIDATION = frozenset({"val", "valid", "validation", "dev"})
 
 
-def load_split(config: DataConfig, split: Split) -> PairData:
+def load_split(config: DataConfig, split: Split, progress: bool = True) -> PairData:
     """One split of the configured data; see :func:`load_splits`."""
-    return load_splits(config, (split,))[split]
+    return load_splits(config, (split,), progress=progress)[split]
 
 
 def load_splits(
-    config: DataConfig, splits: Sequence[Split] = SPLITS, index: Path | None = None
+    config: DataConfig,
+    splits: Sequence[Split] = SPLITS,
+    index: Path | None = None,
+    progress: bool = True,
 ) -> dict[Split, PairData]:
     """Splits of the configured data; the source is read once for all of them.
 
@@ -43,18 +46,20 @@ def load_splits(
         config: of the data.
         splits: which.
         index: of ``data.stream`` the file of what is in the training shards.
+        progress: show bars for large data.
 
     Raises:
         ValueError: unreadable data, no sample in a split, a missing label column.
     """
     if config.stream and "train" in splits:
         streamed: dict[Split, PairData] = {"train": shard_split(config, index)}
-        return streamed | load_splits(config, [split for split in splits if split != "train"])
+        others = [split for split in splits if split != "train"]
+        return streamed | load_splits(config, others, progress=progress)
     if config.source == "emoji_lt":
         fields = tuple(dataclasses.asdict(config).items())
         return {split: _emoji(fields, split) for split in splits}
     if is_named(config.source, "epic_kitchens"):
-        return epic_splits(config, splits)
+        return epic_splits(config, splits, progress)
     own = {"val": config.val, "test": config.test}
     shared = [split for split in splits if own.get(split) is None]
     if shared and not config.source:
@@ -67,10 +72,14 @@ def load_splits(
         parts |= (
             named_splits(config, shared)
             if whole
-            else _divide(_pairs(config.source, config), config, shared)
+            else _divide(_pairs(config.source, config, progress), config, shared)
         )
-    parts |= {split: _given(str(own[split]), split, config) for split in splits if own.get(split)}
-    found = {split: to_pairs(parts[split], config) for split in splits}
+    parts |= {
+        split: _given(str(own[split]), split, config, progress)
+        for split in splits
+        if own.get(split)
+    }
+    found = {split: to_pairs(parts[split], config, progress) for split in splits}
     return found | {
         split: as_published(data, config.protocol)
         for split, data in found.items()
@@ -78,11 +87,11 @@ def load_splits(
     }
 
 
-def _given(source: str, split: Split, config: DataConfig) -> Dataset:
+def _given(source: str, split: Split, config: DataConfig, progress: bool) -> Dataset:
     """Pairs for one split alone."""
     if is_named(source):
         return named_split(source, split)
-    return _pairs(source, config)
+    return _pairs(source, config, progress)
 
 
 @lru_cache(maxsize=6)
@@ -91,7 +100,7 @@ def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
     return to_pairs(emoji_lt(split), DataConfig(**dict(fields)))
 
 
-def to_pairs(dataset: Dataset, config: DataConfig) -> PairData:
+def to_pairs(dataset: Dataset, config: DataConfig, progress: bool = True) -> PairData:
     """A data set with the columns image and caption, decoded once."""
     if len(dataset) == 0:
         raise ValueError(
@@ -106,9 +115,9 @@ def to_pairs(dataset: Dataset, config: DataConfig) -> PairData:
     if label is not None and label not in names:
         raise ValueError(f"no label column {label!r} in {config.source}; columns: {names}")
     if config.frames:
-        pixels, dataset, content = decode(dataset, config)
+        pixels, dataset, content = decode(dataset, config, progress)
     else:
-        pixels = images(dataset, (config.image_size, config.image_size))
+        pixels = images(dataset, (config.image_size, config.image_size), progress=progress)
         content = fingerprint(dataset)
     captions = [[text] if isinstance(text, str) else list(text) for text in dataset["caption"]]
     count = len(captions)
@@ -140,7 +149,7 @@ def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict
     }
 
 
-def _pairs(path: str, config: DataConfig) -> Dataset:
+def _pairs(path: str, config: DataConfig, progress: bool) -> Dataset:
     videos = bool(config.frames) and not config.strip
     if videos and config.image == "image":
         raise ValueError(
@@ -154,6 +163,7 @@ def _pairs(path: str, config: DataConfig) -> Dataset:
         strict=config.strict,
         allow_truncated=config.allow_truncated,
         media="raw" if videos else "image",
+        progress=progress,
     )
     return located(found, config.image, path) if videos else found
 

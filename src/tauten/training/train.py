@@ -20,7 +20,8 @@ import tauten
 from tauten.data.shard_store import ShardStore
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
-from tauten.structure import Clusters, caption_clusters, embed_captions
+from tauten.structure import Clusters, embed_captions
+from tauten.structure.clustering import embedded_clusters
 from tauten.training import checkpoints, processes
 from tauten.training.allocator import keeping_memory
 from tauten.training.build import build_encoder, build_loss, build_tokenizer, check_loss
@@ -105,9 +106,9 @@ def _train(config: Config) -> RunResult:
     if config.data.stream:
         processes.first(lambda: len(index_training(config.data, folder.shards, config.progress)))
     with processes.together():
-        splits = load_splits(config.data, index=folder.shards)
+        splits = load_splits(config.data, index=folder.shards, progress=config.progress)
     _check_data(splits)
-    splits, classes = with_classes(splits, config.data)
+    splits, classes = with_classes(splits, config.data, config.progress)
     with processes.together():
         total_steps, eval_steps = _schedule(config, len(splits["train"]))
         task = _TASKS[config.task]
@@ -295,7 +296,7 @@ def _schedule(config: Config, size: int) -> tuple[int, int]:
 
 
 def with_classes(
-    splits: dict[Split, PairData], config: DataConfig
+    splits: dict[Split, PairData], config: DataConfig, progress: bool = True
 ) -> tuple[dict[Split, PairData], Classes | None]:
     """Give each sample a class, from labels or caption clusters, and count those of training.
 
@@ -303,7 +304,7 @@ def with_classes(
     """
     train = splits["train"]
     if train.labels is None and config.clusters > 0:
-        labels = processes.first(lambda: _clusters(splits, config.clusters))
+        labels = processes.first(lambda: _clusters(splits, config.clusters, progress))
         splits = {
             name: dataclasses.replace(data, labels=labels[name]) for name, data in splits.items()
         }
@@ -314,16 +315,19 @@ def with_classes(
     return splits, Classes(counts, config.head, config.tail, config.groups)
 
 
-def _clusters(splits: Mapping[Split, PairData], count: int) -> dict[Split, list[str]]:
+def _clusters(
+    splits: Mapping[Split, PairData], count: int, progress: bool
+) -> dict[Split, list[str]]:
     """The name of each sample's cluster, of each split."""
     captions = {name: [texts[0] for texts in data.all_captions()] for name, data in splits.items()}
-    clusters = caption_clusters(captions["train"], count)
-    return {name: _nearest(texts, clusters) for name, texts in captions.items()}
+    clusters, train = embedded_clusters(captions.pop("train"), count, progress=progress)
+    others = {name: embed_captions(texts, progress=progress) for name, texts in captions.items()}
+    embeddings: dict[Split, Tensor] = {"train": train, **others}
+    return {name: _nearest(rows, clusters) for name, rows in embeddings.items()}
 
 
-def _nearest(captions: list[str], clusters: Clusters) -> list[str]:
-    embeddings = torch.as_tensor(embed_captions(captions))
-    nearest = (embeddings.float() @ clusters.centroids.T).argmax(dim=1)
+def _nearest(embeddings: Tensor, clusters: Clusters) -> list[str]:
+    nearest = (embeddings @ clusters.centroids.T).argmax(dim=1)
     return [f"cluster {int(c)}" for c in nearest]
 
 

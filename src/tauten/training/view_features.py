@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tauten.evaluation import few_shot, knn, sgd_probe, svm_probe
+from tauten.evaluation import accuracy, few_shot, knn, sgd_predict, svm_predict
 from tauten.models import ViewEncoder
 from tauten.training.encode import BAR_FROM, encode_rows
 from tauten.training.splits import Classes, PairData
@@ -85,16 +86,26 @@ class Sides:
         sides = self.known, self.of_known, self.x, self.of_x
         return knn(*sides, ks, self.groups, bootstrap=bootstrap)
 
-    def probes(self, kind: str, bootstrap: int) -> dict[str, float]:
-        """Linear probes, "svm" or "sgd".
+    def probes(self, kind: str) -> dict[str, Tensor]:
+        """(Q,) bool, whether linear probes are right, "svm" or "sgd"; of "none" nothing.
 
         ``linear_lt`` learns from the whole training split (TS: LT), ``linear_fs`` from as many
         images of each class as its rarest has (TS: FS).
         """
-        probe = svm_probe if kind == "svm" else sgd_probe
-        found: dict[str, float] = {}
+        if kind == "none":
+            return {}
         everything = torch.arange(len(self.known))
+        found = {}
         for name, rows in (("linear_lt", everything), ("linear_fs", few_shot(self.of_known))):
-            learned = self.known[rows], self.of_known[rows]
-            found |= probe(*learned, self.x, self.of_x, self.groups, name=name, bootstrap=bootstrap)
+            sides = self.known[rows], self.of_known[rows], self.x
+            least = int(self.of_x.max()) + 1
+            predicted = svm_predict(*sides) if kind == "svm" else sgd_predict(*sides, least=least)
+            found[name] = predicted == self.of_x
+        return found
+
+    def accuracies(self, right: Mapping[str, Tensor], bootstrap: int) -> dict[str, float]:
+        """Of what :meth:`probes` returns, see :func:`tauten.evaluation.accuracy`."""
+        found: dict[str, float] = {}
+        for name, outcome in right.items():
+            found |= accuracy(outcome, self.of_x, self.groups, name=name, bootstrap=bootstrap)
         return found

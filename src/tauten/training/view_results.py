@@ -28,6 +28,7 @@ from tauten.training.run_folder import (
     FEATURES,
     IMAGES,
     RESULTS,
+    RIGHT,
     SAMPLES,
     TRAIN_IMAGES,
     RunFolder,
@@ -71,8 +72,8 @@ def view_metrics(
     classes: Classes,
     probe: str,
     bootstrap: int,
-) -> dict[str, float]:
-    """Neighbours and linear probes of a split.
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Neighbours and linear probes of a split, and whether each probe is right, (Q,) bool.
 
     Args:
         known: (N, width) features of the training split.
@@ -84,8 +85,8 @@ def view_metrics(
         bootstrap: replicates of the intervals.
     """
     sides = Sides.of(known, train, x, data, classes)
-    found = sides.neighbours(bootstrap)
-    return found if probe == "none" else found | sides.probes(probe, bootstrap)
+    right = sides.probes(probe)
+    return sides.neighbours(bootstrap) | sides.accuracies(right, bootstrap), right
 
 
 def evaluate_views(
@@ -105,7 +106,7 @@ def evaluate_views(
     )
     assert known is not None
     assert x is not None
-    return view_metrics(known, train, x, data, classes, config.evaluation.probe, bootstrap)
+    return view_metrics(known, train, x, data, classes, config.evaluation.probe, bootstrap)[0]
 
 
 def write_view_results(
@@ -142,14 +143,14 @@ def _write(
 ) -> None:
     settings, train = config.evaluation, splits["train"]
 
-    def metrics(name: Split, kind: str) -> dict[str, float]:
+    def metrics(name: Split, kind: str) -> tuple[dict[str, float], dict[str, Tensor]]:
         return view_metrics(
             x["train"], train, x[name], splits[name], classes, kind, settings.bootstrap
         )
 
-    found = {"test": metrics("test", settings.probe), "val": metrics("val", "none")}
+    (test, right), (val, _) = metrics("test", settings.probe), metrics("val", "none")
     write_npz(folder.path / SAMPLES, samples(folder, train, classes, probe))
-    write_npz(folder.path / FEATURES, _features(x, splits, classes))
+    write_npz(folder.path / FEATURES, _features(x, splits, classes, right))
     images = {IMAGES: splits["test"].images, TRAIN_IMAGES: train.images}
     pictures = {file: part for file, part in images.items() if isinstance(part, Tensor)}
     if sum(part.nbytes for part in pictures.values()) <= _LARGEST_COPY:
@@ -166,8 +167,8 @@ def _write(
         "control_range": [low, high],
         "protocol": protocol(config, splits),
         "record": folder.provenance(),
-        "test": found["test"],
-        "val": found["val"],
+        "test": test,
+        "val": val,
         "best_step": json.loads(state.read_text(encoding="utf-8"))["global_step"],
         "total_steps": total_steps,
         "wall_s": clock.seconds(),
@@ -216,13 +217,17 @@ def _family(source: str) -> str:
 
 
 def _features(
-    x: Mapping[Split, Any], splits: Mapping[Split, PairData], classes: Classes
+    x: Mapping[Split, Any],
+    splits: Mapping[Split, PairData],
+    classes: Classes,
+    right: Mapping[str, Tensor],
 ) -> dict[str, Any]:
-    """Features, classes and groups of the training and the test split."""
+    """Features, classes and groups of the training and the test split; which test images each
+    linear probe has right."""
     found: dict[str, Any] = {}
     for name in ("train", "test"):
         labels = splits[name].labels or []
         found[name] = x[name].numpy()
         found[f"{name}_labels"] = np.array(labels, dtype=np.str_)
         found[f"{name}_groups"] = np.array(classes.groups(labels), dtype=np.str_)
-    return found
+    return found | {f"{RIGHT}{name}": outcome.numpy() for name, outcome in right.items()}
