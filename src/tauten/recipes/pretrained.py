@@ -25,16 +25,18 @@ def emoji_pretrained(output: Path | None = None, epochs: float = EPOCHS, seed: i
 
     Published: none; it shows that pretrained towers help.
 
-    Our choice: all; the settings were not searched.
+    Our choice: all, after a few trainings compared on validation. With seed 0 it takes 8 minutes on
+    two cores and 9 GB: image to text hit@1, 5, 10 on test 57.9 [54.6, 60.9], 84.3, 90.0; text to
+    image 57.3 [54.1, 60.0], 84.7, 90.2.
     """
     return Config(
         name="emoji_pretrained",
-        control=ControlConfig(kind="constant", value=0.07),
+        control=ControlConfig(kind="constant", value=0.1),
         data=DataConfig(source="emoji_lt", label="label", image_size=160),
         model=ModelConfig(
             image="efficientnet-lite0", text="minilm", grid=3, max_tokens=16, dim=256
         ),
-        optim=OptimConfig(epochs=epochs, batch_size=128, lr=2e-3, tower_lr=5e-4),
+        optim=OptimConfig(epochs=epochs, batch_size=128, lr=2e-3, tower_lr=3e-4),
         evaluation=EvaluationConfig(every=max(1.0, epochs / 4), batch_size=128),
         seed=seed,
         output=output or Path("runs") / "emoji_pretrained",

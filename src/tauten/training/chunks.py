@@ -62,12 +62,20 @@ def _own_casts(device: str) -> torch.autocast:
 
 
 def check_rowwise(encoder: nn.Module) -> None:
-    """Refuse an encoder whose rows depend on each other.
+    """Refuse an encoder whose rows depend on each other in training.
 
     Raises:
-        ValueError: it has batch normalisation, whose statistics would be those of a chunk.
+        ValueError: it has batch normalisation, whose statistics would be those of a chunk, unless
+            they stay fixed in training.
     """
-    names = [name for name, module in encoder.named_modules() if isinstance(module, _BatchNorm)]
+    was_training = encoder.training
+    encoder.train()
+    names = [
+        name
+        for name, module in encoder.named_modules()
+        if isinstance(module, _BatchNorm) and module.training
+    ]
+    encoder.train(was_training)
     if names:
         raise ValueError(
             f"optim.chunk encodes a batch in parts, but {len(names)} layers normalise over the "
