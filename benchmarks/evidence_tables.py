@@ -86,9 +86,7 @@ def _grid(name: str, setting: str) -> Callable[[], str]:
         kept = a.endswith(f"({setting})") and b.startswith(f"{baseline} ")
         return f"`{a.split(' (')[0]}`" if kept else None
 
-    return lambda: differences(
-        f"compare_emoji_{name}", label, first=f"minus `{baseline}`, {setting}"
-    )
+    return lambda: differences(f"compare_{name}", label, first=f"minus `{baseline}`, {setting}")
 
 
 def _parts(name: str) -> Callable[[], str]:
@@ -99,7 +97,7 @@ def _parts(name: str) -> Callable[[], str]:
             return None
         return f"{a[6:-1]}: minus `{b.split(' (')[0]}`"
 
-    return lambda: differences(f"compare_emoji_{name}", label, first="`mmts`")
+    return lambda: differences(f"compare_{name}", label, first="`mmts`")
 
 
 def _both(a: str, b: str) -> str:
@@ -123,12 +121,16 @@ def published() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "frozen-tuned": _grid("frozen", "tuned"),
-    "frozen-default": _grid("frozen", "default"),
-    "frozen-parts": _parts("frozen"),
-    "end-to-end-tuned": _grid("end_to_end", "tuned"),
-    "end-to-end-default": _grid("end_to_end", "default"),
-    "end-to-end-parts": _parts("end_to_end"),
+    "frozen-tuned": _grid("emoji_frozen", "tuned"),
+    "frozen-default": _grid("emoji_frozen", "default"),
+    "frozen-parts": _parts("emoji_frozen"),
+    "end-to-end-tuned": _grid("emoji_end_to_end", "tuned"),
+    "end-to-end-default": _grid("emoji_end_to_end", "default"),
+    "end-to-end-parts": _parts("emoji_end_to_end"),
+    "video-default": _grid("emoji_video", "default"),
+    "video-parts": _parts("emoji_video"),
+    "views-default": _grid("caltech98_views", "default"),
+    "views-parts": _parts("caltech98_views"),
     "probe": lambda: differences("probe", _both),
     "probe-levels": lambda: levels("probe", "x2y/hit@5"),
     "sensitivity": lambda: differences("sensitivity", lambda a, b: a.removeprefix("mmts ")),

@@ -58,17 +58,16 @@ def test_differences_are_those_of_the_cells(name):
     form = "{control} ({setting})" if name.startswith("compare") else "{control} {setting}"
     values = {}
     for row in rows:
-        if row["metric"] == "mean_recall":
-            key = form.format(**row), row["group"]
-            values.setdefault(key, {})[int(row["seed"])] = float(row["value"])
+        key = form.format(**row), row["group"], row["metric"]
+        values.setdefault(key, {})[int(row["seed"])] = float(row["value"])
 
-    def of(variant, group):
+    def of(variant, group, metric):
         """Cells; where tuning chose the default setting, "tuned" has those of the default."""
-        found = values.get((variant, group))
-        return found or values[variant.replace("(tuned)", "(default)"), group]
+        found = values.get((variant, group, metric))
+        return found or values[variant.replace("(tuned)", "(default)"), group, metric]
 
     for row in tables.read(f"{name}_differences"):
-        a, b = (of(row[side], row["group"]) for side in "ab")
+        a, b = (of(row[side], row["group"], row["metric"]) for side in "ab")
         common = set(a) & set(b)
         assert len(common) == int(row["seeds"])
         found = statistics.fmean(a[seed] - b[seed] for seed in common)
