@@ -36,6 +36,8 @@ from tauten.comparison.features import Features
 from tauten.comparison.queries import Queries
 from tauten.comparison.summary import CELLS, CONTRASTS
 
+#: metrics of two views that are kept
+OF_VIEWS = ("knn@1/class_mean", "knn@10/class_mean")
 STUDIES = ("search", "probe", "sensitivity", "confirm")
 
 
@@ -176,11 +178,14 @@ def _mean(runs: dict[int, Queries], group: str) -> float:
 
 
 def collect(output: Path, name: str) -> None:
-    """The tables of a finished ``tauten compare``, cells with the metrics that are kept."""
+    """The tables of a finished ``tauten compare``: metrics that are kept, data without folder."""
     with (output / CELLS).open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.reader(file)]
-    metric = rows[0].index("metric")
-    table(name, rows[0], [row for row in rows[1:] if row[metric] in METRICS])
+    data, metric = rows[0].index("data"), rows[0].index("metric")
+    kept = [row for row in rows[1:] if row[metric] in (*METRICS, *OF_VIEWS)]
+    for row in kept:
+        row[data] = row[data].partition(":")[0]
+    table(name, rows[0], kept)
     with (output / CONTRASTS).open(encoding="utf-8", newline="") as file:
         found = list(csv.reader(file))
     table(f"{name}_differences", found[0], found[1:])
