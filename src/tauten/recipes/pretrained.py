@@ -25,9 +25,9 @@ def emoji_pretrained(output: Path | None = None, epochs: float = EPOCHS, seed: i
 
     Published: none; it shows that pretrained towers help.
 
-    Our choice: all, after a few trainings compared on validation. With seed 0 it takes 8 to 10 min on
-    two cores and 9 GB: image to text hit@1, 5, 10 on test 57.9 [54.6, 60.9], 84.3, 90.0; text to
-    image 57.3 [54.1, 60.0], 84.7, 90.2.
+    Our choice: all, after a few trainings compared on validation. With seed 0 it takes 8 to 10
+    minutes on two cores and 9 GB: image to text hit@1, 5, 10 on test 57.9 [54.6, 60.9], 84.3, 90.0;
+    text to image 57.3 [54.1, 60.0], 84.7, 90.2.
     """
     return Config(
         name="emoji_pretrained",
