@@ -1,13 +1,17 @@
-"""The most memory that tensors made within a block hold at a time."""
+"""The most memory that tensors made within a block, or a training step, hold at a time."""
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+MIB = 2**20
 
 
 class Allocations(TorchDispatchMode):
@@ -48,3 +52,12 @@ class Allocations(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self._alive.discard(key)
         self._now -= size
+
+
+def step_memory(step: Callable[[], None], loss_fn: nn.Module) -> float:
+    """MiB: the most that a step allocates at a time, and what the loss keeps between steps."""
+    held: int = sum(t.numel() * t.element_size() for t in loss_fn.state_dict().values())
+    counted = Allocations()
+    with counted:
+        step()
+    return (held + counted.most) / MIB

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tauten.comparison.scores import Scores
 from tauten.evaluation import knn_predict
+from tauten.evaluation.classification import class_numbers
 from tauten.training.view_rules import KS
 
 _CLASS_MEAN = "/class_mean"
@@ -51,9 +52,7 @@ class Classified(Scores):
                 ``..._labels``; ``test_groups`` (N,).
         """
         known, labels = features["train_labels"].tolist(), features["test_labels"].tolist()
-        names = [*sorted(set(known)), *sorted(set(labels) - set(known))]
-        place = {name: number for number, name in enumerate(names)}
-        of_known, of_x = (torch.tensor([place[n] for n in side]) for side in (known, labels))
+        _, (of_known, of_x) = class_numbers(known, known, labels)
         votes = knn_predict(features["train"], of_known, features["test"], KS)
         return Classified(
             {f"knn@{k}": vote == of_x for k, vote in votes.items()},

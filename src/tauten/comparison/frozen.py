@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import get_cosine_schedule_with_warmup
 
-from tauten.comparison.allocations import Allocations
+from tauten.comparison.allocations import step_memory
 from tauten.comparison.features import Features, FeatureSplit
 from tauten.comparison.queries import Queries
 from tauten.comparison.scores import Scores
@@ -27,7 +27,6 @@ from tauten.training.splits import Classes
 Stop = Callable[[float, float], bool]
 #: shares of the training at which the validation split is looked at
 RUNGS = (1 / 3, 2 / 3, 1.0)
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ def train_heads(
             if stopped:
                 break
         queries = _ranked(heads, features["test"], classes) if test and not stopped else None
-        memory = _memory(lambda: _step(model, optimizer, batches.next(), config), loss_fn)
+        memory = step_memory(lambda: _step(model, optimizer, batches.next(), config), loss_fn)
     return Outcome(
         val=curve[-1][1],
         queries=queries,
@@ -206,12 +205,3 @@ def _ranked(heads: Heads, split: FeatureSplit, classes: Classes) -> Queries:
 
 def _validate(heads: Heads, split: FeatureSplit, classes: Classes, config: Config) -> float:
     return float(_ranked(heads, split, classes).scores(config.evaluation.metric).mean())
-
-
-def _memory(step: Callable[[], None], loss_fn: ContrastiveLoss) -> float:
-    """MiB: the most that a step allocates at a time, and what the loss keeps between steps."""
-    held: int = sum(t.numel() * t.element_size() for t in loss_fn.state_dict().values())
-    counted = Allocations()
-    with counted:
-        step()
-    return (held + counted.most) / MIB

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.comparison.allocations import Allocations
+from tauten.comparison.allocations import step_memory
 from tauten.losses import ContrastiveLoss
 from tauten.training import Config, checkpoints
 from tauten.training.arguments import make_optimizer
@@ -24,7 +24,6 @@ from tauten.training.splits import Classes, PairData, load_split
 from tauten.training.view_module import ViewModule, ViewStore
 from tauten.training.view_results import load_view_encoder
 
-MIB = 2**20
 #: steps before the optimiser has its state, and timed ones after
 _FIRST, _TIMED = 1, 3
 
@@ -116,9 +115,5 @@ def _measured(step: _Steps) -> StepCost:
         start = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - start)
-    counted = Allocations()
-    with counted:
-        step()
-    state = step.module.loss_fn.state_dict().values()
-    held: int = sum(value.numel() * value.element_size() for value in state)
-    return StepCost(statistics.median(seconds[_FIRST:]), (held + counted.most) / MIB)
+    memory = step_memory(step, step.module.loss_fn)
+    return StepCost(statistics.median(seconds[_FIRST:]), memory)

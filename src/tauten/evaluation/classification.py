@@ -5,7 +5,7 @@ Shape suffixes: Q samples, C classes, K means, R replicates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -123,3 +123,21 @@ def _redrawn(scores: Tensor, bootstrap: int, generator: torch.Generator) -> Tens
         return scores.new_zeros(bootstrap)
     parts = resample(len(scores), bootstrap, generator)
     return torch.cat([weight @ scores for weight in parts]) / len(scores)
+
+
+def class_numbers(
+    trained: Iterable[str], *sides: Sequence[str]
+) -> tuple[list[str], tuple[Tensor, ...]]:
+    """Class names as numbers, those of training first, both parts sorted.
+
+    Args:
+        trained: names of the classes in training, perhaps several times.
+        sides: class of each sample, for any number of sets of samples.
+
+    Returns:
+        The names in the order of their numbers; and for each side (N,) long.
+    """
+    first = set(trained)
+    names = [*sorted(first), *sorted({name for side in sides for name in side} - first)]
+    number = {name: position for position, name in enumerate(names)}
+    return names, tuple(torch.tensor([number[name] for name in side]) for side in sides)

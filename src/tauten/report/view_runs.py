@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.evaluation import knn_predict
+from tauten.evaluation.classification import class_numbers
 from tauten.report.runs import RIGHT, SeedRun
 
 KNN = "knn@"
@@ -44,18 +45,13 @@ class ViewTest:
     def of(cls, run: SeedRun) -> ViewTest:
         """Of a run's ``features.npz``."""
         labels = {split: run.test[f"{split}_labels"].tolist() for split in ("train", "test")}
-        trained = sorted(set(labels["train"]))
-        names = [*trained, *sorted({*labels["test"]} - {*trained})]
-        place = {name: number for number, name in enumerate(names)}
+        names, (of_known, of_x) = class_numbers(labels["train"], labels["train"], labels["test"])
         group = {
             label: str(group)
             for split in ("test", "train")
             for label, group in zip(labels[split], run.test[f"{split}_groups"], strict=True)
         }
         known, x = (torch.from_numpy(run.test[split]) for split in ("train", "test"))
-        of_known, of_x = (
-            torch.tensor([place[label] for label in labels[split]]) for split in ("train", "test")
-        )
         ks = [neighbours(key) for key in run.metrics if key.startswith(KNN) and "/" not in key]
         votes = knn_predict(known, of_known, x, ks) if ks else {}
         right = {f"{KNN}{k}": vote == of_x for k, vote in votes.items()}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation import accuracy, few_shot, knn, sgd_predict, svm_predict
+from tauten.evaluation.classification import class_numbers
 from tauten.models import ViewEncoder
 from tauten.training.encode import BAR_FROM, encode_rows
 from tauten.training.splits import Classes, PairData
@@ -75,9 +76,7 @@ class Sides:
     ) -> Sides:
         """Of these features; a class without training images comes last, and is never right."""
         labels, others = train.labels or [], data.labels or []
-        names = [*sorted(classes.counts), *sorted({*others} - {*classes.counts})]
-        place = {name: number for number, name in enumerate(names)}
-        of_known, of_x = (torch.tensor([place[n] for n in side]) for side in (labels, others))
+        names, (of_known, of_x) = class_numbers(classes.counts, labels, others)
         return cls(known, of_known, x, of_x, classes.groups(names))
 
     def neighbours(self, bootstrap: int) -> dict[str, float]:
