@@ -186,3 +186,16 @@ def test_notes_say_how_the_clusters_came_about(tmp_path: Path, source: Path) -> 
     cluster_file(source, 2, tmp_path / "c.parquet", seed=5, progress=False)
     metadata = pq.read_metadata(tmp_path / "c.parquet").metadata[b"tauten.clusters"]
     assert json.loads(metadata)["notes"] == {"k": 2, "seed": 5, "model": "minilm"}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (r'{"caption": "half \ud83d"}', r"caption 1: half a character: \\ud83d at position 5"),
+        ('{"caption": NaN}', "1 of 2 captions are blank, first at position 1"),
+    ],
+)
+def test_captions_that_are_no_texts(tmp_path: Path, line: str, problem: str) -> None:
+    (tmp_path / "c.jsonl").write_text('{"caption": "a dog"}\n' + line + "\n")
+    with pytest.raises(ValueError, match=problem):
+        read_captions(tmp_path / "c.jsonl")

@@ -116,3 +116,102 @@ def test_cut_gzip(tmp_path: Path) -> None:
     (tmp_path / "rows.json.gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(ValueError, match=r"rows\.json\.gz cannot be read"):
         read_rows(tmp_path / "rows.json.gz")
+
+
+STRAY = ["", '"', "", "", "", '"']
+
+
+def test_a_tsv_with_stray_quotes_keeps_its_rows(tmp_path: Path) -> None:
+    lines = [f"{i}.png\t{quote}cup {i}\n" for i, quote in enumerate(STRAY)]
+    (tmp_path / "rows.tsv").write_text("image\tcaption\n" + "".join(lines))
+    rows = read_rows(tmp_path / "rows.tsv")
+    assert [row["caption"] for row in rows] == [f"{q}cup {i}" for i, q in enumerate(STRAY)]
+
+
+def test_a_tsv_whose_quotes_close_over_rows_keeps_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text('image\tcaption\n0.png\t"cup\n1.png\tmug"\n')
+    assert [row["caption"] for row in read_rows(tmp_path / "rows.tsv")] == ['"cup', 'mug"']
+
+
+def test_a_quoted_tsv_is_read_with_its_quotes(tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text('caption\tn\n"a ""red""\nmug"\t1\n')
+    assert read_rows(tmp_path / "rows.tsv") == [{"caption": 'a "red"\nmug', "n": 1}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            'image,caption\n0.png,a\n1.png,"cup\n2.png,b\n',
+            "line 3: a quote opens a cell that never",
+        ),
+        ('image,caption\n0.png,"a\n1.png,"b\n', r"line 2: .* text follows .* in line 3"),
+        ('image,caption\n0.png,"a" b\n', "line 2: .* text follows"),
+        ('image,caption\n0.png,x\n1.png,"a\n2.png,b"\n', r"line 3: .* holds line 4, '2\.png,b'"),
+    ],
+)
+def test_a_csv_whose_quotes_contradict_themselves_names_the_line(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    (tmp_path / "rows.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_rows(tmp_path / "rows.csv")
+
+
+def test_quotes_that_make_sense(tmp_path: Path) -> None:
+    text = 'image,caption\n0.png,"one, two\nthree, four"\n1.png,5" pipe\n2.png,"a ""b"""\n'
+    for content in (text, text.replace("\n", "\r\n"), "\ufeff" + text):
+        (tmp_path / "rows.csv").write_text(content, newline="")
+        captions = [row["caption"].replace("\r", "") for row in read_rows(tmp_path / "rows.csv")]
+        assert captions == ["one, two\nthree, four", '5" pipe', 'a "b"']
+
+
+def test_a_long_cell_and_late_types(tmp_path: Path) -> None:
+    long = "x " * 600_000
+    (tmp_path / "rows.csv").write_text(f'n,caption\n1,"{long}"\nx,b\n')
+    rows = read_rows(tmp_path / "rows.csv")
+    assert [row["n"] for row in rows] == ["1", "x"]
+    assert rows[0]["caption"] == long
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_name_that_is_there_twice(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows.{kind}"
+    if kind == "csv":
+        path.write_text("a,b,a\n1,2,3\n")
+    else:
+        pq.write_table(pa.table([[1], [2], [3]], names=["a", "b", "a"]), path)
+    with pytest.raises(ValueError, match="the column name 'a' is there twice"):
+        read_rows(path)
+
+
+def test_other_encodings_of_a_csv(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n", encoding="utf-16")
+    with pytest.raises(ValueError, match="is UTF-16: save it as UTF-8"):
+        read_rows(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000])
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_json_nested_beyond_reason(tmp_path: Path, kind: str, content: str) -> None:
+    (tmp_path / f"rows.{kind}").write_text(content)
+    with pytest.raises(ValueError, match="not valid JSON: brackets are nested too deeply"):
+        read_rows(tmp_path / f"rows.{kind}")
+
+
+def test_captions_in_the_layout_of_mscoco(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 3, "file_name": "b.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 3, "caption": "one"},
+            {"id": 2, "image_id": 3, "caption": "two"},
+        ],
+    }
+    (tmp_path / "rows.json").write_text(json.dumps(content))
+    assert read_rows(tmp_path / "rows.json") == [
+        {"file_name": "a.jpg", "caption": [], "id": 7},
+        {"file_name": "b.jpg", "caption": ["one", "two"], "id": 3},
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(content | {"images": [{"id": 7}]}))
+    with pytest.raises(ValueError, match="images need id and file_name"):
+        read_rows(tmp_path / "rows.json")

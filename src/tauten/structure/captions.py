@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tauten.structure.cells import missing, some
 from tauten.structure.clustering import caption_clusters
 from tauten.structure.clusters import Clusters
 from tauten.structure.embed import check_captions
@@ -31,8 +32,8 @@ def read_captions(path: str | Path, column: str = "caption") -> list[str]:
         raise ValueError(f"{path}: there are no captions")
     columns = column_names(rows)
     if column not in columns:
-        raise ValueError(f"{path}: no column {column!r}; columns: {', '.join(columns)}")
-    captions = ["" if row.get(column) is None else row[column] for row in rows]
+        raise ValueError(f"{path}: no column {column!r}; columns: {some(columns, 20)}")
+    captions = ["" if missing(row.get(column)) else row[column] for row in rows]
     try:
         check_captions(captions)
     except ValueError as error:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tauten.structure.cells import text_problem
 from tauten.structure.extras import require
 
 
@@ -67,6 +68,8 @@ def check_captions(captions: Sequence[str]) -> None:
                 f"caption {position} is of type {type(caption).__name__}, not text: "
                 "give one caption per sample"
             )
+        if not caption.isascii() and (problem := text_problem(caption, longest=None)):
+            raise ValueError(f"caption {position}: {problem}: repair or drop it")
     blank = [position for position, caption in enumerate(captions) if not caption.strip()]
     if blank:
         raise ValueError(

@@ -2,10 +2,14 @@
 
 import gzip
 import json
+import zlib
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tauten.structure.cells import short
+from tauten.structure.csv_text import check_names, read_separated
 from tauten.structure.extras import require
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".txt")
@@ -31,6 +35,9 @@ def read_rows(
         bare: column name for rows that are a mere text: the lines of a .txt, strings in a json
             list. Without it such rows are refused.
 
+    A json object with "images" and "annotations" as MSCOCO writes captions gives one row for each
+    image, with the columns file_name, caption (a list) and id.
+
     Returns:
         The rows. Cells a row lacks are missing from its dict (json) or None (parquet).
 
@@ -47,21 +54,28 @@ def read_rows(
     if kind == ".parquet":
         return _read_parquet(path)
     if kind in (".csv", ".tsv"):
-        return _read_csv(path, "\t" if kind == ".tsv" else ",", text)
+        rows: list[dict[str, Any]] = read_separated(
+            path, read_bytes(path), "\t" if kind == ".tsv" else ",", text
+        ).to_pylist()
+        return rows
     content = _read_text(path)
     if kind == ".txt":
         assert bare is not None
         return [{bare: line} for line in content.removesuffix("\n").split("\n") if content]
     if kind == ".jsonl":
         lines = [(n, line) for n, line in enumerate(content.split("\n"), 1) if line.strip()]
-        return [_as_row(_parse(line, f"{path}:{n}"), f"{path}:{n}", bare) for n, line in lines]
-    rows = _parse(content, str(path))
-    if not isinstance(rows, list):
+        return [_as_row(parse_json(line, f"{path}:{n}"), f"{path}:{n}", bare) for n, line in lines]
+    value = parse_json(content, str(path))
+    if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
+        value = _read_coco(value, path) or value
+    if not isinstance(value, list):
         found = (
-            f"an object with the keys {sorted(rows)[:10]}" if isinstance(rows, dict) else repr(rows)
+            f"an object with the keys {sorted(value)[:10]}"
+            if isinstance(value, dict)
+            else short(repr(value), 80)
         )
         raise ValueError(f"{path}: expected a list with one object per row, found {found}")
-    return [_as_row(row, f"{path}, row {n}", bare) for n, row in enumerate(rows)]
+    return [_as_row(row, f"{path}, row {n}", bare) for n, row in enumerate(value)]
 
 
 def column_names(rows: Iterable[dict[str, Any]]) -> list[str]:
@@ -69,43 +83,68 @@ def column_names(rows: Iterable[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
+def parse_json(content: str | bytes, where: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: content that does not parse, or is nested too deeply, with `where`.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError(f"{where}: not valid JSON: brackets are nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: not valid JSON: {error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file, unpacked if its name ends with .gz.
+
+    Raises:
+        ValueError: a damaged gzip file.
+    """
+    data = path.read_bytes()
+    try:
+        return gzip.decompress(data) if path.suffix.lower() == ".gz" else data
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as gzip: {error}") from error
+
+
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     pa, pq = require("pyarrow"), require("pyarrow.parquet")
     try:
-        rows: list[dict[str, Any]] = pq.ParquetFile(path).read().to_pylist()
+        table = pq.ParquetFile(path).read()
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a readable parquet file: {error}") from error
-    return rows
-
-
-def _read_csv(path: Path, delimiter: str, text: Iterable[str]) -> list[dict[str, Any]]:
-    pa, csv = require("pyarrow"), require("pyarrow.csv")
-    try:
-        table = csv.read_csv(
-            path,
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types={name: pa.string() for name in text}),
-        )
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a readable csv file: {error}") from error
+        raise ValueError(f"{path} is not a readable parquet file: {short(str(error))}") from error
+    check_names(path, table.column_names)
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 
+def _read_coco(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Rows of images with their captions; none where the annotations have no captions."""
+    captions: dict[Any, list[Any]] = defaultdict(list)
+    try:
+        for annotation in content["annotations"]:
+            if "caption" in annotation:
+                captions[annotation["image_id"]].append(annotation["caption"])
+        return [
+            {"file_name": image["file_name"], "caption": captions[image["id"]], "id": image["id"]}
+            for image in content["images"]
+            if captions
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: images need id and file_name, annotations image_id and caption: "
+            f"{type(error).__name__} {error}"
+        ) from error
+
+
 def _read_text(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if path.suffix.lower() == ".gz" else data
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read as UTF-8 text: {error}") from error
-
-
-def _parse(content: str, where: str) -> Any:
-    try:
-        return json.loads(content)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON: {error}") from error
 
 
 def _as_row(value: Any, where: str, bare: str | None) -> dict[str, Any]:

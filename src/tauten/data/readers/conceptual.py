@@ -6,7 +6,6 @@ as open_clip reads it.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ from tauten.data.readers.entries import Collection, Entry
 from tauten.data.shard_index import index_shards
 from tauten.data.sources import IMAGE_EXTENSIONS
 from tauten.data.tar_index import read_members
+from tauten.structure.cells import some
+from tauten.structure.csv_text import read_separated
 
 _PICTURE = ("filepath", "file_name", "image")
 _CAPTION = ("title", "caption")
@@ -113,21 +114,20 @@ def _table(root: Path, links: str) -> Path:
 
 
 def _rows(table: Path) -> Iterator[Entry]:
-    with table.open(encoding="utf-8", newline="") as file:
-        start = file.readline()
-        file.seek(0)
-        rows = csv.DictReader(file, delimiter="\t" if "\t" in start else ",")
-        columns = list(rows.fieldnames or ())
-        picture = next((name for name in _PICTURE if name in columns), None)
-        caption = next((name for name in _CAPTION if name in columns), None)
-        if picture is None or caption is None:
-            raise ValueError(
-                f"{table}: need one of the columns {', '.join(_PICTURE)} and one of "
-                f"{', '.join(_CAPTION)}; found {', '.join(columns)}"
-            )
-        for row in rows:
-            path, text = row[picture], (row[caption] or "").strip()
-            yield Entry(path, table.parent / path, (text,) if text else ())
+    content = table.read_bytes()
+    delimiter = "\t" if b"\t" in content.partition(b"\n")[0] else ","
+    cells = read_separated(table, content, delimiter, (*_PICTURE, *_CAPTION))
+    columns = cells.column_names
+    picture = next((name for name in _PICTURE if name in columns), None)
+    caption = next((name for name in _CAPTION if name in columns), None)
+    if picture is None or caption is None:
+        raise ValueError(
+            f"{table}: need one of the columns {', '.join(_PICTURE)} and one of "
+            f"{', '.join(_CAPTION)}; found {some(columns, 20)}"
+        )
+    for row in cells.select([picture, caption]).to_pylist():
+        path, text = row[picture], (row[caption] or "").strip()
+        yield Entry(path, table.parent / path, (text,) if text else ())
 
 
 CC3M = Reader(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from tauten.structure.tables import parse_json, read_bytes
 
 
 def find(root: Path, names: Sequence[str]) -> Path:
@@ -51,11 +51,7 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
     Raises:
         ValueError: it does not parse, or lacks a key, with its name.
     """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        value = json.loads(content)
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    value = parse_json(read_bytes(path), str(path))
     missing = [key for key in keys if not isinstance(value, dict) or key not in value]
     if missing:
         raise ValueError(f"{path} has no {', '.join(map(repr, missing))}: is it another file?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from tauten.data.readers.entries import Collection, Entry, Member
 from tauten.data.readers.files import find
 from tauten.data.sources import IMAGE_EXTENSIONS
 from tauten.data.tar_index import member_name
+from tauten.structure.tables import parse_json
 
 _SPLITS = ("train", "val", "test")
 
@@ -73,7 +73,7 @@ def _entry(
     picture = next((parts[name] for name in IMAGE_EXTENSIONS if name in parts), None)
     if picture is None:
         raise ValueError(f"sample {key} has no picture, only {', '.join(sorted(parts))}")
-    about: dict[str, Any] = json.loads(parts["json"].read()) if "json" in parts else {}
+    about: dict[str, Any] = parse_json(parts["json"].read(), key) if "json" in parts else {}
     text = parts["txt"].read().decode().strip() if "txt" in parts else ""
     if label is None:
         number = parts["cls"].read().decode().strip()
@@ -99,7 +99,7 @@ def read_coco35(root: Path) -> Collection:
     tar = find(root, ["coco35_photos.tar", "coco/coco35_photos.tar"])
     found = members(tar)
     try:
-        rows = json.loads(found["karpathy_schema"]["json"].read())["images"]
+        rows = parse_json(found["karpathy_schema"]["json"].read(), str(tar))["images"]
     except KeyError as error:
         raise ValueError(f"{tar} has no karpathy_schema.json") from error
     splits: dict[str, list[Entry]] = {split: [] for split in _SPLITS}

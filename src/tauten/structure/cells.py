@@ -1,0 +1,51 @@
+"""Cells of tables: which are missing, which texts cannot be used, and long lists made short."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+#: characters of the longest caption that is used
+LONGEST = 20_000
+
+
+def missing(value: Any) -> bool:
+    """Return whether a cell holds nothing: None, NaN, or a blank text."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def text_problem(text: str, longest: int | None = LONGEST) -> str | None:
+    """Say why a text cannot be used, the kind of problem before a colon; None if it can.
+
+    Args:
+        text: the text.
+        longest: characters it may have; None for any number.
+    """
+    if longest is not None and len(text) > longest:
+        return f"caption too long: {len(text):,} characters, at most {longest:,} are used"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start].encode("unicode_escape").decode()
+        return f"half a character: {half} at position {error.start}, as of an emoji cut in two"
+    return None
+
+
+def whole_text(text: str) -> str:
+    """Return the text with U+FFFD for each half of a character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def some(names: Iterable[Any], most: int = 5) -> str:
+    """Join the first names, each cut to 80 characters, and say how many more there are."""
+    texts = [short(str(name), 80) for name in names]
+    more = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def short(text: str, most: int = 400) -> str:
+    """Return the text, or its beginning and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
