@@ -55,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(f"tauten: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("tauten: interrupted; the same command goes on from here", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        if _speaks():
+            said = str(stop) or "the last checkpoint, if there is one, stays"
+            print(f"tauten: interrupted: {said}; the same command goes on from it", file=sys.stderr)
         return 130
     return 0
 

@@ -81,7 +81,7 @@ def test_a_training_can_be_stopped(pairs):
 
 
 def test_what_cannot_be_trained(pairs):
-    with pytest.raises(ValueError, match="240 pairs, fewer than a batch of 300"):
+    with pytest.raises(ValueError, match="240 samples, fewer than a batch of 300"):
         train_heads(config(optim__batch_size=300), pairs)
     with pytest.raises(NonFiniteLossError):
         train_heads(config(optim__lr=1e38, optim__warmup=0.0), pairs)

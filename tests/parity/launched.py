@@ -25,6 +25,7 @@ from tauten.controls import TempNet
 from tauten.data import emoji_lt
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
+from tauten.models.view_augmentation import ViewConfig
 from tauten.training import Config, DataConfig, build, checkpoints, processes, run_folder, train
 from tauten.training.splits import load_splits
 from tauten.training.trainer import ContrastiveTrainer
@@ -52,7 +53,7 @@ def mmts(root, name):
 def accumulation(root, name):
     made = tiny(root, name)
     made.family, made.loss.version, made.control.kind = "fastclip", "v3", "learnable"
-    made.optim.accumulation, made.optim.max_grad_norm = 2, 1.0
+    made.optim.accumulation, made.optim.max_grad_norm = 3, 1.0
     return made
 
 
@@ -98,6 +99,14 @@ def shards(root, name):
     return made
 
 
+def views(root, name):
+    """Anchors of one direction, whose network of the other is never used; views that are equal."""
+    made = tempnet(root, name)
+    made.task, made.evaluation.metric, made.evaluation.probe = "views", "knn@1", "none"
+    made.model.views = ViewConfig(crop=1.0, flip=0.0, jitter=0.0, grayscale=0.0)
+    return made
+
+
 def write_shards(root):
     for split, count, damaged in (("train", SAMPLES, [5]), ("val", 24, [])):
         rows = emoji_lt(split).select(range(count)).cast_column("image", Image(decode=False))
@@ -116,6 +125,7 @@ CASES = {
     "transformer": transformer,
     "chunk": partial(transformer, chunk=5),
     "shards": shards,
+    "views": views,
 }
 #: captions, keywords, pixels and dropout are drawn
 DRAWN = [
@@ -198,6 +208,19 @@ def killed(how, victim, where, number, config, rank):
     return how(config, rank)
 
 
+def stopped(config, rank):
+    """One process is told to end in the middle of a step; all of them save it and end."""
+    if rank == 1:
+
+        def told(*args, **kwargs):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return step(*args, **kwargs)
+
+        step = ContrastiveTrainer.training_step
+        ContrastiveTrainer.training_step = after(4, step, told)
+    return exactly(config, rank)
+
+
 def broken(config, rank):
     """The image tower of process 1 returns NaN at the second step."""
     if rank == 1:
@@ -272,6 +295,8 @@ def main(root):
         name = f"mmts.{before}to{later}"
         go(name, partial(killed, exactly, before - 1, "step", 5), mmts, before)
         go(name, exactly, mmts, later)
+    go("mmts.stopped", stopped, mmts, 2)
+    go("mmts.stopped", exactly, mmts, 2)
     go("sharded", partial(killed, exactly, 1, "step", 5), sharded, 2)
     go("sharded", exactly, sharded, 1)
     go("drawn.whole", typed, tiny, 2)

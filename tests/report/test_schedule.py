@@ -68,7 +68,7 @@ def history(path):
 
 
 def ts(step):
-    """TS, methods' formula: epochs from 1, held; the logged τ is that of the step to come."""
+    """TS, methods' formula: epochs from 1, held; steps from 0."""
     epoch = step // 3 + 1
     return 0.1 + 0.5 * (1.0 - 0.1) * (1 + cos(pi * epoch / 2))
 
@@ -84,10 +84,10 @@ def test_ts_is_logged_as_its_formula_by_epoch(trained):
     assert [line["step"] for line in lines] == list(range(1, 25))
     for line in lines:
         for key in ("tau/mean", "tau/min", "tau/max"):
-            assert line[key] == pytest.approx(ts(line["step"]), abs=1e-6)
+            assert line[key] == pytest.approx(ts(line["step"] - 1), abs=1e-6)
     told = {line["step"]: round(line["tau/mean"], 6) for line in lines}
     # epochs 1 to 5: high, low in epoch 2, back at the top in epoch 4
-    assert [told[t] for t in (1, 3, 5, 6, 9, 11, 12)] == [0.55, 0.1, 0.1, 0.55, 1.0, 1.0, 0.55]
+    assert [told[t + 1] for t in (1, 3, 5, 6, 9, 11, 12)] == [0.55, 0.1, 0.1, 0.55, 1.0, 1.0, 0.55]
 
 
 def test_mmts_is_logged_as_its_formula_by_step(trained):
@@ -96,13 +96,13 @@ def test_mmts_is_logged_as_its_formula_by_step(trained):
     lines = history(trained["mmts", 1])
     assert [line["step"] for line in lines] == list(range(1, 25))
     for line in lines:
-        tau = mmts(line["step"], counts)
+        tau = mmts(line["step"] - 1, counts)
         told = [line[f"tau/{name}"] for name in ("mean", "min", "max")]
         assert told == pytest.approx([tau.mean(), tau.min(), tau.max()], abs=1e-6)
     low = min(lines, key=lambda line: line["tau/min"])
     high = max(lines, key=lambda line: line["tau/max"])
-    assert (low["step"], low["tau/min"]) == (6, pytest.approx(LOW - ALPHA / 2, abs=1e-6))
-    assert (high["step"], high["tau/max"]) == (12, pytest.approx(HIGH + ALPHA / 2, abs=1e-6))
+    assert (low["step"], low["tau/min"]) == (7, pytest.approx(LOW - ALPHA / 2, abs=1e-6))
+    assert (high["step"], high["tau/max"]) == (1, pytest.approx(HIGH + ALPHA / 2, abs=1e-6))
 
 
 @pytest.mark.parametrize("every", [1, 11])
@@ -127,7 +127,7 @@ def test_groups_and_deciles_are_those_that_were_logged(trained):
     groups, tenth = by_group(run.first, found), deciles(found)
     assert sum(groups.values()).tolist() == found.samples.tolist()
     for line in history(trained["mmts", 1]):
-        values = found.value[list(found.steps).index(line["step"])]
+        values = found.value[list(found.steps).index(line["step"] - 1)]
         for name, samples in groups.items():
             assert values @ samples / samples.sum() == pytest.approx(line[f"tau/{name}"], abs=1e-6)
             assert values[samples > 0].max() == pytest.approx(line[f"tau/{name}/high"], abs=1e-6)

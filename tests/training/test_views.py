@@ -174,8 +174,7 @@ def test_the_run_folder_has_classification(finished):
 def test_history_has_tau_by_epoch_forces_and_neighbours(finished):
     lines = [json.loads(line) for line in (finished.output / "history.jsonl").open()]
     training = {line["step"]: line for line in lines if "loss" in line}
-    # 3 steps an epoch, one period of 2 epochs: τ is low in the first and high in the second;
-    # a line has the τ of the step that follows
+    # 3 steps an epoch, one period of 2 epochs: τ is low in the first and high in the second
     assert training[1]["tau/mean"] == pytest.approx(0.1)
     assert training[4]["tau/mean"] == pytest.approx(1.0)
     assert training[1]["force/repulsion/tail"] > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -22,6 +22,7 @@ from tauten.training import Config
 from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss
 from tauten.training.splits import Classes
+from tauten.training.steps import Steps
 
 #: told (share of the training done, validation score), says whether to stop
 Stop = Callable[[float, float], bool]
@@ -112,19 +113,16 @@ def train_heads(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     train, optim = features["train"], config.optim
-    per_epoch = len(train) // optim.batch_size
-    if per_epoch < 1:
-        raise ValueError(
-            f"the training split has {len(train)} pairs, fewer than a batch of {optim.batch_size}: "
-            "lower optim.batch_size"
-        )
-    total = max(1, round(per_epoch * optim.epochs))
+    steps = Steps.of(len(train), replace(optim, accumulation=1))
+    total = steps.total
     classes = features.classes(config.data.head, config.data.tail)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         heads = Heads((train.x.shape[1], train.y.shape[1]), config.model.dim, hidden)
         counts = classes.per_sample(train.labels)
-        loss_fn = build_loss(config, len(train), counts, total, train.labels)
+        loss_fn = build_loss(
+            config, len(train), counts, total, train.labels, per_epoch=steps.per_epoch
+        )
         model = _Trained(heads, loss_fn)
         optimizer = make_optimizer(optim, cast(Any, model))
         plan = get_cosine_schedule_with_warmup(optimizer, round(optim.warmup * total), total)

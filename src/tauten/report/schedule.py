@@ -64,11 +64,16 @@ def schedule(run: SeedRun) -> Schedule | None:
     beside = ("fingerprint", "versions")
     try:
         config = from_dict({name: part for name, part in run.config.items() if name not in beside})
-        found = _values(run, config, np.array([*logged]))
+        steps = np.array([*logged])
+        # a line has the value in its step, or that after it where an earlier version wrote it
+        for at in (steps - 1, steps):
+            found = _values(run, config, at)
+            told = found.mean()[np.searchsorted(found.steps, at)]
+            if np.allclose(told, [*logged.values()], rtol=1e-3):
+                return found
     except ValueError:
-        return None
-    told = found.mean()[np.searchsorted(found.steps, [*logged])]
-    return found if np.allclose(told, [*logged.values()], rtol=1e-3) else None
+        pass
+    return None
 
 
 def by_group(run: SeedRun, found: Schedule) -> dict[str, Array]:

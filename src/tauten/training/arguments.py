@@ -11,6 +11,7 @@ from tauten.training import processes
 from tauten.training.config import Config, OptimConfig
 from tauten.training.lars import LARS
 from tauten.training.run_folder import RunFolder
+from tauten.training.steps import Steps
 
 
 def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
@@ -33,6 +34,8 @@ def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
     if loss:
         rate = config.lr if config.loss_lr is None else config.loss_lr
         groups.append({"params": loss, "weight_decay": 0.0, "lr": rate})
+    held = {id(p) for group in groups for p in group["params"]}
+    assert held == {id(p) for p in (*module.encoder.parameters(), *loss) if p.requires_grad}
     if config.name == "lars":
         return LARS(groups, lr=config.lr, momentum=config.momentum)
     if config.name == "sgd":
@@ -55,9 +58,7 @@ def _of_tower(name: str) -> bool:
     return name.split(".")[0].endswith("tower")
 
 
-def arguments(
-    config: Config, folder: RunFolder, total_steps: int, eval_steps: int
-) -> TrainingArguments:
+def arguments(config: Config, folder: RunFolder, steps: Steps, module: Any) -> TrainingArguments:
     """What Hugging Face's trainer is told; it writes nothing outside the run folder.
 
     Over several processes a batch is drawn as on one, and each process takes its part.
@@ -65,24 +66,24 @@ def arguments(
     optim, evaluation = config.optim, config.evaluation
     made = TrainingArguments(
         output_dir=str(folder.path),
-        max_steps=total_steps,
+        max_steps=steps.total,
         per_device_train_batch_size=optim.batch_size,
         per_device_eval_batch_size=evaluation.batch_size,
         gradient_accumulation_steps=optim.accumulation,
         learning_rate=optim.lr,
         lr_scheduler_type="cosine_with_min_lr" if optim.min_lr else "cosine",
         lr_scheduler_kwargs={"min_lr": optim.min_lr} if optim.min_lr else {},
-        warmup_steps=round(optim.warmup * total_steps),
+        warmup_steps=round(optim.warmup * steps.total),
         max_grad_norm=optim.max_grad_norm,
         seed=config.seed,
         data_seed=config.seed,
         use_cpu=processes.count() > 1 and processes.on_cpu(),
         accelerator_config={"split_batches": True},
-        ddp_find_unused_parameters=_has_pretrained(config),
+        ddp_find_unused_parameters=_may_be_unused(config, module),
         eval_strategy="steps",
-        eval_steps=eval_steps,
+        eval_steps=steps.between,
         save_strategy="steps",
-        save_steps=eval_steps,
+        save_steps=steps.between,
         save_total_limit=None,
         metric_for_best_model=f"eval_{evaluation.metric}",
         greater_is_better=True,
@@ -106,6 +107,15 @@ def arguments(
     return made
 
 
-def _has_pretrained(config: Config) -> bool:
-    """Whether a tower may have parameters, such as a pooler's, that no embedding depends on."""
-    return config.model.image != "convolutional" or config.model.text not in ("words", "ngrams")
+def _may_be_unused(config: Config, module: Any) -> bool:
+    """Return whether a loss may leave parameters without a gradient.
+
+    Such as the pooler of a pretrained tower that no embedding depends on, or the network that
+    predicts the temperature of anchors in a direction that the loss does not have.
+    """
+    pretrained = config.model.image != "convolutional" or config.model.text not in (
+        "words",
+        "ngrams",
+    )
+    one_way = module.loss_fn.directions != "both" and any(True for _ in module.loss_fn.parameters())
+    return pretrained or one_way

@@ -176,6 +176,7 @@ def build_control(
     counts: Tensor | None,
     total_steps: int,
     labels: Sequence[str] | None = None,
+    per_epoch: int | None = None,
 ) -> Control:
     """The control over a training.
 
@@ -185,6 +186,7 @@ def build_control(
         counts: (num_samples,) training count of each sample's class; needed by mmts and matched.
         total_steps: optimiser steps of the whole training.
         labels: class of each sample; needed by shuffled sizes.
+        per_epoch: optimiser steps of an epoch; None for the total over ``optim.epochs``.
 
     Raises:
         ValueError: mmts or matched without counts, shuffled sizes without labels, or values that
@@ -200,7 +202,7 @@ def build_control(
     if control.kind == "cosine":
         if control.every == "step":
             return Cosine(*bounds, period)
-        epoch = _epoch(config, total_steps)
+        epoch = per_epoch or _epoch(config, total_steps)
         return Cosine(*bounds, period, phase=2 * math.pi * epoch / period, every=epoch)
     if control.kind == "anneal":
         return Anneal(control.high, control.low, total_steps)
@@ -287,6 +289,7 @@ def build_loss(
     total_steps: int,
     labels: Sequence[str] | None = None,
     table: Tensor | None = None,
+    per_epoch: int | None = None,
 ) -> ContrastiveLoss:
     """The loss of the configured family, driven by the configured control.
 
@@ -295,9 +298,9 @@ def build_loss(
     it.
     """
     if config.family == "fastclip":
-        return _fastclip(config, num_samples, total_steps)
+        return _fastclip(config, num_samples, total_steps, per_epoch)
     loss = config.loss
-    control = build_control(config, num_samples, counts, total_steps, labels)
+    control = build_control(config, num_samples, counts, total_steps, labels, per_epoch)
     force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
     if config.task == "views":
         force["directions"] = "x2y"
@@ -321,14 +324,16 @@ def build_loss(
     return SogCLR(num_samples, control, loss.gamma, **_rho(config), **force)
 
 
-def _fastclip(config: Config, num_samples: int, total_steps: int) -> FastCLIP:
+def _fastclip(
+    config: Config, num_samples: int, total_steps: int, per_epoch: int | None
+) -> FastCLIP:
     loss, control = config.loss, config.control
     force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
     falls = loss.gamma_epochs * total_steps
     return FastCLIP(
         num_samples,
         loss.version,
-        Anneal(1.0, loss.gamma, falls, every=_epoch(config, total_steps)),
+        Anneal(1.0, loss.gamma, falls, every=per_epoch or _epoch(config, total_steps)),
         tau_init=control.value,
         tau_range=(control.low, control.high),
         tau_lr=loss.tau_lr,
@@ -338,7 +343,7 @@ def _fastclip(config: Config, num_samples: int, total_steps: int) -> FastCLIP:
 
 
 def _epoch(config: Config, total_steps: int) -> int:
-    """Optimiser steps of an epoch."""
+    """Optimiser steps of an epoch, where only those of the training are known."""
     return max(1, round(total_steps / config.optim.epochs))
 
 

@@ -15,6 +15,7 @@ from tauten.losses import ContrastiveLoss, forces
 from tauten.training import processes
 from tauten.training.module import ContrastiveModule, EmbeddedBatch
 from tauten.training.run_folder import TENSORBOARD, RunFolder
+from tauten.training.steps import Steps
 
 GROUPS = ("head", "mid", "tail")
 ALL = "all"
@@ -166,13 +167,44 @@ class Force(Protocol):
         ...
 
 
+class RunningLoss:
+    """The mean loss of the steps since the last line of history; checkpoints keep it.
+
+    Args:
+        total: sum of the losses so far.
+        since: the step of that line.
+    """
+
+    def __init__(self, total: float = 0.0, since: int = 0) -> None:
+        self.total = torch.tensor(total)
+        self.since = since
+
+    def add(self, loss: Tensor) -> None:
+        """Add the loss of a batch, a share of its step's."""
+        self.total += loss.detach().to(self.total.device)
+
+    def take(self, step: int) -> float:
+        """Return the mean of the steps up to this one, and begin anew."""
+        mean = float(self.total) / (step - self.since)
+        self.total, self.since = torch.zeros_like(self.total), step
+        return mean
+
+    def state(self) -> dict[str, float]:
+        """Return the arguments that make it again."""
+        return {"total": float(self.total), "since": self.since}
+
+
 class Monitor(TrainerCallback):  # type: ignore[misc]
     """Steps the loss's controls, and writes history and TensorBoard.
+
+    A line has the loss up to a step, and the temperatures and forces in that step.
 
     Args:
         folder: of the run.
         probe: of the loss's values.
         force: of its forces.
+        steps: of the training, which say where a line is due.
+        loss: mean of the steps since the last line.
         metric: of the validation, for the bar.
         progress: show a bar.
         tensorboard: write events.
@@ -184,6 +216,8 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         probe: TauProbe,
         force: Force,
         *,
+        steps: Steps,
+        loss: RunningLoss,
         metric: str = "mean_recall",
         progress: bool,
         tensorboard: bool,
@@ -191,6 +225,9 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         self.folder = folder
         self.probe = probe
         self.force = force
+        self.steps = steps
+        self.loss = loss
+        self.values: dict[str, float] = {}
         self.metric = metric
         self.progress = progress
         self.tensorboard = tensorboard
@@ -217,11 +254,15 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
                 str(self.folder.path / TENSORBOARD), purge_step=state.global_step + 1
             )
 
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Note temperatures and forces before the step changes them."""
+        if self.steps.logs(state.global_step + 1, args.logging_steps):
+            self.values = self.probe.summary() | self.force.summary()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """Step the controls; log where a checkpoint follows, so that resuming changes no line."""
+        """Step the controls, and say whether a line of history is due."""
         self.probe.loss_fn.step()
-        if control.should_save:
-            control.should_log = True
+        control.should_log = self.steps.logs(state.global_step, args.logging_steps)
         if self.bar is not None:
             self.bar.update(1)
         return control
@@ -233,10 +274,10 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         logs = logs or {}
         where = {"step": state.global_step, "epoch": state.epoch}
         if "loss" in logs:
-            names = ("loss", "grad_norm", "learning_rate")
-            values = {name: logs[name] for name in names if name in logs}
-            values |= self.probe.summary() | self.force.summary()
-            self._show(loss=logs["loss"], tau=values["tau/mean"])
+            values = {"loss": self.loss.take(state.global_step)}
+            values |= {name: logs[name] for name in ("grad_norm", "learning_rate") if name in logs}
+            values |= self.values
+            self._show(loss=values["loss"], tau=values["tau/mean"])
             self._write(state, where | values, {f"train/{n}": v for n, v in values.items()})
         found = {name[5:]: value for name, value in logs.items() if name.startswith("eval_")}
         if found:

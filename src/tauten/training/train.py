@@ -26,12 +26,14 @@ from tauten.training import checkpoints, processes
 from tauten.training.allocator import keeping_memory
 from tauten.training.build import build_encoder, build_loss, build_tokenizer, check_loss
 from tauten.training.config import Config, DataConfig
+from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
-from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, TauProbe
+from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss, TauProbe
 from tauten.training.pairs import PairStore, training_texts
 from tauten.training.results import write_results
 from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
 from tauten.training.splits import Classes, PairData, Split, load_splits
+from tauten.training.steps import Steps
 from tauten.training.stream import index_training, usable
 from tauten.training.trainer import CLOCK, ContrastiveTrainer
 from tauten.training.view_module import ViewForceProbe
@@ -87,6 +89,8 @@ def train(config: Config) -> RunResult:
         ElsewhereError: another process failed; that one raises its own error.
         NonFiniteLossError: the loss or a gradient became NaN or infinite; the last checkpoint and
             ``failure.json`` stay.
+        KeyboardInterrupt: SIGINT, after which a checkpoint of the step at hand is saved; SIGTERM
+            likewise ends in SystemExit. A second signal ends at once.
     """
     processes.join()
     with processes.losing(), keeping_memory():
@@ -110,14 +114,17 @@ def _train(config: Config) -> RunResult:
     _check_data(splits)
     splits, classes = with_classes(splits, config.data, config.progress)
     with processes.together():
-        total_steps, eval_steps = _schedule(config, len(splits["train"]))
+        steps = Steps.of(len(splits["train"]), config.optim, config.evaluation)
         task = _TASKS[config.task]
-        module, tokenizer, store = task.build(config, splits["train"], classes, total_steps)
+        module, tokenizer, store = task.build(config, splits["train"], classes, steps)
     if processes.first(lambda: _prepare(config, folder, splits)):
         return load_result(folder.path)
     resume = processes.first(folder.resumable)
+    loss = RunningLoss()
     if resume is not None:
-        clock = Clock(float(json.loads((resume / CLOCK).read_text())["wall_s"]))
+        kept = json.loads((resume / CLOCK).read_text(encoding="utf-8"))
+        clock = Clock(float(kept["wall_s"]))
+        loss = RunningLoss(**kept.get("loss", {"since": _step_of(resume)}))
     labels = splits["train"].labels
     groups, counts = None, None
     if classes is not None and labels is not None:
@@ -127,10 +134,13 @@ def _train(config: Config) -> RunResult:
         folder,
         probe,
         task.force(module, groups),
+        steps=steps,
+        loss=loss,
         metric=config.evaluation.metric if config.task == "views" else "mean_recall",
         progress=config.progress,
         tensorboard=config.tensorboard,
     )
+    stopper = Stopper()
     with deterministic():
         trainer = task.trainer(
             config=config,
@@ -141,12 +151,12 @@ def _train(config: Config) -> RunResult:
             validation=splits["val"],
             classes=classes,
             monitor=monitor,
+            stopper=stopper,
             clock=clock,
-            total_steps=total_steps,
-            eval_steps=eval_steps,
+            steps=steps,
         )
-        _go(trainer, monitor, folder, resume)
-        task.write(config, folder, splits, classes, probe, clock, total_steps)
+        _go(trainer, monitor, stopper, folder, resume, steps.total)
+        task.write(config, folder, splits, classes, probe, clock, steps.total)
     return load_result(folder.path)
 
 
@@ -157,18 +167,31 @@ def _prepare(config: Config, folder: RunFolder, splits: Mapping[Split, PairData]
 
 
 def _go(
-    trainer: ContrastiveTrainer, monitor: Monitor, folder: RunFolder, resume: Path | None
+    trainer: ContrastiveTrainer,
+    monitor: Monitor,
+    stopper: Stopper,
+    folder: RunFolder,
+    resume: Path | None,
+    total_steps: int,
 ) -> None:
-    step = 0 if resume is None else int(resume.name.split("-")[1])
+    step = 0 if resume is None else _step_of(resume)
     with processes.together():
         if processes.rank() == 0:
             folder.truncate_history(step)
             (folder.path / FAILURE).unlink(missing_ok=True)
             _restore_best(folder, resume)
+    if resume is not None and step >= total_steps:
+        trainer.restore(resume)
+        return
     try:
-        trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        with stopper.listening():
+            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     finally:
         monitor.close()
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
 
 
 def _restore_best(folder: RunFolder, resume: Path | None) -> None:
@@ -184,7 +207,7 @@ def _restore_best(folder: RunFolder, resume: Path | None) -> None:
 
 
 def _build(
-    config: Config, train: PairData, classes: Classes | None, total_steps: int
+    config: Config, train: PairData, classes: Classes | None, steps: Steps
 ) -> tuple[ContrastiveModule, Any, PairStore | ShardStore]:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -199,7 +222,9 @@ def _build(
             features=train.images.shape[1] if train.images.dim() == 2 else 0,
         )
         table = None if train.relevancy is None else train.relevancy.table
-        loss_fn = build_loss(config, len(train), counts, total_steps, train.labels, table)
+        loss_fn = build_loss(
+            config, len(train), counts, steps.total, train.labels, table, steps.per_epoch
+        )
     if processes.count() > 1:
         with_whole_batches(encoder)
     module = ContrastiveModule(
@@ -280,19 +305,6 @@ def _check_data(splits: Mapping[Split, PairData]) -> None:
                     f"processes have read different data: the splits have the fingerprints "
                     f"{found[0]} on process 0 and {theirs} on process {number}"
                 )
-
-
-def _schedule(config: Config, size: int) -> tuple[int, int]:
-    """Optimiser steps of the whole training and between evaluations."""
-    optim = config.optim
-    per_epoch = size // optim.batch_size // optim.accumulation
-    if per_epoch < 1:
-        raise ValueError(
-            f"the training split has {size} samples, fewer than one optimiser step of "
-            f"{optim.batch_size} x {optim.accumulation}: lower optim.batch_size"
-        )
-    total = max(1, round(per_epoch * optim.epochs))
-    return total, max(1, min(total, round(per_epoch * config.evaluation.every)))
 
 
 def with_classes(

@@ -29,6 +29,7 @@ from tauten.training.arguments import arguments, make_optimizer
 from tauten.training.config import Config
 from tauten.training.encode import Encoded, encode_together
 from tauten.training.failures import failure
+from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Monitor
 from tauten.training.pairs import PairStore
@@ -36,6 +37,7 @@ from tauten.training.results import ENCODER_PREFIX
 from tauten.training.run_folder import CONFIG, RunFolder
 from tauten.training.sharded import read_state, write_state
 from tauten.training.splits import Classes, PairData
+from tauten.training.steps import Steps
 from tauten.training.stream import SKIPPED, ShardReads, ShardSampler, total
 from tauten.training.stream import collate as collate_reading
 
@@ -81,9 +83,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         validation: the validation split.
         classes: training counts, or None.
         monitor: records the run and steps the loss.
+        stopper: ends the training when the process is told to.
         clock: counts the seconds of all starts.
-        total_steps: optimiser steps of the whole training.
-        eval_steps: optimiser steps between evaluations.
+        steps: of the training and between evaluations.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -99,9 +101,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         validation: PairData,
         classes: Classes | None,
         monitor: Monitor,
+        stopper: Stopper,
         clock: Clock,
-        total_steps: int,
-        eval_steps: int,
+        steps: Steps,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -111,14 +113,15 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self.classes = classes
         self.clock = clock
         self.contrastive = module
+        self.running_loss = monitor.loss
         self.last_batch: dict[str, Any] = {}
         super().__init__(
             model=module,
-            args=arguments(config, folder, total_steps, eval_steps),
+            args=arguments(config, folder, steps, module),
             train_dataset=self._positions(),
             eval_dataset=Positions(len(validation)),
             data_collator=collate_reading if isinstance(store, ShardStore) else collate,
-            callbacks=[monitor],
+            callbacks=[monitor, stopper],
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -171,6 +174,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             loss: Tensor = super().training_step(*args, **kwargs)
         except NonFiniteLossError as error:
             raise self._failure(str(error)) from error
+        self.running_loss.add(loss)
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -326,7 +330,14 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         if self.tokenizer is not None:
             self.tokenizer.save(folder)
         shutil.copy2(self.folder.path / CONFIG, folder / CONFIG)
-        (folder / CLOCK).write_text(json.dumps({"wall_s": self.clock.seconds()}), encoding="utf-8")
+        kept = {"wall_s": self.clock.seconds(), "loss": self.running_loss.state()}
+        (folder / CLOCK).write_text(json.dumps(kept), encoding="utf-8")
+
+    def restore(self, checkpoint: Path) -> None:
+        """Load the module of a checkpoint after which no step is left to train."""
+        if self._sharded:
+            read_state(checkpoint / checkpoints.SHARDED, self.contrastive)
+        self._load_from_checkpoint(str(checkpoint))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self._sharded:

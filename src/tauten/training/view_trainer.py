@@ -13,6 +13,7 @@ from tauten.training import processes
 from tauten.training.build import build_loss, build_view_encoder
 from tauten.training.config import Config
 from tauten.training.splits import Classes, PairData
+from tauten.training.steps import Steps
 from tauten.training.trainer import ContrastiveTrainer
 from tauten.training.view_features import Sides, encode_features
 from tauten.training.view_module import ViewModule, ViewStore
@@ -69,7 +70,7 @@ class ViewTrainer(ContrastiveTrainer):
 
 
 def build_views(
-    config: Config, train: PairData, classes: Classes | None, total_steps: int
+    config: Config, train: PairData, classes: Classes | None, steps: Steps
 ) -> tuple[ViewModule, None, ViewStore]:
     """The module and the batches of two-view training; there is no tokenizer.
 
@@ -86,7 +87,9 @@ def build_views(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         encoder = build_view_encoder(config.model)
-        loss_fn = build_loss(config, len(train), counts, total_steps, train.labels)
+        loss_fn = build_loss(
+            config, len(train), counts, steps.total, train.labels, per_epoch=steps.per_epoch
+        )
         with torch.no_grad():
             encoder.eval()(train.images[:1])
     if processes.count() > 1:

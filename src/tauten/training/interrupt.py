@@ -1,0 +1,88 @@
+"""Ctrl-C and SIGTERM: a training saves a checkpoint after the step at hand, then ends."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from tauten.training import processes
+
+#: seconds in which a second signal counts as the first, as launchers send it again
+_TWICE = 2.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training that was told to stop and saved its state; started again it goes on from there."""
+
+
+class Stopper(TrainerCallback):  # type: ignore[misc]
+    """Stops a training, with a checkpoint, after the step in which a process is told to.
+
+    A second signal, two seconds later or more, ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._when = 0.0
+        self._step = 0
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM as a wish to stop; other threads than the main one get none.
+
+        Raises:
+            Interrupted: the training has stopped because of SIGINT.
+            SystemExit: because of SIGTERM, with status 143.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._told) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.number is not None:
+            said = f"stopped at step {self._step}, whose checkpoint is saved"
+            if self.number == signal.SIGTERM:
+                raise SystemExit(128 + signal.SIGTERM) from Interrupted(said)
+            raise Interrupted(said)
+
+    def _told(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
+        if self.number is not None and now - self._when > _TWICE:
+            raise KeyboardInterrupt
+        if self.number is None:
+            self.number, self._when = number, now
+
+    def _stops(self, args: Any) -> bool:
+        """Return whether any process was told to stop; all of them ask together."""
+        told = torch.tensor([self.number or 0], device=args.device)
+        if not bool(processes.any_of(told > 0)):
+            return False
+        if self.number is None:
+            self.number = signal.SIGTERM
+        return True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Save and stop, if told to."""
+        if self._stops(args):
+            control.should_save = control.should_training_stop = True
+            self._step = state.global_step
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Stop, if told to during the evaluation before this checkpoint."""
+        if self._stops(args):
+            control.should_training_stop = True
+            self._step = state.global_step
+        return control
