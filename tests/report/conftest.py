@@ -198,7 +198,7 @@ def seeded_runs(tmp_path_factory, emoji) -> list[Path]:
 def write_tiny(path, name="a", family="infonce", control="constant", seed=0, **changes):
     """Write the least run folder: 4 images, 4 captions, the first pair found, one file or key
     replaced by each change."""
-    rng = np.random.default_rng([seed, *name.encode()])
+    rng = np.random.default_rng([seed, *name.encode("utf-8", "surrogatepass")])
     test = {
         "x": np.eye(4, dtype=np.float32),
         "y": (np.eye(4) + 0.5 * rng.random((4, 4))).astype(np.float32),

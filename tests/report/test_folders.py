@@ -111,6 +111,136 @@ def test_errors_of_a_folder(tmp_path, tiny, changes, message):
         load_runs([path])
 
 
+def arrays(path, file, **changes):
+    with np.load(path / file) as stored:
+        found = {name: stored[name] for name in stored.files}
+    np.savez(path / file, **(found | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": np.ones(4, np.float32)}, r"embeddings.npz has float32 \(4,\) as x"),
+        ({"x": np.ones((4, 3), np.float32)}, "x of 3 numbers each and y of 4"),
+        ({"y": np.full((4, 4), np.nan, np.float32)}, "NaN or infinite numbers in 4 of 4 y"),
+        ({"y_of_x": np.array([0, 1, 2, 9])}, "y_of_x up to 9 for 4 y"),
+        ({"y_of_x": np.array([0, 1])}, "2 y_of_x for 4 x"),
+        ({"y_of_x": np.array(["a"] * 4)}, "as y_of_x, not positions"),
+        ({"group_of_x": np.array(["head"])}, "1 group_of_x for 4 x"),
+        ({"captions": np.array("a")}, "a single value as captions"),
+    ],
+)
+def test_embeddings_that_do_not_fit(tmp_path, tiny, changes, message):
+    path = tiny(tmp_path / "r")
+    arrays(path, "embeddings.npz", **changes)
+    with pytest.raises(ValueError, match=message):
+        load_runs([path])
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("config.yaml", "seed: [1]", "config.yaml: seed is not a whole number"),
+        ("config.yaml", "config: 3", "config.yaml: config is not a mapping"),
+        ("config.yaml", "a: &a {b: 1}\nc: {<<: *a}", "merge of mappings"),
+        ("config.yaml", "[" * 5000, "config.yaml is nested too deeply"),
+        ("results.json", "[" * 100_000, "results.json is nested too deeply"),
+        ("results.json", '{"test": {"x2y/hit@1": "high"}}', "x2y/hit@1 is not a number"),
+        ("history.jsonl", "[1, 2]", "history.jsonl, line 1, is not a JSON object"),
+        ("history.jsonl", '{"loss": 1}', "history.jsonl, line 1, has no step"),
+        ("history.jsonl", '{"step": 1, "loss": "x"}', "history.jsonl: loss is not a number"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, tiny, file, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_runs([tiny(tmp_path / "r", **{file: text})])
+
+
+@pytest.mark.parametrize("levels", [3, 9])
+def test_a_configuration_that_grows_beyond_measure(tmp_path, tiny, levels):
+    bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for k in range(1, levels):
+        bomb.append(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]")
+    path = tiny(tmp_path / "r", **{"config.yaml": "\n".join(bomb)})
+    if levels == 3:
+        assert len(load_runs([path])[0].first.config["a2"]) == 10
+    else:
+        with pytest.raises(ValueError, match="config.yaml holds more than 100,000 values"):
+            load_runs([path])
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text"])
+@pytest.mark.parametrize("file", ["embeddings.npz", "samples.npz", "test_images.npz"])
+def test_damaged_arrays_are_named(tmp_path, tiny, file, damage):
+    path = tiny(tmp_path / "r")
+    if file != "embeddings.npz":
+        np.savez(path / file, images=np.zeros((4, 8, 8, 3), np.uint8), counts=np.arange(4))
+    whole = bytearray((path / file).read_bytes())
+    middle = whole.index(b"NUMPY") + 140
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    made = {"empty": b"", "cut": whole[: len(whole) // 2], "flipped": flipped, "text": b"hello"}
+    (path / file).write_bytes(made[damage])
+    with pytest.raises(ValueError, match=f"{file} cannot be read as plain arrays") as raised:
+        load_runs([path])
+    assert "\n" not in str(raised.value)
+
+
+def test_samples_that_do_not_fit(tmp_path, tiny):
+    path = tiny(tmp_path / "r")
+    np.savez(path / "samples.npz", label_counts=[1, 2], label_names=["a"])
+    with pytest.raises(ValueError, match="label_counts, label_names are not of one length"):
+        load_runs([path])
+
+
+def test_recipes_of_one_name_are_called_by_their_folders(tmp_path, tiny):
+    """A name can't be changed after the training, and ``tauten train pairs`` gives all the same."""
+    paths = [
+        tiny(tmp_path / "const", name="pairs"),
+        tiny(tmp_path / "mmts", name="pairs", control="mmts"),
+        tiny(tmp_path / "other", name="own"),
+    ]
+    runs = load_runs(paths)
+    assert [(run.name, run.control) for run in runs] == [
+        ("const", "constant"),
+        ("mmts", "MM-TS"),
+        ("own", "constant"),
+    ]
+
+
+def test_one_recipe_trained_twice_is_called_by_its_folders(tmp_path, tiny):
+    paths = [tiny(tmp_path / kind / "run", name="pairs") for kind in ("lr1", "lr2")]
+    assert [run.name for run in load_runs(paths)] == ["lr1/run", "lr2/run"]
+
+
+def test_seeds_stay_together_where_names_clash(tmp_path, tiny):
+    for control in ("constant", "mmts"):
+        for seed in (0, 1):
+            tiny(tmp_path / control / f"seed{seed}", name="pairs", control=control, seed=seed)
+    nested = load_runs([tmp_path / "constant", tmp_path / "mmts"])
+    flat = load_runs([tmp_path / c / f"seed{s}" for s in (0, 1) for c in ("constant", "mmts")])
+    for runs in (nested, flat):
+        assert [run.name for run in runs] == ["constant", "mmts"]
+        assert [[seed.seed for seed in run.seeds] for run in runs] == [[0, 1]] * 2
+
+
+def test_folders_are_not_called_as_another_run_is(tmp_path, tiny):
+    paths = [
+        tiny(tmp_path / "x" / "own", name="pairs"),
+        tiny(tmp_path / "b", name="pairs", control="mmts"),
+        tiny(tmp_path / "c", name="own"),
+    ]
+    names = [run.name for run in load_runs(paths)]
+    assert names[0] == "x/own"
+    assert names[2] == "own"
+
+
+def test_runs_that_are_no_seeds_in_one_folder(tmp_path, tiny):
+    for seed, control in enumerate(("constant", "mmts")):
+        tiny(tmp_path / "r" / f"seed{seed}", name="pairs", control=control, seed=seed)
+    with pytest.raises(ValueError, match="cannot be seeds of one recipe"):
+        load_runs([tmp_path / "r"])
+
+
 def test_error_of_missing_embeddings(tmp_path, tiny):
     path = tiny(tmp_path / "r")
     (path / "embeddings.npz").unlink()
@@ -124,10 +254,8 @@ def test_errors_between_folders(tmp_path, tiny):
         load_runs([])
     with pytest.raises(ValueError, match="is not a folder"):
         load_runs([tmp_path / "nothing"])
-    with pytest.raises(ValueError, match=r"a has seeds \[0, 0\], one of them twice"):
+    with pytest.raises(ValueError, match="a is given twice: give each run once"):
         load_runs([first, first])
-    with pytest.raises(ValueError, match="different recipes share the name a"):
-        load_runs([first, tiny(tmp_path / "b", control="mmts", seed=1)])
     other = tiny(tmp_path / "c", name="c", test={"captions": list("wxyz")})
     with pytest.raises(ValueError, match="tested on different pairs"):
         load_runs([first, other])

@@ -59,3 +59,8 @@ def test_no_counts(tmp_path: Path) -> None:
 def test_empty_class(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1, smallest is 0"):
         plot_tail([3, 0, 5], tmp_path / "tail.png")
+
+
+def test_a_title_is_text_and_no_formula(tmp_path):
+    plot_tail(ZIPF, tmp_path / "a.svg", title=r"clusters of $\frac{1}{$.jsonl")
+    assert (tmp_path / "a.svg").exists()

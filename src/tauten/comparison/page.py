@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from tauten.comparison import protocol, tables
 from tauten.comparison.contrasts import Contrast
 from tauten.comparison.end_to_end import RUN
 from tauten.comparison.scores import ALL
 from tauten.comparison.summary import Summary
+from tauten.report.markup import environment, save_page
 from tauten.report.plots import Panel
 from tauten.report.settings import versions
 from tauten.report.theme import TOKENS, figure, svg
@@ -21,14 +20,8 @@ PAGE = "comparison.html"
 
 def write_page(summary: Summary) -> Path:
     """Write ``comparison.html`` into the comparison's folder."""
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("tauten.comparison"), PackageLoader("tauten.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("comparison.html.j2").render(
+    templates = environment("tauten.comparison", "tauten.report")
+    page = templates.get_template("comparison.html.j2").render(
         title=f"Which control helps, where, and by how much: {_data(summary)}",
         summary=summary,
         tables=tables,
@@ -44,10 +37,7 @@ def write_page(summary: Summary) -> Path:
         protocol=protocol.protocol(summary),
         versions=versions(),
     )
-    path = summary.grid.output / PAGE
-    draft = path.with_name(f".{PAGE}.part")
-    draft.write_text(page, encoding="utf-8")
-    return draft.replace(path)
+    return save_page(summary.grid.output / PAGE, page)
 
 
 def verdict(summary: Summary) -> list[str]:

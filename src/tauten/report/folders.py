@@ -7,16 +7,17 @@ one such folder per seed, named ``seed*``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from tauten.report.comparable import comparable
-from tauten.report.runs import RIGHT, Array, Run, SeedRun
+from tauten.report.files import read_arrays, read_json, read_lines, read_yaml
+from tauten.report.kept import embeddings, features, sample_values
+from tauten.report.markup import printable
+from tauten.report.runs import Run, SeedRun
 
 FAMILIES = {
     "infonce": "InfoNCE",
@@ -44,24 +45,29 @@ CONTROLS = {
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read runs that are to be compared on the same test split; runs of one name are its seeds.
+    """Return runs that are to be compared on the same test split.
+
+    Runs of one name are the seeds of one recipe. Where different recipes share a name, or runs of
+    one name share a seed, they are called by their folders instead.
 
     Args:
         paths: Run folders, or folders of ``seed*`` run folders.
 
     Raises:
-        ValueError: No path, no run there, a file missing, unreadable or of the wrong content, one
-            seed twice, one name for different recipes, pairs beside two views, different test
-            pairs or classes, or results that are not :func:`comparable`.
+        ValueError: No path, no run there, a file missing, unreadable or of the wrong content, a
+            run given twice, pairs beside two views, different test pairs or classes, or results
+            that are not :func:`comparable`.
     """
     if not paths:
         raise ValueError("no run folder given")
-    named: dict[str, list[SeedRun]] = {}
     found = [_load_seed(folder) for path in paths for folder in _folders(Path(path))]
+    folders = [run.path.resolve() for run in found]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ValueError(f"{folder} is given twice: give each run once")
     for run in found:
         _same_task(run, found[0])
-        named.setdefault(_describe(run)[0], []).append(run)
-    runs = [_join(name, seeds) for name, seeds in named.items()]
+    runs = _joined(found)
     reference = runs[0].first
     for joined in runs:
         for seed in joined.seeds:
@@ -110,21 +116,50 @@ def _folders(path: Path) -> list[Path]:
     return folders
 
 
-def _join(name: str, seeds: list[SeedRun]) -> Run:
+def _joined(found: Sequence[SeedRun]) -> list[Run]:
+    """Return runs of one or several seeds, in the order of their first folders."""
+    alike: dict[str, list[SeedRun]] = {}
+    for run in found:
+        alike.setdefault(_describe(run)[0], []).append(run)
+    clashing = [run for runs in alike.values() if _clash(runs) for run in runs]
+    taken = [name for name, runs in alike.items() if not _clash(runs)]
+    by_folder = _folder_names([_recipe_folder(run) for run in clashing], taken)
+    named: dict[str, list[SeedRun]] = {}
+    for run in found:
+        name = by_folder.get(_recipe_folder(run)) if run in clashing else None
+        named.setdefault(name or _describe(run)[0], []).append(run)
+    return [_join(name, runs) for name, runs in named.items()]
+
+
+def _clash(runs: Sequence[SeedRun]) -> bool:
+    """Whether runs of one name cannot be the seeds of one recipe."""
+    return len({_describe(r) for r in runs}) > 1 or len({r.seed for r in runs}) < len(runs)
+
+
+def _recipe_folder(run: SeedRun) -> Path:
+    folder = run.path.resolve()
+    return folder.parent if folder.name.startswith("seed") else folder
+
+
+def _folder_names(folders: Sequence[Path], taken: Sequence[str]) -> dict[Path, str]:
+    """Return the shortest ends of paths that are different from each other and from names."""
+    different = set(folders)
+    for count in range(1, max((len(folder.parts) for folder in different), default=0) + 1):
+        names = {f: printable("/".join(f.parts[-count:])) for f in different}
+        if len(set(names.values()) - set(taken)) == len(different):
+            return names
+    return {folder: printable(str(folder)) for folder in different}
+
+
+def _join(name: str, seeds: Sequence[SeedRun]) -> Run:
     seeds = sorted(seeds, key=lambda run: run.seed)
-    described = {_describe(run) for run in seeds}
-    if len(described) > 1:
+    if _clash(seeds):
+        folders = ", ".join(f"{run.path} (seed {run.seed})" for run in seeds)
         raise ValueError(
-            f"different recipes share the name {name}: {sorted(described)}; give each its own"
+            f"the runs {folders} cannot be seeds of one recipe: put each recipe into a folder of "
+            "its own"
         )
-    numbers = [run.seed for run in seeds]
-    if len(set(numbers)) < len(numbers):
-        folders = ", ".join(str(run.path) for run in seeds)
-        raise ValueError(
-            f"{name} has seeds {numbers}, one of them twice ({folders}): give each run once, and "
-            "different recipes different names"
-        )
-    _, family, control = described.pop()
+    _, family, control = _describe(seeds[0])
     return Run(name, family, control, tuple(seeds))
 
 
@@ -132,100 +167,50 @@ def _describe(run: SeedRun) -> tuple[str, str, str]:
     control = run.config.get("control", "constant")
     kind = str(control.get("kind", "constant") if isinstance(control, dict) else control)
     family = str(run.config.get("family", "loss"))
-    name = str(run.config.get("name", run.path.name))
+    name = str(run.config.get("name", printable(run.path.name)))
     return name, FAMILIES.get(family.lower(), family), CONTROLS.get(kind.lower(), kind)
 
 
 def _load_seed(path: Path) -> SeedRun:
     config = _config(_require(path, "config.yaml"))
-    results = _json(_require(path, "results.json"))
+    results = read_json(_require(path, "results.json"))
     if not isinstance(results, dict) or not isinstance(results.get("test"), dict):
         raise ValueError(f'{path / "results.json"} has no "test" metrics: is the run finished?')
-    test = _features(path) if results.get("task") == "views" else _embeddings(path)
-    samples = _arrays(path / "samples.npz") if (path / "samples.npz").exists() else {}
+    _numbers(results["test"], path / "results.json")
+    test = features(path) if results.get("task") == "views" else embeddings(path)
+    samples = sample_values(path)
     pictures = path / "test_images.npz"
-    images = _arrays(pictures).get("images") if pictures.exists() else None
-    history = _history(path / "history.jsonl")
+    images = read_arrays(pictures, ["images"])["images"] if pictures.exists() else None
+    history = read_lines(path / "history.jsonl")
+    for number, row in enumerate(history, start=1):
+        if not isinstance(row.get("step"), (int, float)):
+            raise ValueError(f"{path / 'history.jsonl'}, line {number}, has no step")
+        _numbers(row, path / "history.jsonl")
     return SeedRun(path, config, results, history, samples, test, images)
 
 
-def _embeddings(path: Path) -> dict[str, Array]:
-    file = _require(path, "embeddings.npz")
-    test = _arrays(file, ("x", "y", "y_of_x", "captions"))
-    if len(test["captions"]) != len(test["y"]):
-        raise ValueError(f"{file} has {len(test['captions'])} captions for {len(test['y'])} y")
-    return test
-
-
-def _features(path: Path) -> dict[str, Array]:
-    file = _require(path, "features.npz")
-    names = [f"{split}{part}" for split in ("train", "test") for part in ("", "_labels", "_groups")]
-    found = _arrays(file, names)
-    for split in ("train", "test"):
-        rows = [len(found[f"{split}{part}"]) for part in ("", "_labels", "_groups")]
-        if len(set(rows)) > 1:
-            raise ValueError(
-                f"{file} has {rows[0]} features, {rows[1]} classes and {rows[2]} groups of the "
-                f"{split} split"
-            )
-    queries = len(found["test"])
-    for name, right in found.items():
-        if name.startswith(RIGHT) and (right.dtype != np.bool_ or right.shape != (queries,)):
-            raise ValueError(
-                f"{file} has {right.dtype} {right.shape} as {name}, not bool ({queries},)"
-            )
-    return found
-
-
 def _config(path: Path) -> dict[str, Any]:
-    """The configuration, with what is recorded beside it under names of its own."""
-    try:
-        record = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{path} does not hold a mapping")
-    if not isinstance(record.get("config"), dict):
-        return record
-    beside = {"data": "fingerprint", "versions": "versions"}
-    known = {new: record[old] for old, new in beside.items() if old in record}
-    return {**record["config"], **known}
+    """Return the configuration, with what is recorded beside it under names of its own."""
+    record = read_yaml(path)
+    config = record.get("config", record)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: config is not a mapping but {config!r}")
+    if config is not record:
+        beside = {"data": "fingerprint", "versions": "versions"}
+        config = config | {new: record[old] for old, new in beside.items() if old in record}
+    seed = config.get("seed", 0)
+    if not isinstance(seed, int):
+        raise ValueError(f"{path}: seed is not a whole number but {seed!r}")
+    return config
+
+
+def _numbers(values: Mapping[str, Any], path: Path) -> None:
+    for name, value in values.items():
+        if value is not None and not isinstance(value, (int, float)):
+            raise ValueError(f"{path}: {name} is not a number but {value!r}")
 
 
 def _require(path: Path, name: str) -> Path:
     if not (path / name).exists():
         raise ValueError(f"{path} has no {name}: is the run finished?")
     return path / name
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-
-
-def _history(path: Path) -> list[Mapping[str, Any]]:
-    if not path.exists():
-        return []
-    rows: list[Mapping[str, Any]] = []
-    lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}, is not valid JSON: {error}") from error
-    return rows
-
-
-def _arrays(path: Path, names: Sequence[str] = ()) -> dict[str, Array]:
-    """Everything in a file, which must have these."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as plain arrays: {error}") from error
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    return found

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tauten.report import curves, knobs, plots, settings, view_page, words
 from tauten.report.folders import load_runs
 from tauten.report.gallery import gallery
+from tauten.report.markup import environment, save_page
 from tauten.report.numbers import Numbers, collect
 from tauten.report.place import places
 from tauten.report.runs import Array, Run
@@ -69,10 +69,7 @@ def write(
     template, numbers, metric, own = parts(loaded, pictures, primary, examples, bootstrap, seed)
     own["places"] = {run.name: places(run, path.parent) for run in loaded}
     page = _render(template, title, numbers, notes, metric, own)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(page, "utf-8")
-    return draft.replace(path)
+    return save_page(path, page)
 
 
 def _images(images: Any, loaded: Sequence[Run]) -> Array | None:
@@ -133,30 +130,27 @@ def _render(
     primary: str,
     own: dict[str, Any],
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("tauten.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     differing, common = settings.settings(numbers.runs)
     class_tail = plots.tail(numbers.runs[0])
     knob_panels = knobs.over_time(numbers) + knobs.against_count(numbers)
     knob_panels += knobs.by_decile(numbers) + curves.force_by_group(numbers)
-    return environment.get_template(template).render(
-        title=title,
-        numbers=numbers,
-        notes=[*notes, *numbers.notes, *curves.rarely_logged(numbers)],
-        primary=primary,
-        words=words,
-        verdicts=words.verdicts(numbers, primary),
-        false_alarms=words.false_alarms(numbers),
-        describe=settings.describe,
-        knob_panels=knob_panels + ([class_tail] if class_tail else []),
-        training_panels=curves.panels_over_training(numbers, primary),
-        differing=differing,
-        common=common,
-        versions=settings.versions(),
-        **own,
+    return (
+        environment("tauten.report")
+        .get_template(template)
+        .render(
+            title=title,
+            numbers=numbers,
+            notes=[*notes, *numbers.notes, *curves.rarely_logged(numbers)],
+            primary=primary,
+            words=words,
+            verdicts=words.verdicts(numbers, primary),
+            false_alarms=words.false_alarms(numbers),
+            describe=settings.describe,
+            knob_panels=knob_panels + ([class_tail] if class_tail else []),
+            training_panels=curves.panels_over_training(numbers, primary),
+            differing=differing,
+            common=common,
+            versions=settings.versions(),
+            **own,
+        )
     )

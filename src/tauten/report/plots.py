@@ -8,11 +8,21 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullLocator
 
 from tauten.report.numbers import Numbers
 from tauten.report.runs import Array, Run
-from tauten.report.theme import DASHES, GROUPS, MARKERS, RUNS, TOKENS, figure, legend_above, svg
+from tauten.report.theme import (
+    DASHES,
+    GROUPS,
+    MARKERS,
+    RUNS,
+    TOKENS,
+    figure,
+    legend_above,
+    shorten,
+    svg,
+)
 from tauten.report.words import MINUS, metric_name, number, signed
 
 BLOCK = 512
@@ -83,7 +93,7 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
                     )
                 axes.plot([], [], marker, color=TOKENS["ink"], label=name.lower())
             axes.axvline(0, color=TOKENS["ink"], linewidth=0.9)
-            axes.set_yticks(range(len(numbers.groups)), numbers.groups)
+            axes.set_yticks(range(len(numbers.groups)), [shorten(g) for g in numbers.groups])
             axes.set_ylim(len(numbers.groups) - 0.5, -0.5)
             axes.grid(visible=False, axis="y")
             axes.set_xlabel(f"difference in {metric_name(metric)}, points")
@@ -134,7 +144,9 @@ def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
                         for g, cell in zip(numbers.groups, cells, strict=True)
                     )
                 )
-            ticks = [f"{g}\nn = {numbers.queries[direction, g]:,}" for g in numbers.groups]
+            ticks = [
+                f"{shorten(g, 20)}\nn = {numbers.queries[direction, g]:,}" for g in numbers.groups
+            ]
             axes.set_xticks(range(len(numbers.groups)), ticks)
             axes.grid(visible=False, axis="x")
             axes.set_ylim(bottom=0)
@@ -192,6 +204,7 @@ def tail(run: Run) -> Panel | None:
         axes.bar(rank, size, 1.0, color=TOKENS["run1"], alpha=0.3, linewidth=0)
         axes.step(rank, size, where="mid", color=TOKENS["run1"])
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         axes.set_ylim(0.8 * max(size[-1], 1), 1.6 * size[0])
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axes.set_xlim(0.5, len(size) + 0.5)

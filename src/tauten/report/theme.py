@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -14,6 +15,8 @@ import matplotlib as mpl
 from cycler import cycler
 from markupsafe import Markup
 from matplotlib.figure import Figure
+
+from tauten.report.markup import identifier
 
 PLAIN = ("ink", "muted", "grid", "paper")
 RUNS = ("run1", "run2", "run3", "run4", "run5", "run6")
@@ -28,8 +31,11 @@ SIZE = (4.1, 2.75)
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
+_TAG = re.compile(r"<[^>]*>")
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
+    # names of runs, classes and groups are text, whatever signs are in them
+    "text.parse_math": False,
     "font.size": 8.5,
     "axes.labelsize": 8.5,
     "xtick.labelsize": 8,
@@ -66,41 +72,63 @@ def figure(size: tuple[float, float] = SIZE) -> Iterator[Figure]:
         yield Figure(figsize=size, layout="constrained")
 
 
+def shorten(text: str, most: int = 28) -> str:
+    """Return the text, or its beginning and an ellipsis where there is no room for more signs."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def legend_above(axes: Any) -> None:
-    """A legend over the axes, in as many columns as its labels leave room for."""
-    labels = axes.get_legend_handles_labels()[1]
+    """Draw a legend over the axes, in as many columns as its labels leave room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    labels = [shorten(label, 52) for label in labels]
     longest = max((len(label) for label in labels), default=0)
     columns = max(1, min(4, int(250 / (24 + 4.6 * longest))))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, columnspacing=1.2)
+    axes.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=columns,
+        columnspacing=1.2,
+    )
 
 
 def svg(drawing: Figure, name: str, alt: str) -> Markup:
-    """The figure as an inline SVG element.
+    """Return the figure as an inline SVG element.
 
     Args:
         drawing: The figure; colours out of TOKENS follow the page.
-        name: Prefix that keeps ids unique on the page.
+        name: Keeps ids unique on the page; any text.
         alt: What it shows, for readers who do not see it.
     """
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
+    prefix, buffer = identifier(name), io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        # the page is shown in the reader's fonts, which have signs that matplotlib's lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r"font-family: [^;\"]*(;|(?=\"))", "", text)
-    text = re.sub(r'\bid="(?![hmp][0-9a-f]{10}")[^"]*"', "", text)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = text.replace('xlink:href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    for token, stand_in in TOKENS.items():
-        text = text.replace(stand_in, f"var(--{token})")
     view = re.search(r'viewBox="([^"]*)"', text)
     assert view is not None
-    body = text[text.index(">", text.index("<svg")) + 1 :]
+    # what stands between tags is text and stays as it is
+    text = _TAG.sub(lambda tag: _own(tag[0], prefix), text)
+    body = text[text.index(">") + 1 :]
     body = re.sub(r"\n\s*", " ", body)
     label = html.escape(alt, quote=True)
     return Markup(f'<svg viewBox="{view[1]}" role="img" aria-label="{label}">{body}')
+
+
+def _own(tag: str, prefix: str) -> str:
+    """Return a tag with ids of this figure and the page's colours and fonts."""
+    tag = re.sub(r"font-family: [^;\"]*(;|(?=\"))", "", tag)
+    tag = re.sub(r'\bid="(?![hmp][0-9a-f]{10}")[^"]*"', "", tag)
+    tag = tag.replace(' id="', f' id="{prefix}-')
+    tag = tag.replace('xlink:href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
+    for token, stand_in in TOKENS.items():
+        tag = tag.replace(stand_in, f"var(--{token})")
+    return tag
 
 
 def picture(drawing: Figure, name: str) -> str:

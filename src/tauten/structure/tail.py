@@ -51,7 +51,7 @@ def plot_tail(
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.set_xlabel(f"rank of the {noun}, largest first", color=_INK, fontsize=11)
     axes.set_ylabel(f"samples in the {noun} (log scale)", color=_INK, fontsize=11)
-    axes.set_title(f"{title}\n", color=_INK, fontsize=13, loc="left")
+    axes.set_title(f"{title}\n", color=_INK, fontsize=13, loc="left", parse_math=False)
     axes.tick_params(colors=_INK, labelsize=10)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
