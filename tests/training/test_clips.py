@@ -236,7 +236,7 @@ def test_named_sources_that_cannot_be_used(tmp_path):
     ("fields", "message"),
     [
         ({"data": DataConfig(frames=5, strip=4)}, "with strips 1 to data.strip, got 5"),
-        ({"data": DataConfig(frames=-1)}, "data.frames must be 0 or more"),
+        ({"data": DataConfig(frames=-1)}, r"data.frames must be in \[0, 4096\], got -1"),
         ({"data": DataConfig(strip=4)}, "got 0 and data.strip=4"),
         ({"family": "sms"}, "family=sms and loss.adaptive need to know how relevant"),
         ({"family": "maxmargin", "loss": LossConfig(adaptive=True)}, "set data.relevancy"),

@@ -1,7 +1,8 @@
 import dataclasses
 import math
+import re
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tauten.training.build import build_loss, check_loss
 from tauten.training.config import ControlKind, Family
 from tauten.training.config_tree import differences
 from tauten.training.module import ContrastiveModule
+from tauten.training.ranges import RANGES, check_values, options
 
 KINDS = get_args(ControlKind)
 
@@ -56,10 +58,10 @@ def test_unknown_field():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optim": OptimConfig(epochs=0)}, "optim.epochs must be more than 0"),
+        ({"optim": OptimConfig(epochs=0)}, r"optim.epochs must be in \(0, 1e\+06\], got 0"),
         ({"optim": OptimConfig(batch_size=1)}, "optim.batch_size must be 2 or more, got 1"),
         ({"optim": OptimConfig(warmup=1.5)}, r"optim.warmup must be in \[0, 1\], got 1.5"),
-        ({"log_every": 0}, "log_every must be more than 0"),
+        ({"log_every": 0}, "log_every must be 1 or more, got 0"),
         ({"loss": LossConfig(gamma_epochs=1.2)}, r"gamma_epochs must be in \[0, 1\], got 1.2"),
     ],
 )
@@ -68,12 +70,77 @@ def test_invalid_values(change, message):
         Config(**change)
 
 
-@pytest.mark.parametrize(("field", "value"), [("held_out", 0.5), ("head", 3), ("keywords", -0.1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("held_out", 0.5), ("head", 3), ("keywords", -0.1), ("clusters", 1)]
+)
 def test_invalid_data(field, value):
     config = Config()
     setattr(config.data, field, value)
     with pytest.raises(ValueError, match=rf"data.*{field}"):
         config.validate()
+
+
+OPTIONS = [(name, hint) for name, hint, _ in options(Config())]
+
+
+def with_value(name, value):
+    """A configuration with one option set, nothing checked."""
+    config = owner = Config()
+    *parts, last = name.split(".")
+    for part in parts:
+        owner = getattr(owner, part)
+    setattr(owner, last, value)
+    return config
+
+
+def test_every_number_has_a_range():
+    named = {
+        name
+        for name, hint in OPTIONS
+        if {int, float} & {hint, *get_args(hint)} and hint is not bool
+    }
+    assert named == set(RANGES)
+    check_values(Config())
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_numbers_outside_their_range_are_refused_by_name(name):
+    allowed = RANGES[name]
+    hint = dict(OPTIONS)[name]
+    many = get_origin(hint) is tuple
+    outside = [math.nan, math.inf, -math.inf, allowed.low - 1, "1", True]
+    outside += [allowed.high * 2 + 1] if math.isfinite(allowed.high) else []
+    outside += [allowed.low] if allowed.above else []
+    outside += [allowed.high] if allowed.below else []
+    outside += [] if float in {hint, *get_args(hint)} else [allowed.low + 1.5]
+    outside += [] if type(None) in get_args(hint) else [None]
+    for value in outside:
+        with pytest.raises(
+            ValueError, match=rf"^{name} must be .*{re.escape(f'{allowed.low:g}')}.*, got "
+        ):
+            with_value(name, (value,) if many else value).validate()
+    ends = [] if allowed.above else [allowed.low]
+    ends += [allowed.high] if math.isfinite(allowed.high) and not allowed.below else []
+    for value in ends:
+        check_values(with_value(name, (value,) if many else value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("family", "infonec", "family must be one of infonce, maxmargin,"),
+        ("control.kind", None, "control.kind must be one of constant,"),
+        ("optim.name", "adam", "optim.name must be one of adamw, sgd, lars, got 'adam'"),
+        ("data.stream", 1, "data.stream must be of type bool, got 1"),
+        ("data.source", None, "data.source must be of type str, got None"),
+        ("data.label", 3, "data.label must be of type str | None, got 3"),
+        ("optim", {"lr": 1}, "optim must be a OptimConfig"),
+        ("model.channels", (), "model.channels must name one layer or more"),
+    ],
+)
+def test_choices_and_types(name, value, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        with_value(name, value).validate()
 
 
 def test_differences_are_named():

@@ -192,7 +192,7 @@ def test_strict_ends_the_run_at_a_damaged_picture(data, tmp_path):
         ({"limit": 5}, "fewer of them instead of data.limit=5"),
         ({"relevancy": "names"}, "needs data.relevancy=none"),
         ({"buffer": 0}, "data.buffer must be 1 or more"),
-        ({"workers": -1}, "data.workers 0 or more, got 40 and -1"),
+        ({"workers": -1}, r"data.workers must be in \[0, 1024\], got -1"),
     ],
 )
 def test_what_means_nothing_is_refused(data, tmp_path, change, message):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tauten.models.augmentation import AugmentationConfig
 from tauten.models.view_augmentation import ViewConfig
+from tauten.training.ranges import check_values
 from tauten.training.stream_rules import check_stream
 from tauten.training.view_rules import check_views
 
@@ -351,35 +352,7 @@ class Config:
         Raises:
             ValueError: naming the field, its value and what it may be.
         """
-        positive = {
-            "optim.epochs": self.optim.epochs,
-            "optim.batch_size": self.optim.batch_size - 1,
-            "optim.accumulation": self.optim.accumulation,
-            "optim.lr": self.optim.lr,
-            "evaluation.every": self.evaluation.every,
-            "evaluation.batch_size": self.evaluation.batch_size,
-            "data.image_size": self.data.image_size,
-            "control.oscillations": self.control.oscillations,
-            "log_every": self.log_every,
-            "data.limit": 1 if self.data.limit is None else self.data.limit,
-            "model.feature_hidden": self.model.feature_hidden + 1,
-            "optim.tower_lr": 1.0 if self.optim.tower_lr is None else self.optim.tower_lr,
-            "optim.chunk": 1 if self.optim.chunk is None else self.optim.chunk,
-        }
-        for name, value in positive.items():
-            if not value > 0:
-                least = 2 if name == "optim.batch_size" else "more than 0"
-                raise ValueError(f"{name} must be {least} or more, got {_get(self, name)}")
-        shares = {
-            "optim.warmup": self.optim.warmup,
-            "optim.momentum": self.optim.momentum,
-            "data.alternative": self.data.alternative,
-            "data.keywords": self.data.keywords,
-            "loss.gamma_epochs": self.loss.gamma_epochs,
-        }
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {value}")
+        check_values(self)
         own = self._own_control()
         if own is not None and self.control.kind != own:
             raise ValueError(
@@ -387,21 +360,25 @@ class Config:
                 f"got {self.control.kind}"
             )
         self._check_weight()
-        if not 0 <= self.optim.min_lr <= self.optim.lr:
+        if self.optim.min_lr > self.optim.lr:
             raise ValueError(
                 f"optim.min_lr must be in [0, optim.lr={self.optim.lr}], got {self.optim.min_lr}"
             )
+        if self.data.clusters == 1:
+            raise ValueError(
+                "data.clusters must be 2 or more, or 0 for none, got 1: one cluster holds all"
+            )
+        if not self.model.channels:
+            raise ValueError("model.channels must name one layer or more, got none")
         check_views(self)
         check_stream(self)
         self._check_clips()
-        if not 0 < self.data.held_out < 0.5:
-            raise ValueError(f"data.held_out must be in (0, 0.5), got {self.data.held_out}")
         if (self.model.image == "features") != (self.data.features is not None):
             raise ValueError(
                 "model.image=features and data.features=FILE belong together, got "
                 f"model.image={self.model.image} and data.features={self.data.features}"
             )
-        if not 1 <= self.data.tail <= self.data.head:
+        if self.data.tail > self.data.head:
             raise ValueError(
                 f"data.tail and data.head must be 1 <= tail <= head, got {self.data.tail} and "
                 f"{self.data.head}"
@@ -426,7 +403,7 @@ class Config:
 
     def _check_clips(self) -> None:
         frames, strip = self.data.frames, self.data.strip
-        if frames < 0 or strip < 0 or (strip and not 1 <= frames <= strip):
+        if strip and not 1 <= frames <= strip:
             raise ValueError(
                 "data.frames must be 0 or more, and with strips 1 to data.strip, got "
                 f"{frames} and data.strip={strip}"
@@ -447,9 +424,3 @@ class Config:
         if self.family == "fastclip":
             return _OF_FASTCLIP[self.loss.version]
         return None
-
-
-def _get(config: Any, path: str) -> Any:
-    for name in path.split("."):
-        config = getattr(config, name)
-    return config

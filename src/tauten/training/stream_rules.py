@@ -15,11 +15,6 @@ def check_stream(config: Config) -> None:
         ValueError: naming the field, its value and what it may be.
     """
     data = config.data
-    if data.buffer < 1 or data.workers < 0:
-        raise ValueError(
-            f"data.buffer must be 1 or more and data.workers 0 or more, got {data.buffer} and "
-            f"{data.workers}"
-        )
     if not data.stream:
         return
     if data.val is None or data.test is None:

@@ -27,19 +27,17 @@ def check_views(config: Config) -> None:
         return
     if config.family not in FAMILIES:
         raise ValueError(f"task=views has the families {', '.join(FAMILIES)}, got {config.family}")
-    metric, queue, momentum = config.evaluation.metric, config.loss.queue, config.loss.momentum
+    metric, queue = config.evaluation.metric, config.loss.queue
     if metric not in METRICS:
         raise ValueError(
             f"evaluation.metric={metric!r} is none of task=views: choose one of "
             f"{', '.join(METRICS)}"
         )
-    if queue < 0 or (queue and config.family not in _QUEUED):
+    if queue and config.family not in _QUEUED:
         raise ValueError(
             f"loss.queue must be 0, or positive with family={' or '.join(_QUEUED)}, got {queue} "
             f"with {config.family}"
         )
-    if not 0 <= momentum < 1:
-        raise ValueError(f"loss.momentum must be in [0, 1), got {momentum}")
     if config.optim.chunk is not None:
         raise ValueError(
             "optim.chunk encodes a batch in parts, but the projector of task=views normalises over "

@@ -1,0 +1,194 @@
+"""What the options of a configuration may be: the range of every number, in one place."""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval of numbers.
+
+    Attributes:
+        low: least.
+        high: largest; infinite where every finite number from ``low`` on is allowed.
+        above: whether the number must be more than ``low``.
+        below: whether it must be less than ``high``.
+    """
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        low = value > self.low if self.above else value >= self.low
+        return low and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
+        ends = f"{_shown(self.low)}, {_shown(self.high)}"
+        return f"in {'(' if self.above else '['}{ends}{')' if self.below else ']'}"
+
+
+_ANY, _SHARE = Range(-1e6, 1e6), Range(0.0, 1.0)
+_FROM_0, _FROM_1, _ABOVE_0 = Range(0), Range(1), Range(0, above=True)
+_RATE = Range(0.0, 1e6, above=True)
+_DECAY = Range(0.0, 1.0, below=True)
+_LEVEL = Range(0.0, 1e3)
+_PER_EPOCH = Range(0.0, 1e6, above=True)
+
+#: by the name of the option
+RANGES: dict[str, Range] = {
+    "control.value": _LEVEL,
+    "control.low": _LEVEL,
+    "control.high": _LEVEL,
+    "control.alpha": _LEVEL,
+    "control.shift_low": _LEVEL,
+    "control.shift_high": _LEVEL,
+    "control.oscillations": _PER_EPOCH,
+    "control.peak": Range(-1.0, 1.0),
+    "control.width": Range(0.0, 1e3, above=True),
+    "control.slope": _ANY,
+    "control.threshold": Range(-1.0, 1.0),
+    "data.held_out": Range(0.0, 0.5, above=True, below=True),
+    "data.clusters": _FROM_0,
+    "data.head": _FROM_1,
+    "data.tail": _FROM_1,
+    "data.image_size": Range(1, 4096),
+    "data.frames": Range(0, 4096),
+    "data.strip": Range(0, 4096),
+    "data.limit": _FROM_1,
+    "data.alternative": _SHARE,
+    "data.keywords": _SHARE,
+    "data.buffer": _FROM_1,
+    "data.workers": Range(0, 1024),
+    "model.dim": Range(1, 65536),
+    "model.channels": Range(1, 65536),
+    "model.grid": Range(1, 256),
+    "model.feature_hidden": Range(0, 65536),
+    "model.text_width": Range(1, 65536),
+    "model.max_tokens": Range(1, 65536),
+    "model.augmentation.rotation": Range(0.0, 180.0),
+    "model.augmentation.translation": _SHARE,
+    "model.augmentation.scale": Range(0.0, 0.99),
+    "model.augmentation.hue": Range(0.0, 0.5),
+    "model.augmentation.saturation": _LEVEL,
+    "model.augmentation.contrast": _LEVEL,
+    "model.augmentation.brightness": _LEVEL,
+    "model.augmentation.grayscale": _SHARE,
+    "model.augmentation.noise": _LEVEL,
+    "model.views.crop": Range(0.0, 1.0, above=True),
+    "model.views.flip": _SHARE,
+    "model.views.brightness": _SHARE,
+    "model.views.contrast": _SHARE,
+    "model.views.saturation": _SHARE,
+    "model.views.hue": Range(0.0, 0.5),
+    "model.views.jitter": _SHARE,
+    "model.views.grayscale": _SHARE,
+    "model.views.blur": _SHARE,
+    "loss.bias": Range(-100.0, 100.0),
+    "loss.gamma": Range(0.0, 1.0, above=True),
+    "loss.gamma_epochs": _SHARE,
+    "loss.rho": Range(0.0, 1e6, above=True),
+    "loss.tau_lr": _RATE,
+    "loss.tau_beta": Range(0.0, 1.0, above=True),
+    "loss.tau_clip": _RATE,
+    "loss.zeta_lr": _RATE,
+    "loss.queue": _FROM_0,
+    "loss.momentum": _DECAY,
+    "optim.epochs": _PER_EPOCH,
+    "optim.batch_size": Range(2),
+    "optim.accumulation": _FROM_1,
+    "optim.chunk": _FROM_1,
+    "optim.lr": _RATE,
+    "optim.min_lr": Range(0.0, 1e6),
+    "optim.tower_lr": _RATE,
+    "optim.loss_lr": Range(0.0, 1e6),
+    "optim.weight_decay": Range(0.0, 1e6),
+    "optim.warmup": _SHARE,
+    "optim.beta2": _DECAY,
+    "optim.momentum": _DECAY,
+    "optim.max_grad_norm": Range(0.0, 1e6),
+    "evaluation.every": _PER_EPOCH,
+    "evaluation.bootstrap": Range(0, 1_000_000),
+    "evaluation.batch_size": _FROM_1,
+    "seed": Range(0, 2**32 - 1),
+    "log_every": _FROM_1,
+}
+
+
+def check_values(config: Any) -> None:
+    """Refuse numbers outside their range, unknown choices, and values of another type.
+
+    Raises:
+        ValueError: naming the option, its value and what it may be.
+    """
+    for name, hint, value in options(config):
+        kinds = {hint, *typing.get_args(hint)}
+        if typing.get_origin(hint) is typing.Literal:
+            if value not in typing.get_args(hint):
+                choices = ", ".join(map(str, typing.get_args(hint)))
+                raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+        elif value is None and type(None) in kinds:
+            continue
+        elif name in RANGES:
+            for number in value if isinstance(value, (list, tuple)) else (value,):
+                check(name, number, RANGES[name], whole=float not in kinds)
+        elif not isinstance(value, tuple(t for kind in kinds for t in _PLAIN.get(kind, ()))):
+            raise ValueError(f"{name} must be of type {_name(hint)}, got {value!r}")
+
+
+def check(name: str, value: Any, allowed: Range, *, whole: bool = False) -> None:
+    """Refuse a number outside a range.
+
+    Args:
+        name: of the option, for the message.
+        value: to check.
+        allowed: its range.
+        whole: whether it must be an integer.
+
+    Raises:
+        ValueError: with the name, the value and the range.
+    """
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or value not in allowed:
+        kind = "a whole number " if whole and not isinstance(value, int) else ""
+        raise ValueError(f"{name} must be {kind}{allowed}, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite and {allowed}, got {value!r}")
+
+
+def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name, the type and the value of each option of a configuration."""
+    for name, hint in _hints(type(config)).items():
+        value = getattr(config, name)
+        if is_dataclass(hint):
+            if not isinstance(value, typing.cast(type, hint)):
+                raise ValueError(f"{prefix}{name} must be a {_name(hint)}, got {value!r}")
+            yield from options(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", hint, value
+
+
+def _hints(of: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(of)
+    return {field.name: hints[field.name] for field in fields(of)}
+
+
+#: types of options that are no numbers, and what they take
+_PLAIN: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), Path: (str, Path)}
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))
+
+
+def _shown(end: float) -> str:
+    return str(end) if isinstance(end, int) else f"{end:g}"
