@@ -38,7 +38,17 @@ from tauten.losses import (
 from tauten.state import SampleTable
 
 if TYPE_CHECKING:
-    from tauten import candidates, data, evaluation, models, recipes, report, structure, training
+    from tauten import (
+        candidates,
+        data,
+        evaluation,
+        models,
+        recipes,
+        report,
+        structure,
+        terms,
+        training,
+    )
 
 __version__ = "0.1.0"
 
@@ -50,6 +60,7 @@ _LAZY = (
     "recipes",
     "report",
     "structure",
+    "terms",
     "training",
 )
 
@@ -90,6 +101,7 @@ __all__ = [
     "recipes",
     "report",
     "structure",
+    "terms",
     "training",
 ]
 

@@ -1,0 +1,95 @@
+"""How evenly embeddings cover the sphere (Wang & Isola 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tauten.terms.base import (
+    Across,
+    AddedTerm,
+    batch_log_sum_exp,
+    check_pairs,
+    check_rows,
+    log_pairs,
+    off_diagonal_lse,
+)
+
+
+class Uniformity(AddedTerm):
+    """Log of the mean Gaussian potential of pairs of different rows of one side.
+
+    U(x) = log mean_{i≠j} exp(−t ‖x_i − x_j‖²), rows scaled to length 1. It is 0 where all rows are
+    equal and lower the more evenly they are spread. Wang & Isola 2020.
+
+    Args:
+        t: sharpness of the potential, > 0; published: 2.
+        ranks: see :class:`~tauten.terms.base.AddedTerm`.
+
+    Raises:
+        ValueError: t that is not above 0.
+    """
+
+    def __init__(self, t: float = 2.0, *, ranks: Across = "auto") -> None:
+        super().__init__(ranks)
+        self.t = _check_sharpness(t)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the term, a scalar.
+
+        Args:
+            x: (N, d) embeddings, N >= 2 over all processes.
+        """
+        return _potential(self, x, x)
+
+    def extra_repr(self) -> str:
+        return f"t={self.t:g}"
+
+
+class CrossUniformity(AddedTerm):
+    """Log of the mean Gaussian potential of pairs of two sides that do not match.
+
+    U(x, y) = log mean_{i≠j} exp(−t ‖x_i − y_j‖²), rows scaled to length 1. Lower values push the
+    two modalities apart everywhere but at matching pairs, which lets the gap between them close.
+    Fahim et al. 2024, "It's Not a Modality Gap".
+
+    Args:
+        t: sharpness of the potential, > 0; published: 2.
+        ranks: see :class:`~tauten.terms.base.AddedTerm`.
+
+    Raises:
+        ValueError: t that is not above 0.
+    """
+
+    def __init__(self, t: float = 2.0, *, ranks: Across = "auto") -> None:
+        super().__init__(ranks)
+        self.t = _check_sharpness(t)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the term, a scalar.
+
+        Args:
+            x: (N, d) embeddings of one side, N >= 2 over all processes.
+            y: (N, d) embeddings of the other; x[i] and y[i] match.
+        """
+        check_pairs(x, y)
+        return _potential(self, x, y)
+
+    def extra_repr(self) -> str:
+        return f"t={self.t:g}"
+
+
+def _potential(term: Uniformity | CrossUniformity, x: Tensor, y: Tensor) -> Tensor:
+    group = term._group(len(x), x.device)
+    rows = check_rows("x", x, 2, group)
+    check_rows("y", y, 2, group)
+    with torch.autocast(x.device.type, enabled=False):
+        per_row = off_diagonal_lse(x, y, 2 * term.t, group)
+        # ‖a − b‖² = 2 − 2s for unit rows
+        return batch_log_sum_exp(per_row, group) - 2 * term.t - log_pairs(rows)
+
+
+def _check_sharpness(t: float) -> float:
+    if isinstance(t, bool) or not isinstance(t, (int, float)) or not 0 < t < float("inf"):
+        raise ValueError(f"t must be a number above 0, got {t!r}")
+    return float(t)

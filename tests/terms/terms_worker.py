@@ -1,0 +1,54 @@
+"""One of two processes: terms on its shard, compared with the whole batch.
+
+Run as ``python terms_worker.py RANK STORE OUT``.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+from tauten import terms
+
+CUT = 5
+TERMS = {
+    "uniformity": (terms.Uniformity, 1),
+    "cross": (terms.CrossUniformity, 2),
+    "alignment": (terms.Alignment, 2),
+    "koleo": (terms.KoLeo, 1),
+}
+
+
+def main(rank, store, out):
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    own = slice(0, CUT) if rank == 0 else slice(CUT, None)
+    whole = [
+        torch.randn(7, 3, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+        for k in range(2)
+    ]
+    found = {}
+    for name, (make, sides) in TERMS.items():
+        every = [v.clone().requires_grad_() for v in whole[:sides]]
+        expected = make(ranks="local")(*every)
+        told = torch.autograd.grad(expected, every)
+        mine = [v[own].clone().requires_grad_() for v in whole[:sides]]
+        value = make()(*mine)
+        # data parallelism takes the mean over both processes
+        parts = [grad / 2 for grad in torch.autograd.grad(value, mine)]
+        errors = [abs(float(value - expected))]
+        errors += [
+            float((part - grad[own]).abs().max()) for part, grad in zip(parts, told, strict=True)
+        ]
+        gathered = [None, None]
+        dist.all_gather_object(gathered, errors)
+        found[name] = [max(pair) for pair in zip(*gathered, strict=True)]
+    if rank == 0:
+        Path(out).write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

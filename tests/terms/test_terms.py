@@ -1,0 +1,168 @@
+"""Terms equal the papers' formulas in float64, in value and gradient."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tauten import terms
+
+X = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+Y = torch.randn(7, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def distances(a, b):
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    return (a[:, None] - b[None]).square().sum(2)
+
+
+def off_diagonal(matrix):
+    return matrix[~torch.eye(len(matrix), dtype=torch.bool)]
+
+
+ORACLES = {
+    "uniformity": (
+        terms.Uniformity(2.0),
+        lambda x, y: off_diagonal((-2 * distances(x, x)).exp()).mean().log(),
+        1,
+    ),
+    "uniformity, sharp": (
+        terms.Uniformity(40.0),
+        lambda x, y: off_diagonal((-40 * distances(x, x)).exp()).mean().log(),
+        1,
+    ),
+    "cross": (
+        terms.CrossUniformity(3.0),
+        lambda x, y: off_diagonal((-3 * distances(x, y)).exp()).mean().log(),
+        2,
+    ),
+    "alignment": (terms.Alignment(), lambda x, y: distances(x, y).diagonal().mean(), 2),
+    "alignment, alpha 1": (
+        terms.Alignment(1.0),
+        lambda x, y: distances(x, y).diagonal().sqrt().mean(),
+        2,
+    ),
+    "koleo": (
+        terms.KoLeo(eps=0.0),
+        lambda x, y: (
+            -(
+                (distances(x, x) + 99 * torch.eye(len(x), dtype=x.dtype)).min(1).values.sqrt().log()
+            ).mean()
+        ),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_value_and_gradient_are_those_of_the_formula(name):
+    term, formula, sides = ORACLES[name]
+    x, y = X.clone().requires_grad_(), Y.clone().requires_grad_()
+    given = (x, y)[:sides]
+    value, expected = term(*given), formula(x, y)
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
+    found = torch.autograd.grad(value, given)
+    told = torch.autograd.grad(expected, given)
+    torch.testing.assert_close(found, told, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_gradcheck(name):
+    term, _, sides = ORACLES[name]
+    given = tuple(v.clone().requires_grad_() for v in (X, Y)[:sides])
+    assert torch.autograd.gradcheck(term, given)
+
+
+def test_uniformity_of_opposite_points_and_of_one_point():
+    two = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert float(terms.Uniformity(2.0)(two)) == pytest.approx(-8.0)
+    assert float(terms.Uniformity(2.0)(two[:1].repeat(5, 1))) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_koleo_of_a_square_and_of_equal_rows():
+    square = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+    assert float(terms.KoLeo()(square)) == pytest.approx(-math.log(math.sqrt(2)), abs=1e-6)
+    equal = torch.ones(3, 2, requires_grad=True)
+    value = terms.KoLeo(eps=1e-4)(equal)
+    value.backward()
+    assert float(value) == pytest.approx(-math.log(1e-4), rel=1e-4)
+    assert torch.equal(equal.grad, torch.zeros_like(equal))
+
+
+def test_koleo_alone_raises_the_effective_rank_of_a_collapsed_batch():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.ones(64, 8) + 0.05 * torch.randn(64, 8, generator=generator)
+    before = _effective_rank(x)
+    x.requires_grad_()
+    optimizer = torch.optim.Adam([x], lr=0.02)
+    for _ in range(100):
+        optimizer.zero_grad()
+        terms.KoLeo()(x).backward()
+        optimizer.step()
+    assert _effective_rank(x.detach()) > 2 * before
+
+
+def _effective_rank(x):
+    share = torch.linalg.svdvals(F.normalize(x, dim=1))
+    share = share / share.sum()
+    return float((-(share * share.log()).sum()).exp())
+
+
+def test_a_constraint_has_the_gradient_of_the_squared_excess():
+    losses = torch.tensor([1.5, 0.5, 2.0], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64)
+    term = terms.Constraint(reference.tolist(), beta=3.0, gamma=1.0)
+    (found,) = torch.autograd.grad(term(losses), losses)
+    (told,) = torch.autograd.grad(1.5 * (losses - reference).clamp(min=0).square().sum(), losses)
+    torch.testing.assert_close(found, told)
+
+
+def test_a_constraint_averages_the_excess_of_the_groups_it_meets():
+    term = terms.Constraint([1.0, 1.0], beta=2.0, gamma=0.25)
+    term(torch.tensor([3.0, math.nan], dtype=torch.float64))
+    value = term(torch.tensor([2.0, 5.0], dtype=torch.float64))
+    # excess 0.75·2 + 0.25·1 = 1.75 of the first, 4 of the second
+    assert float(value) == pytest.approx(2 * (1.75 * 2 + 4 * 5))
+    assert term.excess.tolist() == pytest.approx([1.75, 4.0])
+    assert float(term.eval()(torch.tensor([9.0, 9.0]))) != pytest.approx(float(value))
+    assert term.excess.tolist() == pytest.approx([1.75, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: terms.Uniformity(0.0), "t must be a number above 0, got 0.0"),
+        (lambda: terms.CrossUniformity(math.nan), "t must be a number above 0"),
+        (lambda: terms.Alignment(-1), "alpha must be a number above 0, got -1"),
+        (lambda: terms.KoLeo(eps=-1), r"eps must be a number in \[0, 1\)"),
+        (lambda: terms.Uniformity(ranks="ring"), "ranks must be 'auto' or 'local'"),
+        (lambda: terms.Constraint([], 1.0), "finite loss of each group"),
+        (lambda: terms.Constraint([1.0], 1.0)(torch.ones(2)), "each of the 1 groups"),
+        (lambda: terms.Uniformity()(X[:1]), "at least 2 rows in the batch, got 1"),
+        (lambda: terms.KoLeo()(X[0]), r"must be \(N, d\) embeddings"),
+        (lambda: terms.Alignment()(X, Y[:3]), "must be a pair, got shapes"),
+    ],
+)
+def test_bad_input_is_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_two_processes_have_the_value_and_gradient_of_one(tmp_path):
+    """Shards of 5 and 2 rows; after the mean over processes, to 1e-9."""
+    worker = Path(__file__).parent / "terms_worker.py"
+    out = tmp_path / "found.json"
+    started = [
+        subprocess.Popen([sys.executable, worker, str(rank), tmp_path / "store", out])
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    found = json.loads(out.read_text())
+    assert set(found) == {"uniformity", "cross", "alignment", "koleo"}
+    for name, errors in found.items():
+        assert max(errors) < 1e-9, (name, errors)
