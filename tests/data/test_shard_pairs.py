@@ -111,7 +111,7 @@ def test_samples_that_cannot_be_used_are_named(damaged, indexed):
             "unreadable .json",
             "no caption",
             "no caption",
-            "no .jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm",
+            "no image",
             "several images",
         ]
         with pytest.raises(UnusableSampleError, match=r"damaged\.tar, sample 3 \(.*json: "):
@@ -156,7 +156,7 @@ def test_other_names_of_columns_and_pictures_beside_the_table(tmp_path, emoji, i
     assert torch.equal(batch["image"], images(emoji.select([0])))
     assert batch["caption"] == ["a"]
     assert [str(problem) for problem in problems] == [
-        f"{path}, row 1: unreadable image: no such file"
+        f"{path}, row 1: unreadable image: no such file: {tmp_path / 'gone.png'}"
     ]
     named, _ = ShardPairs(indexed(path), caption="file_name", media="raw", image="txt").batch([1])
     assert (named["image"], named["caption"]) == (["b"], ["gone.png"])

@@ -140,3 +140,15 @@ def test_real_shard_cut_anywhere_is_noticed(tmp_path: Path, shared_data: Path) -
         path.write_bytes(whole[:size])
         with pytest.raises(TruncatedShardError):
             read_shard(path)
+
+
+def test_gzip_by_content_padding_and_a_cut_behind_the_end(tmp_path: Path) -> None:
+    content = write_shard(tmp_path / "x.tar", {"1.jpg": b"a", "1.txt": b"b"}).read_bytes()
+    packed = gzip.compress(content)
+    for name, data in {"g.tar": packed, "h.tgz": packed + bytes(512), "i.tgz": content}.items():
+        (tmp_path / name).write_bytes(data)
+        assert list(read_shard(tmp_path / name)[0]["1"]) == ["jpg", "txt"]
+    (tmp_path / "cut.tgz").write_bytes(packed[:-8])
+    with pytest.raises(TruncatedShardError, match="its gzip data are cut"):
+        read_shard(tmp_path / "cut.tgz")
+    assert list(read_shard(tmp_path / "cut.tgz", allow_truncated=True)[0]) == ["1"]

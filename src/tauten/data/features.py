@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tauten.data.listing import shards_in
 from tauten.data.shards import is_shard, read_shard
+from tauten.structure.cells import some
+from tauten.structure.tables import parse_json
 
 _BLOCK = 1 << 24
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
@@ -151,15 +154,15 @@ def _from_safetensors(file: Path, key: str | None) -> npt.NDArray[Any]:
         try:
             if length > size - 8:
                 raise ValueError(f"a header of {length} bytes in {size}")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length), "header")
         except ValueError as error:
             raise ValueError(f"{file} is no readable .safetensors file: {error}") from error
     names = [name for name in header if name != "__metadata__"]
     if key is None and len(names) != 1:
-        raise ValueError(f"{file} holds {len(names)} tensors: give key, one of {', '.join(names)}")
+        raise ValueError(f"{file} holds {len(names)} tensors: give key, one of {some(names, 20)}")
     name = names[0] if key is None else key
     if name not in names:
-        raise ValueError(f"{file} has no tensor {name!r}, only {', '.join(names)}")
+        raise ValueError(f"{file} has no tensor {name!r}, only {some(names, 20)}")
     entry = header[name]
     begin, end = entry["data_offsets"]
     if entry["dtype"] not in _DTYPES:
@@ -172,13 +175,13 @@ def _from_safetensors(file: Path, key: str | None) -> npt.NDArray[Any]:
 
 
 def _from_tars(path: Path, extension: str) -> tuple[list[str], npt.NDArray[Any]]:
-    shards = sorted(f for f in path.iterdir() if is_shard(f)) if path.is_dir() else [path]
+    shards = shards_in(path) if path.is_dir() else [path]
     names: list[str] = []
     rows: list[npt.NDArray[Any]] = []
     for shard in shards:
         for name, members in read_shard(shard)[0].items():
             if extension not in members:
-                found = ", ".join(sorted(members))
+                found = some(sorted(members))
                 raise ValueError(f"{shard}: sample {name} has no .{extension}, only {found}")
             try:
                 row = np.load(io.BytesIO(members[extension]), allow_pickle=False)

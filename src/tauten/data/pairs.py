@@ -13,12 +13,17 @@ import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, Image
 from tqdm import tqdm
 
+from tauten.data.folders import find_samples
 from tauten.data.pixels import unreadable
-from tauten.data.sources import Media, Request, Sample, find_samples
+from tauten.data.sources import Media, Request, Sample
+from tauten.structure.cells import missing, some, text_problem, whole_text
 
 logger = logging.getLogger("tauten.data")
 
-_RESERVED = ("index", "image", "caption")
+#: column with the positions in the source, where some were skipped
+FILE_ROW = "file_row"
+
+_RESERVED = ("index", "image", "caption", FILE_ROW)
 _CHUNK = 1024
 _BAR_FROM = 5000
 
@@ -31,23 +36,29 @@ def load_pairs(
     strict: bool = False,
     allow_truncated: bool = False,
     media: Media = "image",
+    captions: bool = True,
     progress: bool = True,
 ) -> Dataset:
     """Load pairs of pictures (or anything else) and captions.
 
     `path` is one of
 
-    * a table, .parquet, .csv, .tsv, .json (a list of objects) or .jsonl. Its image column holds
-      paths relative to the table, bytes, or {"bytes", "path"} as Hugging Face data sets write it.
-      Without a column "image", "file_name" is taken.
+    * a table, .parquet, .csv, .tsv, .json (a list of objects, or captions as MSCOCO writes them) or
+      .jsonl. Its image column holds paths relative to the table or to a folder `images` beside it,
+      bytes, or {"bytes", "path"} as Hugging Face data sets write it. Without a column "image",
+      "file_name" is taken.
     * a WebDataset shard, .tar or .tar.gz: `KEY.jpg` with `KEY.txt`, `KEY.json`, `KEY.cls`,
       `KEY.npy`. The keys of the json become columns if their types agree over all samples.
     * a folder: with one metadata.csv, .jsonl, .json or .parquet; or shards; or pictures (at any
-      depth) with a .txt or .json of the same name; or a single table.
-    * a pattern such as "data/train-*.tar", whose files are joined in the order of their names.
+      depth) with a .txt, .json or .caption of the same name; or a single table, perhaps in parts
+      (train-00000-of-00004.parquet), also in its folder `data`; or what ``Dataset.save_to_disk``
+      wrote. Tables or folders named train, val and test (or validation, dev) give a column `split`.
+    * a pattern such as "data/train-*.tar" or "data/train-{000..012}.tar", whose files are joined in
+      the order of their names.
 
     Every picture is decoded once, to be sure that it can be. Pictures in files stay there; those in
-    shards and tables are held in memory.
+    shards and tables are held in memory. What cannot be used, and what a folder holds beside, is
+    counted in a line of the log.
 
     Args:
         path: where the pairs are.
@@ -59,28 +70,35 @@ def load_pairs(
         allow_truncated: use the whole members of a tar file that is cut, with a warning.
         media: "image", or "raw" for a first modality that is no picture: features, texts, clips.
             Its values are taken as found, under the name `image`.
+        captions: whether a sample needs a caption. Without, pictures in folders of their class are
+            read too, with the folder's name as column `label`.
         progress: show a bar if it takes long.
 
     Returns:
         Columns `index` (int64, 0..n-1), `image` (pictures), `caption` (text; list of texts if any
-        sample has several), and the others found. A column whose name is taken is kept as
-        "source_NAME".
+        sample has several, or none), and the others found. A column whose name is taken is kept as
+        "source_NAME". Where samples were skipped, `file_row` is the position among all of them, by
+        which :func:`tauten.structure.read_captions` counts.
 
     Raises:
         FileNotFoundError: nothing at `path`.
         ValueError: no pairs there, a missing column (with those there are), a cut tar file, a file
             that does not parse, no usable sample; with `strict`, any sample that cannot be used.
     """
-    request = Request(image, caption, media, allow_truncated)
+    request = Request(image, caption, media, allow_truncated, class_folders=not captions)
     found, warnings = find_samples(path, request)
     samples = list(_checked(found, media, strict, progress))
     for warning in warnings:
         logger.warning("%s: using the whole members only", warning)
     columns = list(dict.fromkeys(name for sample in samples for name in sample.fields))
-    if samples and caption not in columns and not (caption == "caption" and "txt" in columns):
-        raise ValueError(f"{path}: no caption column {caption!r}; columns: {', '.join(columns)}")
+    named = caption in columns or (caption == "caption" and "txt" in columns)
+    if samples and captions and not named:
+        raise ValueError(
+            f"{path}: no caption column {caption!r}; columns: {some(columns, 20)}; choose one with "
+            "caption= (--data.caption)"
+        )
     for sample in samples:
-        take_caption(sample, caption)
+        take_caption(sample, caption, captions)
     kept = _usable(samples, str(path), strict)
     return _as_dataset(kept, "image" if media == "image" else image)
 
@@ -109,29 +127,38 @@ def _checked(
             bar.update(len(chunk))
 
 
-def take_caption(sample: Sample, name: str) -> None:
-    """Move the caption to fields["caption"]; note why if there is none."""
+def take_caption(sample: Sample, name: str, needed: bool = True) -> None:
+    """Move the caption to fields["caption"]; note why if there is none and it is needed."""
     value = sample.fields.pop(name, None)
     if name == "caption" and "txt" in sample.fields:
         text = sample.fields["txt"]
-        value = text if value is None else value
+        value = text if missing(value) else value
         if text == value:
             del sample.fields["txt"]
     for taken in _RESERVED:
         if taken in sample.fields:
             sample.fields[f"source_{taken}"] = sample.fields.pop(taken)
     texts, problem = _texts(value)
+    if problem == "no caption" and not needed:
+        value, problem = [], None
     sample.problem = sample.problem or problem
     sample.fields["caption"] = texts if isinstance(value, list) else "".join(texts)
 
 
 def _texts(value: Any) -> tuple[list[str], str | None]:
     """All captions of a cell, blank ones left out, and what is wrong with it."""
-    cells = value if isinstance(value, list) else [value]
-    for cell in cells:
-        if not isinstance(cell, str | int | float | None):
+    texts = []
+    for cell in value if isinstance(value, list) else [value]:
+        if missing(cell):
+            continue
+        if isinstance(cell, bytes):
+            cell = cell.decode("utf-8-sig", "replace").strip()
+        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
             return [], f"the caption is of type {type(cell).__name__}, not text"
-    texts = [str(cell) for cell in cells if cell is not None and str(cell).strip()]
+        problem = text_problem(cell) if isinstance(cell, str) else None
+        if problem is not None:
+            return [], problem
+        texts.append(str(cell))
     return texts, None if texts else "no caption"
 
 
@@ -147,16 +174,21 @@ def _usable(samples: list[Sample], path: str, strict: bool) -> list[Sample]:
             f"the first one, {skipped[0].where}: {skipped[0].problem}"
         )
     if skipped:
-        kinds = Counter(str(sample.problem).partition(":")[0] for sample in skipped)
+        kinds: Counter[str] = Counter()
+        for sample in skipped:
+            kinds[str(sample.problem).partition(":")[0]] += sample.pictures
         logger.warning(
-            "skipped %d of %d samples in %s (%s); first: %s: %s",
-            len(skipped),
-            len(samples),
+            "skipped %d of %d samples in %s (%s); first: %s: %s; positions after it have moved, "
+            "the column file_row has those of the source",
+            sum(sample.pictures for sample in skipped),
+            sum(sample.pictures for sample in samples),
             path,
             ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
             skipped[0].where,
             skipped[0].problem,
         )
+        for row, sample in enumerate(samples):
+            sample.fields[FILE_ROW] = row
     return [sample for sample in samples if sample.problem is None]
 
 
@@ -168,21 +200,41 @@ def _as_dataset(samples: list[Sample], media_name: str) -> Dataset:
     names = dict.fromkeys(name for sample in samples for name in sample.fields)
     arrays: dict[str, Any] = {"index": pa.array(range(len(samples)), pa.int64())}
     arrays[media_name] = _media_array(samples, media_name == "image")
-    arrays["caption"] = pa.array([sample.fields["caption"] for sample in samples])
-    mixed = []
+    texts = [sample.fields["caption"] for sample in samples]
+    bare = all(isinstance(cell, list) and not cell for cell in texts)
+    arrays["caption"] = pa.array(texts, pa.list_(pa.string()) if bare else None)
+    mixed, halves = [], []
     for name in names:
-        if name not in arrays:
+        if name in arrays:
+            continue
+        values = [sample.fields.get(name) for sample in samples]
+        try:
             try:
-                arrays[name] = pa.array([sample.fields.get(name) for sample in samples])
-            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-                mixed.append(name)
+                arrays[name] = pa.array(values)
+            except UnicodeEncodeError:
+                halves.append(name)
+                arrays[name] = pa.array([_repaired(value) for value in values])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            mixed.append(name)
     if mixed:
-        logger.warning("left out columns whose values are of several types: %s", ", ".join(mixed))
+        logger.warning("left out columns whose values are of several types: %s", some(mixed, 20))
+    if halves:
+        logger.warning("half characters became U+FFFD in the columns %s", some(halves, 20))
     table = pa.table(arrays)
     features = Features.from_arrow_schema(table.schema)
     if media_name == "image":
         features["image"] = Image()
     return Dataset(table, info=DatasetInfo(features=features))
+
+
+def _repaired(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, list):
+        return [_repaired(cell) for cell in value]
+    if isinstance(value, dict):
+        return {_repaired(name): _repaired(cell) for name, cell in value.items()}
+    return value
 
 
 def _media_array(samples: list[Sample], pictures: bool) -> Any:

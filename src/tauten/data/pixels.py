@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 _BAR_FROM = 5000
 _PROBE = (32, 32)
+_NO_RANGE = ("I", "F")
 
 
 def images(
@@ -71,15 +72,16 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
         grey = np.asarray(picture).astype(np.float64) / 257
         return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):
-        raise ValueError(
-            f"a picture of mode {picture.mode!r} has no known range of values: "
-            "store it with 8 or 16 bits"
-        )
+    if picture.mode in _NO_RANGE:
+        raise ValueError(_no_range(picture.mode))
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return picture.convert("RGB")
+
+
+def _no_range(mode: str) -> str:
+    return f"a picture of mode {mode!r} has no known range of values: store it with 8 or 16 bits"
 
 
 def unreadable(stored: dict[str, Any]) -> str | None:
@@ -89,8 +91,10 @@ def unreadable(stored: dict[str, Any]) -> str | None:
         with Image.open(io.BytesIO(data) if data is not None else path or "") as picture:
             picture.draft("RGB", _PROBE)  # JPEG: all data are read, few pixels are made
             picture.load()
+            if picture.mode in _NO_RANGE:
+                return f"unreadable image: {_no_range(picture.mode)}"
     except FileNotFoundError:
-        return "unreadable image: no such file"
+        return f"unreadable image: no such file: {path}"
     except UnidentifiedImageError:
         return "unreadable image: no known image format"
     except Exception as error:  # decoders raise errors of any kind

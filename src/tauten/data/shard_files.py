@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from tauten.data.catalogue import Shard
 from tauten.data.sources import Request, Sample, decode_member, dotted, stored_picture, with_members
 from tauten.data.tar_index import read_members
+from tauten.structure.cells import some
 
 _OPEN = 64
 _ALIASES = {"image": "file_name", "caption": "txt"}
@@ -76,13 +77,13 @@ class ShardFiles:
         except ValueError as error:
             return Sample(where, None, problem=str(error))
         sample = Sample(f"{where} ({key})", None)
-        found = [name for name in members if name in self.request.extensions]
+        found = self.request.media_of(members)
         if len(found) == 1:
             self._take_media(sample, found[0], members.pop(found[0]))
         elif found:
             sample.problem = f"several images: {dotted(tuple(found))} (choose one with image=)"
         else:
-            sample.problem = f"no {dotted(self.request.extensions)}"
+            sample.problem, _ = self.request.absent(key, list(members))
         return with_members(sample, key, members)
 
     def _take_media(self, sample: Sample, extension: str, content: bytes) -> None:
@@ -126,7 +127,7 @@ class ShardFiles:
         wanted = [*required, *(self.others or ())]
         missing = [name for name in wanted if name not in names]
         if missing:
-            raise ValueError(f"{shard.path}: no column {missing[0]!r}; columns: {', '.join(names)}")
+            raise ValueError(f"{shard.path}: no column {missing[0]!r}; columns: {some(names, 20)}")
         return names if self.others is None else wanted
 
     def _file(self, shard: Shard) -> Any:

@@ -1,6 +1,5 @@
 """A catalogue made from shards on disk, in one pass that may be interrupted."""
 
-import glob
 import hashlib
 import json
 import logging
@@ -16,8 +15,10 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from tauten.data.catalogue import Catalogue, Shard
-from tauten.data.shards import TruncatedShardError
+from tauten.data.listing import matches, shards_in, split_names, tables_in
+from tauten.data.shards import TruncatedShardError, is_gzip, is_shard
 from tauten.data.tar_index import scan_tar
+from tauten.structure.cells import some
 
 logger = logging.getLogger("tauten.data")
 
@@ -87,24 +88,37 @@ def _files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     files = [file for path in paths for file in _matches(Path(path).expanduser())]
     for file in files:
         if file.suffix.lower() not in _SUFFIXES:
-            packed = file.name.lower().endswith((".tar.gz", ".tgz"))
+            packed = is_shard(file)
             remedy = "unpack it with gunzip" if packed else "expected .tar or .parquet"
             raise ValueError(f"{file} cannot be read from the middle: {remedy}")
     return files
 
 
 def _matches(path: Path) -> list[Path]:
-    if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-        if not found:
-            raise FileNotFoundError(f"no .tar and no .parquet in {path}")
-    elif path.is_file():
-        found = [path]
-    else:
-        found = sorted(Path(match) for match in glob.glob(str(path)))  # noqa: PTH207
-        if not found:
-            raise FileNotFoundError(f"no such file or folder: {path}")
-    return [file.absolute() for file in found]
+    if not path.is_dir():
+        return [file.absolute() for file in ([path] if path.is_file() else matches(path))]
+    for folder in (path, path / "data"):
+        if not folder.is_dir():
+            continue
+        tars = shards_in(folder)
+        tables = {
+            name: files
+            for name, files in tables_in(folder).items()
+            if files[0].suffix.lower() == ".parquet"
+        }
+        beside = [file.name for files in tables.values() for file in files]
+        if tars:
+            if beside:
+                logger.info("%s: reads the tars, not the tables %s", folder, some(beside))
+            return [file.absolute() for file in tars]
+        if splits := split_names(tables):
+            raise ValueError(
+                f"{folder} holds the splits {', '.join(splits)}: name the files of one, for "
+                f"example {folder / 'train*.parquet'}"
+            )
+        if tables:
+            return sorted(file.absolute() for files in tables.values() for file in files)
+    raise FileNotFoundError(f"no .tar and no .parquet in {path}")
 
 
 def _scan(path: Path) -> Shard:
@@ -112,6 +126,8 @@ def _scan(path: Path) -> Shard:
     if path.suffix.lower() == ".parquet":
         groups, digest = _scan_parquet(path)
         return Shard(path, status.st_size, status.st_mtime_ns, groups, digest)
+    if is_gzip(path):
+        raise ValueError(f"{path} is compressed and cannot be read from the middle: gunzip it")
     scan = scan_tar(path)
     bounds = np.array(scan.bounds, dtype=np.int64)
     return Shard(path, status.st_size, status.st_mtime_ns, bounds, scan.digest, scan.damage)

@@ -5,8 +5,10 @@ import io
 import tarfile
 import zlib
 from collections import defaultdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
+
+from tauten.data.tar_index import member_name
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _BLOCK = 512
@@ -21,6 +23,12 @@ class TruncatedShardError(ValueError):
 def is_shard(path: Path) -> bool:
     """Whether the name says tar."""
     return path.name.lower().endswith(SHARD_SUFFIXES)
+
+
+def is_gzip(path: Path) -> bool:
+    """Return whether a file begins as gzip does."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def read_shard(path: Path, allow_truncated: bool = False) -> tuple[Samples, str | None]:
@@ -41,7 +49,8 @@ def read_shard(path: Path, allow_truncated: bool = False) -> tuple[Samples, str 
     samples: Samples = defaultdict(dict)
     whole, damage = 0, None
     try:
-        with _plain(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        file, cut = _plain(path)
+        with file, tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 if member.isfile():
                     stream = tar.extractfile(member)
@@ -52,6 +61,8 @@ def read_shard(path: Path, allow_truncated: bool = False) -> tuple[Samples, str 
             file.seek(tar.offset)
             if file.read(_BLOCK) != bytes(_BLOCK):
                 damage = "no end-of-archive mark"
+            elif cut:
+                damage = "its gzip data are cut"
     except (tarfile.TarError, zlib.error) as error:
         damage = str(error) or type(error).__name__
     if damage is None:
@@ -67,25 +78,24 @@ def read_shard(path: Path, allow_truncated: bool = False) -> tuple[Samples, str 
     )
 
 
-def _plain(path: Path) -> BinaryIO:
-    """Open the tar, unpacked as far as it goes if it is gzipped."""
-    if path.suffix.lower() == ".tar":
-        return path.open("rb")
-    packed, unpacked = path.read_bytes(), []
-    while packed:
+def _plain(path: Path) -> tuple[BinaryIO, bool]:
+    """Open the tar, unpacked as far as it goes if it is gzipped; whether its gzip data are cut."""
+    if not is_gzip(path):
+        return path.open("rb"), False
+    packed, unpacked, cut = path.read_bytes(), [], False
+    while packed.strip(b"\0"):  # zeros after the end are padding
         stream = zlib.decompressobj(wbits=31)
         unpacked.append(stream.decompress(packed))
+        cut = not stream.eof
         packed = stream.unused_data
-    return io.BytesIO(b"".join(unpacked))
+    return io.BytesIO(b"".join(unpacked)), cut
 
 
 def _place(samples: Samples, shard: Path, name: str, content: bytes) -> None:
-    path = PurePosixPath(name)
-    stem, _, extension = path.name.partition(".")
-    if not stem or not extension:
+    place = member_name(name)
+    if place is None:
         return
-    key = str(path.parent / stem) if path.parent.parts else stem
-    extension = extension.lower()
+    key, extension = place
     if extension in samples[key]:
         raise ValueError(f"{shard}: two members named {name}")
     samples[key][extension] = content

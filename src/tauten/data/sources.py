@@ -1,9 +1,8 @@
-"""What lies on disk, as samples: a folder, tables, WebDataset shards."""
+"""Tables and WebDataset shards on disk, as samples."""
 
-import glob
 import io
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from tauten.data.shards import is_shard, read_shard
-from tauten.structure.tables import column_names, read_rows, table_kind
+from tauten.structure.cells import missing, short, some
+from tauten.structure.tables import column_names, parse_json, read_rows, table_kind
 
 Media = Literal["image", "raw"]
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
-_METADATA = tuple(f"metadata.{kind}" for kind in ("jsonl", "csv", "parquet", "json"))
+#: extensions of pictures that count where a sample has none of a common kind
+RARER = ("jfif", "jpe", "avif", "apng", "dib", "pgm", "pbm", "pnm", "jp2", "j2k", "mpo", "tga")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", *RARER)
 
 
 @dataclass
@@ -29,79 +30,70 @@ class Sample:
             nothing.
         fields: all other columns.
         problem: why it cannot be used, if the reader knows already.
+        pictures: how many files it stands for, where several were taken for one sample.
     """
 
     where: str
     media: Any
     fields: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    pictures: int = 1
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to look for: names of the two columns, kind of the first, tolerance for cut shards."""
+    """What to look for.
+
+    Attributes:
+        image: column of the first modality.
+        caption: column of the captions.
+        media: kind of the first modality.
+        allow_truncated: use what is whole in a shard that is cut.
+        class_folders: take the folders of pictures without captions as their classes.
+    """
 
     image: str = "image"
     caption: str = "caption"
     media: Media = "image"
     allow_truncated: bool = False
+    class_folders: bool = False
 
     @property
     def extensions(self) -> tuple[str, ...]:
         """File extensions of the first modality."""
         return IMAGE_EXTENSIONS if self.image == "image" else (self.image.lower(),)
 
+    def media_of(self, members: Iterable[str]) -> list[str]:
+        """Return the extensions of a sample's members that are its first modality.
 
-def find_samples(path: str | Path, request: Request) -> tuple[Iterator[Sample], list[str]]:
-    """Find out what `path` is and read it.
+        A picture of a rarer kind counts where there is none of a common kind.
+        """
+        found = [name for name in members if name in self.extensions]
+        return [name for name in found if name not in RARER] or found
 
-    Returns:
-        The samples, read lazily, and warnings, filled while reading.
+    def absent(self, key: str, members: Sequence[str]) -> tuple[str, int]:
+        """Say that a sample has no member of the first modality, and how many pictures it has.
+
+        A sample's name ends at the first dot: files whose names have dots fall into one sample.
+        """
+        dots = [name for name in members if name.rpartition(".")[2] in self.extensions]
+        if self.image == "image" and dots:
+            return (
+                f"name with dots: {len(dots)} pictures begin with '{short(key, 80)}.' and are one "
+                f"sample ({key}.{short(dots[0], 80)}), whose name ends at the first dot: name the "
+                f"files without dots, or choose one picture of each sample, image={dots[0]!r}",
+                len(dots),
+            )
+        names = some(f".{name}" for name in members)
+        return ("no image" if self.image == "image" else f"no .{self.image}") + f": {names}", 1
+
+
+def read_files(files: list[Path], request: Request, warnings: list[str]) -> Iterator[Sample]:
+    """Read tables and shards one after the other.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: nothing that can be read is there, or several things and it is not clear which.
+        ValueError: a file of another kind.
     """
-    warnings: list[str] = []
-    found = Path(path).expanduser()
-    if found.is_dir():
-        return _read_folder(found, request, warnings), warnings
-    if found.is_file():
-        return _read_files([found], request, warnings), warnings
-    files = sorted(Path(match) for match in glob.glob(str(found)))  # noqa: PTH207
-    if not files:
-        raise FileNotFoundError(f"no such file or folder: {path}")
-    return _read_files(files, request, warnings), warnings
-
-
-def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterator[Sample]:
-    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
-    metadata = [file for file in files if file.name.lower() in _METADATA]
-    shards = [file for file in files if is_shard(file)]
-    pictures = _pictures(folder, request)
-    sidecars = any(_sidecars(picture) for picture in pictures)
-    tables = [file for file in files if table_kind(file) not in (None, ".txt")]
-    if len(metadata) > 1 or (not metadata and not shards and not sidecars and len(tables) > 1):
-        names = ", ".join(file.name for file in metadata or tables)
-        raise ValueError(f"{folder} holds several tables ({names}): name one of them")
-    if shards and sidecars and not metadata:
-        raise ValueError(
-            f"{folder} holds tar files as well as pictures with captions beside them: name the tar "
-            f"files ({folder / '*.tar'}) or move one kind away"
-        )
-    if metadata or shards:
-        return _read_files(metadata or shards, request, warnings)
-    if sidecars:
-        return _read_pictures(folder, pictures, request)
-    if tables:
-        return _read_files(tables, request, warnings)
-    raise ValueError(
-        f"no pairs found in {folder}: {len(pictures)} files of kind {dotted(request.extensions)}, "
-        "none with a .txt or .json of the same name, no metadata.csv or .jsonl, no .tar, no table"
-    )
-
-
-def _read_files(files: list[Path], request: Request, warnings: list[str]) -> Iterator[Sample]:
     for file in files:
         if is_shard(file):
             yield from _read_shard(file, request, warnings)
@@ -117,44 +109,70 @@ def _read_files(files: list[Path], request: Request, warnings: list[str]) -> Ite
 def _read_table(file: Path, request: Request) -> Iterator[Sample]:
     rows = read_rows(file, text=[request.image, request.caption, "file_name"])
     columns = column_names(rows)
+    return table_samples(rows, columns, f"{file}, row ", file.parent, request)
+
+
+def table_samples(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    where: str,
+    base: Path,
+    request: Request,
+    first: int = 0,
+) -> Iterator[Sample]:
+    """Make samples of rows.
+
+    Args:
+        rows: of a table.
+        columns: that it has.
+        where: for messages, the number of the row follows.
+        base: folder that paths are relative to.
+        request: names of the two columns.
+        first: number of the first row.
+
+    Raises:
+        ValueError: no column of that name.
+    """
     image = request.image
     if image == "image" and "image" not in columns and "file_name" in columns:
         image = "file_name"
     if rows and image not in columns:
-        raise ValueError(f"{file}: no column {image!r}; columns: {', '.join(columns)}")
-    for number, row in enumerate(rows):
+        raise ValueError(
+            f"{where.removesuffix(', row ')}: no column {image!r}; columns: {some(columns, 20)}"
+        )
+    for number, row in enumerate(rows, first):
         fields = {name: value for name, value in row.items() if name != image}
         media, problem = row.get(image), None
         if request.media == "image":
-            media, problem = stored_picture(media, file.parent)
-        yield Sample(f"{file}, row {number}", media, fields, problem)
+            media, problem = stored_picture(media, base)
+        yield Sample(f"{where}{number}", media, fields, problem)
 
 
 def stored_picture(value: Any, base: Path) -> tuple[Any, str | None]:
     """Bring a cell of an image column to {"bytes", "path"}."""
-    if value is None or value == "":
-        return None, "no image"
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}, None
     if isinstance(value, dict):
         if value.get("bytes") is not None:
             return {"bytes": value["bytes"], "path": None}, None
         value = value.get("path")
+    if missing(value):
+        return None, "no image"
     if not isinstance(value, str):
         kind = type(value).__name__
         return None, f"the image is neither path nor bytes: {kind} (features need media='raw')"
     if "://" in value:
-        return None, f"the image is an address: {value} (download it first)"
-    return {"bytes": None, "path": str((base / value).absolute())}, None
+        return None, f"the image is an address: {short(value, 200)} (download it first)"
+    return {"bytes": None, "path": str(_located(value, base).absolute())}, None
 
 
-def _read_pictures(folder: Path, pictures: list[Path], request: Request) -> Iterator[Sample]:
-    for picture in pictures:
-        name = picture.relative_to(folder).with_suffix("").as_posix()
-        stored = {"bytes": None, "path": str(picture.absolute())}
-        members = {file.suffix[1:].lower(): file.read_bytes() for file in _sidecars(picture)}
-        sample = Sample(str(picture), stored if request.media == "image" else stored["path"])
-        yield with_members(sample, name, members)
+def _located(name: str, base: Path) -> Path:
+    """The file of this name beside a table, or in a folder `images` there; also of Windows."""
+    for text in dict.fromkeys((name, name.replace("\\", "/"))):
+        for folder in ("", "images", "Images"):
+            if (base / folder / text).is_file():
+                return base / folder / text
+    return base / name
 
 
 def _read_shard(shard: Path, request: Request, warnings: list[str]) -> Iterator[Sample]:
@@ -165,14 +183,14 @@ def _read_shard(shard: Path, request: Request, warnings: list[str]) -> Iterator[
         key = next(iter(samples))
         members = samples.pop(key)
         sample = Sample(f"{shard}, sample {key}", None)
-        found = [name for name in members if name in request.extensions]
+        found = request.media_of(members)
         if len(found) > 1:
             raise ValueError(
                 f"{shard}: sample {key} has {len(found)} images ({dotted(tuple(found))}): "
                 f"choose one, for example image={found[0]!r}"
             )
         if not found:
-            sample.problem = "no image" if request.image == "image" else f"no .{request.image}"
+            sample.problem, sample.pictures = request.absent(key, list(members))
         elif request.media == "image":
             sample.media = {"bytes": members.pop(found[0]), "path": None}
         else:
@@ -202,39 +220,21 @@ def decode_member(extension: str, content: bytes) -> Any:
     Raises:
         ValueError: content that is not what the extension says.
     """
-    if extension == "txt":
+    if extension in ("txt", "caption"):
         return content.decode("utf-8-sig").strip()
     if extension == "cls":
-        return int(content)
+        text = content.decode("utf-8-sig").strip()
+        return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
     if extension == "npy":
         return np.load(io.BytesIO(content), allow_pickle=False).tolist()
     if extension == "json":
-        value = json.loads(content)
+        value = parse_json(content, "json")
         if not isinstance(value, dict):
             raise ValueError(f"expected an object, found {type(value).__name__}")
         return value
     return content
 
 
-def _pictures(folder: Path, request: Request) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix[1:].lower() in request.extensions
-        and _visible(file.relative_to(folder))
-        and file.is_file()
-    )
-
-
-def _sidecars(picture: Path) -> list[Path]:
-    candidates = (picture.with_suffix(suffix) for suffix in (".txt", ".json"))
-    return [file for file in candidates if file.is_file()]
-
-
-def _visible(path: Path) -> bool:
-    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-
-
 def dotted(extensions: tuple[str, ...]) -> str:
     """Extensions as they are written in messages."""
-    return ", ".join(f".{extension}" for extension in extensions)
+    return some((f".{extension}" for extension in extensions), 9)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from tauten.data.catalogue import Catalogue
 from tauten.data.check import Finding
+from tauten.data.listing import files_in, shards_in
 from tauten.data.readers.checks import Reader
 from tauten.data.readers.entries import Collection, Entry
 from tauten.data.shard_index import index_shards
@@ -58,7 +59,8 @@ def conceptual(name: str, links: str, published: int) -> Callable[[Path], Collec
 
     def read(root: Path) -> Collection:
         notes = _listed(root / links, published)
-        shards = sorted(root.glob("*.tar")) or sorted(root.glob("*/*.tar"))
+        folders = sorted(file for file in root.iterdir() if file.is_dir() and file.name[0] != ".")
+        shards = _tars(root) or [shard for folder in folders for shard in _tars(folder)]
         if shards:
             catalogue = _index(root, shards)
             samples = ShardSamples(catalogue)
@@ -73,6 +75,10 @@ def conceptual(name: str, links: str, published: int) -> Callable[[Path], Collec
         return Collection(name, f"table {table.name}", {"train": entries}, (share, *notes))
 
     return read
+
+
+def _tars(folder: Path) -> list[Path]:
+    return [shard for shard in shards_in(folder) if shard.suffix.lower() == ".tar"]
 
 
 def _index(root: Path, shards: list[Path]) -> Catalogue:
@@ -102,8 +108,8 @@ def _table(root: Path, links: str) -> Path:
     tables = [
         file
         for kind in ("tsv", "csv")
-        for file in sorted(root.glob(f"*.{kind}"))
-        if file.name != links
+        for file in files_in(root)
+        if file.suffix.lower() == f".{kind}" and file.name != links
     ]
     if len(tables) != 1:
         raise FileNotFoundError(

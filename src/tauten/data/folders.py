@@ -1,0 +1,198 @@
+"""Folders of pairs: with a table, shards, texts beside pictures, splits, or saved data sets."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from datasets import DatasetDict, load_from_disk
+
+from tauten.data.listing import (
+    Walk,
+    files_in,
+    left_out,
+    matches,
+    shards_in,
+    split_names,
+    tables_in,
+    walk,
+)
+from tauten.data.sources import Request, Sample, dotted, read_files, table_samples, with_members
+from tauten.structure.cells import short, some
+
+logger = logging.getLogger("tauten.data")
+
+_METADATA = tuple(f"metadata.{kind}" for kind in ("jsonl", "csv", "parquet", "json"))
+_SIDECARS = (".txt", ".json", ".caption")
+_CHUNK = 256
+
+
+def find_samples(path: str | Path, request: Request) -> tuple[Iterator[Sample], list[str]]:
+    """Find out what `path` is and read it.
+
+    Returns:
+        The samples, read lazily, and warnings, filled while reading.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: nothing that can be read is there, or several things and it is not clear which.
+    """
+    warnings: list[str] = []
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return _read_folder(place, request, warnings), warnings
+    files = [place] if place.is_file() else matches(place)
+    return read_files(files, request, warnings), warnings
+
+
+def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterator[Sample]:
+    names = {file.name for file in files_in(folder)}
+    if "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names:
+        return _read_saved(folder, request)
+    metadata = [file for file in files_in(folder) if file.name.lower() in _METADATA]
+    shards, pictures = shards_in(folder), _Pictures(folder, request)
+    if len(metadata) > 1:
+        raise ValueError(f"{folder} holds several tables ({some(metadata)}): name one of them")
+    if shards and pictures.texts and not metadata:
+        raise ValueError(
+            f"{folder} holds tar files as well as pictures with captions beside them: name the tar "
+            f"files ({folder / '*.tar'}) or move one kind away"
+        )
+    if metadata or shards:
+        return read_files(metadata or shards, request, warnings)
+    if pictures.texts:
+        return pictures.read()
+    tables, hub = tables_in(folder), folder / "data"
+    if not any(file.suffix == ".parquet" for part in tables.values() for file in part):
+        inside = tables_in(hub) if hub.is_dir() else {}
+        if any(file.suffix == ".parquet" for part in inside.values() for file in part):
+            tables = inside
+    if splits := split_names(tables):
+        return _splits({name: read_files(tables[name], request, warnings) for name in splits})
+    if len(tables) > 1:
+        files = [file.name for part in tables.values() for file in part]
+        raise ValueError(f"{folder} holds several tables ({some(files)}): name one of them")
+    if tables:
+        return read_files(next(iter(tables.values())), request, warnings)
+    folders = [file for file in folder.iterdir() if file.is_dir() and file.name[0] != "."]
+    if splits := split_names(file.name for file in folders):
+        return _splits({name: _read_folder(folder / name, request, warnings) for name in splits})
+    if request.class_folders and len({file.parent for file in pictures.files} - {folder}) > 1:
+        return pictures.read_classes()
+    raise ValueError(
+        f"no pairs found in {folder}: {len(pictures.files)} files of kind "
+        f"{dotted(request.extensions)}, none with a .txt or .json of the same name, no "
+        "metadata.csv or .jsonl, no .tar, no table"
+        + (_CLASSES if len({file.parent for file in pictures.files}) > 1 else "")
+    )
+
+
+_CLASSES = (
+    ". Pictures in folders of their class have no captions to train pairs on: two views of one "
+    "picture need none (--recipe with task=views, data.label=label)"
+)
+
+
+def _splits(parts: dict[str, Iterator[Sample]]) -> Iterator[Sample]:
+    for name, samples in parts.items():
+        for sample in samples:
+            sample.fields.setdefault("split", name)
+            yield sample
+
+
+def _read_saved(folder: Path, request: Request) -> Iterator[Sample]:
+    """What ``Dataset.save_to_disk`` has written, of one split or several."""
+    try:
+        saved = load_from_disk(str(folder))
+    except Exception as error:  # damaged files raise errors of any kind
+        raise ValueError(f"{folder} is no readable saved data set: {short(str(error))}") from error
+    parts = saved if isinstance(saved, DatasetDict) else {"": saved}
+    for name, data in parts.items():
+        rows = data.with_format("arrow")
+        for start in range(0, len(data), _CHUNK):
+            chunk = rows[start : start + _CHUNK].to_pylist()
+            where = f"{folder / name}, row "
+            for sample in table_samples(
+                chunk, data.column_names, where, folder, request, first=start
+            ):
+                if name:
+                    sample.fields.setdefault("split", name)
+                yield sample
+
+
+class _Pictures:
+    """The pictures of a folder, at any depth, with the texts beside them.
+
+    Attributes:
+        files: the pictures.
+        texts: the files beside each picture that has any.
+    """
+
+    def __init__(self, folder: Path, request: Request) -> None:
+        self.folder, self.request = folder, request
+        self.found: Walk = walk(folder)
+        self.files = [f for f in self.found.files if f.suffix[1:].lower() in request.extensions]
+        beside: dict[Path, dict[str, Path]] = defaultdict(dict)
+        for file in self.found.files:
+            if file.suffix.lower() in _SIDECARS:
+                beside[file.with_suffix("")][file.suffix.lower()] = file
+        self.texts: dict[Path, Sequence[Path]] = {}
+        for picture in self.files:
+            texts = beside.get(picture.with_suffix("")) or beside.get(picture)
+            if texts:
+                self.texts[picture] = [texts[kind] for kind in _SIDECARS if kind in texts]
+
+    def read(self) -> Iterator[Sample]:
+        """Every picture with what stands beside it; the log says what is left out."""
+        self._log()
+        for picture in self.files:
+            files = self.texts.get(picture, ())
+            members = {file.suffix[1:].lower(): file.read_bytes() for file in files}
+            sample = self._sample(picture)
+            yield with_members(sample, self._name(picture), members)
+
+    def read_classes(self) -> Iterator[Sample]:
+        """Every picture with the name of its folder as label."""
+        self._log()
+        for picture in self.files:
+            sample = self._sample(picture)
+            sample.fields |= {"id": self._name(picture), "label": picture.parent.name}
+            if picture.parent == self.folder:
+                sample.problem = "not in the folder of a class"
+            yield sample
+
+    def _sample(self, picture: Path) -> Sample:
+        stored = {"bytes": None, "path": str(picture.absolute())}
+        media = stored if self.request.media == "image" else stored["path"]
+        return Sample(str(picture), media)
+
+    def _name(self, picture: Path) -> str:
+        return picture.relative_to(self.folder).with_suffix("").as_posix()
+
+    def _log(self) -> None:
+        used = {file for files in self.texts.values() for file in files}
+        texts = [f for f in self.found.files if f.suffix.lower() == ".txt" and f not in used]
+        others = _others(self.found.files, self.files)
+        unknown = [file for text in texts for file in others.get(text.with_suffix(""), ())]
+        broken = {file.with_suffix("") for file in (*self.found.broken, *unknown)}
+        alone = [text for text in texts if text.with_suffix("") not in broken]
+        kinds = {
+            "of a kind that is not read": unknown,
+            "texts without a picture": alone,
+            "broken links": self.found.broken,
+            "linked folders": self.found.linked,
+        }
+        if text := left_out(kinds, self.folder):
+            logger.warning("left out in %s: %s", self.folder, text)
+
+
+def _others(files: Iterable[Path], pictures: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Files that are neither pictures nor texts, by path without extension."""
+    known = set(pictures)
+    found: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        if file not in known and file.suffix.lower() not in _SIDECARS:
+            found[file.with_suffix("")].append(file)
+    return found
