@@ -336,6 +336,13 @@ def _compare(options: argparse.Namespace) -> None:
     found = comparison.compare(grid, options.metric, options.bootstrap)
     print(found.text)
     print(f"page: {found.page}")
+    failures = found.summary.trained.failures
+    if failures:
+        first = f"{failures[0].task}: {failures[0].error}"
+        raise ValueError(
+            f"{len(failures)} trainings failed, the first is {first}. All are in "
+            f"{options.output / 'failed.json'}; the same command tries them again"
+        )
 
 
 def _recipes(options: argparse.Namespace) -> None:

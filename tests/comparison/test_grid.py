@@ -2,11 +2,12 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
 from tauten import cli
-from tauten.comparison import compare, load_cell, rerun
+from tauten.comparison import SyntheticConfig, compare, load_cell, rerun
 from tauten.comparison import train as grids
 from tauten.comparison.catalogue import METHODS
 from tauten.comparison.cells import CONFIG, FEATURES, RESULT
@@ -145,6 +146,79 @@ def test_one_failed_cell_does_not_stop_the_rest(make_grid, tmp_path):
     assert not (tmp_path / "failed.json").exists()
 
 
+@pytest.fixture(scope="module")
+def trained(make_grid, tmp_path_factory):
+    """A folder with two controls and two seeds, and what was found."""
+    folder = tmp_path_factory.mktemp("trained")
+    return folder, train_grid(make_grid(folder, controls=("constant", "mmts")))
+
+
+@pytest.mark.parametrize("file", [CONFIG, RESULT, "queries.npz"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "list", "swapped", "removed"])
+def test_a_damaged_cell_is_trained_again(trained, make_grid, tmp_path, caplog, file, damage):
+    output = tmp_path / "out"
+    shutil.copytree(trained[0], output)
+    cell = output / "cells" / "mmts" / "default-seed1"
+    path, other = cell / file, output / "cells" / "constant" / "default-seed0" / file
+    whole = path.read_bytes()
+    made = {"empty": b"", "cut": whole[: len(whole) // 2], "list": b"[1]"}
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(other.read_bytes() if damage == "swapped" else made[damage])
+    grid = make_grid(output, controls=("constant", "mmts"))
+    if (file, damage) == (CONFIG, "swapped"):
+        with pytest.raises(ValueError, match="holds another cell"):
+            train_grid(grid)
+        return
+    found = train_grid(grid)
+    assert not found.failures
+    again = {name: (r.metrics, r.val) for name, r in found.results.items()}
+    assert again == {name: (r.metrics, r.val) for name, r in trained[1].results.items()}
+    assert path.exists()
+    # a result that is not there is no damage: the cell has not finished
+    said = [record.getMessage() for record in caplog.records if "is damaged" in record.getMessage()]
+    assert len(said) == (0 if (file, damage) == (RESULT, "removed") else 1)
+    assert all(str(cell) in message for message in said)
+
+
+def test_damaged_features_are_named(trained, make_grid, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "out")
+    path = tmp_path / "out" / FEATURES
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"features.npz is no file of features.*Remove it"):
+        train_grid(make_grid(tmp_path / "out", controls=("constant", "mmts")))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"settings": {"seed": 3}}, "seed cannot be set for all cells: give --seeds"),
+        ({"settings": {"output": "x"}}, "output cannot be set for all cells: give --output"),
+        ({"settings": {"model.image": "vit"}}, "model.image changes nothing in a training of head"),
+        ({"settings": {"data.label": "c"}}, "data.label changes nothing in a training of heads"),
+        ({"settings": {"optim.accumulation": 2}}, "optim.accumulation changes nothing"),
+        ({"settings": {"control.alpha": 0.1}}, "control.alpha is a setting of mmts, matched"),
+        ({"settings": {"control.kind": "ts"}}, "control.kind is a setting of constant, mmts"),
+        ({"recipe": "emoji"}, "synthetic.concepts, .*: of synthetic pairs only, not of emoji"),
+        ({"recipe": "emoji", "synthetic": SyntheticConfig(), "hidden": 3}, "hidden layers are of"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(make_grid, tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        train_grid(make_grid(tmp_path / "out", **fields))
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_data_are_refused_before_any_training(make_grid, tmp_path):
+    settings = {"data.source": str(tmp_path / "nothing.jsonl"), "data.label": "label"}
+    fields = {"recipe": "pairs", "mode": "train", "synthetic": SyntheticConfig()}
+    grid = make_grid(tmp_path / "out", settings=settings, **fields)
+    with pytest.raises(FileNotFoundError, match="nothing.jsonl"):
+        train_grid(grid)
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_the_baseline_there_is_nothing_to_compare(make_grid, tmp_path):
     for seed in (0, 1):
         place = tmp_path / "cells" / "constant" / f"default-seed{seed}"
@@ -198,9 +272,8 @@ def test_cells_of_an_earlier_version_go_on(make_grid, tmp_path, monkeypatch):
 
 def test_given_features(make_grid, tmp_path, pairs):
     save(Features("mine", pairs.splits), tmp_path / "mine.npz")
-    grid = make_grid(
-        tmp_path / "out", recipe="emoji", features=tmp_path / "mine.npz", controls=("constant",)
-    )
+    fields = {"recipe": "emoji", "synthetic": SyntheticConfig(), "controls": ("constant",)}
+    grid = make_grid(tmp_path / "out", features=tmp_path / "mine.npz", **fields)
     assert grid.runner == "frozen"
     found = train_grid(grid)
     assert {cell.data for cell in found.cells.values()} == {"mine"}
@@ -255,6 +328,23 @@ def test_a_stopped_or_failed_trial_is_never_chosen():
     tried = [Trial("trial-0", {}, 0.2, 1.0), Trial("trial-1", {}, 0.9, 1 / 3)]
     assert best([*tried, Trial("trial-2", {}, None, 0.0, "broke")]) is tried[0]
     assert best(tried[1:]) is None
+
+
+def test_the_command_fails_where_a_cell_did(tmp_path, capsys):
+    broken = tmp_path / "cells" / "mmts" / "default-seed0"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("")
+    words = ["compare", "--recipe", "synthetic", "--controls", "constant,mmts", "--seeds", "1"]
+    words += ["--trials", "1", "--bootstrap", "50", "--processes", "1", "--threads", "1"]
+    shared = ["synthetic.concepts=8", "synthetic.pairs=120", "synthetic.queries=2"]
+    shared += ["optim.epochs=1", "optim.batch_size=40", "model.dim=4"]
+    words += [word for setting in shared for word in ("--set", setting)]
+    assert cli.main([*words, "--output", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert "comparison.html" in shown.out
+    assert "1 trainings failed, the first is cells/mmts/default-seed0: FileExists" in shown.err
+    broken.unlink()
+    assert cli.main([*words, "--output", str(tmp_path)]) == 0
 
 
 def test_command(tmp_path, capsys):

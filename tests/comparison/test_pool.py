@@ -1,8 +1,14 @@
 """Tasks on processes: one that fails or dies does not stop the rest."""
 
+import contextlib
+import fcntl
 import importlib.util
 import io
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,3 +56,36 @@ def test_a_killed_process_is_replaced(workers):
 def test_processes_are_checked():
     with pytest.raises(ValueError, match="got 0"):
         run_tasks([], 0, tqdm(disable=True))
+
+
+def wait_for(condition):
+    """Wait until it holds; fail after a time that no machine should need."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ended(path):
+    """Whether no process holds the lock any more."""
+    with path.open("w") as file, contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(tmp_path, number):
+    paths = [tmp_path / name for name in ("a", "b")]
+    search = os.pathsep.join([str(_PATH.parent), *sys.path])
+    command = [sys.executable, str(_PATH), *map(str, paths)]
+    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": search})
+    try:
+        wait_for(lambda: all(Path(f"{path}.held").exists() for path in paths))
+        assert not any(map(ended, paths))
+        parent.send_signal(number)
+        assert parent.wait() == -number
+        wait_for(lambda: all(map(ended, paths)))
+    finally:
+        parent.kill()
+        parent.wait()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
+import math
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +22,7 @@ import torch
 from tauten.comparison.end_to_end import train_run
 from tauten.comparison.features import Features, load
 from tauten.comparison.frozen import Outcome, Stop, train_heads
+from tauten.comparison.tested import load_scores
 from tauten.training import from_dict
 from tauten.training.checkpoints import replace_text
 from tauten.training.config_tree import completed, differences
@@ -26,6 +31,11 @@ from tauten.training.train import versions
 CONFIG, RESULT, QUERIES = "config.json", "result.json", "queries.npz"
 FEATURES = "features.npz"
 Runner = Literal["frozen", "train"]
+logger = logging.getLogger("tauten.comparison")
+_DAMAGED = (
+    *(ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, EOFError),
+    *(FileNotFoundError, zipfile.BadZipFile, zlib.error),
+)
 #: what may differ between two starts of one cell
 _FREE = ("threads", "versions")
 
@@ -93,7 +103,9 @@ class Cell:
         path = root / self.place / CONFIG
         if not path.exists():
             return
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = _record(path)
+        if stored is None:
+            return
         try:
             ours, theirs = (_comparable(record) for record in (self.record(), stored))
         except ValueError as error:
@@ -153,8 +165,9 @@ def run_cell(cell: Cell, root: Path, stop: Stop | None = None) -> Result:
     """
     folder = root / cell.place
     cell.check(root)
-    if (folder / RESULT).exists():
-        return load_result(folder)
+    stored = finished(folder)
+    if stored is not None:
+        return stored
     folder.mkdir(parents=True, exist_ok=True)
     record = cell.record() | {"versions": versions() | {"threads": cell.threads}}
     replace_text(folder / CONFIG, json.dumps(record, indent=1))
@@ -176,6 +189,49 @@ def run_cell(cell: Cell, root: Path, stop: Stop | None = None) -> Result:
     )
     replace_text(folder / RESULT, json.dumps(dataclasses.asdict(result), indent=1))
     return result
+
+
+def finished(folder: Path) -> Result | None:
+    """Return the result of a finished cell, None where there is none.
+
+    A cell with a damaged file is named in the log and emptied, so that it is trained again.
+    """
+    if not any((folder / name).exists() for name in (CONFIG, RESULT)):
+        return None
+    try:
+        if _record(folder / CONFIG) is None:
+            raise ValueError(f"{CONFIG} cannot be read")
+        if not (folder / RESULT).exists():
+            return None
+        result = load_result(folder)
+        if result.metrics:
+            _check_queries(result, load_scores(folder / QUERIES).metrics())
+        return result
+    except _DAMAGED as error:
+        line = " ".join(str(error).split())
+        logger.warning("%s is damaged and is trained again: %s", folder, line)
+        shutil.rmtree(folder)
+        return None
+
+
+def _check_queries(result: Result, found: Mapping[str, Mapping[str, float]]) -> None:
+    """Refuse queries that are not those that the result was computed from."""
+    for group, metrics in result.metrics.items():
+        for name, value in metrics.items():
+            again = found.get(group, {}).get(name, math.nan)
+            if not math.isclose(again, value, rel_tol=1e-6, abs_tol=1e-9):
+                raise ValueError(
+                    f"{RESULT} has {name} = {value!r} of {group}, {QUERIES} gives {again!r}"
+                )
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """Return what the file of a cell's configuration holds, None where it is damaged."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return stored if isinstance(stored, dict) and isinstance(stored.get("config"), dict) else None
 
 
 def _train(cell: Cell, root: Path, folder: Path, stop: Stop | None) -> Outcome:
@@ -221,12 +277,21 @@ def load_result(folder: Path) -> Result:
     """The result of a finished cell.
 
     Raises:
-        ValueError: it has not finished.
+        ValueError: it has not finished, or the file is damaged.
     """
+    path = folder / RESULT
     try:
-        return Result(**json.loads((folder / RESULT).read_text(encoding="utf-8")))
+        result = Result(**json.loads(path.read_text(encoding="utf-8")))
+        groups = [value for group in result.metrics.values() for value in group.values()]
+        shares = [value for share, score in result.curve for value in (share, score)]
     except OSError as error:
         raise ValueError(f"{folder} has no {RESULT}: the cell has not finished") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    numbers = [result.val, result.steps, result.seconds_per_step, *groups, *shares]
+    if not shares or not all(isinstance(number, (int, float)) for number in numbers):
+        raise ValueError(f"{path} is damaged: it lacks numbers")
+    return result
 
 
 def rerun(folder: Path, scratch: Path) -> tuple[Result, Result]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,7 +106,7 @@ def load(path: Path) -> Features:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no file of features: {error}") from error
     try:
         splits = {name: _split(arrays, name) for name in SPLITS}
@@ -116,10 +118,17 @@ def load(path: Path) -> Features:
         return Features(str(arrays["name"]), splits, truth)
     except KeyError as error:
         raise ValueError(f"{path} is no file of features: it has no array {error}") from error
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise ValueError(f"{path} is no file of features: {error}") from error
 
 
 def _split(arrays: Mapping[str, Any], name: str) -> FeatureSplit:
     targets, offsets = arrays[f"{name}/y_of_x"], arrays[f"{name}/offsets"]
+    candidates = len(arrays[f"{name}/y"])
+    if len(targets) and not 0 <= targets.min() <= targets.max() < candidates:
+        raise ValueError(
+            f"{name}/y_of_x is from {targets.min()} to {targets.max()}, of {candidates} y"
+        )
     return FeatureSplit(
         x=torch.from_numpy(arrays[f"{name}/x"]).float(),
         y=torch.from_numpy(arrays[f"{name}/y"]).float(),

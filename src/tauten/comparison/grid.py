@@ -12,6 +12,7 @@ from tauten.comparison.cells import Runner
 from tauten.comparison.kinds import FAMILIES, Kind, kind_of, methods_of, usual
 from tauten.comparison.methods import Method, configure
 from tauten.comparison.scores import Scores
+from tauten.comparison.shared import check_settings
 from tauten.comparison.synthetic import SyntheticConfig, groups_for
 from tauten.comparison.tested import tested_by
 from tauten.recipes import get
@@ -131,12 +132,13 @@ class Grid:
             )
         if self.runner == "train" and (self.recipe == "synthetic" or self.features is not None):
             raise ValueError("synthetic data and features have no towers: mode must be frozen")
-        base, methods = self.base(), self.catalogue
+        base, known, methods = self.base(), self.catalogue, self.methods()
+        check_settings(self)
         if base.task == "views" and self.runner == "frozen":
             raise ValueError("two views train the tower itself: mode must be train, not frozen")
-        for method in self.methods():
+        for method in methods:
             try:
-                configure(base, method, methods[method.parts_of or method.name].default)
+                configure(base, method, known[method.parts_of or method.name].default)
             except ValueError as error:
                 raise ValueError(f"{method.name} cannot be compared here: {error}") from error
 

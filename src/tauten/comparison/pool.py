@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -53,7 +55,7 @@ def run_tasks(tasks: Sequence[Task], processes: int, bar: tqdm[Any]) -> dict[str
     """Results by the name of their tasks; a :class:`Failure` for each that failed.
 
     With one process the tasks run in this one. Workers are started afresh (no fork), and end with
-    this process.
+    this process, however it ends.
 
     Args:
         tasks: in the order in which they are started.
@@ -133,6 +135,7 @@ class _Worker:
 
 
 def _serve(connection: Connection) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             task = connection.recv()
@@ -142,6 +145,17 @@ def _serve(connection: Connection) -> None:
             connection.send(_call(task))
         except (OSError, KeyboardInterrupt):
             return
+
+
+def _end_with_parent() -> None:
+    """End this process, in the middle of a task, when the one that started it has ended.
+
+    A killed parent can neither close its workers nor tell them.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _call(task: Task) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tauten.comparison.cells import FEATURES, Cell, Result, run_cell
+from tauten.comparison.cells import FEATURES, RESULT, Cell, Result, run_cell
 from tauten.comparison.features import Features, load, of_pairs, save
 from tauten.comparison.grid import DEFAULT, TUNED, Grid
 from tauten.comparison.methods import Method, configure, trials
@@ -22,7 +22,7 @@ from tauten.comparison.synthetic import synthetic
 from tauten.comparison.tuning import Trial, best, tune
 from tauten.training import to_dict
 from tauten.training.checkpoints import replace_text
-from tauten.training.splits import load_splits
+from tauten.training.splits import load_split, load_splits
 from tauten.training.train import with_classes
 
 FAILED, TUNING = "failed.json", "tuning.json"
@@ -60,7 +60,6 @@ def train_grid(grid: Grid) -> Trained:
         ValueError: a grid that cannot be run, or a folder with cells of another one.
     """
     grid.check()
-    grid.output.mkdir(parents=True, exist_ok=True)
     fingerprint = _prepare(grid) if grid.runner == "frozen" else ""
     methods, known = grid.methods(), grid.catalogue
     tuned = {m.parts_of or m.name for m in methods}
@@ -70,6 +69,8 @@ def train_grid(grid: Grid) -> Trained:
     for method in methods:
         settings = dict(known[method.parts_of or method.name].default)
         _plan(grid, found, method, DEFAULT, settings, fingerprint)
+    _check_data(grid, found)
+    grid.output.mkdir(parents=True, exist_ok=True)
     finals = len(methods) * len(grid.seeds)
     total = sum(map(len, planned.values())) + finals * (1 if grid.trials == 1 else 2)
     bar = tqdm(total=total, desc="trainings", unit="training", disable=not grid.progress)
@@ -87,11 +88,25 @@ def train_grid(grid: Grid) -> Trained:
     return found
 
 
+def _check_data(grid: Grid, found: Trained) -> None:
+    """Refuse data that are missing or cannot be read, before any training.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    finished = all((grid.output / name / RESULT).exists() for name in found.cells)
+    if grid.runner == "train" and not finished:
+        load_split(grid.base().data, "test", grid.progress)
+
+
 def _prepare(grid: Grid) -> str:
-    """Make sure of the features in the output folder; their fingerprint."""
+    """Make sure of the features in the output folder; return their fingerprint."""
     path = grid.output / FEATURES
     if path.exists():
-        stored = load(path)
+        try:
+            stored = load(path)
+        except ValueError as error:
+            raise ValueError(f"{error}. Remove it, and it is made again") from error
         if grid.recipe == "synthetic" or grid.features is not None:
             same = _features(grid).fingerprint == stored.fingerprint
         else:
