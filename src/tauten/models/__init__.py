@@ -6,7 +6,9 @@ from tauten.models.convolutional import ConvTower
 from tauten.models.dual_encoder import DualEncoder
 from tauten.models.efficientnet import EfficientNetLite
 from tauten.models.features import FeatureTower
-from tauten.models.huggingface import HFImageTower, HFTextTower, HFTokenizer, pool
+from tauten.models.hf_tokenizer import HFTokenizer
+from tauten.models.huggingface import HFImageTower, HFTextTower
+from tauten.models.pooling import pool
 from tauten.models.published import load_published
 from tauten.models.resnet import ResNetTower
 from tauten.models.space_time import SpaceTimeViT

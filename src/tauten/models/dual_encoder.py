@@ -13,8 +13,13 @@ from tauten.models.bag import BagTower
 from tauten.models.convolutional import ConvTower
 from tauten.models.efficientnet import EfficientNetLite
 from tauten.models.features import FeatureTower
-from tauten.models.huggingface import HFImageTower, HFTextTower
+from tauten.models.huggingface import HFImageTower, HFTextTower, load_model
+from tauten.models.image_settings import image_settings
+from tauten.models.joint import is_joint, joint_projections
+from tauten.models.pooling import Pooling
 from tauten.models.resnet import ResNetTower
+from tauten.models.saved import logger
+from tauten.models.sentence import sentence_settings
 from tauten.models.space_time import SpaceTimeViT
 from tauten.models.tower import Description, TextInputs, Tower
 from tauten.models.video import VideoTower
@@ -56,25 +61,46 @@ class DualEncoder(nn.Module):
         cls,
         image: str | Path,
         text: str | Path,
-        dim: int = 256,
+        dim: int | None = None,
         augmentation: AugmentationConfig | None = None,
+        pooling: Pooling = "auto",
         **kwargs: Any,
     ) -> DualEncoder:
         """Two Hugging Face towers with their weights, from the hub or from folders.
 
+        With the same model on both sides, such as CLIP or SigLIP, its own projections are taken:
+        the embeddings are those of its ``get_image_features`` and ``get_text_features``.
+
         Args:
             image: name or folder of a vision model.
             text: name or folder of a text model.
-            dim: width of the common space.
+            dim: width of the common space; None: that of the one model, else 256. With another
+                width than the model's own, projections start at random, which the log says.
             augmentation: applied to images in training mode.
+            pooling: of the text model's tokens; "auto": as saved with it.
             **kwargs: passed to ``AutoModel.from_pretrained`` of both.
+
+        Raises:
+            ValueError: a model that cannot be read, or cannot be a tower.
         """
-        return cls(
-            HFImageTower.from_pretrained(image, **kwargs),
-            HFTextTower.from_pretrained(text, **kwargs),
-            dim,
-            augmentation,
-        )
+        if str(image) != str(text):
+            towers = (
+                HFImageTower.from_pretrained(image, **kwargs),
+                HFTextTower.from_pretrained(text, pooling, **kwargs),
+            )
+            return cls(*towers, 256 if dim is None else dim, augmentation)
+        model, missing = load_model(image, **kwargs)
+        image_tower = HFImageTower.of_model(model, image_settings(image, **kwargs), missing, image)
+        sentence = sentence_settings(text, pooling, **kwargs)
+        text_tower = HFTextTower.of_model(model, sentence, missing, text, pooling)
+        weights = _common_space(model, image_tower, text_tower, image, dim)
+        if weights is None:
+            return cls(image_tower, text_tower, 256 if dim is None else dim, augmentation)
+        encoder = cls(image_tower, text_tower, len(weights[0]), augmentation)
+        with torch.no_grad():
+            encoder.image_projection.weight.copy_(weights[0])
+            encoder.text_projection.weight.copy_(weights[1])
+        return encoder
 
     @classmethod
     def from_configs(
@@ -164,6 +190,26 @@ def build_tower(description: Description) -> Tower:
         raise ValueError(f"unknown tower {description['kind']!r}, known are {sorted(kinds)}")
     tower: Tower = kinds[description["kind"]](**arguments)
     return tower
+
+
+def _common_space(
+    model: Any, image: HFImageTower, text: HFTextTower, name: str | Path, dim: int | None
+) -> tuple[Tensor, Tensor] | None:
+    """The projections of one model that has both towers; None: they start at random."""
+    if not is_joint(model):
+        return None
+    try:
+        weights = joint_projections(model, image, text, name)
+        own = len(weights[0])
+        if dim in (None, own):
+            return weights
+        reason = f"its width is {own}, not {dim}"
+    except ValueError as error:
+        reason = str(error)
+    logger.warning(
+        "%s: its common space is not kept, projections start at random: %s", name, reason
+    )
+    return None
 
 
 def _video(image: Description, **arguments: Any) -> Tower:

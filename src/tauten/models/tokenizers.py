@@ -141,6 +141,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         state = json.loads(path.read_text(encoding="utf-8"))
         if state.get("kind") == "bag":
             return BagTokenizer(state["vocabulary"], state["level"], state["max_length"])
-    from tauten.models.huggingface import HFTokenizer
+    from tauten.models.hf_tokenizer import HFTokenizer
 
     return HFTokenizer.load(folder)

