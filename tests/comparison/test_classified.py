@@ -85,8 +85,8 @@ def test_differences_of_means_over_classes():
     assert {group: c.value for group, c in found.items()} == pytest.approx(
         {"all": 1 / 4, "head": 0.0, "tail": 1 / 2}
     )
-    assert 0 <= found["tail"].low < 1 / 2 < found["tail"].high <= 1
-    assert found["all"].high == pytest.approx(found["tail"].high / 2)
+    assert found["tail"].low < 1 / 2 < found["tail"].high
+    assert found["all"].high - 1 / 4 == pytest.approx((found["tail"].high - 1 / 2) / 2, rel=0.3)
     plain = {c.group: c.value for c in contrasts(variants, [("a", "b")], "knn@1", 50)}
     assert plain == pytest.approx({"all": 2 / 56, "head": 0.0, "tail": 2 / 6})
     means = estimates(variants, "knn@1/class_mean", bootstrap=50)

@@ -1,22 +1,27 @@
 """Paired differences to a baseline over seeds and queries, corrected for how many there are.
 
-A replicate draws seeds, and within each count group queries, with replacement, the same for every
-control, so that what is common to a pair cancels. In a mean over classes each drawn query weighs 1
-over the size of its class. With d the difference, s the standard deviation of its replicates d*,
-and T = (d* − d)/s of the same replicate for every comparison,
+The difference d of two controls has two independent errors, A and B their variances:
 
-    interval       the central 95 % of d*
-    p              share of replicates with |T| ≥ |d|/s
-    corrected p    share of replicates whose largest |T| over all comparisons is ≥ |d|/s
-    simultaneous   d ± c·s, c the 95 % quantile of the largest |T|
+* A, over seeds: other trainings would shift it. See :mod:`tauten.comparison.spread`.
+* B, over queries: other test queries would shift all seeds alike. Replicates draw queries with
+  replacement within head, mid and tail, the same for every control, so that what is common to a
+  pair cancels and the share of each group stays as it is; B is the covariance of two seeds'
+  replicates. In a mean over classes each drawn query weighs 1 over the size of its class.
 
-(single-step max-T, Westfall & Young 1993): with 95 % probability all simultaneous intervals hold.
-Comparisons that move together cost less than independent ones. Queries are drawn within head, mid
-and tail, so the share of each group stays as it is. Seeds and queries are crossed, by which the
-part of the variance that belongs to neither alone is counted up to three times (Owen 2007):
-intervals are rather too wide. With few seeds the spread over seeds is itself roughly known.
+Each part has its own distribution of |T| where there is no difference: over seeds simulated, over
+queries that of the replicates, divided by the error of their standard deviation. With a and b the
+quantiles of the two at a level,
 
-Shape suffixes: S seeds, N queries, R replicates.
+    half² = a²·A + b²·B
+
+has at least that level, whatever the ratio of A to B (Banerjee 1961). The interval of a comparison
+by itself takes the quantiles of its own |T|; simultaneous intervals those of the largest |T| over
+all comparisons (single-step max-T, Westfall & Young 1993): with 95 % probability all of them hold.
+p is 1 minus the highest level whose interval excludes 0.
+
+With one seed A is unknown. Intervals and p are then over queries alone, and there is no verdict.
+
+Shape suffixes: S seeds, N queries, R replicates, K comparisons.
 """
 
 from __future__ import annotations
@@ -28,10 +33,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tauten.comparison.errors import Compared, at_level, half_widths, query_part, seed_part
 from tauten.comparison.scores import ALL, GROUPS, Scores, weighted_mean
-from tauten.evaluation.bootstrap import Estimate, bootstrap_mean, percentile_interval, resample
+from tauten.evaluation.bootstrap import Estimate, bootstrap_mean, resample
 
-Verdict = Literal["same", "better", "worse"]
+Verdict = Literal["same", "better", "worse", "one seed"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,12 @@ class Contrast:
 
     @property
     def verdict(self) -> Verdict:
-        """ "better" or "worse" where the simultaneous interval excludes 0, else "same"."""
+        """ "better" or "worse" where the simultaneous interval excludes 0, else "same".
+
+        From one seed there is none: "one seed".
+        """
+        if self.seeds < 2:
+            return "one seed"
         if self.corrected_low > 0:
             return "better"
         return "worse" if self.corrected_high < 0 else "same"
@@ -90,8 +101,12 @@ def estimates(
         for group in _groups(queries):
             members = queries.members(group)
             weight_N = queries.weights(metric)[members]
+            alike = bool((weight_N == weight_N[0]).all())
+            score_SM = score_SN[:, members]
+            if not alike:
+                score_SM = score_SM * (weight_N / weight_N.mean())
             found[name, group] = bootstrap_mean(
-                score_SN[:, members] * (weight_N / weight_N.mean()), bootstrap=bootstrap, seed=seed
+                score_SM, bootstrap=bootstrap, seed=seed, share=alike
             )
     return found
 
@@ -118,9 +133,39 @@ def contrasts(
     if bootstrap < 1:
         raise ValueError(f"bootstrap must be at least 1 replicate, not {bootstrap}")
     _same_queries(variants)
-    drawn = _Draws(bootstrap, seed)
-    places: list[tuple[str, str, str, int, int, float | None]] = []
-    values, replicates = [], []
+    found = _compared(variants, pairs, metric, _Draws(bootstrap, seed))
+    if not found:
+        return []
+    value_K = torch.stack([one.values.mean() for one in found])
+    seeds_K, queries_K = seed_part(found), query_part(found, seed)
+    own_RK, most_R = half_widths(seeds_K, queries_K)
+    low_K, high_K = value_K - at_level(own_RK), value_K + at_level(own_RK)
+    corrected_low_K, corrected_high_K = value_K - at_level(most_R), value_K + at_level(most_R)
+    return [
+        Contrast(
+            a=one.a,
+            b=one.b,
+            group=one.group,
+            value=float(value_K[k]),
+            low=float(low_K[k]),
+            high=float(high_K[k]),
+            p=_share(own_RK[:, k], value_K[k]),
+            corrected_low=float(corrected_low_K[k]),
+            corrected_high=float(corrected_high_K[k]),
+            corrected_p=_share(most_R[:, k], value_K[k]),
+            effect=one.effect,
+            seeds=len(one.values),
+            queries=one.queries,
+        )
+        for k, one in enumerate(found)
+    ]
+
+
+def _compared(
+    variants: Mapping[str, Seeds], pairs: Sequence[tuple[str, str]], metric: str, drawn: _Draws
+) -> list[Compared]:
+    numbers = _numbers(variants, metric)
+    found = []
     for a, b in pairs:
         common = sorted(set(variants[a]) & set(variants[b]))
         if not common:
@@ -128,74 +173,53 @@ def contrasts(
         a_SN, b_SN = (_scores(variants[name], common, metric) for name in (a, b))
         queries = variants[a][common[0]]
         weight_N = queries.weights(metric)
-        for group, replicate_R in drawn.of(a_SN - b_SN, weight_N, queries).items():
+        for group, drawn_RS in drawn.of(a_SN - b_SN, weight_N, queries).items():
             members = queries.members(group)
             a_S, b_S = (
                 weighted_mean(score_SN[:, members], weight_N[members]) for score_SN in (a_SN, b_SN)
             )
-            values.append((a_S - b_S).mean())
-            replicates.append(replicate_R)
-            places.append((a, b, group, len(common), len(members), _effect(a_S, b_S)))
-    if not places:
-        return []
-    value_K, replicate_KR = torch.stack(values), torch.stack(replicates)
-    spread_K = replicate_KR.std(dim=1, correction=0)
-    some_K = spread_K > 1e-12
-    scale_K = torch.where(some_K, spread_K, 1.0)
-    t_KR = ((replicate_KR - value_K[:, None]) / scale_K[:, None] * some_K[:, None]).abs()
-    observed_K = torch.where(some_K, value_K.abs() / scale_K, torch.inf * (value_K != 0))
-    observed_K = observed_K.nan_to_num(0.0, posinf=torch.inf)
-    most_R = t_KR.amax(dim=0)
-    critical = torch.quantile(most_R, 0.95)
-    low_K, high_K = percentile_interval(replicate_KR.T)
-    found = []
-    for k, (a, b, group, seeds, queries_n, effect) in enumerate(places):
-        half = float(critical * spread_K[k])
-        found.append(
-            Contrast(
-                a=a,
-                b=b,
-                group=group,
-                value=float(value_K[k]),
-                low=float(low_K[k]),
-                high=float(high_K[k]),
-                p=_share(t_KR[k], observed_K[k]),
-                corrected_low=float(value_K[k]) - half,
-                corrected_high=float(value_K[k]) + half,
-                corrected_p=_share(most_R, observed_K[k]),
-                effect=effect,
-                seeds=seeds,
-                queries=queries_n,
-            )
-        )
+            runs = numbers[a], numbers[b], tuple(common)
+            effect = _effect(a_S, b_S)
+            found.append(Compared(a, b, runs, group, a_S - b_S, drawn_RS, effect, len(members)))
     return found
 
 
+def _numbers(variants: Mapping[str, Seeds], metric: str) -> dict[str, int]:
+    """Number the variants, those with the same scores alike."""
+    known: dict[tuple[tuple[int, bytes], ...], int] = {}
+    return {
+        name: known.setdefault(
+            tuple((seed, runs[seed].scores(metric).numpy().tobytes()) for seed in sorted(runs)),
+            len(known),
+        )
+        for name, runs in variants.items()
+    }
+
+
 class _Draws:
-    """Multiplicities of queries in each group and of seeds, the same for every comparison."""
+    """Multiplicities of queries in each group, the same for every comparison."""
 
     def __init__(self, replicates: int, seed: int) -> None:
         self.replicates, self.seed = replicates, seed
         self._kept: dict[tuple[str, int], Tensor] = {}
 
     def of(self, difference_SN: Tensor, weight_N: Tensor, queries: Scores) -> dict[str, Tensor]:
-        """(R,) replicates of the mean difference in each group, and in all."""
-        seed_RS = self._counts("seeds", len(difference_SN)) / len(difference_SN)
+        """(R, S) replicates of each seed's mean difference in each group, and in all."""
         found: dict[str, Tensor] = {}
-        whole = torch.zeros(self.replicates, dtype=torch.float64)
+        whole = torch.zeros(self.replicates, len(difference_SN), dtype=torch.float64)
         groups = [group for group in _groups(queries) if group != ALL] or [ALL]
         for group in groups:
             members = queries.members(group)
             weight_RN = self._counts(group, len(members)) * weight_N[members]
             weight_RN /= weight_RN.sum(dim=1, keepdim=True)
-            found[group] = ((weight_RN @ difference_SN[:, members].T) * seed_RS).sum(dim=1)
-            whole += found[group] * weight_N[members].sum() / weight_N.sum()
+            found[group] = weight_RN @ difference_SN[:, members].T
+            whole += found[group] * (weight_N[members].sum() / weight_N.sum())
         return {ALL: whole} | found
 
     def _counts(self, what: str, size: int) -> Tensor:
         """(R, size) how often each is drawn."""
         if (what, size) not in self._kept:
-            number = ("seeds", *GROUPS).index(what)
+            number = 1 + GROUPS.index(what)
             generator = torch.Generator().manual_seed(self.seed * 7 + number)
             self._kept[what, size] = torch.cat(list(resample(size, self.replicates, generator)))
         return self._kept[what, size]
@@ -229,5 +253,6 @@ def _effect(a_S: Tensor, b_S: Tensor) -> float | None:
     return float((a_S - b_S).mean() / spread) if spread > 1e-12 else None
 
 
-def _share(t_R: Tensor, observed: Tensor) -> float:
-    return (1 + int((t_R >= observed).sum())) / (1 + len(t_R))
+def _share(half_R: Tensor, value: Tensor) -> float:
+    """p: the share of levels at which the interval holds 0."""
+    return (1 + int((half_R >= value.abs() - 1e-12).sum())) / (1 + len(half_R))

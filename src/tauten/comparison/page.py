@@ -16,6 +16,7 @@ from tauten.report.settings import versions
 from tauten.report.theme import TOKENS, figure, svg
 
 PAGE = "comparison.html"
+MARKED = ("better", "worse")
 
 
 def write_page(summary: Summary) -> Path:
@@ -44,7 +45,7 @@ def verdict(summary: Summary) -> list[str]:
     """What can be said, one sentence for each control that differs, and one for the others."""
     said = []
     for variant in summary.variants:
-        found = [c for c in summary.to_baseline if c.a == variant.name and c.verdict != "same"]
+        found = [c for c in summary.to_baseline if c.a == variant.name and c.verdict in MARKED]
         if found:
             where = "; ".join(
                 f"{_group(c.group)} {tables.points(c.value)} points "
@@ -55,7 +56,13 @@ def verdict(summary: Summary) -> list[str]:
             said.append(f"{variant.name} differs from {found[0].b}: {where}.")
     names = {c.a for c in summary.to_baseline}
     quiet = len(names) - len(said)
-    if quiet:
+    alone = [c for c in summary.to_baseline if c.verdict == "one seed"]
+    if alone and len(alone) == len(summary.to_baseline):
+        said.append(
+            "There is one seed, so nothing can be said of other trainings: intervals are over "
+            "queries alone, and no difference is marked."
+        )
+    elif quiet:
         said.append(
             f"{quiet} of {len(names)} variants show no measurable difference to the baseline in "
             "any group, after correction for the number of comparisons."
@@ -108,11 +115,11 @@ def _panel(title: str, found: Sequence[Contrast], group: str, name: str) -> Pane
     with figure((4.1, 0.8 + 0.2 * len(shown))) as drawing:
         axes = drawing.add_subplot()
         for row, c in enumerate(shown):
-            color = TOKENS["muted"] if c.verdict == "same" else TOKENS["run2"]
+            color = TOKENS["muted"] if c.verdict not in MARKED else TOKENS["run2"]
             ends = [100 * c.corrected_low, 100 * c.corrected_high]
             axes.plot(ends, [row, row], color=color, linewidth=1)
             axes.plot([100 * c.low, 100 * c.high], [row, row], color=color, linewidth=3, alpha=0.5)
-            face = TOKENS["paper"] if c.verdict == "same" else color
+            face = TOKENS["paper"] if c.verdict not in MARKED else color
             axes.plot([100 * c.value], [row], "o", color=color, markersize=4, markerfacecolor=face)
         labels = [c.a if name.startswith("forest") else f"{tables.MINUS} {c.b}" for c in shown]
         axes.axvline(0, color=TOKENS["ink"], linewidth=0.9)

@@ -77,9 +77,10 @@ def protocol(summary: Summary) -> list[tuple[str, str]]:
         ),
         (
             "Intervals",
-            f"{summary.bootstrap} replicates that draw seeds and, within head, mid and tail, "
-            "queries, the same for all controls. Thick: of a comparison by itself. Thin: "
-            "simultaneous, so that with 95 % probability all hold (single-step max-T).",
+            f"Over seeds by their spread, with Student's few degrees of freedom; over queries by "
+            f"{summary.bootstrap} replicates drawn within head, mid and tail, the same for all "
+            "controls. Thick: of a comparison by itself. Thin: simultaneous, so that with 95 % "
+            "probability all hold (single-step max-T). One seed gives no verdict.",
         ),
         (
             "Effect size",

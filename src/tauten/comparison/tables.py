@@ -8,7 +8,7 @@ from tauten.comparison.contrasts import Contrast, Verdict
 from tauten.comparison.queries import ALL
 from tauten.comparison.summary import Summary, Variant
 
-MARKS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "same": ""}
+MARKS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "same": "", "one seed": ""}
 MINUS = "−"
 
 
@@ -93,14 +93,20 @@ def notes(summary: Summary) -> list[str]:
     grid = summary.grid
     seeds = max(len(variant.seeds) for variant in summary.variants)
     number = len(summary.to_baseline) + len(summary.to_parts)
+    over = "seeds and queries" if seeds > 1 else "queries alone"
     found = [
-        f"{summary.metric} on the test split in percent, {seeds} seeds, with 95 % intervals over "
-        "seeds and queries.",
+        f"{summary.metric} on the test split in percent, {seeds} "
+        f"{'seed' if seeds == 1 else 'seeds'}, with 95 % intervals over {over}.",
         f"Differences to {grid.baseline} with the same kind of setting, in points; their intervals "
         f"and p hold for all {number} comparisons at once (max-T, {summary.bootstrap} replicates). "
         "▲ and ▼ mark those whose interval excludes 0.",
         "d: the difference over the standard deviation over seeds (Cohen).",
     ]
+    if any(c.seeds < 2 for c in (*summary.to_baseline, *summary.to_parts)):
+        found.append(
+            "From one seed there is no verdict: the interval is over queries alone and says "
+            "nothing of another training. Add seeds, --seeds 5."
+        )
     if grid.trials > 1:
         found.append(
             f"tuned: the best of {grid.trials} settings on the validation split with seed "

@@ -1,12 +1,11 @@
 """Bootstrap intervals over queries, and over seeds and queries at once.
 
 A replicate draws Q queries with replacement (as multiplicities, so that all replicates of all
-metrics are one matrix product) and, if there are several runs of the same recipe, S seeds with
-replacement, crossed with the queries. The interval is the central 95 % of the replicates
-(Efron & Tibshirani 1993; crossed factors: Owen 2007, "The pigeonhole bootstrap").
-
-With one seed the interval covers the choice of the queries only, not that of the seed. With a few
-seeds the resampling of seeds is itself rough: two or three say little about the spread over seeds.
+metrics are one matrix product), or whole clusters of queries that are not independent, such as the
+captions of one image. With one seed the interval is the central 95 % of the replicates (Efron &
+Tibshirani 1993): it covers the choice of the queries, not that of the seed. With several seeds both
+count, the spread over seeds with Student's distribution for so few: see
+:mod:`tauten.evaluation.intervals`. Two seeds say little, and the interval is as wide as that.
 
 Shape suffixes: Q queries, S seeds, K metrics, R replicates.
 """
@@ -19,6 +18,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from tauten.evaluation.checks import integers, numbers, whole
+from tauten.evaluation.intervals import over_seeds_and_queries, share_interval
 
 BUDGET = 2**22
 Statistic = Literal["mean", "median"]
@@ -64,12 +66,31 @@ def resample(n: int, replicates: int, generator: torch.Generator) -> Iterator[Te
 
 
 def weighted_medians(values: Tensor, weight_RQ: Tensor) -> Tensor:
-    """(R,) medians of (Q,) values repeated by integer multiplicities that sum to Q per row."""
+    """(R,) medians of (Q,) values repeated by integer multiplicities, some above 0 in each row."""
     values_Q, order = values.sort()
-    n = len(values)
     below = weight_RQ[:, order].cumsum(dim=1)
-    middle = below.new_tensor([(n - 1) // 2, n // 2]).expand(len(below), 2).contiguous()
+    total = below[:, -1:]
+    middle = torch.cat([((total - 1) / 2).floor(), (total / 2).floor()], dim=1)
     return values_Q[torch.searchsorted(below, middle, right=True)].mean(dim=1)
+
+
+def redraw(
+    queries: int, clusters: Tensor | None, replicates: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield (r, Q) float64 multiplicities of queries, those of a cluster always drawn together.
+
+    Args:
+        queries: Q.
+        clusters: (Q,) long, numbers 0, 1, ... of the clusters; None draws each query by itself.
+        replicates: rows in all.
+        generator: of the draws.
+    """
+    if clusters is None:
+        yield from resample(queries, replicates, generator)
+        return
+    number = int(clusters.max()) + 1
+    for weight in resample(number, replicates, generator):
+        yield weight[:, clusters]
 
 
 def percentile_interval(replicates: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,7 +100,13 @@ def percentile_interval(replicates: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bootstrap_mean(
-    scores: Any, *, bootstrap: int = 1000, seed: int = 0, statistic: Statistic = "mean"
+    scores: Any,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    statistic: Statistic = "mean",
+    clusters: Any = None,
+    share: bool = False,
 ) -> Estimate:
     """Mean (or median) of per-query scores with its 95 % interval.
 
@@ -89,18 +116,35 @@ def bootstrap_mean(
         bootstrap: Number of replicates.
         seed: Seed of the resampling; the same seed gives the same interval.
         statistic: "mean" or "median" over queries.
+        clusters: (Q,) integers; queries of one number are drawn together.
+        share: Whether scores are shares in [0, 1], such as hit@K. The part of the queries is then
+            Wilson's interval, which is right for few hits and for none.
 
     Raises:
-        ValueError: Not one or two dimensions, empty, not finite, or bootstrap < 1.
+        ValueError: Not one or two dimensions, empty, not finite, bootstrap < 1, clusters of another
+            length, or shares outside [0, 1] or with "median".
     """
     score_SQ = _scores(scores, "scores")
-    value, drawn = _replicates([score_SQ], bootstrap, seed, statistic)
-    low, high = percentile_interval(drawn[0])
-    return Estimate(value[0], float(low), float(high), score_SQ.shape[1], score_SQ.shape[0])
+    owner_Q = _clusters(clusters, score_SQ)
+    value_S, drawn_RS = _replicates([score_SQ], owner_Q, bootstrap, seed, statistic)[0]
+    ends = None
+    if share:
+        if statistic != "mean" or bool(((score_SQ < -1e-9) | (score_SQ > 1 + 1e-9)).any()):
+            raise ValueError("share=True takes the mean of scores in [0, 1]")
+        low, high = share_interval(score_SQ.mean(dim=0)[:, None], owner_Q)
+        ends = float(low), float(high)
+    low_end, high_end = over_seeds_and_queries(value_S, drawn_RS, ends)
+    return Estimate(float(value_S.mean()), low_end, high_end, score_SQ.shape[1], len(score_SQ))
 
 
 def paired_bootstrap(
-    a: Any, b: Any, *, bootstrap: int = 1000, seed: int = 0, statistic: Statistic = "mean"
+    a: Any,
+    b: Any,
+    *,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    statistic: Statistic = "mean",
+    clusters: Any = None,
 ) -> Difference:
     """The difference a - b of two runs on the same queries, with its 95 % interval.
 
@@ -113,9 +157,11 @@ def paired_bootstrap(
         bootstrap: Number of replicates.
         seed: Seed of the resampling.
         statistic: "mean" or "median" over queries.
+        clusters: (Q,) integers; queries of one number are drawn together.
 
     Raises:
-        ValueError: Unequal shapes, not one or two dimensions, empty, not finite, or bootstrap < 1.
+        ValueError: Unequal shapes, not one or two dimensions, empty, not finite, bootstrap < 1, or
+            clusters of another length.
     """
     a_SQ, b_SQ = _scores(a, "a"), _scores(b, "b")
     if a_SQ.shape != b_SQ.shape:
@@ -123,13 +169,15 @@ def paired_bootstrap(
             f"a has shape {tuple(a_SQ.shape)} but b has {tuple(b_SQ.shape)} (seeds, queries): "
             "a paired comparison needs the same queries and the same seeds on both sides"
         )
-    (value_a, value_b), (drawn_a, drawn_b) = _replicates([a_SQ, b_SQ], bootstrap, seed, statistic)
-    low, high = percentile_interval(drawn_a - drawn_b)
-    return Difference(value_a - value_b, float(low), float(high), a_SQ.shape[1], a_SQ.shape[0])
+    both = _replicates([a_SQ, b_SQ], _clusters(clusters, a_SQ), bootstrap, seed, statistic)
+    (value_a, drawn_a), (value_b, drawn_b) = both
+    low, high = over_seeds_and_queries(value_a - value_b, drawn_a - drawn_b)
+    value = float(value_a.mean()) - float(value_b.mean())
+    return Difference(value, low, high, a_SQ.shape[1], a_SQ.shape[0])
 
 
 def _scores(scores: Any, name: str) -> Tensor:
-    score = torch.as_tensor(scores).detach().cpu().double()
+    score = numbers(scores, name).double()
     if score.ndim not in (1, 2) or 0 in score.shape:
         raise ValueError(
             f"{name} must be a non-empty vector (queries,) or matrix (seeds, queries), "
@@ -140,27 +188,44 @@ def _scores(scores: Any, name: str) -> Tensor:
     return score[None] if score.ndim == 1 else score
 
 
+def _clusters(clusters: Any, score_SQ: Tensor) -> Tensor | None:
+    if clusters is None:
+        return None
+    owner = integers(clusters, "clusters")
+    if owner.shape != score_SQ.shape[1:]:
+        raise ValueError(
+            f"clusters has shape {tuple(owner.shape)} for {score_SQ.shape[1]} queries: give one "
+            "number per query"
+        )
+    number: Tensor = owner.unique(return_inverse=True)[1]
+    return number
+
+
 def _replicates(
-    scores: list[Tensor], bootstrap: int, seed: int, statistic: Statistic
-) -> tuple[list[float], list[Tensor]]:
-    """Values of the (S, Q) scores and (R,) replicates of each, all with the same draws."""
-    if bootstrap < 1:
-        raise ValueError(f"bootstrap must be at least 1 replicate, not {bootstrap}")
+    scores: list[Tensor],
+    clusters: Tensor | None,
+    bootstrap: int,
+    seed: int,
+    statistic: Statistic,
+) -> list[tuple[Tensor, Tensor]]:
+    """(S,) values of each of the (S, Q) scores and (R, S) replicates, all with the same draws."""
+    whole(bootstrap, "bootstrap", 1)
     if statistic not in ("mean", "median"):
         raise ValueError(f'statistic must be "mean" or "median", not {statistic!r}')
-    seeds, queries = scores[0].shape
-    generator = torch.Generator().manual_seed(seed)
+    queries = scores[0].shape[1]
+    generator = torch.Generator().manual_seed(whole(seed, "seed"))
     once = torch.ones(1, queries, dtype=torch.float64)
-    values = [float(_per_seed(score, once, statistic).mean()) for score in scores]
     drawn: list[list[Tensor]] = [[] for _ in scores]
-    for weight_RQ in resample(queries, bootstrap, generator):
-        weight_RS = torch.cat(list(resample(seeds, len(weight_RQ), generator))) / seeds
+    for weight_RQ in redraw(queries, clusters, bootstrap, generator):
         for score, parts in zip(scores, drawn, strict=True):
-            parts.append((_per_seed(score, weight_RQ, statistic) * weight_RS).sum(dim=1))
-    return values, [torch.cat(parts) for parts in drawn]
+            parts.append(_per_seed(score, weight_RQ, statistic))
+    return [
+        (_per_seed(score, once, statistic)[0], torch.cat(parts))
+        for score, parts in zip(scores, drawn, strict=True)
+    ]
 
 
 def _per_seed(score_SQ: Tensor, weight_RQ: Tensor, statistic: Statistic) -> Tensor:
     if statistic == "mean":
-        return weight_RQ @ score_SQ.T / score_SQ.shape[1]
+        return weight_RQ @ score_SQ.T / weight_RQ.sum(dim=1, keepdim=True)
     return torch.stack([weighted_medians(score, weight_RQ) for score in score_SQ], dim=1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from tauten.evaluation.bootstrap import Estimate, percentile_interval
+from tauten.evaluation.bootstrap import Estimate
+from tauten.evaluation.checks import integers, numbers, whole
+from tauten.evaluation.intervals import over_seeds_and_queries
 
 
 def spearman(
@@ -20,9 +20,10 @@ def spearman(
 ) -> Estimate:
     """Spearman's rank correlation, ties at their average rank, with a 95 % interval.
 
-    With several seeds the correlation is the mean over seeds, and each replicate draws seeds and
-    samples with replacement. Samples of one cluster are not independent where ``b`` is a property
-    of the cluster (a class count): give ``clusters`` to draw whole clusters instead.
+    With several seeds the correlation is the mean over seeds, and the interval covers seeds and
+    samples, see :mod:`tauten.evaluation.intervals`. Samples of one cluster are not independent
+    where ``b`` is a property of the cluster (a class count): give ``clusters`` to draw whole
+    clusters instead.
 
     Args:
         a: (Q,) or (S, Q), a value for each sample, for each of S seeds.
@@ -35,15 +36,17 @@ def spearman(
         The correlation in [-1, 1]; ``queries`` is the number of independent draws.
 
     Raises:
-        ValueError: unequal lengths, fewer than 3 samples, a constant or non-finite vector.
+        ValueError: unequal lengths, fewer than 3 samples, a constant or non-finite vector,
+            bootstrap < 0.
     """
-    rows = (a if a.dim() == 2 else a.unsqueeze(0)).double()
-    other = b.double()
-    if rows.shape[1:] != other.shape or other.dim() != 1 or len(other) < 3:
+    first, other = numbers(a, "a").double(), numbers(b, "b").double()
+    rows = first if first.dim() == 2 else first.unsqueeze(0)
+    if rows.dim() != 2 or rows.shape[1:] != other.shape or len(other) < 3 or not len(rows):
         raise ValueError(
-            f"spearman needs (Q,) or (S, Q) and (Q,) with Q >= 3, got {tuple(a.shape)} and "
-            f"{tuple(b.shape)}"
+            f"spearman needs (Q,) or (S, Q) and (Q,) with Q >= 3, got {tuple(first.shape)} and "
+            f"{tuple(other.shape)}"
         )
+    whole(bootstrap, "bootstrap", 0)
     for name, vector in (("a", rows), ("b", other.unsqueeze(0))):
         if not bool(vector.isfinite().all()):
             raise ValueError(f"{name} has NaN or infinite values")
@@ -52,30 +55,31 @@ def spearman(
     if clusters is None:
         members = list(torch.arange(len(other)).split(1))
     else:
-        if clusters.shape != other.shape:
-            raise ValueError(f"clusters must be {tuple(other.shape)}, got {tuple(clusters.shape)}")
-        order = clusters.argsort(stable=True)
-        sizes = clusters.unique(return_counts=True)[1].tolist()
+        owner = integers(clusters, "clusters")
+        if owner.shape != other.shape:
+            raise ValueError(f"clusters must be {tuple(other.shape)}, got {tuple(owner.shape)}")
+        order = owner.argsort(stable=True)
+        sizes = owner.unique(return_counts=True)[1].tolist()
         members = list(order.split(sizes))
-    generator = torch.Generator().manual_seed(seed)
-    found: list[float] = []
+    generator = torch.Generator().manual_seed(whole(seed, "seed"))
+    found: list[Tensor] = []
     for _ in range(bootstrap):
         drawn = torch.randint(len(members), (len(members),), generator=generator).tolist()
         index = torch.cat([members[i] for i in drawn])
-        seeds = torch.randint(len(rows), (len(rows),), generator=generator)
-        found.append(_correlation(rows[seeds][:, index], other[index]))
-    value = _correlation(rows, other)
+        found.append(_correlations(rows[:, index], other[index]))
+    value_S = _correlations(rows, other)
+    value = float(value_S.mean())
     low = high = value
-    replicates = torch.tensor([one for one in found if math.isfinite(one)], dtype=torch.float64)
-    if len(replicates):
-        low, high = (float(end) for end in percentile_interval(replicates))
+    replicates = [one for one in found if bool(one.isfinite().all())]
+    if replicates:
+        low, high = over_seeds_and_queries(value_S, torch.stack(replicates))
     return Estimate(value, low, high, queries=len(members), seeds=len(rows))
 
 
-def _correlation(rows: Tensor, other: Tensor) -> float:
+def _correlations(rows: Tensor, other: Tensor) -> Tensor:
+    """(S,) of each row."""
     y = _ranks(other)
-    values = [torch.corrcoef(torch.stack([_ranks(row), y]))[0, 1] for row in rows]
-    return float(torch.stack(values).mean())
+    return torch.stack([torch.corrcoef(torch.stack([_ranks(row), y]))[0, 1] for row in rows])
 
 
 def _ranks(values: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation import Difference, Estimate
-from tauten.evaluation.bootstrap import percentile_interval, resample
+from tauten.evaluation.bootstrap import resample
+from tauten.evaluation.intervals import over_seeds_and_queries, student
 from tauten.report.numbers import ALL, Cell, Numbers, baselines
 from tauten.report.runs import GROUP_ORDER, Run
 from tauten.report.view_runs import KNN, ViewTest, neighbours
@@ -25,7 +26,6 @@ from tauten.report.words import metric_name
 
 CLASSES = "classes"
 """The group of the mean over all classes."""
-NORMAL = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 
 
@@ -92,11 +92,11 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> ViewNumbers:
                 if kind == metric
             }
             for run in runs:
-                own = _estimate(numbers, run, group, metric, at, bootstrap, seed)
+                own = _estimate(numbers, run, group, metric, at)
                 base = next((r for r in runs if r.name == chosen.get(run.name)), None)
                 gain = None
                 if base is not None:
-                    gain = _difference(run, base, at, sizes[g], bootstrap, seed)
+                    gain = _difference(run, base, at, sizes[g])
                 numbers.cells[run.name, "", group, metric] = Cell(own, gain, 1)
     return replace(numbers, notes=[*notes, *_disagreements(numbers, means)])
 
@@ -160,8 +160,6 @@ def _estimate(
     group: str,
     metric: str,
     at: Drawn,
-    bootstrap: int,
-    seed: int,
 ) -> Estimate:
     """As recorded by the run; for several seeds their mean, with the interval computed here."""
     key, queries = numbers.key("", group, metric), numbers.queries["", group]
@@ -172,33 +170,25 @@ def _estimate(
         return Estimate(value, float(low), float(high), queries, 1)
     if all((run.name, s.seed) in at for s in run.seeds):
         drawn = [at[run.name, s.seed][1] for s in run.seeds]
-        ends = percentile_interval(_over_seeds(drawn, bootstrap, seed))
-        return Estimate(value, float(ends[0]), float(ends[1]), queries, len(run.seeds))
+        ends = over_seeds_and_queries(values, torch.stack(drawn, dim=1))
+        return Estimate(value, *ends, queries, len(run.seeds))
     widths = [float(s.metrics[f"{key}/high"]) - float(s.metrics[f"{key}/low"]) for s in run.seeds]
-    of_images = sum(widths) / len(widths) / (2 * NORMAL)
-    half = NORMAL * math.sqrt(of_images**2 + float(values.var()) / len(values))
+    of_images = sum(widths) / len(widths) / 2
+    of_seeds = student(len(values) - 1) ** 2 * float(values.var()) / len(values)
+    half = math.sqrt(of_images**2 + of_seeds)
     return Estimate(value, value - half, value + half, queries, len(run.seeds))
 
 
-def _difference(
-    run: Run, base: Run, at: Drawn, queries: int, bootstrap: int, seed: int
-) -> Difference | None:
+def _difference(run: Run, base: Run, at: Drawn, queries: int) -> Difference | None:
     """Over the seeds of both; None where the outcome of each image is not known of all of them."""
     shared = sorted({s.seed for s in run.seeds} & {s.seed for s in base.seeds})
     if not all((one.name, s) in at for one in (run, base) for s in shared):
         return None
     pairs = [(at[run.name, s], at[base.name, s]) for s in shared]
-    value = sum(own - other for (own, _), (other, _) in pairs) / len(pairs)
-    drawn = [own - other for (_, own), (_, other) in pairs]
-    low, high = percentile_interval(_over_seeds(drawn, bootstrap, seed))
-    return Difference(value, float(low), float(high), queries, len(shared))
-
-
-def _over_seeds(drawn: Sequence[Tensor], bootstrap: int, seed: int) -> Tensor:
-    """(R,) replicates of the mean over seeds drawn with replacement."""
-    generator = torch.Generator().manual_seed(seed)
-    weight_RS = torch.cat(list(resample(len(drawn), bootstrap, generator))) / len(drawn)
-    return (weight_RS * torch.stack(list(drawn), dim=1)).sum(dim=1)
+    value_S = torch.tensor([own - other for (own, _), (other, _) in pairs], dtype=torch.float64)
+    drawn_RS = torch.stack([own - other for (_, own), (_, other) in pairs], dim=1)
+    low, high = over_seeds_and_queries(value_S, drawn_RS)
+    return Difference(float(value_S.mean()), low, high, queries, len(shared))
 
 
 def _disagreements(numbers: ViewNumbers, means: dict[tuple[str, int, str], Tensor]) -> list[str]:

@@ -1,0 +1,221 @@
+"""How often `compare` calls a difference that is not there, and how often it finds one that is.
+
+    python benchmarks/null.py [--quick] [--simulations 200] [--replicates 400]
+
+Made scores stand for trained runs: score of query q in run r of a control = hardness(q) +
+taste(control, q) + N(0, sd_seed) of the run + N(0, sd_query) of run and query, in head, mid and
+tail (60, 25 and 15 %). "ratio" is sd_seed over sd_query/√N, that of the spread over seeds to that over
+queries; "taste" adds what other test queries would change. Nothing differs in truth.
+
+* family-wise error: the share of simulations in which *any* of K comparisons × 4 groups gets a
+  verdict; 5 % is promised. A run's luck is one number ("shared") or one for each group ("own");
+  "uneven": one control spreads three times as much over seeds as the others.
+* power: one control is better by 1, 2 or 4 standard deviations of a run, that is of the score over
+  all queries of one control between trainings, √(sd_seed² + sd_query²/N); share of simulations in
+  which its difference over all queries gets a verdict.
+* coverage: how often the 95 % intervals of `bootstrap_mean` and `retrieval` hold the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tauten.comparison.contrasts import Contrast, contrasts
+from tauten.comparison.scores import Scores
+from tauten.evaluation import bootstrap_mean
+from tauten.evaluation.bootstrap import percentile_interval, resample
+from tauten.evaluation.intervals import share_interval
+
+SHARES = {"head": 0.6, "mid": 0.25, "tail": 0.15}
+RATIOS = (0.5, 1.0, 2.0, 4.0, 12.0)
+
+
+class Made(Scores):
+    """Scores as given."""
+
+    METRICS = ("made",)
+    MAIN = "made"
+
+    def __init__(self, score_N: Tensor, groups: list[str]) -> None:
+        self.score_N, self.groups = score_N, groups
+
+    def scores(self, metric: str) -> Tensor:
+        """The scores."""
+        assert metric == "made"
+        return self.score_N
+
+    def same_queries(self, other: Any) -> bool:
+        """Whether both have the same groups."""
+        return self.groups == other.groups
+
+    def save(self, path: Path) -> None:
+        """Keep nothing."""
+
+
+def experiment(
+    rng: np.random.Generator,
+    *,
+    seeds: int,
+    ratio: float,
+    queries: int = 300,
+    comparisons: int = 3,
+    luck: str = "shared",
+    uneven: bool = False,
+    taste: float = 0.0,
+    better: float = 0.0,
+    replicates: int = 400,
+) -> list[Contrast]:
+    """Compare one control after another with a baseline in made scores, see above."""
+    groups = [name for name, share in SHARES.items() for _ in range(round(share * queries))]
+    group_of = np.array([list(SHARES).index(name) for name in groups])
+    hardness = rng.normal(size=queries)
+    sd_seed = ratio / math.sqrt(queries)
+    variants = {}
+    for control in range(comparisons + 1):
+        lift = better * math.sqrt(sd_seed**2 + 1 / queries) if control == 1 else 0.0
+        own = hardness + taste * rng.normal(size=queries) + lift
+        wide = 3.0 if uneven and control == comparisons else 1.0
+        variants[f"c{control}"] = {
+            seed: Made(
+                torch.from_numpy(
+                    own
+                    + wide
+                    * sd_seed
+                    * rng.normal(size=1 if luck == "shared" else 3)[
+                        0 if luck == "shared" else group_of
+                    ]
+                    + rng.normal(size=queries)
+                ),
+                groups,
+            )
+            for seed in range(seeds)
+        }
+    pairs = [(f"c{control}", "c0") for control in range(1, comparisons + 1)]
+    return contrasts(variants, pairs, "made", replicates, seed=int(rng.integers(2**31)))
+
+
+def differs(contrast: Contrast) -> bool:
+    """Whether it has got a verdict."""
+    return contrast.verdict in ("better", "worse")
+
+
+def family_wise_error(simulations: int, seed: int = 0, **options: Any) -> float:
+    """Share of simulations with any verdict."""
+    rng = np.random.default_rng(seed)
+    return float(
+        np.mean([any(map(differs, experiment(rng, **options))) for _ in range(simulations)])
+    )
+
+
+def power(simulations: int, seed: int = 0, **options: Any) -> float:
+    """Share of simulations in which the better control is called better over all queries."""
+    rng = np.random.default_rng(seed)
+    found = [experiment(rng, **options)[0] for _ in range(simulations)]
+    return float(np.mean([one.verdict == "better" for one in found]))
+
+
+def mean_coverage(simulations: int, seeds: int, ratio: float, queries: int = 300) -> float:
+    """Coverage of `bootstrap_mean` over seeds and queries; both vary."""
+    rng, inside = np.random.default_rng(1), 0
+    for number in range(simulations):
+        scores = rng.normal(size=(1, queries)) + rng.normal(size=(seeds, queries))
+        scores += ratio * math.sqrt(2 / queries) * rng.normal(size=(seeds, 1))
+        found = bootstrap_mean(scores, bootstrap=400, seed=number)
+        inside += found.low <= 0 <= found.high
+    return inside / simulations
+
+
+def share_coverage(
+    simulations: int, p: float, queries: int, captions: int = 1, same: float = 0.0
+) -> tuple[float, float, float]:
+    """Coverage of hit@K with `captions` of each image that go together with probability `same`:
+    Wilson's interval, the percentile bootstrap of whole images, and that of captions alone."""
+    generator = torch.Generator().manual_seed(2)
+    images = queries // captions
+    owner = torch.arange(images).repeat_interleave(captions)
+    inside = [0, 0, 0]
+    for _ in range(simulations):
+        image = (torch.rand(images, generator=generator) < p)[owner]
+        each = torch.rand(len(owner), generator=generator) < p
+        together = torch.rand(len(owner), generator=generator) < math.sqrt(same)
+        hit = torch.where(together, image, each).double()[:, None]
+        drawn = [weight[:, owner] @ hit / len(owner) for weight in resample(images, 400, generator)]
+        alone = [weight @ hit / len(owner) for weight in resample(len(owner), 400, generator)]
+        intervals = [
+            share_interval(hit, owner),
+            percentile_interval(torch.cat(drawn)),
+            percentile_interval(torch.cat(alone)),
+        ]
+        for place, (low, high) in enumerate(intervals):
+            inside[place] += bool(low <= p <= high)
+    a, b, c = (count / simulations for count in inside)
+    return a, b, c
+
+
+def row(name: str, values: list[float]) -> None:
+    """Print percentages."""
+    print(f"{name:34s}" + "".join(f"{100 * value:8.1f}" for value in values), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the simulations")
+    parser.add_argument("--simulations", type=int, default=200, help="for each number")
+    parser.add_argument("--replicates", type=int, default=400, help="of the bootstrap")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    n = max(1, options.simulations // (10 if options.quick else 1))
+    start = time.perf_counter()
+
+    print(f"family-wise error in %, {n} simulations each, by ratio")
+    print(f"{'':34s}" + "".join(f"{ratio:8g}" for ratio in RATIOS))
+    worst = 0.0
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        (f"N={queries} K={k} {luck}", {"queries": queries, "comparisons": k, "luck": luck})
+        for queries, k, luck in (
+            (300, 1, "shared"), (300, 3, "own"), (300, 5, "own"), (900, 5, "shared"),
+        )
+    ]  # fmt: skip
+    kinds.append(("N=300 K=3 own uneven", {"luck": "own", "uneven": True}))
+    kinds.append(("N=300 K=3 own taste", {"luck": "own", "taste": 1.0}))
+    for (name, kind), seeds in itertools.product(kinds, (2, 3, 5, 10)):
+        errors = [
+            family_wise_error(n, seeds=seeds, ratio=ratio, replicates=options.replicates, **kind)
+            for ratio in RATIOS
+        ]
+        worst = max(worst, *errors)
+        row(f"{name}, {seeds} seeds", errors)
+    error = math.sqrt(0.05 * 0.95 / n)
+    print(f"largest {100 * worst:.1f} %; one number is known to ± {100 * error:.1f} (1 sd)")
+
+    print(f"\npower in %, K=3, N=300, {n} simulations, difference of 1, 2, 4 sd of a run, by ratio")
+    for seeds, better in itertools.product((2, 3, 5, 10), (1.0, 2.0, 4.0)):
+        values = [
+            power(n, seeds=seeds, ratio=ratio, better=better, replicates=options.replicates)
+            for ratio in RATIOS
+        ]
+        row(f"{seeds} seeds, {better:g} sd", values)
+
+    print(f"\ncoverage in % of bootstrap_mean, {5 * n} simulations, by ratio")
+    for seeds in (1, 2, 3, 5, 10):
+        ratios = (0.0,) if seeds == 1 else RATIOS
+        row(f"{seeds} seeds", [mean_coverage(5 * n, seeds, ratio) for ratio in ratios])
+    print(f"\ncoverage in % of hit@K, {5 * n} simulations: Wilson, percentile, captions alone")
+    for p, queries in itertools.product((0.02, 0.3), (10, 30, 100, 300)):
+        row(f"p={p}, {queries} queries", list(share_coverage(5 * n, p, queries)[:2]))
+    for same in (0.0, 0.2, 0.5, 0.8):
+        row(f"p=0.3, 500 captions of 100, r={same}", list(share_coverage(5 * n, 0.3, 500, 5, same)))
+    print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
