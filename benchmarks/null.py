@@ -4,8 +4,8 @@
 
 Made scores stand for trained runs: score of query q in run r of a control = hardness(q) +
 taste(control, q) + N(0, sd_seed) of the run + N(0, sd_query) of run and query, in head, mid and
-tail (60, 25 and 15 %). "ratio" is sd_seed over sd_query/√N, that of the spread over seeds to that over
-queries; "taste" adds what other test queries would change. Nothing differs in truth.
+tail (60, 25 and 15 %). "ratio" is sd_seed over sd_query/√N, that of the spread over seeds to that
+over queries; "taste" adds what other test queries would change. Nothing differs in truth.
 
 * family-wise error: the share of simulations in which *any* of K comparisons × 4 groups gets a
   verdict; 5 % is promised. A run's luck is one number ("shared") or one for each group ("own");
