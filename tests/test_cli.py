@@ -35,7 +35,9 @@ def test_train_writes_a_run_and_a_second_start_finds_it_finished(run, capsys):
 def test_train_with_other_settings_in_the_same_folder_is_refused(run, capsys):
     words = ["train", "emoji_infonce_mmts", *SMALL, "--output", str(run), "--seed", "5"]
     assert main(words) == 1
-    assert "seed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "seed: 5, was 0" in said
+    assert "or --overwrite to start anew" in said
 
 
 def test_evaluate_repeats_the_metrics_of_the_run(run, tmp_path):
@@ -100,6 +102,21 @@ def test_recipes_lists_what_train_knows(capsys):
         (["cluster", "/missing", "-k", "3", "--output", "x.parquet"], "/missing"),
         (["report", "/missing"], "/missing"),
         (["demo", "--seeds", "0"], "at least one seed"),
+        (["demo", "--epochs", "0"], "optim.epochs must be in (0, 1e+06], got 0.0"),
+        (["train", "pairs", "--epochs", "0"], "--optim.epochs must be in (0, 1e+06], got 0.0"),
+        (["train", "pairs", "--epochs", "1e300"], "--optim.epochs must be in (0, 1e+06]"),
+        (["train", "pairs", "--optim.max-grad-norm", "nan"], "--optim.max-grad-norm must be in [0"),
+        (["train", "pairs", "--seed", "-1"], "--seed must be in [0, 4294967295], got -1"),
+        (
+            ["train", "emoji_infonce_mmts", "--evaluation.metric", "x2y/mean_rank"],
+            "--evaluation.metric='x2y/mean_rank' is none of this validation where higher is",
+        ),
+        (
+            ["train", "emoji_infonce_mmts", "--data.protocol", "5k"],
+            "emoji_lt is searched with --data.protocol=all",
+        ),
+        (["evaluate", "/missing", "--label", "nosuch"], "give data too, or leave them out"),
+        (["evaluate", "/missing", "--bootstrap", "-1"], "bootstrap must be in [0, 1000000], got"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_a_failure(

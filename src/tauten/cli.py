@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        print(f"tauten: {' '.join(str(error).split())}", file=sys.stderr)
+        said = " ".join(str(error).split())
+        print(f"tauten: {_as_typed(said) if words[:1] == ['train'] else said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         if _speaks():
@@ -61,6 +64,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"tauten: interrupted: {said}; the same command goes on from it", file=sys.stderr)
         return 130
     return 0
+
+
+def _as_typed(message: str) -> str:
+    """Return a message with the options of a configuration spelled as on the command line."""
+    from tauten.training import Config
+    from tauten.training.ranges import options
+
+    names = [name for name, _, _ in options(Config())]
+    within = "|".join(re.escape(name) for name in names if "." in name)
+    first = "|".join(name for name in names if "." not in name)
+    told = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be )|overwrite=True"
+    return re.sub(
+        told, lambda found: f"--{found[0].removesuffix('=True').replace('_', '-')}", message
+    )
 
 
 def _speaks() -> bool:
@@ -172,7 +189,10 @@ def _demo(options: argparse.Namespace) -> None:
     with processes.command():
         processes.only_one("tauten demo")
         written = run_demo(
-            options.output, options.epochs or EPOCHS, options.seeds, panel=options.panel
+            options.output,
+            EPOCHS if options.epochs is None else options.epochs,
+            options.seeds,
+            panel=options.panel,
         )
         print(f"report: {written}")
 
@@ -216,15 +236,22 @@ def _parsed(recipe: Callable[..., Config], default: Config, words: Sequence[str]
 
     from tauten.training import Config
 
-    found: Config = tyro.cli(
-        Config,
+    @dataclasses.dataclass
+    class Typed(Config):
+        """One training run."""
+
+        def __post_init__(self) -> None:
+            """Leave the checks to the configuration that is made of this one."""
+
+    found = tyro.cli(
+        Typed,
         prog=f"tauten train {recipe.__name__}",
         description=f"{recipe.__doc__} Short forms: {', '.join(SHORT)}.",
-        default=default,
+        default=Typed(**vars(default)),
         args=[SHORT.get(word, word) for word in words],
         console_outputs=_speaks(),
     )
-    return found
+    return Config(**vars(found))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -33,6 +33,7 @@ def test_command_line():
         "--control.kind": "mmts",
         "--seed": "7",
         "--model.augmentation.hue": "0.2",
+        "--data.source": "t.parquet",
         "--data.val": "x.parquet",
     }
     args = [word for option in options.items() for word in option]

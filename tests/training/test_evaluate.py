@@ -63,3 +63,16 @@ def test_the_modules_mode_is_restored(finished_run):
     assert tokenizer.vocabulary_size == encoder.text_tower.vocabulary_size
     assert classes is not None
     assert sum(classes.counts.values()) == 96
+
+
+def test_options_of_other_data_need_other_data(finished_run, tmp_path):
+    with pytest.raises(ValueError, match="give data too, or leave them out, got label='nosuch'"):
+        evaluate(finished_run.output, label="nosuch")
+    with pytest.raises(ValueError, match="protocol='5k'"):
+        evaluate(finished_run.output, protocol="5k")
+    with pytest.raises(ValueError, match="no label column 'nosuch'"):
+        evaluate(finished_run.output, emoji_lt("val").select(range(8)), label="nosuch")
+    with pytest.raises(ValueError, match="5000 test images with 5 captions, there are 8"):
+        evaluate(finished_run.output, emoji_lt("val").select(range(8)), protocol="5k")
+    with pytest.raises(ValueError, match="bootstrap must be in"):
+        evaluate(finished_run.output, bootstrap=-1)

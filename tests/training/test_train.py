@@ -11,10 +11,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tauten import NonFiniteLossError
 from tauten.training import Config, from_dict, load_result, train
 from tauten.training.build import build_control, build_loss
+from tauten.training.encode import selectable
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import ForceProbe
 from tauten.training.results import samples
 from tauten.training.run_folder import RunFolder
+from tauten.training.splits import load_splits
+from tauten.training.train import with_classes
 from tauten.training.trainer import ContrastiveTrainer
 
 
@@ -300,9 +303,21 @@ def test_a_batch_larger_than_the_data(tmp_path, make_config):
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_metric(tmp_path, make_config):
-    with pytest.raises(ValueError, match="evaluation.metric='accuracy' is unknown"):
-        train(make_config(tmp_path / "run", evaluation__metric="accuracy"))
+@pytest.mark.parametrize("metric", ["accuracy", "x2y/mean_rank", "y2x/median_rank/tail", "x2y/n"])
+def test_a_metric_that_cannot_choose_is_refused_before_training(tmp_path, make_config, metric):
+    with pytest.raises(ValueError, match=f"evaluation.metric='{metric}' is none .* y2x/mAP/tail"):
+        train(make_config(tmp_path / "run", evaluation__metric=metric))
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_that_may_choose_are_those_of_the_validation(finished_run, make_config):
+    config = make_config(finished_run.output)
+    splits, classes = with_classes(load_splits(config.data, progress=False), config.data)
+    known = selectable(splits["val"], classes)
+    assert {name for name in finished_run.val if "/low" not in name and "/high" not in name} >= {
+        *known
+    }
+    assert {"mean_recall", "x2y/hit@10/tail", "y2x/mAP"} <= set(known)
 
 
 def test_a_tau_that_can_reach_zero(tmp_path, make_config):

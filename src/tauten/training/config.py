@@ -377,6 +377,7 @@ class Config:
         check_views(self)
         check_stream(self)
         self._check_clips()
+        self._check_splits()
         if (self.model.image == "features") != (self.data.features is not None):
             raise ValueError(
                 "model.image=features and data.features=FILE belong together, got "
@@ -386,6 +387,21 @@ class Config:
             raise ValueError(
                 f"data.tail and data.head must be 1 <= tail <= head, got {self.data.tail} and "
                 f"{self.data.head}"
+            )
+
+    def _check_splits(self) -> None:
+        data = self.data
+        if data.source == "emoji_lt" and (data.val is not None or data.test is not None):
+            raise ValueError(
+                "data.source=emoji_lt has splits of its own: leave data.val and data.test out, got "
+                f"{data.val} and {data.test}"
+            )
+        if data.protocol != "all" and (
+            data.source == "emoji_lt" or data.source.startswith("epic_kitchens:")
+        ):
+            raise ValueError(
+                f"data.protocol={data.protocol} is of Flickr30K and MSCOCO: {data.source} is "
+                "searched with data.protocol=all"
             )
 
     def _check_weight(self) -> None:

@@ -128,6 +128,31 @@ class Encoded:
         )
 
 
+def selectable(data: PairData, classes: Classes | None) -> list[str]:
+    """Return the metrics of a split by which a checkpoint may be chosen, where higher is better.
+
+    Args:
+        data: the split.
+        classes: training counts, for groups; None for no groups.
+    """
+    groups = None
+    if classes is not None and data.labels is not None:
+        groups = sorted(set(classes.groups(data.labels))) * 2
+    count = len(groups) if groups else 2
+    x = torch.eye(count)
+    own = [[i] for i in range(count)]
+    names = list(Encoded(x, x, [""] * count, own, None, groups).retrieval())
+    if data.relevancy is not None and data.drawn is None:
+        graded = multi_instance_retrieval(torch.eye(2), torch.eye(2), bootstrap=0)
+        names += [f"multi_instance/{name}" for name in graded]
+    parts = {name: set(name.split("/")) for name in names}
+    return [
+        name
+        for name in names
+        if not any(part == "n" or part.endswith("rank") or part[:2] == "n_" for part in parts[name])
+    ]
+
+
 def encode(
     encoder: DualEncoder,
     tokenizer: Tokenizer,

@@ -12,6 +12,8 @@ from datasets import Dataset
 from tauten.training import checkpoints
 from tauten.training.config import Config
 from tauten.training.encode import encode
+from tauten.training.pair_data import as_published
+from tauten.training.ranges import RANGES, check
 from tauten.training.results import load_encoder
 from tauten.training.run_folder import CHECKPOINTS, CONFIG, RunFolder
 from tauten.training.splits import PairData, Split, load_split, to_pairs
@@ -54,6 +56,13 @@ def evaluate(
         ValueError: not a run or checkpoint; the run's own data are not there any more or have
             changed; other data that cannot be read.
     """
+    check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
+    check("batch_size", batch_size, RANGES["evaluation.batch_size"], whole=True)
+    if data is None and (label is not None or protocol != "all"):
+        raise ValueError(
+            "label and protocol are of other data; a run's own data keep theirs: give data too, "
+            f"or leave them out, got label={label!r} and protocol={protocol!r}"
+        )
     checkpoint, record = _find(Path(checkpoint_or_run))
     config = record.config()
     if config.task == "views":
@@ -74,9 +83,12 @@ def evaluate(
         if isinstance(data, Dataset):
             other = dataclasses.replace(other, source="the given data set")
             pairs = to_pairs(data, other, progress)
+            pairs = pairs if protocol == "all" else as_published(pairs, protocol)
         else:
             other = dataclasses.replace(other, source="", test=str(data))
             pairs = load_split(other, "test", progress)
+        if label is not None and pairs.labels is None:
+            raise ValueError(f"{other.source or data} has no classes, got label={label!r}")
     encoded = encode(encoder, tokenizer, pairs, classes, batch_size, progress)
     return _written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
 

@@ -27,6 +27,7 @@ from tauten.training import checkpoints, processes
 from tauten.training.allocator import keeping_memory
 from tauten.training.build import build_encoder, build_loss, build_tokenizer, check_loss
 from tauten.training.config import Config, DataConfig
+from tauten.training.encode import selectable
 from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss, TauProbe
@@ -40,6 +41,7 @@ from tauten.training.stream import index_training, usable
 from tauten.training.trainer import CLOCK, ContrastiveTrainer
 from tauten.training.view_module import ViewForceProbe
 from tauten.training.view_results import write_view_results
+from tauten.training.view_rules import METRICS as VIEW_METRICS
 from tauten.training.view_trainer import ViewTrainer, build_views
 
 #: text towers whose vocabulary is that of the training captions
@@ -117,6 +119,7 @@ def _train(config: Config) -> RunResult:
     _check_data(splits)
     splits, classes = with_classes(splits, config.data, config.progress)
     with processes.together():
+        _check_metric(config, splits["val"], classes)
         steps = Steps.of(len(splits["train"]), config.optim, config.evaluation)
         task = _TASKS[config.task]
         module, tokenizer, store = task.build(config, splits["train"], classes, steps)
@@ -317,6 +320,16 @@ def _check_data(splits: Mapping[Split, PairData]) -> None:
                     f"processes have read different data: the splits have the fingerprints "
                     f"{found[0]} on process 0 and {theirs} on process {number}"
                 )
+
+
+def _check_metric(config: Config, validation: PairData, classes: Classes | None) -> None:
+    """Refuse a metric that the validation does not have, or where lower is better."""
+    known = [*VIEW_METRICS] if config.task == "views" else selectable(validation, classes)
+    if config.evaluation.metric not in known:
+        raise ValueError(
+            f"evaluation.metric={config.evaluation.metric!r} is none of this validation where "
+            f"higher is better: choose one of {', '.join(known)}"
+        )
 
 
 def with_classes(
