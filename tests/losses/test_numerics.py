@@ -1,5 +1,7 @@
 """Finite where τ is small, precise where the input is not, and small in memory."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -48,6 +50,45 @@ def test_tiled_float32_is_as_good_as_float64(tau):
     assert float(single.detach()) == pytest.approx(float(double.detach()), rel=1e-4, abs=1e-5)
     torch.testing.assert_close(a.grad.double(), c.grad, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(b.grad.double(), d.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", ["dense", 40])
+def test_the_loss_of_won_pairs_keeps_its_digits(tile):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(B, 128, generator=generator)
+    y = x + 0.01 * torch.randn(B, 128, generator=generator)
+    sides = [part.clone().requires_grad_() for part in (x, y)]
+    exact = [part.double().requires_grad_() for part in (x, y)]
+    loss = tt.InfoNCE(0.04, tile=tile)(*sides)
+    loss.backward()
+    s = F.normalize(exact[0], dim=1) @ F.normalize(exact[1], dim=1).T / 0.04
+    own = s.diagonal()
+    apart = s.masked_fill(torch.eye(B, dtype=torch.bool), -float("inf"))
+    expected = (F.softplus(apart.logsumexp(d) - own).mean() for d in (1, 0))
+    expected = sum(expected) / 2
+    expected.backward()
+    assert 0 < float(expected.detach()) < 1e-5
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    for part, wanted in zip(sides, exact, strict=True):
+        gap = (part.grad.double() - wanted.grad).abs().max()
+        assert float(gap) < 1e-3 * float(wanted.grad.abs().max())
+
+
+@pytest.mark.parametrize("tile", ["dense", 40])
+def test_won_pairs_of_a_sigmoid_keep_their_digits(tile):
+    x = torch.eye(4).requires_grad_()
+    loss = tt.SigLIP(0.05, -10.0, directions="x2y", tile=tile)(x, torch.eye(4))
+    expected = math.log1p(math.exp(-10.0)) + 3 * math.log1p(math.exp(-10.0))
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_pair_alone_loses_nothing():
+    x = EMBEDDINGS["random"]()[:1].requires_grad_()
+    for tile in ("dense", 40):
+        loss = tt.InfoNCE(0.1, tile=tile)(x, x.detach().flip(1))
+        loss.backward()
+        assert float(loss.detach()) == 0.0
+        assert not x.grad.any()
 
 
 @pytest.mark.parametrize("tile", ["dense", 40])

@@ -30,7 +30,7 @@ def test_every_loss_and_control_on_uneven_shards(tmp_path, world, at_least):
     assert found["problems"] == []
 
 
-def test_ddp_fsdp2_and_accumulation_train_the_weights_of_one_process(tmp_path):
+def test_ddp_beside_ddp_fsdp2_and_accumulation_train_the_weights_of_one_process(tmp_path):
     found = run("wrapped.py", 2, tmp_path)
-    assert found["cases"] == 20
+    assert found["cases"] == 45
     assert found["problems"] == []

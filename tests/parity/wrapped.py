@@ -1,4 +1,4 @@
-"""One rank of the wrapper parity: DDP, FSDP2 and accumulation against one process.
+"""One rank of the wrapper parity: DDP, a loss beside DDP, FSDP2, accumulation; against one process.
 
 Run as ``python wrapped.py RANK WORLD STORE OUT``. Each wrapper trains a small module of two towers
 and a loss for three steps; weights, τ and tables are compared with a plain loop on whole batches.
@@ -27,6 +27,13 @@ LOSSES = {
     "tempnet": lambda: tt.SogCLR(
         SAMPLES, tt.TempNet(4, 0.5, (0.1, 0.5), prototypes=5, dropout=0.0), 0.6
     ),
+    "tempnet one way": lambda: tt.SogCLR(
+        SAMPLES,
+        tt.TempNet((4, 4), 0.5, (0.1, 0.5), prototypes=5, dropout=0.0),
+        0.6,
+        directions="x2y",
+    ),
+    "tau": lambda: tt.InfoNCE(tt.TaU(4, 0.1)),
     "siglip": lambda: tt.SigLIP(tt.Learnable(0.2, 0.05, 1.0), tt.Learnable(-1.0, -9.0, 9.0)),
 }
 
@@ -43,6 +50,17 @@ class Pair(nn.Module):
         return self.loss_fn(self.left(a), self.right(b), ids)
 
 
+class Towers(nn.Module):
+    """The two towers without the loss."""
+
+    def __init__(self, pair):
+        super().__init__()
+        self.left, self.right = pair.left, pair.right
+
+    def forward(self, a, b):
+        return self.left(a), self.right(b)
+
+
 def build(name):
     torch.manual_seed(0)
     return Pair(LOSSES[name]()).double()
@@ -57,7 +75,7 @@ def batch(step, part):
 
 def train(module, inner, shard, parts=1, quiet=None):
     """Three SGD steps, each over some batches; ``quiet`` silences all but the last of a step."""
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+    optimizer = torch.optim.SGD(inner.parameters(), lr=0.3)
     for step in range(STEPS):
         optimizer.zero_grad()
         for part in range(parts):
@@ -66,11 +84,43 @@ def train(module, inner, shard, parts=1, quiet=None):
                 (module(*(t[shard] for t in batch(step, part))) / parts).backward()
         optimizer.step()
         inner.loss_fn.step()
-    return module.state_dict()
+    return inner.state_dict()
+
+
+def beside(inner, **options):
+    """A call of the pair, the towers in DDP and the loss beside them; and what silences DDP."""
+    towers = DistributedDataParallel(Towers(inner), broadcast_buffers=False, **options)
+
+    def call(a, b, ids):
+        return inner.loss_fn(*towers(a, b), ids)
+
+    return call, towers.no_sync
+
+
+def local(inner):
+    """The mean of the losses of the two shards, on one process."""
+
+    def call(a, b, ids):
+        parts = [inner(a[s], b[s], ids[s]) for s in (slice(0, 5), slice(5, 8))]
+        return sum(parts) / 2
+
+    return call
 
 
 def full(value):
     return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def gaps(case, expected, state):
+    """What differs, on any process."""
+    problems = []
+    for key, value in expected.items():
+        other = full(state[key])
+        if not torch.allclose(other, value, rtol=1e-9, atol=1e-9):
+            problems.append(f"{case} {key}: {float((other - value).abs().max()):.2e}")
+    of_all = [None] * dist.get_world_size()
+    dist.all_gather_object(of_all, problems)
+    return [problem for problems in of_all for problem in problems]
 
 
 def compare(rank, world):
@@ -90,18 +140,51 @@ def compare(rank, world):
             train(wrapped, inner, shard, parts, wrapped.no_sync)
             found["ddp"] = inner.state_dict()
             inner = build(name)
+            call, quiet = beside(inner)
+            train(call, inner, shard, parts, quiet)
+            found["beside ddp"] = inner.state_dict()
+            inner = build(name)
             fully_shard(inner.left, mesh=mesh)
             fully_shard(inner.right, mesh=mesh)
             fully_shard(inner, mesh=mesh)
             found["fsdp2"] = train(inner, inner, shard, parts)
             for wrapper, state in found.items():
                 count += 1
-                for key, value in expected.items():
-                    other = full(state[key])
-                    if not torch.allclose(other, value, rtol=1e-9, atol=1e-9):
-                        gap = float((other - value).abs().max())
-                        problems.append(f"{wrapper} {name} x{parts} {key}: {gap:.2e}")
-    return {"cases": count, "problems": problems}
+                problems += gaps(f"{wrapper} {name} x{parts}", expected, state)
+    for name in ("infonce learnable", "siglip", "tau"):
+        alone, inner = build(name), build(name)
+        alone.loss_fn.ranks = inner.loss_fn.ranks = "local"
+        expected = train(local(alone), alone, whole)
+        call, _ = beside(inner)
+        train(call, inner, shard)
+        count += 1
+        problems += gaps(f"local {name}", expected, inner.state_dict())
+    return {"cases": count, "problems": problems + refusals()}
+
+
+def refusals():
+    """What is not refused as it should be, or in other words."""
+    problems = []
+    rank = dist.get_rank()
+    x, y = (torch.randn(3, 4, generator=torch.Generator().manual_seed(rank)) for _ in range(2))
+    x.requires_grad_()
+    for tile in ("dense", 2):
+        loss = tt.InfoNCE(0.2, tile=tile)(x, y)
+        try:
+            torch.autograd.grad(loss, x, create_graph=True)
+            problems.append(f"a second derivative over processes, {tile}")
+        except RuntimeError as error:
+            if "first derivatives only" not in str(error):
+                problems.append(str(error))
+        dist.barrier()
+    torch.manual_seed(rank)
+    try:
+        tt.InfoNCE(tt.Learnable(0.1 + 0.1 * rank, 0.05, 1.0))(x, y)
+        problems.append("parameters that differ between processes")
+    except ValueError as error:
+        if "strength.parameter differs between processes" not in str(error):
+            problems.append(str(error))
+    return problems
 
 
 def main():

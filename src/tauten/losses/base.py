@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.base import advance_controls
 from tauten.ids import check_index
+from tauten.losses import parameters
 from tauten.losses.batch import Batch
 from tauten.losses.composition import WEIGHT, Composition, check_composition, check_range
 from tauten.losses.force import RunningMean
@@ -112,6 +113,8 @@ class ContrastiveLoss(nn.Module):
             check_composition(name, "weight", self.weight, WEIGHT, cosine=normalize)
         self.running = RunningMean() if force == "equalized" else None
         self.last_tau: tuple[Tensor, Tensor] | None = None
+        #: whether the processes were found to have the same parameters
+        self.agreed = False
         self.register_buffer("_step", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -237,9 +240,7 @@ class ContrastiveLoss(nn.Module):
         )
 
     def _ranks(self, rows: int, cols: int, device: torch.device) -> Ranks | None:
-        if self.ranks == "local" or not distributed.is_available():
-            return None
-        if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        if self.ranks == "local" or not parameters.several_processes():
             return None
         return Ranks(rows, cols, device)
 
@@ -265,7 +266,7 @@ class ContrastiveLoss(nn.Module):
         return {"x2y": checked[0].to(device), "y2x": checked[1].to(device)}
 
     def _reduce(self, batch: Batch) -> Tensor:
-        per_anchor = self.per_anchor(batch)
+        per_anchor = parameters.per_anchor(self, batch)
         if batch.ranks is None:
             self._check_finite(per_anchor, batch)
             if self.reduction == "none":

@@ -11,6 +11,7 @@ from tauten.losses.base import Force
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful, Refused
 from tauten.losses.infonce import InfoNCE
+from tauten.losses.partition import need_negatives
 
 
 class DCL(InfoNCE):
@@ -39,6 +40,7 @@ class DCL(InfoNCE):
     )
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        need_negatives(self, batch, directions)
         return self._from_negatives(batch, directions)
 
     def _of(self, z: Tensor) -> Tensor:

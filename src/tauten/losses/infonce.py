@@ -21,6 +21,8 @@ from tauten.losses.partition import (
     robust_gradients,
 )
 from tauten.pairwise import reciprocal
+from tauten.pairwise.once import hold
+from tauten.pairwise.terms import LOST
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -70,7 +72,8 @@ class InfoNCE(ContrastiveLoss):
         super().__init__(temperature, **options)
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        if self.force == "reweighted" or self.strength.learns == "dual":
+        several = batch.relation.labels is not None
+        if not several or self.force == "reweighted" or self.strength.learns == "dual":
             return self._from_negatives(batch, directions)
         scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]
         partitions = logits_lse(batch, scales, directions, own=False)
@@ -80,9 +83,13 @@ class InfoNCE(ContrastiveLoss):
         ]
 
     def _from_negatives(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        """The losses from z_i = LSE_{j≠i}(s_ij/τ_i) − s_ii/τ_i, of the negatives alone."""
-        need_negatives(self, batch, directions)
+        """Return the losses from z_i = LSE_{j≠i}(s_ij/τ_i) − s_ii/τ_i, of the negatives alone.
+
+        So they keep their digits where a pair is won, log(1 + exp(z_i)) with z_i far below 0.
+        """
         learned = self.strength.learns == "dual"
+        if learned or self.force == "reweighted":
+            need_negatives(self, batch, directions)
         if batch.relation.labels is not None and (learned or self.force == "reweighted"):
             what = repr(self.strength) if learned else "force='reweighted'"
             raise ValueError(f"{what} needs one positive for each anchor: pass labels as same=")
@@ -90,16 +97,20 @@ class InfoNCE(ContrastiveLoss):
         if learned:
             taus = [tau.detach() if isinstance(tau, Tensor) else tau for tau in taus]
         scales = [reciprocal(tau) for tau in taus]
-        margins, alone = [], []
+        margins, alone, losses = [], [], []
         partitions = logits_lse(batch, scales, directions, own=True)
         for partition, scale, d in zip(partitions, scales, directions, strict=True):
-            empty = torch.isneginf(partition)
             logit = batch.positives(d) * batch.at_positives(scale, d)
-            margins.append(partition.masked_fill(empty, 0.0) - logit)
+            if batch.relation.single and batch.candidates(d) > 1:
+                empty = torch.zeros_like(partition, dtype=torch.bool)
+                z = partition - logit
+                losses.append(self._of(z))
+            else:
+                empty = torch.isneginf(partition)
+                z = partition.masked_fill(empty, 0.0) - logit
+                losses.append(self._of(z).masked_fill(empty, 0.0))
+            margins.append(z)
             alone.append(empty)
-        losses = [
-            self._of(z).masked_fill(empty, 0.0) for z, empty in zip(margins, alone, strict=True)
-        ]
         if learned and self.training and torch.is_grad_enabled():
             parts = {}
             for d, z, empty in zip(directions, margins, alone, strict=True):
@@ -119,15 +130,19 @@ class InfoNCE(ContrastiveLoss):
         if isinstance(self.strength, Individual):
             report(self.strength, batch, parts, gradients)
             return losses
+        name = f"{type(self).__name__} with {self.strength!r}"
         return [
-            loss + (gradients[d] * (part.tau - part.tau.detach())).masked_fill(part.alone, 0.0)
+            hold(
+                loss + (gradients[d] * (part.tau - part.tau.detach())).masked_fill(part.alone, 0.0),
+                name,
+            )
             for loss, (d, part) in zip(losses, parts.items(), strict=True)
         ]
 
     def _of(self, z: Tensor) -> Tensor:
         """An anchor's loss from its z; p_ii = sigmoid(−z)."""
         if self.force != "reweighted":
-            return F.softplus(z)
+            return F.softplus(z, threshold=LOST)
         # softplus(z)/sigmoid(z) tends to 1 + exp(z)/2, and its gradient with the weight held is 1
         won = z.detach() < _WON
         value = torch.where(won, 1 + z.exp() / 2, F.softplus(z) / torch.sigmoid(z.clamp(min=_WON)))

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tauten.controls import Control, Direction, as_control
 from tauten.losses.base import ContrastiveLoss, Options
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_composition, check_range
 from tauten.pairwise import Reduction, Softplus, reciprocal
+from tauten.pairwise.terms import LOST
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,17 +70,25 @@ class SigLIP(ContrastiveLoss):
             slopes = [slopes[0]] * len(slopes)
         if self.bias.granularity == "global":
             offsets = [offsets[0]] * len(offsets)
+        several = batch.relation.labels is not None
         sums = batch.reduce(
             *(
                 Reduction.of(along(d), "sum", Softplus(), slope, offset)
                 for slope, offset, d in zip(slopes, offsets, directions, strict=True)
             ),
-            own=False,
+            own=not several,
         )
+        logits = [
+            batch.positives(d) * batch.at_positives(scale, d) + bias
+            for scale, bias, d in zip(scales, biases, directions, strict=True)
+        ]
+        if not several:
+            return [
+                total + F.softplus(-logit, threshold=LOST)
+                for total, logit in zip(sums, logits, strict=True)
+            ]
         counts = dict(zip(("x2y", "y2x"), batch.relation.counts(), strict=True))
         return [
-            total
-            - torch.as_tensor(counts[d]).to(total)
-            * (batch.positives(d) * batch.at_positives(scale, d) + bias)
-            for total, scale, bias, d in zip(sums, scales, biases, directions, strict=True)
+            total - torch.as_tensor(counts[d]).to(total) * logit
+            for total, logit, d in zip(sums, logits, directions, strict=True)
         ]

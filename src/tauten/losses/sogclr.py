@@ -22,6 +22,7 @@ from tauten.losses.partition import (
     robust_gradients,
 )
 from tauten.pairwise import reciprocal
+from tauten.pairwise.once import hold
 from tauten.relations import Ids
 from tauten.state import Pending, log_mean_by_sample
 
@@ -179,7 +180,8 @@ class SogCLR(ContrastiveLoss):
         parts = self._partitions(batch, directions)
         if self.training and torch.is_grad_enabled():
             self._observe(batch, parts)
-        return [self._loss(part).masked_fill(part.alone, 0.0) for part in parts.values()]
+        losses = [self._loss(part).masked_fill(part.alone, 0.0) for part in parts.values()]
+        return [hold(loss, type(self).__name__) for loss in losses]
 
     def _loss(self, part: Partition) -> Tensor:
         """The value of the objective, with the gradient of its estimator."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.autograd.function import once_differentiable
 
+from tauten.pairwise.once import apply_once, first_only
 from tauten.pairwise.sums import Along, Sent, Sums
 
 # torch 2.13 renames them
@@ -181,12 +181,14 @@ class Ranks:
 
 def gather_columns(mine: Tensor, ranks: Ranks) -> Tensor:
     """(M, ...) the numbers of all columns from (m_r, ...) of each rank's, differentiable."""
-    return _Gather.apply(mine, ranks)  # type: ignore[no-untyped-call, no-any-return]
+    whole: Tensor = apply_once(_Gather, mine, ranks)
+    return whole
 
 
 def total(mine: Tensor, ranks: Ranks) -> Tensor:
     """The sum over ranks, differentiable."""
-    return _Total.apply(mine, ranks)  # type: ignore[no-untyped-call, no-any-return]
+    whole: Tensor = apply_once(_Total, mine, ranks)
+    return whole
 
 
 class _Gather(torch.autograd.Function):
@@ -196,7 +198,7 @@ class _Gather(torch.autograd.Function):
         return ranks.gather(mine.detach())
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
         return ctx.ranks.scatter_sum(cotangent), None
 
@@ -208,6 +210,6 @@ class _Total(torch.autograd.Function):
         return ranks.sum_(mine.detach().clone())
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
         return ctx.ranks.sum_(cotangent.contiguous().clone()), None

@@ -54,6 +54,12 @@ class PairMask:
             rows.stop + shift <= cols.start or cols.stop <= rows.start + shift
         ):
             return out
+        if shift is not None:
+            if out is None:
+                size = (rows.stop - rows.start, cols.stop - cols.start)
+                out = torch.zeros(size, dtype=torch.bool, device=self.positive.device)
+            out.diagonal(rows.start + shift - cols.start).fill_(self.own)
+            return out
         column = self.positive[rows] - cols.start
         width = cols.stop - cols.start
         row = ((column >= 0) & (column < width)).nonzero().squeeze(1)

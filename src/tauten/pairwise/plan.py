@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tauten.pairwise.leaves import check_numbers
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import Side, compute_dtype
@@ -130,6 +131,8 @@ def make_plan(
             if id(number) not in places:
                 places[id(number)] = len(numbers)
                 numbers.append(number)
+    if torch.is_grad_enabled():
+        check_numbers(numbers)
     found: dict[tuple[Term, str, tuple[int, ...]], list[int]] = {}
     for at, reduction in enumerate(reductions):
         used = tuple(places[id(number)] for number in reduction.numbers)

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.exchange import Ranks, gather_columns
 from tauten.pairwise.masks import PairMask
+from tauten.pairwise.once import apply_once, first_only
 from tauten.pairwise.plan import Gradients, Plan, make_plan
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.tiled import accumulate, propagate
@@ -60,7 +60,7 @@ def reduce_on_ranks(
     plan, numbers = make_plan(
         x, y, reductions, mask, tile=tile, cosine=cosine, cols=sum(ranks.cols)
     )
-    results: tuple[Tensor, ...] = _OnRanks.apply(plan, ranks, exchange, x, y, *numbers)  # type: ignore[no-untyped-call]
+    results: tuple[Tensor, ...] = apply_once(_OnRanks, plan, ranks, exchange, x, y, *numbers)
     return results
 
 
@@ -115,7 +115,7 @@ class _OnRanks(torch.autograd.Function):
         )
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         ranks: Ranks = ctx.ranks
@@ -188,7 +188,8 @@ def _of_all(plan: Plan, ranks: Ranks, cotangents: Sequence[Tensor]) -> list[Tens
 
 def _stack(mine: Tensor, ranks: Ranks) -> Tensor:
     """(W, M) this vector of every rank, differentiable."""
-    return _Stack.apply(mine, ranks)  # type: ignore[no-untyped-call, no-any-return]
+    stacked: Tensor = apply_once(_Stack, mine, ranks)
+    return stacked
 
 
 class _Stack(torch.autograd.Function):
@@ -198,6 +199,6 @@ class _Stack(torch.autograd.Function):
         return ranks.gather(mine.detach().unsqueeze(0), [1] * ranks.size)
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
         return ctx.ranks.sum_(cotangent.contiguous().clone())[ctx.ranks.rank], None

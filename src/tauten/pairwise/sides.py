@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from tauten.pairwise.once import transformed
 
 #: rows below this length are divided by it, as in ``torch.nn.functional.normalize``
 EPSILON = 1e-12
@@ -97,9 +98,17 @@ def pair_similarity(x: Tensor, y: Tensor, column: Tensor, *, cosine: bool) -> Te
         cosine: whether rows are scaled to length 1.
 
     Returns:
-        (N,), differentiable once.
+        (N,), differentiable any number of times.
     """
+    if transformed():
+        return _plain_similarity(x, y, column, cosine=cosine)
     return _PairSimilarity.apply(x, y, column, cosine)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _plain_similarity(x: Tensor, y: Tensor, column: Tensor, *, cosine: bool) -> Tensor:
+    """The same in torch's own operations, which keep a copy of both sides."""
+    x, y = as_reduced(x, y, cosine=cosine)
+    return (x * y[column]).sum(1)
 
 
 class _PairSimilarity(torch.autograd.Function):
@@ -113,9 +122,14 @@ class _PairSimilarity(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         x, y, column = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
+            x, y = x.view_as(x), y.view_as(y)  # told apart where they are one tensor
+            wanted = [v for v, need in zip((x, y), ctx.needs_input_grad, strict=False) if need]
+            result = _plain_similarity(x, y, column, cosine=ctx.cosine)
+            found = iter(torch.autograd.grad(result, wanted, cotangent, create_graph=True))
+            return *(next(found) if need else None for need in ctx.needs_input_grad[:2]), None, None
         left, right = (Side(v, cotangent.dtype, cosine=ctx.cosine) for v in (x, y))
         grad_x = left.zeros() if ctx.needs_input_grad[0] else None
         grad_y = right.zeros() if ctx.needs_input_grad[1] else None

@@ -12,6 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tauten.pairwise.leaves import check_leaves
+
+#: z above which log(1 + exp(z)) is z, in float64 too
+LOST = 40.0
+
 
 @dataclass
 class Slopes:
@@ -40,7 +45,11 @@ class Term:
         raise NotImplementedError
 
     def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
-        """The derivatives of φ with respect to s and to the numbers asked for."""
+        """Return the derivatives of φ with respect to s and to the numbers asked for.
+
+        Raises:
+            ValueError: a φ that has a gradient for a tensor of its own.
+        """
         with torch.enable_grad():
             leaf = s.detach().requires_grad_()
             wide = [
@@ -49,6 +58,7 @@ class Term:
             ]
             total = self.value(leaf, *wide).sum()
         wanted = [leaf, *(w for w, need in zip(wide, needs, strict=True) if need)]
+        check_leaves(total, wanted)
         first, *rest = torch.autograd.grad(total, wanted, allow_unused=True)
         found = iter(rest)
         return Slopes(
@@ -107,7 +117,7 @@ class Softplus(Term):
 
     def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         a, b = numbers
-        return F.softplus(torch.addcmul(b, s, a, out=out))
+        return F.softplus(torch.addcmul(b, s, a, out=out), threshold=LOST)
 
     def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
         a, b = numbers

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tauten.pairwise.areas import over_areas
 from tauten.pairwise.masks import PairMask
+from tauten.pairwise.once import apply_once, first_only
 from tauten.pairwise.plan import Gradients, Plan, make_plan
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import Side
@@ -57,7 +57,7 @@ def sweep(
     Returns:
         One (N,) or (M,) tensor for each reduction, differentiable once in x, y and the numbers.
     """
-    results: tuple[Tensor, ...] = _Swept.apply(plan, sweeps, x, y, *numbers)  # type: ignore[no-untyped-call]
+    results: tuple[Tensor, ...] = apply_once(_Swept, plan, sweeps, x, y, *numbers)
     return results
 
 
@@ -76,7 +76,7 @@ class _Swept(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    @once_differentiable
+    @first_only
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         saved = ctx.saved_tensors

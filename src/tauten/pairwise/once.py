@@ -1,0 +1,83 @@
+"""Functions that are differentiable once, and say so where more is asked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_TILES = (
+    "tiles, and reductions over several processes, have first derivatives only: no "
+    "create_graph=True and no torch.func; use tile='dense', and ranks='local' where several "
+    "processes run"
+)
+
+Backward = Callable[..., Any]
+
+
+def first_only(backward: Backward) -> Backward:
+    """Refuse ``create_graph=True`` in a backward pass.
+
+    torch's own ``once_differentiable`` refuses only a cotangent that requires a gradient; that of a
+    mean is a constant, and the second derivative would lack a part without a word.
+    """
+    once = once_differentiable(backward)
+
+    @functools.wraps(backward)
+    def checked(ctx: Any, *cotangents: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(_TILES)
+        return once(ctx, *cotangents)
+
+    return checked
+
+
+def transformed() -> bool:
+    """Return whether a transform of ``torch.func`` is at work."""
+    active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
+    return active()
+
+
+def apply_once(function: type[torch.autograd.Function], *args: Any) -> Any:
+    """Apply a function that has no form for the transforms of ``torch.func``."""
+    if transformed():
+        raise RuntimeError(_TILES)
+    return function.apply(*args)
+
+
+def hold(values: Tensor, what: str) -> Tensor:
+    """Return the values, whose gradient is an estimator's and has no derivative of its own.
+
+    Args:
+        values: of any shape.
+        what: the name of the loss, for the message.
+    """
+    if not values.requires_grad or not torch.is_grad_enabled():
+        return values
+    if transformed():
+        raise RuntimeError(_held(what))
+    return _Held.apply(values, what)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _held(what: str) -> str:
+    return (
+        f"the gradient of {what} is an estimator's, which holds averages and learned temperatures "
+        "fixed, so it has no second derivative: no create_graph=True and no torch.func"
+    )
+
+
+class _Held(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, what: str) -> Tensor:
+        ctx.what = what
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(_held(ctx.what))
+        return cotangent, None
