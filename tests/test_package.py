@@ -1,5 +1,6 @@
 """What a user's first minutes depend on."""
 
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import tauten as tt
+from tauten import extras
+from tauten.cli import main
+from tauten.extras import explained
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = "tauten torch numpy typing_extensions sympy mpmath networkx jinja2 markupsafe filelock"
@@ -32,6 +36,76 @@ def test_lazy_parts_are_found_and_unknown_ones_are_not():
     assert "structure" in dir(tt)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tt.nothing  # noqa: B018
+
+
+BARE = """
+import sys
+import tauten, tauten.cli, tauten.extras
+for name in (*tauten.extras._TRAIN, *tauten.extras._EXTRAS):
+    for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+        del sys.modules[loaded]
+    sys.modules[name] = None
+for line in sys.stdin.read().splitlines():
+    print(">", line, file=sys.stderr)
+    if line.startswith("import "):
+        try:
+            getattr(tauten, line.split()[1])
+        except ImportError as error:
+            print(error, file=sys.stderr)
+    else:
+        assert tauten.cli.main(line.split()) == 1, line
+"""
+COMMANDS = {
+    "train": "train",
+    "train emoji_infonce_mmts": "train",
+    "recipes": "train",
+    "demo": "train",
+    "evaluate run": "train",
+    "report run": "train",
+    "data list": "train",
+    "compare": "train",
+    "compare --controls list": "train",
+    "cluster a.csv -k 3 --output never.parquet": "structure",
+    "import data": "train",
+    "import models": "train",
+    "import training": "train",
+    "import comparison": "train",
+}
+
+
+def test_with_torch_alone_every_command_says_what_to_install():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", BARE],
+        input="\n".join(COMMANDS),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    parts = done.stderr.split("> ")[1:]
+    assert len(parts) == len(COMMANDS)
+    for part, (command, extra) in zip(parts, COMMANDS.items(), strict=True):
+        first, *lines = part.strip().splitlines()
+        assert first == command
+        assert len(lines) == 1, part
+        assert lines[0].endswith(f"not installed: pip install 'tauten[{extra}]'"), part
+
+
+def test_the_extras_that_messages_name_bring_the_modules():
+    """A module of another name than its package is listed here."""
+    packages = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "faiss": "faiss-cpu"}
+    indirect = {"markupsafe", "tokenizers", "huggingface_hub", "cycler"}
+    wanted = [re.split(r"[ ;<>=]+", r.lower())[0] for r in metadata.requires("tauten") or []]
+    for name in (*extras._TRAIN, *extras._EXTRAS):
+        package = packages.get(name, name).lower().replace("_", "-")
+        assert name in indirect or package in [one.replace("_", "-") for one in wanted], name
+    assert explained("x", ModuleNotFoundError(name="else.where")).name == "else.where"
+    assert "x needs av," in str(explained("x", ModuleNotFoundError(name="av.video")))
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"tauten {tt.__version__}\n"
 
 
 def test_torchvision_is_required_by_nothing():

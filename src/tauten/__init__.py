@@ -19,6 +19,7 @@ from tauten.controls import (
     TempNet,
     mmts,
 )
+from tauten.extras import explained
 from tauten.losses import (
     DCL,
     NUCLR,
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 
 _LAZY = (
     "candidates",
+    "comparison",
     "data",
     "evaluation",
     "models",
@@ -92,6 +94,7 @@ __all__ = [
     "TeMo",
     "TempNet",
     "candidates",
+    "comparison",
     "data",
     "evaluation",
     "forces",
@@ -108,7 +111,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return import_module(f"tauten.{name}")
+        try:
+            return import_module(f"tauten.{name}")
+        except ModuleNotFoundError as error:
+            raise explained(f"tauten.{name}", error) from error
     raise AttributeError(f"module 'tauten' has no attribute {name!r}")
 
 

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import tauten
+from tauten.extras import explained
+
 if TYPE_CHECKING:
     from tauten.training import Config
 
@@ -55,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        if isinstance(error, ModuleNotFoundError):
+            error = explained(f"tauten {words[0]}", error)
         said = " ".join(str(error).split())
         print(f"tauten: {_as_typed(said) if words[:1] == ['train'] else said}", file=sys.stderr)
         return 1
@@ -90,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="tauten",
         description="Temperature and margin control for contrastive learning on long-tailed data.",
     )
+    parser.add_argument("--version", action="version", version=f"tauten {tauten.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = commands.add_parser(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tauten.extras import need
+
+need("tauten.comparison", "numpy", "transformers", "datasets", "matplotlib", "jinja2", "yaml")
+
 from tauten.comparison.catalogue import METHODS
 from tauten.comparison.cells import Cell, Result, load_cell, load_result, rerun, run_cell
 from tauten.comparison.classified import Classified

@@ -4,6 +4,10 @@ Every data set has an integer column `index`, 0..n-1: the position that per-samp
 to. Needs `pip install "tauten[train]"`.
 """
 
+from tauten.extras import need
+
+need("tauten.data", "numpy", "datasets", "pyarrow", "PIL")
+
 from tauten.data.caption_sampling import CaptionSampler
 from tauten.data.catalogue import Catalogue
 from tauten.data.emoji import emoji_lt

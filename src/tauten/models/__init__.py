@@ -1,5 +1,9 @@
 """Dual encoders: any two Hugging Face towers, or small built-ins that learn on two CPU cores."""
 
+from tauten.extras import need
+
+need("tauten.models", "numpy", "transformers")
+
 from tauten.models.augmentation import Augmentation, RandomColor
 from tauten.models.bag import BagTower
 from tauten.models.convolutional import ConvTower

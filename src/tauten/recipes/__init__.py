@@ -10,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tauten.extras import need
+
+need("tauten.recipes", "numpy", "transformers", "accelerate", "datasets", "yaml")
+
 from tauten.recipes.captioned import CAPTIONED
 from tauten.recipes.cc3m import CC3M
 from tauten.recipes.demo import demo, run_demo

@@ -1,5 +1,9 @@
 """Training on Hugging Face ``Trainer``: resumes bit-exactly, stops on NaN, leaves a run folder."""
 
+from tauten.extras import need
+
+need("tauten.training", "numpy", "transformers", "accelerate", "datasets", "yaml", "safetensors")
+
 from tauten.training.config import (
     Config,
     ControlConfig,
