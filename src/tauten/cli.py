@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, ModuleNotFoundError):
             error = explained(f"tauten {words[0]}", error)
         said = " ".join(str(error).split())
-        print(f"tauten: {_as_typed(said) if words[:1] == ['train'] else said}", file=sys.stderr)
+        if words[:1] == ["train"] and not isinstance(error, ImportError):
+            said = _as_typed(said)
+        print(f"tauten: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         if _speaks():
