@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from tauten.training.rows import UNLABELLED
 from tauten.training.splits import SPLITS, Classes, PairData, Split
 
 _IMAGE_SIDE = 96
@@ -173,6 +174,11 @@ def of_pairs(name: str, splits: Mapping[Split, PairData], progress: bool = True)
             raise ValueError(
                 f"{name} has no classes: set data.label to a class column, or data.clusters to a "
                 "number of caption clusters"
+            )
+        if UNLABELLED in data.labels:
+            raise ValueError(
+                f"{data.labels.count(UNLABELLED)} of {len(data)} {split} samples of {name} have no "
+                "class: label them, or leave those rows out"
             )
         captions, _ = data.unique_captions()
         x = _image_features(_in_memory(data), f"{split} images", progress)

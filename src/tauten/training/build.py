@@ -265,6 +265,7 @@ def _schedule(
             f"control.kind={control.kind} needs to know how dense each sample's class is: set "
             "data.label to a class column, or data.clusters to a number of caption clusters"
         )
+    _check_known(counts, f"control.kind={control.kind}")
     ends, scale = (control.shift_low, control.shift_high), control.scale
     period = total_steps / control.oscillations
     if control.part == "both" and control.sizes == "true":
@@ -289,13 +290,26 @@ def _schedule(
     return oscillation + shift
 
 
-def _rarity(counts: Tensor | None, power: float) -> Control:
+def _check_known(counts: Tensor, option: str) -> None:
+    """Refuse samples without a class, whose count is 0."""
+    unknown = (counts == 0).nonzero().flatten().tolist()
+    if unknown:
+        raise ValueError(
+            f"{option} needs the class of every training sample, and {len(unknown)} of "
+            f"{len(counts)} have none in the column data.label, first: sample {unknown[0]}: label "
+            "them, leave those rows out, or give data.clusters (caption clusters) in place of "
+            "data.label"
+        )
+
+
+def _rarity(config: Config, counts: Tensor | None, power: float) -> Control:
     """Weights n^−power, n the size of the sample's class, over their mean."""
     if counts is None:
         raise ValueError(
             "loss.weight by count needs to know the size of each sample's class: set data.label to "
             "a class column, or data.clusters to a number of caption clusters"
         )
+    _check_known(counts, f"loss.weight={config.loss.weight}")
     sizes = counts.double() ** power
     table = ClusterShift(sizes, float(sizes.min()), float(sizes.max()))
     return 1 / _mean(1 / table, counts, 1) / table
@@ -332,7 +346,7 @@ def build_loss(
         schedule = _schedule(config, counts, total_steps, labels)
         force["weight"] = _mean(schedule, counts, total_steps) / schedule
     elif loss.weight in POWERS:
-        force["weight"] = _rarity(counts, POWERS[loss.weight])
+        force["weight"] = _rarity(config, counts, POWERS[loss.weight])
     if config.family == "infonce":
         return InfoNCE(control, **force)
     if config.family == "maxmargin":

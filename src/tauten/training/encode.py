@@ -17,6 +17,7 @@ from tauten.evaluation import geometry, multi_instance_retrieval, retrieval
 from tauten.models import DualEncoder, Tokenizer
 from tauten.training import processes
 from tauten.training.clip_source import ClipSource
+from tauten.training.rows import UNLABELLED
 from tauten.training.splits import Classes, PairData
 
 BAR_FROM = 5000
@@ -121,10 +122,14 @@ class Encoded:
 
     def _one_class_per_caption(self) -> bool:
         seen: dict[int, str] = {}
-        return self.labels is not None and all(
-            seen.setdefault(caption, label) == label
-            for label, captions in zip(self.labels, self.y_of_x, strict=True)
-            for caption in captions
+        return (
+            self.labels is not None
+            and UNLABELLED not in self.labels
+            and all(
+                seen.setdefault(caption, label) == label
+                for label, captions in zip(self.labels, self.y_of_x, strict=True)
+                for caption in captions
+            )
         )
 
 

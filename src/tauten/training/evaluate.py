@@ -15,6 +15,7 @@ from tauten.training.encode import encode
 from tauten.training.pair_data import as_published
 from tauten.training.ranges import RANGES, check
 from tauten.training.results import load_encoder
+from tauten.training.rows import one_per_picture
 from tauten.training.run_folder import CHECKPOINTS, CONFIG, RunFolder
 from tauten.training.splits import PairData, Split, load_split, to_pairs
 from tauten.training.view_results import evaluate_views
@@ -82,6 +83,8 @@ def evaluate(
         )
         if isinstance(data, Dataset):
             other = dataclasses.replace(other, source="the given data set")
+            if not other.frames and "image" in data.column_names:
+                data = one_per_picture(data, label, other.source)
             pairs = to_pairs(data, other, progress)
             pairs = pairs if protocol == "all" else as_published(pairs, protocol)
         else:
@@ -103,7 +106,7 @@ def _own(
     checkpoint: Path, record: RunFolder, config: Config, split: Split, progress: bool
 ) -> PairData:
     """A split of the run's own data, if they have not changed."""
-    pairs = load_split(config.data, split, progress)
+    pairs = load_split(config.data, split, progress, views=config.task == "views")
     trained = record.record()["data"].get(split)
     if pairs.fingerprint != trained:
         raise ValueError(

@@ -31,7 +31,7 @@ class PairData:
         captions: for each image its captions, at least one.
         alternatives: for each image another text to train on, or "".
         keywords: for each image words to train on, perhaps none.
-        labels: class of each image, or None where the data have no classes.
+        labels: class of each image, "" for one without, or None where the data have no classes.
         fingerprint: hash of the content.
         relevancy: (N, M) of the images and the M candidates, never held as a matrix; or None where
             only an image's own captions count.

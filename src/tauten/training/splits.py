@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,11 +16,14 @@ from torch import Tensor
 from tauten.data import count_groups, emoji_lt, fingerprint, images, load_pairs
 from tauten.data.emoji_video import name_relevancy
 from tauten.evaluation import thirds
+from tauten.structure.cells import some
 from tauten.training.clips import decode, located
 from tauten.training.config import DataConfig
 from tauten.training.epic import epic_splits
+from tauten.training.held_out import assign, realised
 from tauten.training.named import is_named, named_split, named_splits
 from tauten.training.pair_data import SPLITS, PairData, Split, as_published
+from tauten.training.rows import UNLABELLED, class_names, one_per_picture
 from tauten.training.stream import shard_split
 
 __all__ = ["SPLITS", "Classes", "PairData", "Split", "load_split", "load_splits", "to_pairs"]
@@ -29,9 +31,11 @@ __all__ = ["SPLITS", "Classes", "PairData", "Split", "load_split", "load_splits"
 _VALIDATION = frozenset({"val", "valid", "validation", "dev"})
 
 
-def load_split(config: DataConfig, split: Split, progress: bool = True) -> PairData:
+def load_split(
+    config: DataConfig, split: Split, progress: bool = True, views: bool = False
+) -> PairData:
     """One split of the configured data; see :func:`load_splits`."""
-    return load_splits(config, (split,), progress=progress)[split]
+    return load_splits(config, (split,), progress=progress, views=views)[split]
 
 
 def load_splits(
@@ -39,6 +43,7 @@ def load_splits(
     splits: Sequence[Split] = SPLITS,
     index: Path | None = None,
     progress: bool = True,
+    views: bool = False,
 ) -> dict[Split, PairData]:
     """Splits of the configured data; the source is read once for all of them.
 
@@ -47,9 +52,11 @@ def load_splits(
         splits: which.
         index: of ``data.stream`` the file of what is in the training shards.
         progress: show bars for large data.
+        views: for two views of a picture: captions are not needed, classes are.
 
     Raises:
-        ValueError: unreadable data, no sample in a split, a missing label column.
+        ValueError: unreadable data, no sample in a split, a missing label column; with `views` a
+            sample without a class.
     """
     if config.stream and "train" in splits:
         streamed: dict[Split, PairData] = {"train": shard_split(config, index)}
@@ -72,14 +79,14 @@ def load_splits(
         parts |= (
             named_splits(config, shared)
             if whole
-            else _divide(_pairs(config.source, config, progress), config, shared)
+            else _divide(_pairs(config.source, config, progress, views), config, shared)
         )
     parts |= {
-        split: _given(str(own[split]), split, config, progress)
+        split: _given(str(own[split]), split, config, progress, views)
         for split in splits
         if own.get(split)
     }
-    found = {split: to_pairs(parts[split], config, progress) for split in splits}
+    found = {split: to_pairs(parts[split], config, progress, views) for split in splits}
     return found | {
         split: as_published(data, config.protocol)
         for split, data in found.items()
@@ -87,11 +94,11 @@ def load_splits(
     }
 
 
-def _given(source: str, split: Split, config: DataConfig, progress: bool) -> Dataset:
+def _given(source: str, split: Split, config: DataConfig, progress: bool, views: bool) -> Dataset:
     """Pairs for one split alone."""
     if is_named(source):
         return named_split(source, split)
-    return _pairs(source, config, progress)
+    return _pairs(source, config, progress, views)
 
 
 @lru_cache(maxsize=6)
@@ -100,7 +107,9 @@ def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
     return to_pairs(emoji_lt(split), DataConfig(**dict(fields)))
 
 
-def to_pairs(dataset: Dataset, config: DataConfig, progress: bool = True) -> PairData:
+def to_pairs(
+    dataset: Dataset, config: DataConfig, progress: bool = True, views: bool = False
+) -> PairData:
     """A data set with the columns image and caption, decoded once."""
     if len(dataset) == 0:
         raise ValueError(
@@ -113,7 +122,9 @@ def to_pairs(dataset: Dataset, config: DataConfig, progress: bool = True) -> Pai
     names = dataset.column_names
     label = config.label or ("label" if config.source == "emoji_lt" else None)
     if label is not None and label not in names:
-        raise ValueError(f"no label column {label!r} in {config.source}; columns: {names}")
+        raise ValueError(
+            f"no label column {label!r} in {config.source}; columns: {some(names, 20)}"
+        )
     if config.frames:
         pixels, dataset, content = decode(dataset, config, progress)
     else:
@@ -128,7 +139,9 @@ def to_pairs(dataset: Dataset, config: DataConfig, progress: bool = True) -> Pai
         captions=captions,
         alternatives=[text or "" for text in alternatives],
         keywords=[[words] if isinstance(words, str) else list(words or ()) for words in keywords],
-        labels=None if label is None else [str(name) for name in dataset[label]],
+        labels=None
+        if label is None
+        else class_names(dataset[label], label, config.source, needed=views),
         fingerprint=content,
     )
     if config.relevancy == "none":
@@ -142,14 +155,21 @@ def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict
     if "split" in whole.column_names:
         return {split: _by_column(whole, config, split) for split in splits}
     held_out = {s for s, path in (("val", config.val), ("test", config.test)) if path is None}
-    assigned = _by_share(whole, config.held_out, held_out)
+    assigned = assign(whole, config.held_out, held_out, config.source)
+    empty = [split for split in splits if split not in assigned]
+    if empty:
+        raise ValueError(
+            f"no sample left in a split of {config.source}, {empty[0]}: data.held_out="
+            f"{config.held_out:g} of {len(whole)} samples gives {realised(assigned)} (equal images "
+            "stay together); give more data, another data.held_out, or data.val and data.test"
+        )
     return {
         split: whole.select([i for i, name in enumerate(assigned) if name == split])
         for split in splits
     }
 
 
-def _pairs(path: str, config: DataConfig, progress: bool) -> Dataset:
+def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Dataset:
     videos = bool(config.frames) and not config.strip
     if videos and config.image == "image":
         raise ValueError(
@@ -163,9 +183,16 @@ def _pairs(path: str, config: DataConfig, progress: bool) -> Dataset:
         strict=config.strict,
         allow_truncated=config.allow_truncated,
         media="raw" if videos else "image",
+        captions=not views,
         progress=progress,
     )
-    return located(found, config.image, path) if videos else found
+    if config.label == config.caption and config.label not in found.column_names:
+        texts = [cell if isinstance(cell, str) else cell[0] for cell in found["caption"]]
+        found = found.add_column(config.label, texts)
+    if videos:
+        return located(found, config.image, path)
+    plain = views or config.label == "caption"
+    return found if plain else one_per_picture(found, config.label, path)
 
 
 def _by_column(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
@@ -185,66 +212,6 @@ def _by_column(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
             f"{', '.join(sorted(set(names)))}{remedy}"
         )
     return whole.select(chosen)
-
-
-def _by_share(whole: Dataset, share: float, held_out: set[str]) -> list[Split]:
-    """Assign samples by a hash of their content, so that equal images or captions stay together."""
-    groups = _linked(
-        [[_digest(raw), *texts] for raw, texts in zip(_raw(whole), _texts(whole), strict=True)]
-    )
-    assigned: list[Split] = []
-    for name in groups:
-        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
-        if place < share and "test" in held_out:
-            assigned.append("test")
-        elif share <= place < 2 * share and "val" in held_out:
-            assigned.append("val")
-        else:
-            assigned.append("train")
-    return assigned
-
-
-def _linked(keys: Sequence[Sequence[str]]) -> list[str]:
-    """For each sample the smallest key of its connected component (union-find over shared keys)."""
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for row in keys:
-        for key in row[1:]:
-            low, high = sorted((root(row[0]), root(key)))
-            parent[high] = low
-    return [root(row[0]) for row in keys]
-
-
-def _raw(dataset: Dataset) -> list[Any]:
-    cells = dataset.select_columns(["image"]).with_format("arrow")[:]["image"].to_pylist()
-    return [
-        cell.get("bytes") or cell.get("path") if isinstance(cell, dict) else cell for cell in cells
-    ]
-
-
-def _texts(dataset: Dataset) -> list[list[str]]:
-    return [
-        [f"text {text}"] if isinstance(text, str) else [f"text {one}" for one in text]
-        for text in dataset["caption"]
-    ]
-
-
-def _digest(raw: Any) -> str:
-    content = raw if isinstance(raw, bytes) else str(raw).encode()
-    if isinstance(raw, str):
-        try:
-            with open(raw, "rb") as file:  # noqa: PTH123
-                content = file.read()
-        except OSError:
-            pass
-    return f"image {hashlib.sha256(content).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -271,11 +238,16 @@ class Classes:
     def groups(self, labels: Sequence[str]) -> list[str]:
         """ "head", "mid" or "tail" for each sample; by thirds an unknown class is tail.
 
+        A sample without a class is "unlabelled".
+
         Raises:
             ValueError: thirds of fewer than three classes.
         """
         if self.by == "thirds":
             names = sorted(self.counts)
             of = dict(zip(names, thirds([self.counts[name] for name in names]), strict=True))
-            return [of.get(name, "tail") for name in labels]
-        return list(count_groups(self.per_sample(labels), self.head, self.tail))
+            groups = [of.get(name, "tail") for name in labels]
+        else:
+            groups = list(count_groups(self.per_sample(labels), self.head, self.tail))
+        pairs = zip(groups, labels, strict=True)
+        return ["unlabelled" if name == UNLABELLED else group for group, name in pairs]

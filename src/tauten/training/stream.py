@@ -19,6 +19,7 @@ from tauten.data.problems import Problem, Skipped
 from tauten.training.config import DataConfig
 from tauten.training.named import is_named, named_catalogue
 from tauten.training.pair_data import PairData
+from tauten.training.rows import class_names
 
 SKIPPED = "skipped.json"
 _RUN = 256
@@ -72,7 +73,9 @@ def shard_split(config: DataConfig, index: Path | None) -> PairData:
         captions=[],
         alternatives=[],
         keywords=[],
-        labels=None if config.label is None else [str(c) for c in pairs.column(config.label)],
+        labels=None
+        if config.label is None
+        else class_names(pairs.column(config.label), config.label, config.source),
         fingerprint=catalogue.fingerprint,
         shards=pairs,
     )

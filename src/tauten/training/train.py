@@ -34,6 +34,7 @@ from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLo
 from tauten.training.pairs import PairStore, training_texts
 from tauten.training.pretrained import as_pretrained
 from tauten.training.results import write_results
+from tauten.training.rows import UNLABELLED
 from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
 from tauten.training.splits import Classes, PairData, Split, load_splits
 from tauten.training.steps import Steps
@@ -115,7 +116,12 @@ def _train(config: Config) -> RunResult:
     if config.data.stream:
         processes.first(lambda: len(index_training(config.data, folder.shards, config.progress)))
     with processes.together():
-        splits = load_splits(config.data, index=folder.shards, progress=config.progress)
+        splits = load_splits(
+            config.data,
+            index=folder.shards,
+            progress=config.progress,
+            views=config.task == "views",
+        )
     _check_data(splits)
     splits, classes = with_classes(splits, config.data, config.progress)
     with processes.together():
@@ -134,7 +140,8 @@ def _train(config: Config) -> RunResult:
     labels = splits["train"].labels
     groups, counts = None, None
     if classes is not None and labels is not None:
-        groups, counts = classes.groups(labels), classes.per_sample(labels)
+        groups = classes.groups(labels)
+        counts = None if UNLABELLED in labels else classes.per_sample(labels)
     probe = TauProbe(module.loss_fn, groups, counts, len(store))
     monitor = Monitor(
         folder,
@@ -348,7 +355,7 @@ def with_classes(
         train = splits["train"]
     if train.labels is None:
         return splits, None
-    counts = dict(Counter(train.labels))
+    counts = dict(Counter(name for name in train.labels if name != UNLABELLED))
     return splits, Classes(counts, config.head, config.tail, config.groups)
 
 
