@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tauten.cli import main
+from tauten.cli import _parsed, main
+from tauten.recipes import RECIPES
+
+pairs = RECIPES["pairs"]
 
 SMALL = [
     *("--data.limit", "160", "--epochs", "2", "--optim.batch-size", "32"),
@@ -142,3 +145,21 @@ def test_every_command_has_help(command, capsys):
 def test_no_command_prints_the_help(capsys):
     assert main([]) == 0
     assert "demo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--family", "isogclr"], ("individual", 0.07)),
+        (["--family=maxmargin"], ("constant", 0.2)),
+        (["--family", "maxmargin", "--control.value", "0.3"], ("constant", 0.3)),
+        (["--family", "fastclip", "--loss.version", "v2"], ("individual", 0.07)),
+        (["--family", "siglip", "--control.kind", "learnable"], ("learnable", 0.07)),
+        (["--family", "sms", "--data.relevancy", "names"], ("constant", 0.2)),
+        ([], ("constant", 0.07)),
+    ],
+)
+def test_a_family_alone_sets_its_control(words, expected):
+    config = _parsed(pairs, pairs(), words)
+    assert (config.control.kind, config.control.value) == expected
+    config.validate()

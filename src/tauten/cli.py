@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import tauten
 from tauten.extras import explained
@@ -251,15 +251,32 @@ def _parsed(recipe: Callable[..., Config], default: Config, words: Sequence[str]
         def __post_init__(self) -> None:
             """Leave the checks to the configuration that is made of this one."""
 
+    words = [SHORT.get(word, word) for word in words]
     found = tyro.cli(
         Typed,
         prog=f"tauten train {recipe.__name__}",
         description=f"{recipe.__doc__} Short forms: {', '.join(SHORT)}.",
-        default=Typed(**vars(default)),
-        args=[SHORT.get(word, word) for word in words],
+        default=Typed(**(vars(default) | _of_family(default, words))),
+        args=words,
         console_outputs=_speaks(),
     )
     return Config(**vars(found))
+
+
+def _of_family(default: Config, words: Sequence[str]) -> dict[str, Any]:
+    """Return the family that the words name, and the control that suits it, as fields."""
+    from tauten.training.config import Family
+    from tauten.training.families import control_for
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--family", default=default.family)
+    parser.add_argument("--loss.version", dest="version", default=default.loss.version)
+    chosen, _ = parser.parse_known_args([*words])
+    if chosen.family not in get_args(Family) or chosen.version not in ("v0", "v1", "v2", "v3"):
+        return {}
+    control = control_for(default.control, default.family, chosen.family, chosen.version)
+    loss = dataclasses.replace(default.loss, version=chosen.version)
+    return {"family": chosen.family, "loss": loss, "control": control}
 
 
 def _evaluate(options: argparse.Namespace) -> None:

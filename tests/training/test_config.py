@@ -14,6 +14,7 @@ from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss, check_loss
 from tauten.training.config import ControlKind, Family
 from tauten.training.config_tree import differences
+from tauten.training.families import control_for
 from tauten.training.module import ContrastiveModule
 from tauten.training.ranges import RANGES, check_values, options
 
@@ -338,3 +339,23 @@ def test_networks_that_predict_temperatures_have_no_weight_decay_and_the_rate_of
     assert [group["lr"] for group in (towers, biases, loss)] == [0.1, 0.1, 0.02]
     assert loss["params"] == list(loss_fn.parameters())
     assert any(p.dim() == 2 for p in loss["params"])
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+def test_another_family_has_a_control_that_it_takes(family):
+    config = Config()
+    control = control_for(config.control, config.family, family, config.loss.version)
+    config.data.relevancy = "names" if family == "sms" else "none"
+    config = dataclasses.replace(config, family=family, control=control)
+    assert type(built(config)) is CLASSES[family]
+    back = control_for(control, family, "infonce", config.loss.version)
+    assert back == Config().control
+
+
+def test_margins_are_no_temperatures():
+    mmts = dataclasses.replace(Config().control, kind="mmts", shift_low=0.06, scale="log")
+    margin = control_for(mmts, "infonce", "maxmargin", "v3")
+    assert (margin.kind, margin.scale, margin.value) == ("mmts", "log", 0.2)
+    assert (margin.alpha, margin.shift_low, margin.shift_high) == (0.2, 0.17, 0.30)
+    assert control_for(margin, "maxmargin", "sms", "v3") == margin
+    assert control_for(mmts, "infonce", "dcl", "v3") == mmts

@@ -8,6 +8,7 @@ from typing import Literal
 
 from tauten.models.augmentation import AugmentationConfig
 from tauten.models.view_augmentation import ViewConfig
+from tauten.training.families import own_control
 from tauten.training.ranges import check_values
 from tauten.training.stream_rules import check_stream
 from tauten.training.view_rules import check_views
@@ -34,17 +35,13 @@ Weight = Literal["none", "inverse_tau", "inverse_fourth_root", "inverse_root", "
 #: of class size, of the weights that go by it
 POWERS = {"inverse_fourth_root": 0.25, "inverse_root": 0.5, "inverse_count": 1.0}
 
-_OF_FASTCLIP: dict[str, ControlKind] = {
-    "v0": "learnable",
-    "v1": "constant",
-    "v2": "individual",
-    "v3": "learnable",
-}
-
 
 @dataclass
 class ControlConfig:
-    """The temperature, or the margin of maxmargin, of each sample or pair over time."""
+    """The temperature, or the margin of maxmargin and sms, of each sample or pair over time.
+
+    The defaults are temperatures. On the command line --family maxmargin or sms makes them margins.
+    """
 
     kind: ControlKind = "constant"
     """constant: value; matched: the constant equal to the mean of the mmts schedule given by the
@@ -357,7 +354,7 @@ class Config:
             ValueError: naming the field, its value and what it may be.
         """
         check_values(self)
-        own = self._own_control()
+        own = own_control(self.family, self.loss.version)
         if own is not None and self.control.kind != own:
             raise ValueError(
                 f"family={self.family} has a temperature of its own: it needs control.kind={own}, "
@@ -436,11 +433,3 @@ class Config:
             )
         if self.loss.adaptive and self.family != "maxmargin":
             raise ValueError(f"loss.adaptive needs family=maxmargin, got {self.family}")
-
-    def _own_control(self) -> ControlKind | None:
-        """The only control of families that bring it with them."""
-        if self.family == "isogclr":
-            return "individual"
-        if self.family == "fastclip":
-            return _OF_FASTCLIP[self.loss.version]
-        return None
