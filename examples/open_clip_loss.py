@@ -4,6 +4,8 @@
 
 ``ControlledClipLoss`` takes the place of ``open_clip.ClipLoss``. The step below is that of
 ``open_clip_train`` without its options; the lines that end in ``# tauten`` are changed or new.
+The model keeps its ``logit_scale``, which no longer does anything: the "Logit Scale" that
+``open_clip_train`` logs says nothing about τ.
 Without open_clip a stand-in with the same outputs is trained instead.
 Needs ``pip install "tauten[train]"`` for the data.
 """
@@ -24,6 +26,9 @@ WORDS, END, LENGTH = 258, 257, 24
 class ControlledClipLoss(nn.Module):
     """The interface of ``open_clip.ClipLoss``, with τ from a control instead of ``logit_scale``.
 
+    Parameters of the loss itself, such as those of ``tt.Learnable``, belong into the optimiser:
+    ``open_clip_train.main`` builds it before its loss, so make the loss first.
+
     Args:
         loss_fn: any loss of tauten.
     """
@@ -42,6 +47,9 @@ class ControlledClipLoss(nn.Module):
         output_dict: bool = False,
     ) -> Tensor | dict[str, Tensor]:
         total = self.loss_fn(image_features, text_features, index)
+        for unused in (logit_scale, logit_bias):
+            if unused is not None:  # a gradient of 0, which DistributedDataParallel waits for
+                total = total + 0.0 * unused.sum()
         return {"contrastive_loss": total} if output_dict else total
 
 
@@ -112,14 +120,13 @@ def main(epochs: int = 4, samples: int = 1906, seed: int = 0) -> float:
     train = train.select(noto[:samples])
     pixels, texts = images(train) / 127.5 - 1, byte_ids(list(train["caption"]))
     model = build_model()
-    model.logit_scale.requires_grad_(False)  # tauten: no longer used
 
     counts = class_counts(train["label"])  # tauten
     period = epochs * (len(train) // 128)
     tau = tt.mmts(counts, alpha=0.04, shift=(0.05, 0.09), period=period)  # tauten
     loss = ControlledClipLoss(tt.InfoNCE(tau))  # tauten: was open_clip.ClipLoss()
 
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trained = [*model.parameters(), *loss.parameters()]  # tauten: those of the loss too
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
     value = float("nan")
     for epoch in range(epochs):

