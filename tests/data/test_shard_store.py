@@ -16,9 +16,10 @@ def relation(ids):
 def test_its_batches_are_those_of_pairs_in_memory(shards, tmp_path, alternative, keywords):
     whole = load_pairs(str(tmp_path / "*.tar"))
     config = DataConfig(source=str(tmp_path), alternative=alternative, keywords=keywords)
-    memory = PairStore(to_pairs(whole, config), list, config)
+    captions = torch.arange(40) % 3 + 1
+    memory = PairStore(to_pairs(whole, config), list, config, captions)
     pairs = ShardPairs(index_shards(shards, tmp_path / "found.jsonl"), image_size=32)
-    store = ShardStore(pairs, list, alternative=alternative, keywords=keywords)
+    store = ShardStore(pairs, list, alternative=alternative, keywords=keywords, captions=captions)
     assert len(store) == len(memory) == 40
     index = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     index = torch.cat([index, index[:3]])
@@ -28,7 +29,7 @@ def test_its_batches_are_those_of_pairs_in_memory(shards, tmp_path, alternative,
     found = store.batch(index)
     assert list(found) == list(expected)
     assert found["texts"] == expected["texts"]
-    for name in ("images", "index"):
+    for name in ("images", "index", "caption"):
         assert torch.equal(found[name], expected[name])
     for mine, other in zip(found["same"], expected["same"], strict=True):
         assert torch.equal(relation(mine), relation(other))

@@ -26,6 +26,7 @@ class ShardStore:
         alternative: probability of the column `alt_caption` instead of the caption.
         keywords: probability that a random half of the column `keywords` is added to the caption.
         strict: raise at the first sample that cannot be used.
+        captions: (N,) long, how many captions each sample has, where they have ids of their own.
 
     Attributes:
         skipped: samples that could not be used, counted each time.
@@ -42,6 +43,7 @@ class ShardStore:
         alternative: float = 0.0,
         keywords: float = 0.0,
         strict: bool = False,
+        captions: Tensor | None = None,
     ) -> None:
         if pairs.image_size is None or not pairs.pictures:
             raise ValueError("a training batch needs pictures of one size: give image_size=")
@@ -55,6 +57,8 @@ class ShardStore:
         self.keywords = keywords
         self.strict = strict
         self.skipped = Skipped()
+        self._captions = captions
+        self._first = None if captions is None else captions.cumsum(0) - captions
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -70,8 +74,9 @@ class ShardStore:
 
         Returns:
             images (n, 3, H, W) uint8, texts (the tokenizer's output), index (n,), same (image ids,
-            caption ids), each (n,) long: equal for equal pixels or captions, on every rank. n is N
-            less the samples that cannot be used.
+            caption ids), each (n,) long: equal for equal pixels or captions, on every rank. Where
+            captions have ids of their own also caption, (n,) long. n is N less the samples that
+            cannot be used.
 
         Raises:
             ValueError: with `strict`, a sample that cannot be used.
@@ -81,12 +86,13 @@ class ShardStore:
         if problems and self.strict:
             raise ValueError(str(problems[0]))
         self.skipped.add(problems)
-        captions, texts = [], []
+        captions, texts, places = [], [], []
         usable = torch.isin(index, found["index"])
         for row, draws in enumerate(draws_N4[usable].tolist()):
             cell = found["caption"][row]
             options = [cell] if isinstance(cell, str) else cell
-            captions.append(options[int(draws[0] * len(options))])
+            places.append(int(draws[0] * len(options)))
+            captions.append(options[places[-1]])
             others = {name: found[name][row] for name in found if name not in ("index", "image")}
             texts.append(self._text(captions[-1], others, draws))
         images = found["image"]
@@ -94,12 +100,17 @@ class ShardStore:
             torch.tensor([_id(image.numpy().tobytes()) for image in images], dtype=torch.int64),
             torch.tensor([_id(text.encode()) for text in captions], dtype=torch.int64),
         )
-        return {
+        batch = {
             "images": images,
             "texts": self.tokenizer(texts),
             "index": found["index"],
             "same": same,
         }
+        if self._captions is not None and self._first is not None:
+            last = self._captions[found["index"]] - 1
+            place = torch.tensor(places, dtype=torch.int64).minimum(last)
+            batch["caption"] = self._first[found["index"]] + place
+        return batch
 
     def _text(self, caption: str, columns: dict[str, Any], draws: list[float]) -> str:
         if draws[1] < self.alternative and columns.get("alt_caption"):

@@ -56,6 +56,7 @@ from tauten.models import (
 )
 from tauten.models.huggingface import read_config
 from tauten.models.tower import Tower
+from tauten.state import SampleTable
 from tauten.training.config import POWERS, Config, ModelConfig
 from tauten.training.pretrained import is_joint_model, tell_of_pixels
 
@@ -201,6 +202,7 @@ def build_control(
     total_steps: int,
     labels: Sequence[str] | None = None,
     per_epoch: int | None = None,
+    captions: Tensor | None = None,
 ) -> Control:
     """The control over a training.
 
@@ -211,6 +213,8 @@ def build_control(
         total_steps: optimiser steps of the whole training.
         labels: class of each sample; needed by shuffled sizes.
         per_epoch: optimiser steps of an epoch; None for the total over ``optim.epochs``.
+        captions: (num_samples,) how many captions each sample has, where they have ids of their
+            own; the count of each is that of its sample.
 
     Raises:
         ValueError: mmts or matched without counts, shuffled sizes without labels, or values that
@@ -233,7 +237,7 @@ def build_control(
     if control.kind == "individual":
         loss = config.loss
         return Individual(
-            num_samples,
+            _sizes(num_samples, captions),
             tau_init=control.value,
             tau_range=bounds,
             lr=loss.tau_lr,
@@ -251,12 +255,29 @@ def build_control(
         return TeMo(*bounds)
     if control.kind == "macl":
         return MACL(control.value, control.slope, control.threshold)
-    schedule = _schedule(config, counts, total_steps, labels)
+    schedule = _schedule(config, counts, total_steps, labels, captions)
     return schedule if control.kind == "mmts" else Constant(_mean(schedule, counts, total_steps))
 
 
+def _sizes(num_samples: int, captions: Tensor | None) -> int | tuple[int, int]:
+    """Return the size of the data set, or of each side where captions have ids of their own."""
+    return num_samples if captions is None else (num_samples, int(captions.sum()))
+
+
+def _of_sides(counts: Tensor, captions: Tensor | None) -> Any:
+    """Return the counts, or (those of samples, those of captions): each that of its sample.
+
+    So both anchors of a pair have one value.
+    """
+    return counts if captions is None else (counts, counts.repeat_interleave(captions))
+
+
 def _schedule(
-    config: Config, counts: Tensor | None, total_steps: int, labels: Sequence[str] | None
+    config: Config,
+    counts: Tensor | None,
+    total_steps: int,
+    labels: Sequence[str] | None,
+    captions: Tensor | None,
 ) -> Control:
     """The configured mmts schedule, or what a comparison puts in its place, of the same mean."""
     control = config.control
@@ -268,10 +289,11 @@ def _schedule(
     _check_known(counts, f"control.kind={control.kind}")
     ends, scale = (control.shift_low, control.shift_high), control.scale
     period = total_steps / control.oscillations
+    sides = _of_sides(counts, captions)
     if control.part == "both" and control.sizes == "true":
-        return mmts(counts, control.alpha, ends, period, scale=scale)
+        return mmts(sides, control.alpha, ends, period, scale=scale)
     oscillation = Cosine(-control.alpha / 2, control.alpha / 2, period)
-    shift: Control = ClusterShift(counts, *ends, scale=scale)
+    shift: Control = ClusterShift(sides, *ends, scale=scale)
     level = _mean(shift, counts, 1)
     if control.part == "oscillation":
         return oscillation + level
@@ -283,7 +305,8 @@ def _schedule(
                 "control.sizes=shuffled exchanges the sizes of classes: give the class of each "
                 "sample as labels"
             )
-        drawn = ClusterShift(shuffled_counts(counts, labels, config.seed), *ends, scale=scale)
+        shuffled = _of_sides(shuffled_counts(counts, labels, config.seed), captions)
+        drawn = ClusterShift(shuffled, *ends, scale=scale)
         shift = drawn + (level - _mean(drawn, counts, 1))
     if control.part == "shift":
         return shift + oscillation.mean(torch.zeros(1, dtype=torch.int64), total_steps)
@@ -302,7 +325,9 @@ def _check_known(counts: Tensor, option: str) -> None:
         )
 
 
-def _rarity(config: Config, counts: Tensor | None, power: float) -> Control:
+def _rarity(
+    config: Config, counts: Tensor | None, power: float, captions: Tensor | None
+) -> Control:
     """Weights n^−power, n the size of the sample's class, over their mean."""
     if counts is None:
         raise ValueError(
@@ -311,7 +336,8 @@ def _rarity(config: Config, counts: Tensor | None, power: float) -> Control:
         )
     _check_known(counts, f"loss.weight={config.loss.weight}")
     sizes = counts.double() ** power
-    table = ClusterShift(sizes, float(sizes.min()), float(sizes.max()))
+    ends = float(sizes.min()), float(sizes.max())
+    table = ClusterShift(_of_sides(sizes, captions), *ends)
     return 1 / _mean(1 / table, counts, 1) / table
 
 
@@ -328,6 +354,7 @@ def build_loss(
     labels: Sequence[str] | None = None,
     table: Tensor | None = None,
     per_epoch: int | None = None,
+    captions: Tensor | None = None,
 ) -> ContrastiveLoss:
     """The loss of the configured family, driven by the configured control.
 
@@ -336,17 +363,17 @@ def build_loss(
     it.
     """
     if config.family == "fastclip":
-        return _fastclip(config, num_samples, total_steps, per_epoch)
+        return _fastclip(config, _sizes(num_samples, captions), total_steps, per_epoch)
     loss = config.loss
-    control = build_control(config, num_samples, counts, total_steps, labels, per_epoch)
+    control = build_control(config, num_samples, counts, total_steps, labels, per_epoch, captions)
     force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
     if config.task == "views":
         force["directions"] = "x2y"
     if loss.weight == "inverse_tau":
-        schedule = _schedule(config, counts, total_steps, labels)
+        schedule = _schedule(config, counts, total_steps, labels, captions)
         force["weight"] = _mean(schedule, counts, total_steps) / schedule
     elif loss.weight in POWERS:
-        force["weight"] = _rarity(config, counts, POWERS[loss.weight])
+        force["weight"] = _rarity(config, counts, POWERS[loss.weight], captions)
     if config.family == "infonce":
         return InfoNCE(control, **force)
     if config.family == "maxmargin":
@@ -357,13 +384,17 @@ def build_loss(
         return DCL(control, **force)
     if config.family == "siglip":
         return SigLIP(control, Learnable(loss.bias, low=-100.0, high=100.0), **force)
+    sizes = _sizes(num_samples, captions)
     if config.family == "nuclr":
-        return NUCLR(num_samples, control, loss.gamma, loss.zeta_lr, **force)
-    return SogCLR(num_samples, control, loss.gamma, **_rho(config), **force)
+        return NUCLR(sizes, control, loss.gamma, loss.zeta_lr, **force)
+    return SogCLR(sizes, control, loss.gamma, **_rho(config), **force)
 
 
 def _fastclip(
-    config: Config, num_samples: int, total_steps: int, per_epoch: int | None
+    config: Config,
+    num_samples: int | tuple[int, int],
+    total_steps: int,
+    per_epoch: int | None,
 ) -> FastCLIP:
     loss, control = config.loss, config.control
     force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
@@ -389,11 +420,15 @@ def _rho(config: Config) -> dict[str, Any]:
     return {} if config.loss.rho is None else {"rho": config.loss.rho}
 
 
-def check_loss(config: Config) -> None:
+def check_loss(config: Config) -> bool:
     """Let loss and control refuse a combination before any data are read.
+
+    Returns:
+        Whether they keep something for each sample, and so for each caption.
 
     Raises:
         ValueError: with their reason.
     """
     with torch.random.fork_rng():
-        build_loss(config, 2, torch.ones(2), total_steps=100, labels=["a", "b"])
+        loss_fn = build_loss(config, 2, torch.ones(2), total_steps=100, labels=["a", "b"])
+    return any(isinstance(part, SampleTable) for part in loss_fn.modules())

@@ -25,6 +25,7 @@ class EmbeddedBatch:
         index: (N,) long, data set positions.
         same: id vectors (N,) of pairs that are no negatives of each other.
         graded: nothing, or of each pair row and column in the table of relevancies, and relevancy.
+        caption: nothing, or (N,) long, ids of the captions where these have their own.
     """
 
     x: Tensor
@@ -32,14 +33,22 @@ class EmbeddedBatch:
     index: Tensor
     same: tuple[Tensor, ...]
     graded: tuple[Tensor, ...] = ()
+    caption: tuple[Tensor, ...] = ()
+
+    @property
+    def ids(self) -> Tensor | tuple[Tensor, Tensor]:
+        """The data set positions of both sides."""
+        return (self.index, self.caption[0]) if self.caption else self.index
 
     @classmethod
     def joined(cls, parts: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
         """The pairs of all parts, one after the other."""
-        rows = ((part.x, part.y, part.index, *part.graded, *part.same) for part in parts)
+        rows = ((p.x, p.y, p.index, *p.caption, *p.graded, *p.same) for p in parts)
         x, y, index, *others = (torch.cat(column) for column in zip(*rows, strict=True))
-        count = len(parts[0].graded)
-        return cls(x, y, index, tuple(others[count:]), tuple(others[:count]))
+        own, graded = len(parts[0].caption), len(parts[0].caption) + len(parts[0].graded)
+        return cls(
+            x, y, index, tuple(others[graded:]), tuple(others[own:graded]), tuple(others[:own])
+        )
 
     def first(self, count: int) -> EmbeddedBatch:
         """The first pairs, ``count`` at most."""
@@ -50,8 +59,10 @@ class EmbeddedBatch:
         return self._each(lambda column: column.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> EmbeddedBatch:
-        same, graded = (tuple(map(change, columns)) for columns in (self.same, self.graded))
-        return EmbeddedBatch(change(self.x), change(self.y), change(self.index), same, graded)
+        columns = (self.same, self.graded, self.caption)
+        same, graded, caption = (tuple(map(change, each)) for each in columns)
+        x, y, index = (change(each) for each in (self.x, self.y, self.index))
+        return EmbeddedBatch(x, y, index, same, graded, caption)
 
 
 class ContrastiveModule(nn.Module):
@@ -93,6 +104,7 @@ class ContrastiveModule(nn.Module):
         index: Tensor,
         same: tuple[Tensor, Tensor],
         graded: tuple[Tensor, ...] = (),
+        caption: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The loss of a batch, as ``{"loss": scalar}``.
 
@@ -102,6 +114,7 @@ class ContrastiveModule(nn.Module):
             index: (N,) long, data set positions.
             same: ids of images and of captions.
             graded: see :class:`EmbeddedBatch`.
+            caption: (N,) long, ids of the captions where these have their own.
 
         Raises:
             NonFiniteLossError: an embedding or the loss is NaN or infinite, on any process.
@@ -117,9 +130,11 @@ class ContrastiveModule(nn.Module):
             if bad:
                 raise NonFiniteLossError(f"the {name} tower returned NaN or infinite values")
         masked = same if self.mask_duplicates else ()
+        own = () if caption is None else (caption,)
+        batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded, own)
         if self.training:
-            self.last_batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded)
-        return {"loss": self.loss_fn(x, y, index, same=masked, **self.graded(graded))}
+            self.last_batch = batch
+        return {"loss": self.loss_fn(x, y, batch.ids, same=masked, **self.graded(graded))}
 
     def graded(self, columns: tuple[Tensor, ...]) -> dict[str, Any]:
         """What the loss is told of the relevancies of a batch, by keyword."""

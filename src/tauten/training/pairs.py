@@ -27,20 +27,29 @@ class PairStore:
         data: the training split.
         tokenizer: texts to ids.
         config: probabilities of alternative texts and keywords.
+        captions: (N,) long, how many captions each image has, where they have ids of their own; see
+            :func:`caption_counts`.
 
     Attributes:
         skipped: clips that could not be read, counted each time; None where all are in memory.
     """
 
-    def __init__(self, data: PairData, tokenizer: Tokenizer, config: DataConfig) -> None:
+    def __init__(
+        self,
+        data: PairData,
+        tokenizer: Tokenizer,
+        config: DataConfig,
+        captions: Tensor | None = None,
+    ) -> None:
         self.data = data
         self.tokenizer = tokenizer
         self.config = config
         self.image_ids = _image_ids(data.images)
         self.skipped = Skipped() if isinstance(data.images, ClipSource) else None
-        captions, _ = data.unique_captions()
-        self._captions = captions
-        self._caption_id = {text: i for i, text in enumerate(captions)}
+        self._first = None if captions is None else captions.cumsum(0) - captions
+        unique, _ = data.unique_captions()
+        self._captions = unique
+        self._caption_id = {text: i for i, text in enumerate(unique)}
         bare = [i for i, own in enumerate(data.captions) if not own]
         if bare:
             raise ValueError(f"{len(bare)} of {len(data)} images have no caption, first: {bare[0]}")
@@ -58,7 +67,8 @@ class PairStore:
             images (n, 3, H, W) or clips (n, T, 3, H, W) uint8, texts (a tokenizer's output), index
             (n,), same (image ids, caption ids), each (n,) long. Where the data have relevancies
             also graded: (rows, columns) of the table, each (n,) long, and the relevancy of each
-            pair, (n,). n is N less the clips that cannot be read.
+            pair, (n,). Where captions have ids of their own also caption, (n,) long. n is N less
+            the clips that cannot be read.
 
         Raises:
             ValueError: no clip can be read, or with ``data.strict`` one cannot.
@@ -68,8 +78,11 @@ class PairStore:
         index = index[usable]
         captions: list[int] = []
         texts: list[str] = []
+        places: list[int] = []
         for i, draws in zip(index.tolist(), draw_N4[usable].tolist(), strict=True):
-            captions.append(self._caption(i, draws[0]))
+            place, number = self._caption(i, draws[0])
+            places.append(place)
+            captions.append(number)
             texts.append(self._text(i, self._captions[captions[-1]], draws))
         same = (
             self.image_ids[index],
@@ -81,6 +94,8 @@ class PairStore:
             "index": index,
             "same": same,
         }
+        if self._first is not None:
+            found["caption"] = self._first[index] + torch.tensor(places, dtype=torch.int64)
         relevancy = self.data.relevancy
         if relevancy is not None:
             columns = torch.tensor(captions)
@@ -104,13 +119,15 @@ class PairStore:
             self.skipped.add(list(problems.values()))
         return (clips[usable] if problems else clips), usable
 
-    def _caption(self, i: int, draw: float) -> int:
-        """The number of the caption that is drawn."""
+    def _caption(self, i: int, draw: float) -> tuple[int, int]:
+        """Return the place of the drawn caption among those of its image, and its number."""
         if self.data.drawn is not None:
             options = self.data.drawn[i]
-            return int(options[int(draw * len(options))])
+            place = int(draw * len(options))
+            return place, int(options[place])
         own = self.data.captions[i]
-        return self._caption_id[own[int(draw * len(own))]]
+        place = int(draw * len(own))
+        return place, self._caption_id[own[place]]
 
     def _text(self, i: int, caption: str, draws: list[float]) -> str:
         if draws[1] < self.config.alternative and self.data.alternatives[i]:
@@ -121,6 +138,21 @@ class PairStore:
             half = (words[start:] + words[:start])[: (len(words) + 1) // 2]
             caption = " ".join([caption, *half])
         return caption
+
+
+def caption_counts(data: PairData) -> Tensor | None:
+    """Return how many captions each image has, where that gives them ids of their own.
+
+    Captions are numbered image by image, in their order, so that one belongs to one image.
+
+    Returns:
+        (N,) long; None where each image has one caption, whose id is that of the image, and where
+        captions are drawn from those of other images.
+    """
+    if data.drawn is not None:
+        return None
+    counts = torch.tensor([max(len(own), 1) for own in data.all_captions()], dtype=torch.int64)
+    return counts if bool((counts > 1).any()) else None
 
 
 def training_texts(data: PairData, config: DataConfig) -> list[str]:

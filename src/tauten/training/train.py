@@ -31,7 +31,7 @@ from tauten.training.encode import selectable
 from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss, TauProbe
-from tauten.training.pairs import PairStore, training_texts
+from tauten.training.pairs import PairStore, caption_counts, training_texts
 from tauten.training.pretrained import as_pretrained
 from tauten.training.results import write_results
 from tauten.training.rows import UNLABELLED
@@ -235,15 +235,17 @@ def _build(
             features=train.images.shape[1] if train.images.dim() == 2 else 0,
         )
         table = None if train.relevancy is None else train.relevancy.table
+        captions = caption_counts(train) if check_loss(config) else None
         loss_fn = build_loss(
-            config, len(train), counts, steps.total, train.labels, table, steps.per_epoch
+            *(config, len(train), counts, steps.total, train.labels, table, steps.per_epoch),
+            captions,
         )
     if processes.count() > 1:
         with_whole_batches(encoder)
     module = ContrastiveModule(
         encoder, loss_fn, config.loss.mask_duplicates, config.optim.chunk, config.loss.adaptive
     )
-    store = _store(train, tokenizer, config.data)
+    store = _store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, _usable(train))
     return module, tokenizer, store
 
@@ -255,15 +257,18 @@ def _usable(train: PairData) -> int:
     return 0 if isinstance(train.images, Tensor) else train.images.usable()
 
 
-def _store(train: PairData, tokenizer: Any, config: DataConfig) -> PairStore | ShardStore:
+def _store(
+    train: PairData, tokenizer: Any, config: DataConfig, captions: Tensor | None
+) -> PairStore | ShardStore:
     if train.shards is None:
-        return PairStore(train, tokenizer, config)
+        return PairStore(train, tokenizer, config, captions)
     return ShardStore(
         train.shards,
         tokenizer,
         alternative=config.alternative,
         keywords=config.keywords,
         strict=config.strict,
+        captions=captions,
     )
 
 

@@ -161,6 +161,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             images=batch["images"].to(device),
             texts={name: ids.to(device) for name, ids in batch["texts"].items()},
             index=batch["index"].to(device),
+            caption=batch["caption"].to(device) if "caption" in batch else None,
             **{
                 name: tuple(column.to(device) for column in batch[name])
                 for name in ("same", "graded")
