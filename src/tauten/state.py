@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from tauten.ids import check_ids
+from tauten.modules import StateModule, check_state, full_precision
 
 #: forward passes between two steps after which a forgotten step() is suspected
 MANY = 1000
@@ -33,15 +34,15 @@ class Prefetched(NamedTuple):
     seen: Tensor
 
 
-class SampleTable(nn.Module):
+class SampleTable(StateModule):
     """Numbers for each sample of a data set: moving averages, temperatures, their momentum.
 
     Values and visit counts are buffers, so they are in ``state_dict()`` and a resume continues
     with the same bits. A table sized up front refuses a state of another size; a table that grows
     takes whatever size was saved. Reading and writing cost the rows of the call, whatever the size.
 
-    A float type asked of the module (``.half()``, ``.double()``, ``.to(dtype)``) is that of the
-    values too; visits stay int32.
+    ``.double()`` of the module makes the values float64. ``.half()`` and ``.bfloat16()`` leave them
+    float32, since small updates would be lost; visits stay int32.
 
     Args:
         size: number of samples, or None to grow to the largest id written.
@@ -187,24 +188,32 @@ class SampleTable(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SampleTable:
         """Move and convert, but keep visits int32 and a table placed on the CPU there."""
         self._ahead = None
+        fn = full_precision(fn)
         asked = fn(self.values.new_empty(0))
         if self._device is None or asked.device.type == self._device:
-            nn.Module._apply(self, fn, recurse)
+            super()._apply(fn, recurse)
             self.visits = self.visits.int()
         else:
             self.values = self.values.to(asked.dtype)
         return self
 
+    def refuse(self, state_dict: Mapping[str, Any], prefix: str) -> None:
+        saved = state_dict.get(f"{prefix}visits")
+        if self.fixed and saved is not None and len(saved) != len(self):
+            raise ValueError(
+                f"this state was saved for a data set of {len(saved)} samples, "
+                f"the table has {len(self)}"
+            )
+
+    def growing(self) -> Sequence[str]:
+        return () if self.fixed else ("values", "visits")
+
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
+        check_state(self, state_dict, prefix)
         saved = state_dict.get(f"{prefix}visits")
         if saved is not None and len(saved) != len(self):
-            if self.fixed:
-                raise ValueError(
-                    f"this state was saved for a data set of {len(saved)} samples, "
-                    f"the table has {len(self)}"
-                )
             self._resize(len(saved))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._ahead = None

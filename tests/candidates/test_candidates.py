@@ -82,6 +82,29 @@ def test_momentum_encoder_moves_slowly_and_has_no_gradient():
     assert torch.equal(encoder[1].running_mean, torch.zeros(2))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_momentum_encoder_of_low_precision_moves_by_steps_below_its_digits(dtype):
+    encoder = nn.Sequential(nn.Linear(3, 2)).to(dtype)
+    slow = MomentumEncoder(encoder, 0.999)
+    before = encoder[0].weight.detach().double()
+    with torch.no_grad():
+        encoder[0].weight += 0.1
+    target = encoder[0].weight.detach().double()
+    for step in range(100):
+        slow.update(encoder)
+        if step == 49:  # a checkpoint goes on where it was
+            again = MomentumEncoder(nn.Sequential(nn.Linear(3, 2)).to(dtype), 0.999)
+            again.load_state_dict(slow.state_dict())
+            slow = again
+    expected = target + 0.999**100 * (before - target)
+    kept = slow.exact.of("0.weight", slow.encoder[0].weight)
+    torch.testing.assert_close(kept.double(), expected, rtol=1e-4, atol=1e-6)
+    assert slow.encoder[0].weight.dtype == dtype
+    assert torch.equal(slow.encoder[0].weight, kept.to(dtype))
+    slow.to(dtype)
+    assert slow.exact.of("0.weight", slow.encoder[0].weight).dtype == torch.float32
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"\[0, 1\), got 1"):
         MomentumEncoder(nn.Linear(1, 1), 1.0)

@@ -82,6 +82,46 @@ def test_won_pairs_of_a_sigmoid_keep_their_digits(tile):
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("tile", ["dense", 40])
+@pytest.mark.parametrize("factor", [1e20, 1e37, 1e-25, 1e-38])
+def test_rows_of_any_length_have_their_direction(factor, tile):
+    x = EMBEDDINGS["random"]()
+    y = F.normalize(x + 0.5 * EMBEDDINGS["random"]().flip(0))
+    plain, sized = x.clone().requires_grad_(), (x * factor).requires_grad_()
+    loss_fn = tt.InfoNCE(0.1, tile=tile)
+    expected, found = loss_fn(plain, y), loss_fn(sized, y * factor)
+    expected.backward()
+    found.backward()
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    gradient = sized.grad.double() * factor
+    torch.testing.assert_close(gradient, plain.grad.double(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("tile", ["dense", 40])
+def test_a_row_of_zeros_is_orthogonal_to_all_and_has_no_gradient(tile):
+    x, y = EMBEDDINGS["random"](), EMBEDDINGS["random"]().flip(0)
+    x[3] = 0
+    x.requires_grad_()
+    loss = tt.InfoNCE(0.1, tile=tile)(x, y)
+    loss.backward()
+    s = (F.normalize(x.detach(), dim=1) @ y.T).double() / 0.1
+    expected = (F.cross_entropy(s, torch.arange(B)) + F.cross_entropy(s.T, torch.arange(B))) / 2
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-5)
+    assert not x.grad[3].any()
+    assert float(x.grad.norm(dim=1).max()) < 1
+
+
+@pytest.mark.parametrize(
+    "tau", [tt.Constant(0.07), tt.Cosine(0.05, 0.07, 9), tt.Anneal(0.07, 1, 9)]
+)
+def test_float64_embeddings_have_a_float64_temperature(tau):
+    x, y = EMBEDDINGS["random"]().double(), EMBEDDINGS["random"]().double().flip(0)
+    s = x @ y.T / 0.07
+    expected = (F.cross_entropy(s, torch.arange(B)) + F.cross_entropy(s.T, torch.arange(B))) / 2
+    found = tt.InfoNCE(tau, normalize=False)(x, y)
+    assert float(found) == pytest.approx(float(expected), rel=1e-13)
+
+
 def test_one_pair_alone_loses_nothing():
     x = EMBEDDINGS["random"]()[:1].requires_grad_()
     for tile in ("dense", 40):

@@ -159,7 +159,27 @@ def compare(rank, world):
         train(call, inner, shard)
         count += 1
         problems += gaps(f"local {name}", expected, inner.state_dict())
+    problems += local_means(rank, shard)
     return {"cases": count, "problems": problems + refusals()}
+
+
+def local_means(rank, shard):
+    """What is wrong with the running means of processes that have batches of their own."""
+    counts = [1 + 7 * i % 23 for i in range(SAMPLES)]
+    loss_fn = tt.InfoNCE(tt.ClusterShift(counts, 0.1, 0.9), force="equalized", ranks="local")
+    seen = []
+    for step in range(3):
+        a, _, ids = (part[shard] for part in batch(step, 0))
+        if step or not rank:  # the second process has no batch in the first step
+            loss_fn(a[:, :4].clone().requires_grad_(), a[:, 2:], ids)
+            seen.append((step, float(loss_fn.tau(ids).mean())))
+        loss_fn.step()
+    of_all = [None] * dist.get_world_size()
+    dist.all_gather_object(of_all, seen)
+    by_step = [[m for part in of_all for at, m in part if at == step] for step in range(3)]
+    expected = sum(sum(means) / len(means) for means in by_step) / 3
+    found = float(loss_fn.running.mean)
+    return [] if abs(found - expected) < 1e-6 else [f"rank {rank}: {found} for {expected}"]
 
 
 def refusals():

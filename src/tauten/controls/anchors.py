@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Direction = Literal["x2y", "y2x"]
@@ -24,6 +25,7 @@ class Anchors:
         alignment: () -> () mean similarity of all pairs to their positives, detached.
         number: values of the anchors, () or (n, ...), -> shaped to broadcast against S.
         key_number: the same for values of the candidates, (m, ...).
+        dtype: precision of the batch.
     """
 
     direction: Direction
@@ -33,6 +35,7 @@ class Anchors:
     alignment: Callable[[], Tensor]
     number: Callable[[Tensor], Tensor]
     key_number: Callable[[Tensor], Tensor]
+    dtype: torch.dtype = torch.float32
 
     def both(self, table: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of a table for the rows and for the columns of S: (N, 1, ...), (1, M, ...)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tauten.controls.anchors import Anchors
 from tauten.ids import check_index
+from tauten.modules import StateModule
 from tauten.pairwise.numbers import Number, PairNumber, combine
 
 Range = tuple[float, float]
@@ -19,7 +20,7 @@ Granularity = Literal["global", "anchor", "pair"]
 Learning = Literal["nothing", "gradient", "dual"]
 
 
-class Control(nn.Module):
+class Control(StateModule):
     """Says which temperature τ (or margin m, or weight) each sample has at each step.
 
     A control is an ``nn.Module``: what it counts or learns is in ``state_dict()``. Controls
@@ -200,6 +201,21 @@ def finite(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     return float(value)
+
+
+class Scheduled(Control):
+    """A control with one number for all samples at each step."""
+
+    def number(self, step: int) -> float:
+        """Return the value at a step."""
+        raise NotImplementedError
+
+    def values(self, index: Tensor, step: int) -> Tensor:
+        return torch.full((1,), self.number(step), device=index.device)
+
+    def on(self, anchors: Anchors) -> Number:
+        value, device = self.number(self.steps), anchors.index.device
+        return torch.full((1,), value, dtype=anchors.dtype, device=device)
 
 
 class BatchControl(Control):

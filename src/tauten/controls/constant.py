@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from tauten.controls.base import Control, Range, finite
+from tauten.controls.base import Range, Scheduled, finite
 
 
-class Constant(Control):
+class Constant(Scheduled):
     """One value for every sample and step.
 
     Args:
@@ -22,8 +19,8 @@ class Constant(Control):
         super().__init__()
         self.value = self.fixed = finite("value", value)
 
-    def values(self, index: Tensor, step: int) -> Tensor:
-        return torch.full((1,), self.value, device=index.device)
+    def number(self, step: int) -> float:
+        return self.value
 
     def range(self) -> Range:
         return self.value, self.value

@@ -23,13 +23,10 @@ class OfData(Control):
         """The message for a state made from other numbers, of which there were so many."""
         raise NotImplementedError
 
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
+    def refuse(self, state_dict: Mapping[str, Any], prefix: str) -> None:
         saved = state_dict.get(f"{prefix}fingerprint")
         if saved is not None and not torch.equal(saved.cpu(), self.fingerprint.cpu()):
             raise ValueError(self._foreign(int(saved[0])))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def checksum(numbers: Tensor) -> Tensor:

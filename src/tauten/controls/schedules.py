@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
-
-from tauten.controls.base import Control, Range, finite
+from tauten.controls.base import Range, Scheduled, finite
 
 
 def _positive_steps(name: str, value: float) -> float:
@@ -23,7 +20,7 @@ def _whole_steps(name: str, value: int) -> int:
     return value
 
 
-class Cosine(Control):
+class Cosine(Scheduled):
     """A cosine over training: ``high`` at step 0, ``low`` half a period later.
 
     value(t) = (high + low)/2 + (high − low)/2 · cos(2πt/period + phase)
@@ -55,11 +52,10 @@ class Cosine(Control):
         self.phase = finite("phase", phase)
         self.every = _whole_steps("every", every)
 
-    def values(self, index: Tensor, step: int) -> Tensor:
+    def number(self, step: int) -> float:
         step -= step % self.every
         angle = 2 * math.pi * math.fmod(step, self.period) / self.period + self.phase
-        value = (self.high + self.low) / 2 + (self.high - self.low) / 2 * math.cos(angle)
-        return torch.full((1,), value, device=index.device)
+        return (self.high + self.low) / 2 + (self.high - self.low) / 2 * math.cos(angle)
 
     def range(self) -> Range:
         return self.low, self.high
@@ -70,7 +66,7 @@ class Cosine(Control):
         return f"Cosine({self.low:g}, {self.high:g}, period={self.period:g}{phase}{every})"
 
 
-class Anneal(Control):
+class Anneal(Scheduled):
     """One monotone half period of a cosine from ``start`` to ``end``, then ``end``.
 
     value(t) = end + (start − end)/2 · (1 + cos(π·min(t/steps, 1)))
@@ -91,10 +87,10 @@ class Anneal(Control):
         self.duration = _positive_steps("steps", steps)
         self.every = _whole_steps("every", every)
 
-    def values(self, index: Tensor, step: int) -> Tensor:
+    def number(self, step: int) -> float:
         step -= step % self.every
         share = (1 + math.cos(math.pi * min(step / self.duration, 1.0))) / 2
-        return torch.full((1,), self.end + (self.start - self.end) * share, device=index.device)
+        return self.end + (self.start - self.end) * share
 
     def range(self) -> Range:
         return min(self.start, self.end), max(self.start, self.end)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.base import advance_controls
@@ -15,8 +15,10 @@ from tauten.losses import parameters
 from tauten.losses.batch import Batch
 from tauten.losses.composition import WEIGHT, Composition, check_composition, check_range
 from tauten.losses.force import RunningMean
+from tauten.modules import StateModule
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.pairwise.exchange import Ranks
+from tauten.pairwise.sides import within_range
 from tauten.relations import Ids, relate
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class NonFiniteLossError(FloatingPointError, ValueError):
     """The loss, or an embedding that it was given, is NaN or infinite."""
 
 
-class ContrastiveLoss(nn.Module):
+class ContrastiveLoss(StateModule):
     """Base of the losses between x and y; see :class:`InfoNCE` for the arguments.
 
     A subclass gives :meth:`_anchor_losses` and, for ``force="equalized"``, says in
@@ -191,7 +193,7 @@ class ContrastiveLoss(nn.Module):
         """
         advance_controls(self)
         if self.running is not None:
-            self.running.commit()
+            self.running.commit(merge=self.ranks == "local")
         self._step += 1
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
@@ -228,6 +230,10 @@ class ContrastiveLoss(nn.Module):
                 f"{self.strength!r} gives each pair a value of its own and needs one positive for "
                 "each anchor: pass labels as same=, which leaves the further positives out"
             )
+        given: dict[Direction, Tensor] = {"x2y": x, "y2x": y}
+        if self.normalize:
+            x, y = within_range(x), within_range(y)
+        changed = x is not given["x2y"] or y is not given["y2x"]
         return Batch(
             x,
             y,
@@ -235,6 +241,7 @@ class ContrastiveLoss(nn.Module):
             related,
             self.tile,
             cosine=self.normalize,
+            views=given if changed else None,
             ranks=ranks,
             exchange="ring" if self.ranks == "ring" else "gather",
         )

@@ -87,6 +87,7 @@ class Batch:
             alignment=lambda: self.mean(self.positives("x2y").detach()),
             number=lambda values: self._on_axis(values, direction),
             key_number=lambda values: self._on_axis(values, other),
+            dtype=self.dtype,
         )
 
     @property

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed
+
+from tauten.modules import StateModule
 
 
-class RunningMean(nn.Module):
+class RunningMean(StateModule):
     """Mean over all training batches so far, updated only by :meth:`commit`.
 
     The forward pass is pure: it divides by the mean of the steps done, and by the batch's own
@@ -33,11 +36,27 @@ class RunningMean(nn.Module):
             self._pending = (total + batch, times + 1)
         return torch.where(self.count > 0, self.mean.to(batch), batch)
 
-    def commit(self) -> None:
-        """Add what was seen since the last commit as one step's value."""
-        if self._pending is not None:
-            total, times = self._pending
+    def commit(self, *, merge: bool = False) -> None:
+        """Add what was seen since the last commit as one step's value.
+
+        Args:
+            merge: whether the processes of a group saw batches of their own.
+        """
+        pending, self._pending = self._pending, None
+        if merge and distributed.is_available() and distributed.is_initialized():
+            pending = _merged(pending)
+        if pending is not None:
+            total, times = pending
             seen = (total / times).to(self.mean)
-            self._pending = None
             self.count += 1
             self.mean += (seen - self.mean) / self.count
+
+
+def _merged(pending: tuple[Tensor, int] | None) -> tuple[Tensor, int] | None:
+    """Return the sum and count over all processes."""
+    parts: list[Any] = [None] * distributed.get_world_size()
+    mine = (0.0, 0) if pending is None else (float(pending[0]), pending[1])
+    distributed.all_gather_object(parts, mine)
+    times = sum(count for _, count in parts)
+    total = torch.tensor(sum(part for part, _ in parts), dtype=torch.float64)
+    return (total, times) if times else None

@@ -7,6 +7,7 @@ is ever held.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ from tauten.pairwise.once import transformed
 
 #: rows below this length are divided by it, as in ``torch.nn.functional.normalize``
 EPSILON = 1e-12
+
+#: largest entries of rows whose squares can be summed in float32, and are not below ``EPSILON``
+_RANGE = (1e-10, 1e15)
 
 #: rows of a block where a whole side is walked
 BLOCK = 256
@@ -35,6 +39,27 @@ def as_reduced(x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:
     if cosine:
         x, y = F.normalize(x, dim=1, eps=EPSILON), F.normalize(y, dim=1, eps=EPSILON)
     return x, y
+
+
+def within_range(vectors: Tensor) -> Tensor:
+    """Return rows whose lengths can be computed, with the same directions.
+
+    Rows so long that their squares overflow, or so short that these vanish, are multiplied by a
+    power of two. A row of zeros has no direction: its cosines are 0, and it gets no gradient. Rows
+    that need none of this, and those that are not finite, stay as they are.
+    """
+    if not vectors.numel():
+        return vectors
+    values = vectors.detach()
+    largest = torch.linalg.vector_norm(values, float("inf"), dim=1, keepdim=True)
+    if bool(((largest > _RANGE[0]) & (largest < _RANGE[1])).all()):
+        return vectors
+    empty = largest == 0
+    extreme = ((largest <= _RANGE[0]) | (largest >= _RANGE[1])) & largest.isfinite() & ~empty
+    most = -math.frexp(torch.finfo(vectors.dtype).tiny)[1]
+    power = torch.frexp(largest.masked_fill(~extreme, 1.0)).exponent.neg().clamp(-most, most)
+    scale = torch.ldexp(torch.ones_like(largest), power.masked_fill(~extreme, 0))
+    return torch.where(empty, values, vectors * scale)
 
 
 class Side:

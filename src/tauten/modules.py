@@ -1,0 +1,79 @@
+"""What modules with state share: full precision, and a foreign state refused as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Conversion = Callable[[Tensor], Tensor]
+Self = TypeVar("Self", bound="StateModule")
+
+
+def full_precision(fn: Conversion) -> Conversion:
+    """Return the conversion or move, without any to less than float32.
+
+    In bfloat16 a moving average or a learned temperature no longer moves by small steps.
+    """
+
+    def kept(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point() or tensor.dtype.itemsize < 4:
+            return fn(tensor)
+        asked = fn(torch.empty(0, dtype=tensor.dtype, device=tensor.device))
+        if asked.is_floating_point() and asked.dtype.itemsize < 4:
+            return tensor.to(asked.device)
+        return fn(tensor)
+
+    return kept
+
+
+class StateModule(nn.Module):
+    """A module whose numbers, and those of its parts, stay float32 or float64.
+
+    ``.half()``, ``.bfloat16()`` and ``.to(dtype)`` of it, or of a module that it is part of, leave
+    them so; ``.double()`` makes them float64. A state that a part refuses is not loaded in part.
+    """
+
+    def refuse(self, state_dict: Mapping[str, Any], prefix: str) -> None:
+        """Raise ValueError for a state that was saved for other data."""
+
+    def growing(self) -> Sequence[str]:
+        """Return the names of the tensors that take whatever length was saved."""
+        return ()
+
+    def _apply(self: Self, fn: Conversion, recurse: bool = True) -> Self:
+        nn.Module._apply(self, full_precision(fn), recurse)
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        check_state(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def check_state(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> None:
+    """Refuse a state for any part of a module before a part of it is loaded.
+
+    Raises:
+        ValueError: a state of other data.
+        RuntimeError: a tensor of another shape.
+    """
+    grows = set()
+    for name, part in module.named_modules():
+        place = f"{prefix}{name}." if name else prefix
+        if isinstance(part, StateModule):
+            part.refuse(state_dict, place)
+            grows |= {place + tensor for tensor in part.growing()}
+    for key, tensor in module.state_dict(prefix=prefix, keep_vars=True).items():
+        saved = state_dict.get(key)
+        if not isinstance(saved, Tensor) or not isinstance(tensor, Tensor):
+            continue
+        rows = 1 if key in grows else 0
+        if saved.shape[rows:] != tensor.shape[rows:]:
+            raise RuntimeError(
+                f"size mismatch for {key}: {tuple(saved.shape)} in the saved state, "
+                f"{tuple(tensor.shape)} here; nothing of {type(module).__name__} was loaded"
+            )
