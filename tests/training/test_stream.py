@@ -230,3 +230,17 @@ def test_shards_of_a_set_known_by_name(data, tmp_path):
     config.data.source = f"cc3m:{table}"
     with pytest.raises(ValueError, match="data.stream=False holds its pictures in memory"):
         load_splits(config.data, ["train"], tmp_path / "shards.jsonl")
+
+
+def test_a_batch_without_a_readable_picture_is_no_step_of_the_loss(data, tmp_path):
+    rows = list(emoji_lt("train").select(range(24)))
+    (tmp_path / "bad").mkdir()
+    write(tmp_path / "bad" / "a.tar", rows, damaged=range(4, 20))
+    config = streamed(tmp_path / "run", data)
+    config.data.source, config.data.label = str(tmp_path / "bad"), None
+    config.data.keywords = config.data.alternative = 0.0
+    config.control.kind, config.optim.batch_size, config.optim.epochs = "constant", 2, 1
+    train(config)
+    results = json.loads((config.output / "results.json").read_text())
+    assert results["skipped"]["count"] == 16
+    assert results["total_steps"] == 12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -102,7 +102,7 @@ class ShardStore:
         )
         batch = {
             "images": images,
-            "texts": self.tokenizer(texts),
+            "texts": self._tokens(texts),
             "index": found["index"],
             "same": same,
         }
@@ -111,6 +111,13 @@ class ShardStore:
             place = torch.tensor(places, dtype=torch.int64).minimum(last)
             batch["caption"] = self._first[found["index"]] + place
         return batch
+
+    def _tokens(self, texts: list[str]) -> Any:
+        """What the tokenizer makes of the texts; without any, none of its rows."""
+        if texts:
+            return self.tokenizer(texts)
+        found = self.tokenizer([""])
+        return {name: ids[:0] for name, ids in found.items()} if isinstance(found, Mapping) else []
 
     def _text(self, caption: str, columns: dict[str, Any], draws: list[float]) -> str:
         if draws[1] < self.alternative and columns.get("alt_caption"):

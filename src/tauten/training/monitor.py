@@ -142,7 +142,8 @@ class ForceProbe:
     def summary(self) -> dict[str, float]:
         """Force per anchor of each group that is in the batch, with the temperatures of now."""
         batch = self.module.last_batch
-        assert batch is not None
+        if batch is None:  # no sample of the batches so far could be used
+            return {}
         shards = processes.gather(batch.first(FORCE_PAIRS).to("cpu"))
         batch = EmbeddedBatch.joined(shards).first(FORCE_PAIRS).to(batch.x.device)
         ids = batch.index.tolist()

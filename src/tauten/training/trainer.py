@@ -157,6 +157,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             else self.store.batch(index)
         )
         self.last_batch = {"index": batch["index"]}
+        if not len(batch["index"]) and processes.count() == 1:
+            return self._no_loss()
         return model(
             images=batch["images"].to(device),
             texts={name: ids.to(device) for name, ids in batch["texts"].items()},
@@ -168,6 +170,11 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
                 if name in batch
             },
         )["loss"]
+
+    def _no_loss(self) -> Tensor:
+        """The loss of a batch in which no sample can be used: 0, with gradients of 0."""
+        trained = [p for p in self.contrastive.parameters() if p.requires_grad]
+        return torch.stack([parameter.sum() for parameter in trained]).sum() * 0
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Forward and backward; a loss that is not finite ends the run."""
