@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tauten.data.orientation import upright
 from tauten.data.pixels import resized, to_rgb
 from tauten.data.spans import check_span, drawn, positions
 from tauten.data.video_file import Video
@@ -135,7 +136,7 @@ def load_strip(picture: Image.Image | bytes | Path, frames: int) -> Tensor:
     if not isinstance(picture, Image.Image):
         try:
             picture = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
-            picture.load()
+            picture = upright(picture)
         except Exception as error:  # decoders raise errors of any kind
             raise ValueError(f"unreadable strip of frames: {error}") from error
     width, height = picture.size

@@ -6,6 +6,8 @@ import math
 import os
 import re
 from bisect import bisect_left, bisect_right
+from collections import Counter
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from torch import Tensor
 
+from tauten.data.orientation import upright
 from tauten.data.spans import check_span, positions
 from tauten.data.video_file import Video
 
@@ -25,23 +28,52 @@ _PIECE = re.compile(r"(\d+)\.(?:mp4|mkv|webm)", re.IGNORECASE)
 
 def from_folder(clip: Clip, inside: Tensor, overrun: float, threads: int) -> list[Image.Image]:
     """The frames of a part of a video whose path is a folder; see ``load_clip``."""
+    _check_one_series(clip.path, clip.path.stat().st_mtime_ns)
     if is_cut(clip.path):
         return _from_pieces(clip, inside, overrun, threads)
     return _from_frames(clip, inside, overrun)
 
 
 def is_cut(folder: Path) -> bool:
-    """Whether a folder has files named by the second they begin at, such as 0.mp4 and 15.mp4.
+    """Tell a folder of files named by the second they begin at, such as 0.mp4 and 15.mp4.
 
-    One name is looked at: a folder has either such files or frames.
+    One name is looked at.
     """
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _NUMBER.search(entry.name):
+            if _frame(entry.name):
                 return False
             if _PIECE.fullmatch(entry.name):
                 return True
     return False
+
+
+@lru_cache(maxsize=4096)
+def _check_one_series(folder: Path, changed: int) -> None:
+    """Refuse frames of several videos, the same frame twice, or frames beside pieces.
+
+    A folder is listed once until it changes.
+
+    Raises:
+        ValueError: with the number of each kind.
+    """
+    series: Counter[str] = Counter()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _PIECE.fullmatch(entry.name):
+                series["pieces of a video"] += 1
+            elif match := _frame(entry.name):
+                series[f"{entry.name[: match.start(1)]}*{entry.name[match.end(1) :].lower()}"] += 1
+    if len(series) > 1:
+        said = ", ".join(f"{name}: {count:,}" for name, count in sorted(series.items()))
+        raise ValueError(
+            f"{folder} holds several series of frames ({said}): put each into a folder of its own"
+        )
+
+
+def _frame(name: str) -> re.Match[str] | None:
+    """The number of a frame's file; hidden files are none."""
+    return None if name.startswith(".") else _NUMBER.search(name)
 
 
 def _from_pieces(clip: Clip, inside: Tensor, overrun: float, threads: int) -> list[Image.Image]:
@@ -77,9 +109,7 @@ def _from_frames(clip: Clip, inside: Tensor, overrun: float) -> list[Image.Image
         named = _named_frames(clip.path, clip.start, clip.stop, inside)
         if named:
             return [_opened(file) for file in named]
-    files = {
-        int(match[1]): file for file in clip.path.iterdir() if (match := _NUMBER.search(file.name))
-    }
+    files = {int(match[1]): file for file in clip.path.iterdir() if (match := _frame(file.name))}
     if not files:
         raise ValueError(f"no numbered frames in {clip.path}, such as frame_0000000001.jpg")
     numbers = sorted(files)
@@ -98,7 +128,7 @@ def _from_frames(clip: Clip, inside: Tensor, overrun: float) -> list[Image.Image
 def _named_frames(folder: Path, start: float, stop: float, inside: Tensor) -> list[Path]:
     """The frames of a clip by the form of one name, without listing the folder; [] if not so."""
     with os.scandir(folder) as entries:
-        match = next((match for entry in entries if (match := _NUMBER.search(entry.name))), None)
+        match = next((match for entry in entries if (match := _frame(entry.name))), None)
     if match is None:
         return []
     name, (begin, end) = match.string, match.span(1)
@@ -111,8 +141,7 @@ def _named_frames(folder: Path, start: float, stop: float, inside: Tensor) -> li
 
 def _opened(file: Path) -> Image.Image:
     try:
-        picture: Image.Image = Image.open(file)
-        picture.load()
-        return picture
+        with Image.open(file) as picture:
+            return upright(picture)
     except Exception as error:  # decoders raise errors of any kind
         raise ValueError(f"{file}: unreadable image: {error}") from error

@@ -106,8 +106,8 @@ def _train(config: Config) -> RunResult:
     clock = Clock()
     folder = RunFolder(config.output)
     with processes.together():
-        config = as_pretrained(config)
         config.validate()
+        config = as_pretrained(config)
         check_loss(config)
         _check_shares(config.optim.batch_size)
         folder.check(config)
