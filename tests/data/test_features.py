@@ -1,4 +1,5 @@
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -167,3 +168,22 @@ def test_broken_and_missing_files_are_named(tmp_path, rows):
         load_features(tmp_path / "a.pt")
     with pytest.raises(FileNotFoundError, match=r"b\.npy"):
         load_features(tmp_path / "b.npy")
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ({"x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 12]}}, "needs 24 bytes"),
+        ({"x": {"dtype": "F32", "shape": [-2, -3], "data_offsets": [0, 24]}}, "is damaged"),
+        ({"x": {"dtype": "F32", "shape": [2, 3], "data_offsets": [-24, 0]}}, "is damaged"),
+        ({"x": {"dtype": "F32", "shape": "ab", "data_offsets": [0, 24]}}, "needs dtype, shape"),
+        ({"x": [1]}, "needs dtype, shape"),
+        ([1], "its header is no object"),
+    ],
+)
+def test_a_damaged_header_of_safetensors(tmp_path, header, problem):
+    content = json.dumps(header).encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(content).to_bytes(8, "little") + content + bytes(24))
+    with pytest.raises(ValueError, match=problem):
+        load_features(file, progress=False)

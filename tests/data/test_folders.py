@@ -140,6 +140,30 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     assert data["split"][:] == ["train", "validation", "test"]
 
 
+def test_folders_of_splits_with_texts_beside_pictures_are_one_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, split in enumerate(("train", "val")):
+        folder(tmp_path / split, pairs(1, number))
+    with caplog.at_level(logging.WARNING, logger="tauten.data"):
+        assert load_pairs(tmp_path).num_rows == 2
+    assert "the folders train, val are read as one set; give them as" in caplog.text
+
+
+def test_captions_that_are_numbers_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder(tmp_path, pairs(2))
+    rows = [{"image": "0.png", "caption": 7}, {"image": "1.png", "caption": "x"}]
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    with caplog.at_level(logging.WARNING, logger="tauten.data"):
+        assert load_pairs(tmp_path / "t.json")["caption"][:] == ["7", "x"]
+    assert "1 captions are numbers and are taken as texts; first:" in caplog.text
+    (tmp_path / "captions.txt").write_text("image,caption\n0.png,x\n")
+    with pytest.raises(ValueError, match="a table with another name: rename it"):
+        load_pairs(tmp_path / "captions.txt")
+
+
 def test_saved_data_sets(tmp_path: Path) -> None:
     rows = {
         "image": [{"bytes": picture(n), "path": None} for n in range(3)],

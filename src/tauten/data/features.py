@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,21 +158,35 @@ def _from_safetensors(file: Path, key: str | None) -> npt.NDArray[Any]:
             header = parse_json(stream.read(length), "header")
         except ValueError as error:
             raise ValueError(f"{file} is no readable .safetensors file: {error}") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{file} is no readable .safetensors file: its header is no object")
     names = [name for name in header if name != "__metadata__"]
     if key is None and len(names) != 1:
         raise ValueError(f"{file} holds {len(names)} tensors: give key, one of {some(names, 20)}")
     name = names[0] if key is None else key
     if name not in names:
         raise ValueError(f"{file} has no tensor {name!r}, only {some(names, 20)}")
-    entry = header[name]
-    begin, end = entry["data_offsets"]
-    if entry["dtype"] not in _DTYPES:
-        raise ValueError(f"{file}: {name} is {entry['dtype']}; expected {', '.join(_DTYPES)}")
+    try:
+        kind, shape = header[name]["dtype"], tuple(map(int, header[name]["shape"]))
+        begin, end = map(int, header[name]["data_offsets"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file} is no readable .safetensors file: {name} needs dtype, shape and two "
+            f"data_offsets ({type(error).__name__}: {error})"
+        ) from error
+    if kind not in _DTYPES:
+        raise ValueError(f"{file}: {name} is {kind}; expected {', '.join(_DTYPES)}")
+    needed = math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize
+    if min(begin, *shape, 0) < 0 or end - begin != needed:
+        raise ValueError(
+            f"{file} is damaged: {name} of shape {shape} needs {needed} bytes, its offsets are "
+            f"{begin} and {end}"
+        )
     if 8 + length + end > size:
         raise ValueError(
             f"{file} is cut: {name} ends at byte {8 + length + end}, the file at {size}"
         )
-    return np.memmap(file, _DTYPES[entry["dtype"]], "r", 8 + length + begin, tuple(entry["shape"]))
+    return np.memmap(file, _DTYPES[kind], "r", 8 + length + begin, shape)
 
 
 def _from_tars(path: Path, extension: str) -> tuple[list[str], npt.NDArray[Any]]:

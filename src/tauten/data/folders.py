@@ -63,6 +63,15 @@ def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterato
     if metadata or shards:
         return read_files(metadata or shards, request, warnings)
     if pictures.texts:
+        parts = split_names({file.relative_to(folder).parts[0] for file in pictures.texts})
+        if parts:
+            logger.warning(
+                "%s: the folders %s are read as one set; give them as %s (data.val and data.test) "
+                "to keep them apart",
+                folder,
+                ", ".join(parts),
+                ", ".join(str(folder / name) for name in parts),
+            )
         return pictures.read()
     tables, hub = tables_in(folder), folder / "data"
     if not any(file.suffix == ".parquet" for part in tables.values() for file in part):
@@ -91,7 +100,7 @@ def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterato
 
 _CLASSES = (
     ". Pictures in folders of their class have no captions to train pairs on: two views of one "
-    "picture need none (--recipe with task=views, data.label=label)"
+    "picture need none (for example `tauten train caltech98_lt_simclr` with data.label=label)"
 )
 
 

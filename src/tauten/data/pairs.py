@@ -97,6 +97,14 @@ def load_pairs(
             f"{path}: no caption column {caption!r}; columns: {some(columns, 20)}; choose one with "
             "caption= (--data.caption)"
         )
+    numbers = [s for s in samples if isinstance(s.fields.get(caption), int | float)]
+    if caption != "cls" and (numbers := [s for s in numbers if not missing(s.fields[caption])]):
+        logger.warning(
+            "%d captions are numbers and are taken as texts; first: %s: %s",
+            len(numbers),
+            numbers[0].where,
+            numbers[0].fields[caption],
+        )
     for sample in samples:
         take_caption(sample, caption, captions)
     kept = _usable(samples, str(path), strict)

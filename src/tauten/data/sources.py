@@ -103,6 +103,7 @@ def read_files(files: list[Path], request: Request, warnings: list[str]) -> Iter
             raise ValueError(
                 f"{file}: cannot read pairs from this kind of file; expected .tar, .tar.gz, "
                 ".parquet, .json, .jsonl, .csv, .tsv, or a folder"
+                + (" (a table with another name: rename it)" if table_kind(file) else "")
             )
 
 

@@ -110,7 +110,7 @@ class DataConfig:
     things out"""
     held_out: float = 0.1
     """share of the source for each of val and test where they are not given; all pairs of one
-    image, or of one caption, stay together"""
+    image, or of one caption that few pairs have, stay together"""
     image: str = "image"
     """name of the image column"""
     caption: str = "caption"
