@@ -148,7 +148,7 @@ def test_class_embeddings_average_directions_of_prompts():
 
 def test_what_does_not_fit_is_refused():
     x = torch.randn(4, 3)
-    with pytest.raises(ValueError, match=r"within 1\.\.4"):
+    with pytest.raises(ValueError, match=r"integers up to 4, at least one, not \[5\]"):
         evaluation.knn(x, [0, 1, 0, 1], x, [0, 1, 0, 1], ks=(5,))
     with pytest.raises(ValueError, match="width 3 but x has width 2"):
         evaluation.knn(x, [0, 1, 0, 1], x[:, :2], [0, 1, 0, 1])
@@ -168,3 +168,23 @@ def bad(x):
     x = x.clone()
     x[0, 0] = float("nan")
     return x
+
+
+def test_accuracy_is_exact_to_float64():
+    assert evaluation.accuracy([True] * 3, [0, 1, 2], bootstrap=0)["accuracy"] == pytest.approx(
+        1, abs=1e-15
+    )
+    right = [1] * 54 + [0] * 146
+    found = evaluation.accuracy(right, [i % 7 for i in range(200)], bootstrap=0)
+    assert found["accuracy"] == pytest.approx(54 / 200, abs=1e-15)
+
+
+def test_a_group_without_a_right_sample_has_an_interval():
+    """Two classes of 10 with equal weight: as 20 samples, of which none is right."""
+    right, labels = [1] * 20 + [0] * 20, [0] * 10 + [1] * 10 + [2] * 10 + [3] * 10
+    found = evaluation.accuracy(right, labels, ["head", "head", "tail", "tail"], bootstrap=50)
+    z2 = 1.959964**2
+    assert found["accuracy/class_mean/tail/low"] == 0
+    assert found["accuracy/class_mean/tail/high"] == pytest.approx(z2 / (20 + z2))
+    assert found["accuracy/class_mean/head/low"] == pytest.approx(20 / (20 + z2))
+    assert found["accuracy/class_mean/head/high"] == 1

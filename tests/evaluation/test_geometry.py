@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tauten.evaluation import geometry
 
@@ -95,7 +96,7 @@ def test_separability_of_mixed_and_parted_clouds():
         ((SQUARE, torch.eye(4)), {}, "x has width 2 but y has width 4"),
         ((SQUARE * torch.nan, SQUARE), {}, "x has NaN or inf in 4 of 4 rows"),
         ((SQUARE, SQUARE, ["a"]), {}, "labels has 1 entries for 4 x"),
-        ((SQUARE, SQUARE), {"t": 0.0}, "t must be positive, not 0.0"),
+        ((SQUARE, SQUARE), {"t": 0.0}, "t must be positive and finite, not 0.0"),
         ((SQUARE, SQUARE), {"y_of_x": [0, 1, 2, 9]}, "outside 0..3"),
         ((SQUARE[:2], SQUARE[:1], ["a", "b"]), {"y_of_x": [0, 0]}, "different groups"),
         ((SQUARE[:1], SQUARE[:2], ["a"]), {"y_of_x": [0]}, "1 of 2 y have no match"),
@@ -105,3 +106,41 @@ def test_separability_of_mixed_and_parted_clouds():
 def test_errors(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         geometry(*arguments, **options)
+
+
+@pytest.mark.parametrize("t", [0.1, 2.0, 8.0, 20.0, 500.0])
+@pytest.mark.parametrize("tile", [7, 2048])
+def test_uniformity_at_any_sharpness(t, tile):
+    """The literal formula in float64 by pairs; the pairs left out are the largest at a high t."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(50, 128, generator=generator)
+    y = x + 0.01 * torch.randn(50, 128, generator=generator)
+    found = geometry(x, y, t=t, tile=tile)
+    a, b = (F.normalize(side.double(), dim=1) for side in (x, y))
+    for name, left, right in (("x", a, a), ("y", b, b), ("cross", a, b)):
+        exponent = -t * torch.cdist(left, right).square()
+        apart = exponent[~torch.eye(50, dtype=torch.bool)]
+        expected = float(apart.logsumexp(0) - math.log(len(apart)))
+        assert found[f"uniformity/{name}"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_uniformity_of_points_that_are_far_apart():
+    assert geometry(torch.eye(50), torch.eye(50), t=20.0)["uniformity/x"] == pytest.approx(-40)
+    opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert geometry(opposite, opposite)["uniformity/x"] == pytest.approx(-8, abs=1e-6)
+
+
+def test_several_matches_are_left_out_of_the_cross_uniformity():
+    generator = torch.Generator().manual_seed(4)
+    x, y = torch.randn(6, 5, generator=generator), torch.randn(13, 5, generator=generator)
+    y_of_x = [[0, 12], [3, 7, 1], [2], [4, 5], [6, 8, 9], [10, 11]]
+    a, b = (F.normalize(side.double(), dim=1) for side in (x, y))
+    apart = [
+        math.exp(-9.0 * float((a[i] - b[j]).square().sum()))
+        for i in range(6)
+        for j in range(13)
+        if j not in y_of_x[i]
+    ]
+    for tile in (2, 5, 100):
+        found = geometry(x, y, y_of_x=y_of_x, t=9.0, tile=tile)["uniformity/cross"]
+        assert found == pytest.approx(math.log(sum(apart) / len(apart)), rel=1e-5)

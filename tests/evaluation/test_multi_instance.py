@@ -86,7 +86,7 @@ def test_without_any_value_there_is_no_interval():
     assert math.isnan(found["mAP_official/mean"])
     assert "mAP_official/mean/low" not in found
     assert "nDCG/mean/low" in found
-    with pytest.raises(ValueError, match="bootstrap must be 0 or more replicates, not -1"):
+    with pytest.raises(ValueError, match="bootstrap must be at least 0, not -1"):
         multi_instance_retrieval(torch.eye(3), torch.eye(3), bootstrap=-1)
 
 

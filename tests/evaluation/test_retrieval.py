@@ -169,7 +169,8 @@ def test_distractors_are_candidates_of_one_direction():
 
 def test_single_query():
     found = retrieval(torch.eye(1), torch.eye(1), [[0]], ks=(1, 10), bootstrap=10)
-    assert found["x2y/hit@10"] == found["x2y/hit@1/low"] == found["x2y/median_rank/high"] == 1
+    assert found["x2y/hit@10"] == found["x2y/hit@1/high"] == found["x2y/median_rank/high"] == 1
+    assert found["x2y/hit@1/low"] == pytest.approx(1 / (1 + 1.959964**2))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,17 @@ def test_single_query():
         ({"groups": ["a", "b", "low", "a"]}, "groups contains 'low'"),
         ({"groups": ["a", "b", "a/b", "a"]}, "groups contains 'a/b'"),
         ({"groups": ["a", "b", 3, "a"]}, "groups contains 3"),
-        ({"bootstrap": -1}, "bootstrap must be 0 or more replicates, not -1"),
+        ({"bootstrap": -1}, "bootstrap must be at least 0, not -1"),
+        ({"ks": (2.5,)}, r"ks must be positive integers, at least one, not \[2.5\]"),
+        ({"ks": (True,)}, r"not \[True\]"),
+        ({"ks": (math.nan,)}, r"not \[nan\]"),
+        ({"ks": "5"}, "ks must be a sequence"),
+        ({"ks": 5}, "ks must be a sequence"),
+        ({"groups": "abcd"}, "groups must be a list"),
+        ({"seed": 0.5}, "seed must be a whole number"),
+        ({"tile": 2.0}, "tile must be a whole number"),
+        ({"ties": "fair"}, "ties must be one of pessimistic, optimistic, mean"),
+        ({"exclude_self": True}, "4 x are their own match"),
     ],
 )
 def test_errors(options, message):
@@ -203,3 +214,100 @@ def test_import_needs_torch_only():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_long_row_moves_no_other_rank():
+    """The rounding that counts as a tie is that of each pair, not of the longest rows."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 16, generator=generator)
+    y = x + 0.3 * torch.randn(200, 16, generator=generator)
+    long = torch.zeros(1, 16)
+    long[0, 0] = 1e4
+    x, y = torch.cat([x, long]), torch.cat([y, long])
+    found = ranks(x, y, torch.arange(201), normalize=False)
+    sim = x.double().numpy() @ y.double().numpy().T
+    for direction, scores in (("x2y", sim), ("y2x", sim.T)):
+        exact = (scores >= scores.diagonal()[:, None]).sum(axis=1)
+        assert (found[direction].best.numpy() == exact).mean() > 0.98
+
+
+def test_within_one_modality_a_sample_does_not_find_itself():
+    """Four tight clusters of five: each sample's nearest others are its own cluster."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.eye(4, 8).repeat_interleave(5, dim=0) + 0.01 * torch.randn(20, 8, generator=generator)
+    others = [[j for j in range(20) if j // 5 == i // 5 and j != i] for i in range(20)]
+    found = retrieval(x, x, others, (1, 4), bootstrap=0, exclude_self=True)
+    assert found["x2y/hit@1"] == found["x2y/mAP"] == found["y2x/recall@4"] == 1
+    assert retrieval(x, x, others, (1,), bootstrap=0)["x2y/hit@1"] == 0
+    for options in ({"tile": 3}, {"one_pass": True, "tile": 7}, {"ties": "mean"}):
+        again = retrieval(x, x, others, (1, 4), bootstrap=0, exclude_self=True, **options)
+        assert again == pytest.approx(found)
+    assert ranks(x, x, others, exclude_self=True)["x2y"].candidates == 19
+    with pytest.raises(
+        ValueError, match=r"20 x are their own match in y_of_x \(0, 1, 2, 3, 4, ...\)"
+    ):
+        ranks(x, x, torch.arange(20), exclude_self=True)
+
+
+@pytest.mark.parametrize(("ties", "expected"), [("pessimistic", 7), ("optimistic", 1), ("mean", 4)])
+def test_ties_of_collapsed_embeddings(ties, expected, tmp_path):
+    """open_clip's own test of its metrics: all scores equal, mean rank 4 of 7."""
+    x = torch.ones(7, 3)
+    path = tmp_path / "state"
+    for _ in range(2):
+        found = ranks(x, x, torch.arange(7), ties=ties, resume=path)
+        assert found["x2y"].best.tolist() == [expected] * 7
+    found = retrieval(x, x, torch.arange(7), ks=(4,), bootstrap=10, ties=ties)
+    assert found["x2y/mean_rank"] == expected
+    assert found["x2y/hit@4"] == (expected <= 4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**16))
+def test_ties_of_small_numbers_against_loop(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(-1, 2, (6, 3)), rng.integers(-1, 2, (9, 3))
+    y_of_x = [sorted(rng.choice(9, rng.integers(1, 4), replace=False).tolist()) for _ in range(6)]
+    for ties in ("pessimistic", "optimistic", "mean"):
+        found = ranks(
+            torch.tensor(x).float(),
+            torch.tensor(y).float(),
+            y_of_x,
+            directions=["x2y"],
+            normalize=False,
+            ties=ties,
+        )["x2y"]
+        expected = []
+        for row, own in zip(x @ y.T, y_of_x, strict=True):
+            others = np.delete(row, own)
+            best = max(row[own])
+            worst, first = (others >= best).sum() + 1, (others > best).sum() + 1
+            expected.append(
+                {"pessimistic": worst, "optimistic": first}.get(ties, (worst + first) / 2)
+            )
+        assert found.best.tolist() == expected
+
+
+def test_captions_of_an_image_are_drawn_together():
+    """Five equal captions of each image: the intervals of y2x are those of the images."""
+    x, y = embeddings(60, noise=2.0)
+    five = y.repeat_interleave(5, dim=0)
+    y_of_x = torch.arange(300).view(60, 5).tolist()
+    groups = ["head"] * 40 + ["tail"] * 20
+    one = retrieval(x, y, range(60), (1, 5), groups, bootstrap=200)
+    all_five = retrieval(x, five, y_of_x, (1, 5), groups, bootstrap=200)
+    assert 0 < one["y2x/hit@1"] < 1
+    for metric in ("hit@1", "hit@1/tail", "recall@5", "mAP", "mean_rank/head", "median_rank"):
+        for end in ("", "/low", "/high"):
+            key = f"y2x/{metric}{end}"
+            assert all_five[key] == pytest.approx(one[key])
+
+
+def test_a_group_without_a_hit_has_an_interval():
+    x = torch.eye(12)
+    y = torch.cat([torch.eye(12)[:6], torch.eye(12)[[7, 8, 9, 10, 11, 6]]])
+    found = retrieval(x, y, range(12), (1,), ["head"] * 6 + ["tail"] * 6, bootstrap=20)
+    assert (found["x2y/hit@1/tail"], found["x2y/hit@1/tail/low"]) == (0, 0)
+    assert found["x2y/hit@1/tail/high"] == pytest.approx(1.959964**2 / (6 + 1.959964**2))
+    assert (found["x2y/hit@1/head"], found["x2y/hit@1/head/high"]) == (1, 1)
+    assert found["x2y/hit@1/head/low"] == pytest.approx(6 / (6 + 1.959964**2))

@@ -4,8 +4,8 @@ The variance over seeds of one difference is known with S − 1 degrees of freed
 3 seeds and many comparisons nothing could ever be shown. Controls trained alike spread much alike:
 a difference is therefore taken to vary as much as its own seeds say, and at least as much as those
 of the median comparison say. The largest |T| that chance alone gives is simulated with exactly this
-rule: independent normal runs, of which each control has a spread of its own between half and twice
-the typical one, independent in every group (dependence makes the largest |T| smaller).
+rule: independent normal runs, of which each control has a spread of its own between a third and
+three times the typical one, independent in every group (dependence makes the largest |T| smaller).
 
 Shape suffixes: P pairs of controls, V controls, S seeds, R simulations.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 
 SIMULATIONS = 5000
 #: largest factor between a control's spread over seeds and the typical one
-UNEVEN = 2.0
+UNEVEN = 3.0
 
 #: of each pair the numbers of both controls and the seeds that they have in common
 Plan = tuple[tuple[int, int, tuple[int, ...]], ...]

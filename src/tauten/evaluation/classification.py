@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation.bootstrap import percentile_interval, resample
+from tauten.evaluation.checks import group_names, integers, numbers, whole
+from tauten.evaluation.intervals import wilson
 
 #: names of the groups by thirds, from the largest classes to the smallest
 THIRDS = ("head", "mid", "tail")
@@ -30,7 +32,7 @@ def thirds(counts: Any) -> list[str]:
     Raises:
         ValueError: fewer than three classes, or not one-dimensional.
     """
-    size = torch.as_tensor(counts)
+    size = numbers(counts, "counts")
     if size.ndim != 1 or len(size) < len(THIRDS):
         raise ValueError(f"counts must be (C,) of 3 or more classes, got shape {tuple(size.shape)}")
     share = len(size) // len(THIRDS)
@@ -55,7 +57,8 @@ def accuracy(
     ``NAME/class_mean/GROUP`` of the classes in a group; ``NAME/balancedness``, the standard
     deviation (over all groups, ddof 0) of the groups' means, lower is more balanced;
     ``NAME/n``, the number of samples; ``.../low`` and ``.../high``, percentile bootstrap over the
-    samples of each class, classes held fixed.
+    samples of each class, classes held fixed. Where all samples of a mean are right, or none,
+    the interval is Wilson's.
 
     Args:
         correct: (Q,) whether each sample's prediction is right.
@@ -66,10 +69,12 @@ def accuracy(
         seed: of the resampling.
 
     Raises:
-        ValueError: lengths that differ, nothing to score, labels without a group.
+        ValueError: lengths that differ, nothing to score, values that are not right or wrong,
+            labels that are no integers or without a group, bootstrap < 0.
     """
-    right = torch.as_tensor(correct).double()
-    of = torch.as_tensor(labels).long()
+    right, of = numbers(correct, "correct").double(), integers(labels, "labels")
+    whole(bootstrap, "bootstrap", 0)
+    whole(seed, "seed")
     if right.ndim != 1 or right.shape != of.shape or not len(right):
         raise ValueError(
             f"correct and labels must be vectors of one length, not empty, got "
@@ -78,6 +83,10 @@ def accuracy(
     if int(of.min()) < 0 or (groups is not None and int(of.max()) >= len(groups)):
         have = "no limit" if groups is None else f"{len(groups)} groups"
         raise ValueError(f"labels span {int(of.min())}..{int(of.max())}, with {have} given")
+    if bool(((right != 0) & (right != 1)).any()):
+        raise ValueError("correct must be true or false, 1 or 0, for each sample")
+    if groups is not None:
+        group_names(groups, "groups", "class")
     size_C = torch.bincount(of)
     keys, weight_KC = _means(size_C, groups, name)
     own = [right[of == c] for c in range(len(size_C))]
@@ -88,6 +97,7 @@ def accuracy(
         generator = torch.Generator().manual_seed(seed)
         drawn_RC = torch.stack([_redrawn(scores, bootstrap, generator) for scores in own], dim=1)
         low, high = percentile_interval(_values(drawn_RC, weight_KC))
+        low, high = _with_extremes(of_class_C, size_C, weight_KC, low, high)
         for key, lower, upper in zip(keys, low.tolist(), high.tolist(), strict=True):
             out |= {f"{key}/low": lower, f"{key}/high": upper}
     return out
@@ -97,7 +107,7 @@ def _means(size_C: Tensor, groups: Sequence[str] | None, name: str) -> tuple[lis
     """Names of all values, and the weights (K, C) of the classes in those that are means."""
     present = (size_C > 0).double()
     keys = [name, f"{name}/class_mean"]
-    rows = [size_C / size_C.sum(), present / present.sum()]
+    rows = [size_C.double() / size_C.sum(), present / present.sum()]
     for group in sorted(set(groups or ())):
         member = torch.tensor([g == group for g in groups or ()][: len(size_C)]) * present
         if member.any():
@@ -115,6 +125,23 @@ def _values(of_class_RC: Tensor, weight_KC: Tensor) -> Tensor:
     if not groups.shape[1]:
         return means
     return torch.cat([means, groups.std(dim=1, correction=0, keepdim=True)], dim=1)
+
+
+def _with_extremes(
+    of_class_C: Tensor, size_C: Tensor, weight_KC: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The ends with Wilson's for the means in which all samples are right, or none.
+
+    A mean over classes of sizes n_c with weights w_c has the variance of 1/Σ(w_c²/n_c) samples.
+    """
+    mean_K, means = weight_KC @ of_class_C, len(weight_KC)
+    samples_K = 1 / (weight_KC.square() @ (1 / size_C.clamp(min=1).double()))
+    extreme_K = (mean_K < 1e-9) | (mean_K > 1 - 1e-9)
+    few = wilson(mean_K.round(), samples_K)
+    low, high = low.clone(), high.clone()
+    low[:means] = torch.where(extreme_K, few[0], low[:means])
+    high[:means] = torch.where(extreme_K, few[1], high[:means])
+    return low, high
 
 
 def _redrawn(scores: Tensor, bootstrap: int, generator: torch.Generator) -> Tensor:

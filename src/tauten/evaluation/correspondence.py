@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tauten.evaluation.checks import tensor
+
 SHOWN = 5
 
 
@@ -85,10 +87,16 @@ def correspondence(y_of_x: Any, n: int, m: int) -> Correspondence:
         ValueError: Wrong length, not integer, out of range, or the same y twice for one x.
     """
     rows = y_of_x.detach().cpu() if isinstance(y_of_x, Tensor) else y_of_x
+    if isinstance(rows, (str, dict)) or not hasattr(rows, "__len__"):
+        raise ValueError(
+            f"y_of_x must be a list of the y's of each x, or an integer vector, not {rows!r}"
+        )
+    if isinstance(rows, Tensor) and not rows.ndim:
+        raise ValueError("y_of_x must be one vector, not a single number")
     if len(rows) != n:
         raise ValueError(f"y_of_x has {len(rows)} entries for {n} x: give one entry per row of x")
     if isinstance(rows, Tensor) or not any(hasattr(row, "__len__") for row in rows):
-        flat = torch.as_tensor(rows)
+        flat = tensor(rows, "y_of_x")
         if flat.ndim != 1:
             raise ValueError(
                 f"y_of_x as a tensor must be one vector, not of shape {tuple(flat.shape)}: "
@@ -96,7 +104,7 @@ def correspondence(y_of_x: Any, n: int, m: int) -> Correspondence:
             )
         lengths = torch.ones(n, dtype=torch.long)
     else:
-        parts = [torch.as_tensor(row).flatten() for row in rows]
+        parts = [tensor(row, f"y_of_x[{i}]").flatten() for i, row in enumerate(rows)]
         lengths = torch.tensor([len(part) for part in parts], dtype=torch.long)
         filled = [part for part in parts if len(part)]
         flat = torch.cat(filled) if filled else torch.zeros(0, dtype=torch.long)
@@ -157,7 +165,7 @@ def embeddings(x: Any, name: str, normalize: bool) -> Tensor:
     Raises:
         ValueError: Not a non-empty (rows, d) float matrix, or NaN or inf in it (rows are named).
     """
-    rows = torch.as_tensor(x).detach()
+    rows = tensor(x, name)
     require_matrix(rows, name)
     require_finite(rows.isfinite().all(dim=1), name)
     rows = rows if rows.dtype == torch.float64 else rows.float()

@@ -5,12 +5,14 @@ Shape suffixes: N points of side x, M of side y, P matching pairs, d width, C cl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tauten.evaluation.checks import positive, whole
 from tauten.evaluation.correspondence import Correspondence, correspondence, propagate, sides
 
 RIDGE = 1e-3
@@ -41,9 +43,8 @@ def geometry(
     * ``separability``: held-out accuracy of a linear classifier (ridge on +-1, trained on a random
       half of each side) that tells x from y; 0.5 is inseparable, 1 fully separated.
 
-    All sums are over all pairs, none sampled, in tiles, in the precision of the inputs with float64
-    totals. A mean over no pair (one point, classes of one) is
-    NaN.
+    All sums are over all pairs, none sampled, in tiles, products in the precision of the inputs and
+    kernels and totals in float64. A mean over no pair (one point, classes of one) is NaN.
 
     Args:
         x: (N, d) embeddings.
@@ -61,8 +62,9 @@ def geometry(
             or fewer than 2 rows on a side with ``separability``.
     """
     x, y = sides(x, y, normalize=True)
-    if t <= 0:
-        raise ValueError(f"t must be positive, not {t}")
+    positive(t, "t")
+    whole(tile, "tile", 1)
+    whole(seed, "seed")
     if y_of_x is None:
         if len(x) != len(y):
             raise ValueError(
@@ -75,7 +77,7 @@ def geometry(
         "alignment": float((x[owners] - y[targets]).square().sum(dim=1).mean()),
         "uniformity/x": _uniformity_within(x, t, tile),
         "uniformity/y": _uniformity_within(y, t, tile),
-        "uniformity/cross": _uniformity_cross(x, y, owners, targets, t, tile),
+        "uniformity/cross": _log_kernel_mean(x, y, (owners, targets), t, tile),
         "modality_gap": float((x.mean(dim=0) - y.mean(dim=0)).norm()),
     }
     if labels is not None:
@@ -85,36 +87,45 @@ def geometry(
     return out
 
 
-def _kernel_sum(a: Tensor, b: Tensor, t: float, tile: int) -> Tensor:
-    """Sum of exp(-t ||a_i - b_j||^2) over all pairs; if b is a, a tile also is its transpose."""
-    total = a.new_zeros((), dtype=torch.float64)
+def _log_kernel_mean(
+    a: Tensor, b: Tensor, left_out: tuple[Tensor, Tensor], t: float, tile: int
+) -> float:
+    """Log of the mean of exp(-t ||a_i - b_j||^2) over all pairs but those that are left out.
+
+    Args:
+        a: (N, d) of length 1.
+        b: (M, d) of length 1; if it is a, a tile is also its transpose.
+        left_out: row and column of each pair that does not count, by ascending row.
+        t: sharpness of the kernel.
+        tile: edge of the tiles.
+    """
+    total = a.new_full((), -torch.inf, dtype=torch.float64)
+    row, column = left_out
     for i in range(0, len(a), tile):
+        ends = torch.tensor([i, i + tile], device=row.device)
+        first, last = torch.searchsorted(row, ends).tolist()
+        own_row, own_column = row[first:last] - i, column[first:last]
         for j in range(i if a is b else 0, len(b), tile):
-            kernel = torch.exp(2 * t * (a[i : i + tile] @ b[j : j + tile].T - 1))
-            total += kernel.sum(dtype=torch.float64) * (2 if a is b and j > i else 1)
-    return total
-
-
-def _log_mean(total: Tensor, pairs: int) -> float:
-    return float((total / pairs).log()) if pairs else float("nan")
+            here = (own_column >= j) & (own_column < j + tile)
+            exponent = 2 * t * ((a[i : i + tile] @ b[j : j + tile].T).double() - 1)
+            exponent[own_row[here], own_column[here] - j] = -torch.inf
+            part = exponent.flatten().logsumexp(dim=0)
+            total = torch.logaddexp(total, part + math.log(2 if a is b and j > i else 1))
+    pairs = len(a) * len(b) - len(row)
+    return float(total) - math.log(pairs) if pairs else float("nan")
 
 
 def _uniformity_within(a: Tensor, t: float, tile: int) -> float:
-    selves = torch.exp(2 * t * (a.square().sum(dim=1) - 1)).sum(dtype=torch.float64)
-    return _log_mean(_kernel_sum(a, a, t, tile) - selves, len(a) * (len(a) - 1))
-
-
-def _uniformity_cross(
-    x: Tensor, y: Tensor, owners: Tensor, targets: Tensor, t: float, tile: int
-) -> float:
-    matching = torch.exp(2 * t * ((x[owners] * y[targets]).sum(dim=1) - 1)).sum(dtype=torch.float64)
-    return _log_mean(_kernel_sum(x, y, t, tile) - matching, len(x) * len(y) - len(owners))
+    selves = torch.arange(len(a), device=a.device)
+    return _log_kernel_mean(a, a, (selves, selves), t, tile)
 
 
 def _tolerance(
     x: Tensor, y: Tensor, labels: Sequence[Any] | Tensor, pairs: Correspondence
 ) -> dict[str, float]:
     """Sums over pairs of one class from class sums: sum_{i,j in c} <a_i, b_j> = <A_c, B_c>."""
+    if isinstance(labels, str) or not hasattr(labels, "__len__"):
+        raise ValueError(f"labels must be a list with one class per x, not {labels!r}")
     values = labels.tolist() if isinstance(labels, Tensor) else list(labels)
     if len(values) != len(x):
         raise ValueError(f"labels has {len(values)} entries for {len(x)} x: give one per x")

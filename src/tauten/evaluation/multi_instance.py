@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation.bootstrap import percentile_interval, resample
+from tauten.evaluation.checks import tensor, whole
 
 BUDGET = 2**23
 _KEYS = ("nDCG", "mAP_official", "mAP_textbook")
@@ -52,8 +53,8 @@ def multi_instance_retrieval(
         ValueError: Not two matrices of the same shape, empty, similarity not finite, relevancy
             outside [0, 1], or bootstrap < 0.
     """
-    if bootstrap < 0:
-        raise ValueError(f"bootstrap must be 0 or more replicates, not {bootstrap}")
+    whole(bootstrap, "bootstrap", 0)
+    whole(seed, "seed")
     similarity, relevancy = _checked(similarity, relevancy)
     out: dict[str, float] = {}
     drawn: dict[str, Tensor] = {}
@@ -102,7 +103,14 @@ def multi_instance_scores(similarity: Any, relevancy: Any) -> dict[str, Tensor]:
 
 
 def _checked(similarity: Any, relevancy: Any) -> tuple[Tensor, Tensor]:
-    similarity, relevancy = torch.as_tensor(similarity), torch.as_tensor(relevancy)
+    similarity, relevancy = tensor(similarity, "similarity"), tensor(relevancy, "relevancy")
+    for name, matrix in (("similarity", similarity), ("relevancy", relevancy)):
+        if matrix.is_complex():
+            raise ValueError(f"{name} must hold real numbers, not {matrix.dtype}")
+    if similarity.device != relevancy.device:
+        raise ValueError(
+            f"similarity is on {similarity.device} but relevancy on {relevancy.device}: move one"
+        )
     if similarity.ndim != 2 or similarity.shape != relevancy.shape or not similarity.numel():
         raise ValueError(
             "similarity and relevancy must be two non-empty matrices of the same shape, not "

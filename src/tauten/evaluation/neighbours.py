@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tauten.evaluation.checks import integers, numbers, whole, whole_numbers
 from tauten.evaluation.classification import accuracy
 
 
@@ -51,7 +52,7 @@ def knn(
     votes = knn_predict(gallery, gallery_labels, x, ks, tile=tile)
     of_x = classes(labels, features(x, "x"), "x")
     out: dict[str, float] = {}
-    for k in ks:
+    for k in votes:
         right = votes[k] == of_x
         out |= accuracy(right, of_x, groups, name=f"knn@{k}", bootstrap=bootstrap, seed=seed)
     return out
@@ -80,8 +81,8 @@ def knn_predict(
     of_gallery = classes(gallery_labels, known, "gallery")
     if known.shape[1] != found.shape[1]:
         raise ValueError(f"gallery has width {known.shape[1]} but x has width {found.shape[1]}")
-    if not ks or min(ks) < 1 or max(ks) > len(known):
-        raise ValueError(f"ks must be within 1..{len(known)}, the gallery's size, got {list(ks)}")
+    ks = whole_numbers(ks, "ks", len(known))
+    whole(tile, "tile", 1)
     known, found = F.normalize(known, dim=1), F.normalize(found, dim=1)
     number = int(of_gallery.max()) + 1
     votes: dict[int, list[Tensor]] = {k: [] for k in ks}
@@ -98,8 +99,8 @@ def features(values: Any, name: str) -> Tensor:
     Raises:
         ValueError: not (N, d) with N ≥ 1, or not finite.
     """
-    matrix = torch.as_tensor(values).detach().cpu()
-    if matrix.ndim != 2 or not len(matrix):
+    matrix = numbers(values, name)
+    if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"{name} must be (N, d) with N >= 1, got shape {tuple(matrix.shape)}")
     matrix = matrix if matrix.dtype == torch.float64 else matrix.float()
     if not bool(matrix.isfinite().all()):
@@ -113,7 +114,7 @@ def classes(labels: Any, matrix: Tensor, name: str) -> Tensor:
     Raises:
         ValueError: another length, or a negative class.
     """
-    of = torch.as_tensor(labels).long().cpu()
+    of = integers(labels, f"the labels of {name}")
     if of.shape != (len(matrix),):
         raise ValueError(f"{name} has {len(matrix)} rows but labels of shape {tuple(of.shape)}")
     if int(of.min()) < 0:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tauten.evaluation.checks import integers, positive, whole
 from tauten.evaluation.classification import accuracy
 from tauten.evaluation.neighbours import classes, features
 
@@ -37,10 +38,14 @@ def few_shot(labels: Any, per_class: int | None = None, seed: int = 42) -> Tenso
     Raises:
         ValueError: a class has fewer samples than asked for.
     """
-    of = torch.as_tensor(labels).long()
+    of = integers(labels, "labels")
+    if of.ndim != 1 or not len(of) or int(of.min()) < 0:
+        raise ValueError(
+            f"labels must be classes from 0 on, (N,) with N >= 1, got shape {tuple(of.shape)}"
+        )
     sizes = torch.bincount(of)
     smallest = int(sizes[sizes > 0].min())
-    wanted = smallest if per_class is None else per_class
+    wanted = smallest if per_class is None else whole(per_class, "per_class")
     if not 1 <= wanted <= smallest:
         raise ValueError(f"per_class must be within 1..{smallest}, the rarest class, got {wanted}")
     generator = torch.Generator().manual_seed(seed)
@@ -93,6 +98,8 @@ def svm_predict(train: Any, train_labels: Any, x: Any, *, seed: int = 42) -> Ten
     except ImportError as error:
         raise ImportError("svm_probe needs scikit-learn: pip install scikit-learn") from error
     known, of_known, found = _checked(train, train_labels, x)
+    if len(of_known.unique()) < 2:
+        raise ValueError("svm_probe needs samples of two or more classes, all are of one")
     machine = LinearSVC(random_state=seed)
     machine.fit(known.numpy(), of_known.numpy())
     return torch.as_tensor(machine.predict(found.numpy()))
@@ -176,6 +183,10 @@ def sgd_predict(
             :func:`sgd_probe` gives it those of its test labels.
     """
     known, of_known, found = _checked(train, train_labels, x)
+    positive(lr, "lr")
+    positive(factor, "factor")
+    whole(epochs, "epochs", 0)
+    whole(batch_size, "batch_size", 1)
     generator = torch.Generator().manual_seed(seed)
     number = max(int(of_known.max()) + 1, least)
     layer = nn.utils.skip_init(nn.Linear, known.shape[1], number, dtype=known.dtype)

@@ -1,10 +1,11 @@
 """Exact ranks of every matching candidate, counted in tiles.
 
-The rank of a match is 1 + the number of candidates ahead of it. Ties are counted pessimistically:
-a candidate that does not match the query and scores the same is ahead. "The same" allows for the
-rounding of the dot product, 8 eps of the product of the largest norms (1e-6 for float32 rows of
-length 1): two equal candidates may differ in the last bits only because of where they stand in the
-matrix, and such a difference must not decide a rank. Collapsed embeddings thus rank last.
+The rank of a match is 1 + the number of candidates ahead of it. Unless told otherwise ties are
+counted pessimistically: a candidate that does not match the query and scores the same is ahead.
+"The same" allows for the rounding of the dot product, 8 eps of the product of both norms (1e-6 for
+float32 rows of length 1): two equal candidates may differ in the last bits only because of where
+they stand in the matrix, and such a difference must not decide a rank. Collapsed embeddings thus
+rank last.
 
 Embeddings are read, converted and scaled tile by tile and only counts are kept, so that a
 memory-mapped file is never held as a whole.
@@ -21,24 +22,28 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tauten.evaluation.checks import tensor, whole
 from tauten.evaluation.correspondence import (
     Correspondence,
     correspondence,
+    name_some,
     require_alike,
     require_finite,
     require_matrix,
 )
 
 DIRECTIONS = ("x2y", "y2x")
+Ties = Literal["pessimistic", "optimistic", "mean"]
 FEW = 32
 PASSES = 128
 BYTES = 128
+TIE_RULES: tuple[Ties, ...] = ("pessimistic", "optimistic", "mean")
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -47,7 +52,8 @@ class QueryRanks:
     """Ranks of one direction's matching candidates; 1 is the top.
 
     Attributes:
-        values: (P,) long; ranks of all matches, ascending within each query.
+        values: (P,) long; ranks of all matches, ascending within each query. With ties at their
+            mean, float64, perhaps halves.
         offsets: (Q + 1,) long; query i owns ``values[offsets[i]:offsets[i + 1]]``.
         candidates: C, the number of candidates that were ranked.
     """
@@ -58,16 +64,16 @@ class QueryRanks:
 
     @property
     def best(self) -> Tensor:
-        """(Q,) long: rank of the best match of each query."""
+        """(Q,) rank of the best match of each query."""
         return self.values[self.offsets[:-1]]
 
     def hit(self, k: int) -> Tensor:
         """(Q,) float64, 1 where any match is in the top k, else 0."""
-        return (self.best <= k).double()
+        return (self.best <= whole(k, "k", 1)).double()
 
     def recall(self, k: int) -> Tensor:
         """(Q,) float64: the fraction of the query's matches that is in the top k."""
-        return self._mean((self.values <= k).double())
+        return self._mean((self.values <= whole(k, "k", 1)).double())
 
     def average_precision(self) -> Tensor:
         """(Q,) float64: textbook AP, the mean over matches of (matches up to it) / (its rank)."""
@@ -80,7 +86,7 @@ class QueryRanks:
         Raises:
             ValueError: Another name.
         """
-        kind, _, k = name.partition("@")
+        kind, _, k = str(name).partition("@")
         if kind in ("hit", "recall") and k.isdigit():
             return self.hit(int(k)) if kind == "hit" else self.recall(int(k))
         if name == "mAP":
@@ -110,8 +116,10 @@ def ranks(
     one_pass: bool = False,
     resume: str | Path | None = None,
     progress: bool = False,
+    exclude_self: bool = False,
+    ties: Ties = "pessimistic",
 ) -> dict[str, QueryRanks]:
-    """Rank every match of every query, exactly, ties counted pessimistically (see the module).
+    """Rank every match of every query, exactly (see the module).
 
     Args:
         x: (N, d) embeddings of one side (image, video): a tensor, or an array such as
@@ -128,30 +136,50 @@ def ranks(
             same call goes on from there after an interruption, and after the end it counts nothing
             again. Delete the file when it is no longer needed.
         progress: Show a progress bar (needs tqdm).
+        exclude_self: Leave row i of y out of the candidates of row i of x, and the other way round:
+            for both sides being the same samples, where a sample would find itself. It needs
+            N = M, and no sample among its own matches.
+        ties: A candidate with the same score as a match is ahead ("pessimistic"), behind
+            ("optimistic"), or the rank is the mean of both, which counts twice ("mean").
 
     Returns:
         For each direction the :class:`QueryRanks`, on the CPU.
 
     Raises:
         ValueError: Unequal d or devices, NaN or inf (rows named), a correspondence that is out of
-            range, repeated, or empty for a query, unknown direction, tile < 1, a file at ``resume``
-            that belongs to other inputs or keeps no ranks.
+            range, repeated, or empty for a query, unknown direction or ``ties``, tile < 1,
+            ``exclude_self`` with sides or matches that it does not fit, a file at ``resume`` that
+            belongs to other inputs or keeps no ranks.
     """
+    if ties not in TIE_RULES:
+        raise ValueError(f"ties must be one of {', '.join(TIE_RULES)}, not {ties!r}")
+    if ties == "mean":
+        return _mean_ranks(
+            x,
+            y,
+            y_of_x,
+            resume,
+            directions=tuple(directions),
+            normalize=normalize,
+            tile=tile,
+            one_pass=one_pass,
+            progress=progress,
+            exclude_self=exclude_self,
+        )
     directions = tuple(directions)
     for direction in directions:
         if direction not in DIRECTIONS:
             raise ValueError(f'unknown direction {direction!r}: use "x2y" or "y2x"')
-    if tile < 1:
-        raise ValueError(f"tile must be at least 1, not {tile}")
+    whole(tile, "tile", 1)
     sides = _sides(x, y, normalize, tile)
     pairs = {"x2y": correspondence(y_of_x, len(sides["x"]), len(sides["y"]))}
     pairs["y2x"] = pairs["x2y"].inverse()
     for name in directions:
         pairs[name].require_complete(name[0], name)
-    norms = sides["x"].longest(tile) * sides["y"].longest(tile)
-    tolerance = 8 * torch.finfo(sides["x"].dtype).eps * norms
+    if exclude_self:
+        _require_others(pairs["x2y"])
     counters = {
-        name: _Counter.of(sides[name[0]], sides[name[-1]], pairs[name], tolerance, tile)
+        name: _Counter.of(sides[name[0]], sides[name[-1]], pairs[name], ties, exclude_self, tile)
         for name in directions
     }
     passes: list[tuple[str, ...]] = [(name,) for name in counters]
@@ -160,10 +188,40 @@ def ranks(
     state = None
     if resume is not None:
         inputs = _inputs(sides, pairs["x2y"], normalize, passes, tile)
+        inputs |= {} if ties == "pessimistic" else {"ties": ties}
+        inputs |= {"exclude_self": "True"} if exclude_self else {}
         state = _State(Path(resume), inputs, counters)
     for names in passes:
         _count(sides, counters, names, tile, state, progress)
     return {name: counter.ranks() for name, counter in counters.items()}
+
+
+def _mean_ranks(
+    x: Any, y: Any, y_of_x: Any, resume: str | Path | None, **options: Any
+) -> dict[str, QueryRanks]:
+    """Means of the ranks by both rules, each with a file of its own to resume from."""
+    both = []
+    for rule in TIE_RULES[:2]:
+        path = None if resume is None else f"{resume}.{rule}"
+        both.append(ranks(x, y, y_of_x, resume=path, ties=rule, **options))
+    return {
+        name: QueryRanks((worst.values + best.values) / 2, worst.offsets, worst.candidates)
+        for (name, worst), best in zip(both[0].items(), both[1].values(), strict=True)
+    }
+
+
+def _require_others(pairs: Correspondence) -> None:
+    if pairs.queries != pairs.candidates:
+        raise ValueError(
+            f"exclude_self=True needs x and y to be the same samples, but x has {pairs.queries} "
+            f"rows and y has {pairs.candidates}"
+        )
+    own = (pairs.owners == pairs.targets).nonzero().flatten()
+    if len(own):
+        raise ValueError(
+            f"{len(own)} x are their own match in y_of_x ({name_some(pairs.owners[own])}), which "
+            "exclude_self=True leaves out: take them off the lists"
+        )
 
 
 class _Rows:
@@ -172,7 +230,7 @@ class _Rows:
     def __init__(self, x: Any, name: str, normalize: bool) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self.source = torch.as_tensor(x).detach()
+            self.source = tensor(x, name)
         require_matrix(self.source, name)
         self.normalize = normalize
         self.dtype = torch.promote_types(self.source.dtype, torch.float32)
@@ -190,9 +248,10 @@ class _Rows:
         finite = [self.source[block].isfinite().all(dim=1) for block in blocks]
         require_finite(torch.cat(finite), name)
 
-    def longest(self, tile: int) -> Tensor:
-        """The norm of the longest row."""
-        return torch.stack([self[b].norm(dim=1).max() for b in _blocks(len(self), tile)]).max()
+    def norms(self, tile: int) -> Tensor:
+        """(N,) norm of each row; of scaled rows that of the longest, for all."""
+        norm = torch.cat([self[b].norm(dim=1) for b in _blocks(len(self), tile)])
+        return norm.max().expand(len(norm)) if self.normalize else norm
 
     def checksum(self, tile: int) -> int:
         """Changes with the bits of any element and with the order of the rows."""
@@ -228,16 +287,19 @@ class _Counter:
     Attributes:
         offsets: (Q + 1,) long; query i owns the matches ``offsets[i]:offsets[i + 1]``.
         owners: (P,) long; the query of each match.
-        targets: (P,) long; the candidate of each match, by descending score within a query.
+        targets: (P,) long; the candidate of each match, by descending bar within a query.
         bars: (P,) score from which another candidate is ahead of the match.
         ahead: (P,) long; the candidates found so far that are.
         candidates: C.
+        exclude_self: whether candidate i is left out of query i.
     """
 
-    def __init__(self, pairs: Correspondence, targets: Tensor, bars: Tensor) -> None:
+    def __init__(
+        self, pairs: Correspondence, targets: Tensor, bars: Tensor, exclude_self: bool
+    ) -> None:
         self.offsets, self.owners = pairs.offsets, torch.repeat_interleave(pairs.lengths)
         self.targets, self.bars, self.ahead = targets, bars, torch.zeros_like(targets)
-        self.candidates = pairs.candidates
+        self.candidates, self.exclude_self = pairs.candidates, exclude_self
 
     @classmethod
     @torch.no_grad()
@@ -246,7 +308,8 @@ class _Counter:
         queries: _Rows,
         candidates: _Rows,
         pairs: Correspondence,
-        tolerance: Tensor,
+        ties: Ties,
+        exclude_self: bool,
         tile: int,
     ) -> _Counter:
         device = queries.source.device
@@ -257,9 +320,16 @@ class _Counter:
             for block in _blocks(len(owners), tile)
         ]
         score_P = torch.cat(parts)
-        by_score = torch.argsort(score_P, descending=True, stable=True)
-        order = by_score[torch.argsort(owners[by_score], stable=True)]
-        return cls(pairs, pairs.targets[order], score_P[order] - tolerance)
+        norms_P = queries.norms(tile)[owners] * candidates.norms(tile)[pairs.targets]
+        tolerance_P = 8 * torch.finfo(score_P.dtype).eps * norms_P
+        if ties == "pessimistic":
+            bar_P = score_P - tolerance_P
+        else:
+            above = score_P + tolerance_P
+            bar_P = torch.nextafter(above, torch.full_like(above, torch.inf))
+        by_bar = torch.argsort(bar_P, descending=True, stable=True)
+        order = by_bar[torch.argsort(owners[by_bar], stable=True)]
+        return cls(pairs, pairs.targets[order], bar_P[order], exclude_self)
 
     def within(self, block: slice) -> tuple[slice, Tensor, Tensor]:
         """The matches of a block of queries, and where each stands in `bar_nk`: row and column."""
@@ -293,7 +363,8 @@ class _Counter:
     def ranks(self) -> QueryRanks:
         index = torch.arange(len(self.ahead), device=self.ahead.device)
         position = index - self.offsets[self.owners]
-        return QueryRanks((self.ahead + position + 1).cpu(), self.offsets.cpu(), self.candidates)
+        ranked = self.candidates - int(self.exclude_self)
+        return QueryRanks((self.ahead + position + 1).cpu(), self.offsets.cpu(), ranked)
 
 
 @torch.no_grad()
@@ -331,6 +402,10 @@ def _count(
             with torch.autocast(rows.device.type, enabled=False):
                 sim_bc = rows @ candidates[part].T
             sim_bc[row, column] = -torch.inf
+            if by_row.exclude_self:
+                first, stop = max(block.start, part.start), min(block.stop, part.stop)
+                own = torch.arange(first, max(first, stop), device=sim_bc.device)
+                sim_bc[own - block.start, own - part.start] = -torch.inf
             count_bk += _count_at_least(sim_bc, bar_bk)
             for counter in by_column:
                 counter.add(part, _count_at_least(sim_bc, counter.bar_nk(part), by_column=True))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from tauten.evaluation.bootstrap import percentile_interval, resample, weighted_medians
+from tauten.evaluation.bootstrap import percentile_interval, redraw, weighted_medians
+from tauten.evaluation.checks import group_names, whole, whole_numbers
 from tauten.evaluation.correspondence import correspondence, propagate
-from tauten.evaluation.ranks import DIRECTIONS, QueryRanks, ranks
+from tauten.evaluation.intervals import share_interval
+from tauten.evaluation.ranks import DIRECTIONS, QueryRanks, Ties, ranks
 
 TIES = (
     "Ties are counted pessimistically: a candidate that does not match the query and scores the "
     "same as a match, up to rounding of the dot product, ranks ahead of it."
 )
-RESERVED = frozenset({"low", "high"})
 
 
 def retrieval(
@@ -36,11 +37,14 @@ def retrieval(
     one_pass: bool = False,
     resume: str | Path | None = None,
     progress: bool = False,
+    exclude_self: bool = False,
+    ties: Ties = "pessimistic",
 ) -> dict[str, float]:
     """Exact retrieval metrics in both directions, overall and per group, with 95 % intervals.
 
-    Ranks are exact (see :mod:`tauten.evaluation.ranks`), ties pessimistic: a non-matching candidate
-    with an equal score ranks ahead. Keys, with D one of "x2y", "y2x" and G a group:
+    Ranks are exact (see :mod:`tauten.evaluation.ranks`), ties pessimistic unless told otherwise: a
+    non-matching candidate with an equal score ranks ahead. Keys, with D one of "x2y", "y2x" and G a
+    group:
 
     * ``D/hit@K``: fraction of queries with any match in the top K ("recall@K" of CLIP papers);
     * ``D/recall@K``: mean over queries of the fraction of its matches in the top K;
@@ -48,10 +52,10 @@ def retrieval(
     * ``D/mAP``: mean over queries of textbook binary average precision;
     * ``D/n``: number of queries;
     * ``.../G``: the same over the queries of that group (ranked against *all* candidates);
-    * ``.../low``, ``.../high``: percentile bootstrap over the queries in question.
-
-    The captions of one image are resampled as if independent, so with several captions per image
-    the intervals of y2x are somewhat too narrow.
+    * ``.../low``, ``.../high``: 95 % intervals over the queries in question. Those of hit@K and
+      recall@K are Wilson's (:func:`tauten.evaluation.intervals.share_interval`), the others
+      percentile bootstrap. A y is drawn together with the others of its (first) x, as the captions
+      of one image are not independent.
 
     Args:
         x: (N, d) embeddings of one side (image, video); an array may be memory-mapped.
@@ -68,6 +72,8 @@ def retrieval(
         one_pass: Rank both directions from the same products, see :func:`tauten.evaluation.ranks`.
         resume: File from which an interrupted ranking goes on.
         progress: Show a progress bar (needs tqdm).
+        exclude_self: For retrieval within one modality: row i is no candidate of row i.
+        ties: "pessimistic", "optimistic" or "mean", see :func:`tauten.evaluation.ranks`.
 
     Returns:
         A flat dict of floats.
@@ -76,16 +82,14 @@ def retrieval(
         ValueError: See :func:`tauten.evaluation.ranks`; also a K < 1, groups of the wrong length,
             with a reserved or ambiguous name, or bootstrap < 0.
     """
-    bad = [k for k in ks if k < 1]
-    if bad or not ks:
-        raise ValueError(f"ks must be positive integers, at least one, not {list(ks)}")
-    if bootstrap < 0:
-        raise ValueError(f"bootstrap must be 0 or more replicates, not {bootstrap}")
+    ks = whole_numbers(ks, "ks")
+    whole(bootstrap, "bootstrap", 0)
+    whole(seed, "seed")
     directions = tuple(directions)
     if groups is not None:
-        _check_groups("groups", groups, "x", len(x))
+        group_names(groups, "groups", "x", len(x))
     if group_of_y is not None:
-        _check_groups("group_of_y", group_of_y, "y", len(y))
+        group_names(group_of_y, "group_of_y", "y", len(y))
     found = ranks(
         x,
         y,
@@ -96,27 +100,20 @@ def retrieval(
         one_pass=one_pass,
         resume=resume,
         progress=progress,
+        exclude_self=exclude_self,
+        ties=ties,
     )
+    pairs = correspondence(y_of_x, len(x), len(y))
     if groups is not None and group_of_y is None and "y2x" in directions:
-        group_of_y = propagate(groups, correspondence(y_of_x, len(x), len(y)), "group_of_y")
+        group_of_y = propagate(groups, pairs, "group_of_y")
     out: dict[str, float] = {}
     for direction in directions:
-        names = groups if direction == "x2y" else group_of_y
-        out |= _summary(direction, found[direction], ks, names, bootstrap, seed)
+        names, clusters = groups, None
+        if direction == "y2x":
+            first = pairs.inverse()
+            names, clusters = group_of_y, first.targets[first.offsets[:-1]]
+        out |= _summary(direction, found[direction], ks, names, clusters, bootstrap, seed)
     return out
-
-
-def _check_groups(argument: str, groups: Sequence[str], side: str, expected: int) -> None:
-    if len(groups) != expected:
-        raise ValueError(
-            f"{argument} has {len(groups)} names for {expected} {side}: give one name per {side}"
-        )
-    for name in set(groups):
-        if not isinstance(name, str) or not name or "/" in name or name in RESERVED:
-            raise ValueError(
-                f"{argument} contains {name!r}: a group name must be a non-empty string without "
-                '"/" and other than "low", "high"'
-            )
 
 
 def _summary(
@@ -124,42 +121,75 @@ def _summary(
     found: QueryRanks,
     ks: Sequence[int],
     names: Sequence[str] | None,
+    clusters: Tensor | None,
     bootstrap: int,
     seed: int,
 ) -> dict[str, float]:
-    means = {f"hit@{k}": found.hit(k) for k in ks}
-    means |= {f"recall@{k}": found.recall(k) for k in ks}
-    means |= {"mean_rank": found.best.double(), "mAP": found.average_precision()}
-    out = _with_interval(direction, "", means, found.best.double(), bootstrap, seed)
-    for group in sorted(set(names or ())):
-        rows = torch.tensor([i for i, name in enumerate(names or ()) if name == group])
-        part = {name: score[rows] for name, score in means.items()}
-        best = found.best[rows].double()
-        out |= _with_interval(direction, f"/{group}", part, best, bootstrap, seed)
+    shares = {f"hit@{k}": found.hit(k) for k in ks}
+    shares |= {f"recall@{k}": found.recall(k) for k in ks}
+    means = {"mean_rank": found.best.double(), "mAP": found.average_precision()}
+    out: dict[str, float] = {}
+    for group in ("", *sorted(set(names or ()))):
+        rows = torch.arange(len(found.best))
+        if group:
+            rows = torch.tensor([i for i, name in enumerate(names or ()) if name == group])
+        together = None
+        if clusters is not None:
+            together = clusters[rows].unique(return_inverse=True)[1]
+        own = _Queries(
+            {name: score[rows] for name, score in shares.items()},
+            {name: score[rows] for name, score in means.items()},
+            found.best[rows].double(),
+            None if together is None or len(together.unique()) == len(rows) else together,
+        )
+        for name, values in own.values(bootstrap, seed).items():
+            key = f"{direction}/{name}/{group}" if group else f"{direction}/{name}"
+            ends = ("",) if len(values) == 1 else ("", "/low", "/high")
+            out |= {f"{key}{end}": value for end, value in zip(ends, values, strict=True)}
     return out
 
 
-def _with_interval(
-    direction: str,
-    suffix: str,
-    means: dict[str, Tensor],
-    best: Tensor,
-    bootstrap: int,
-    seed: int,
-) -> dict[str, float]:
-    keys = [f"{direction}/{name}{suffix}" for name in (*means, "median_rank")]
-    score_QK = torch.stack(list(means.values()), dim=1)
-    once = torch.ones(1, len(best), dtype=torch.float64)
-    value_K = torch.cat([score_QK.mean(dim=0), weighted_medians(best, once)])
-    out = dict(zip(keys, value_K.tolist(), strict=True))
-    out[f"{direction}/n{suffix}"] = float(len(best))
-    if bootstrap:
+class _Queries(NamedTuple):
+    """What is found of some queries of one direction.
+
+    Attributes:
+        shares: (Q,) in [0, 1] by name.
+        means: (Q,) of other kinds by name.
+        best: (Q,) rank of the best match.
+        clusters: (Q,) long, queries that are drawn together; None: each by itself.
+    """
+
+    shares: dict[str, Tensor]
+    means: dict[str, Tensor]
+    best: Tensor
+    clusters: Tensor | None
+
+    def values(self, bootstrap: int, seed: int) -> dict[str, tuple[float, ...]]:
+        """Each metric, alone or with both ends of its interval."""
+        share_QK = torch.stack(list(self.shares.values()), dim=1)
+        mean_QK = torch.stack(list(self.means.values()), dim=1)
+        once = torch.ones(1, len(self.best), dtype=torch.float64)
+        value = [*share_QK.mean(dim=0).tolist(), *mean_QK.mean(dim=0).tolist()]
+        value += weighted_medians(self.best, once).tolist()
+        found = dict(zip((*self.shares, *self.means, "median_rank"), value, strict=True))
+        out: dict[str, tuple[float, ...]] = {"n": (float(len(self.best)),)}
+        if not bootstrap:
+            return {name: (number,) for name, number in found.items()} | out
         generator = torch.Generator().manual_seed(seed)
         drawn = [
-            torch.cat([weight @ score_QK / len(best), weighted_medians(best, weight)[:, None]], 1)
-            for weight in resample(len(best), bootstrap, generator)
+            torch.cat(
+                [
+                    weight @ mean_QK / weight.sum(dim=1, keepdim=True),
+                    weighted_medians(self.best, weight)[:, None],
+                ],
+                dim=1,
+            )
+            for weight in redraw(len(self.best), self.clusters, bootstrap, generator)
         ]
-        low_K, high_K = percentile_interval(torch.cat(drawn))
-        for key, low, high in zip(keys, low_K.tolist(), high_K.tolist(), strict=True):
-            out |= {f"{key}/low": low, f"{key}/high": high}
-    return out
+        ends = zip(
+            share_interval(share_QK, self.clusters),
+            percentile_interval(torch.cat(drawn)),
+            strict=True,
+        )
+        low, high = (torch.cat(end).tolist() for end in ends)
+        return dict(zip(found, zip(value, low, high, strict=True), strict=True)) | out

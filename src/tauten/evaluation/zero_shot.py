@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
+from tauten.evaluation.checks import whole_numbers
 from tauten.evaluation.classification import accuracy
 from tauten.evaluation.neighbours import classes, features
 
@@ -39,6 +40,9 @@ def class_embeddings(
     Raises:
         ValueError: no class, no template, or a template without ``{}``.
     """
+    for given, argument in ((names, "names"), (templates, "templates")):
+        if isinstance(given, str) or not all(isinstance(one, str) for one in given):
+            raise ValueError(f"{argument} must be a list of texts, not {given!r}")
     bad = [template for template in templates if template.count("{}") != 1]
     if not names or not templates or bad:
         raise ValueError(
@@ -88,8 +92,7 @@ def zero_shot(
             f"x has width {found.shape[1]} and classes to {int(of.max())}, class_vectors has shape "
             f"{tuple(named.shape)}"
         )
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks must be positive, at least one, got {list(ks)}")
+    ks = whole_numbers(ks, "ks")
     scores = F.normalize(found, dim=1) @ F.normalize(named, dim=1).T
     rank = (scores >= scores.gather(1, of.unsqueeze(1))).sum(dim=1)
     out: dict[str, float] = {}
