@@ -1,12 +1,17 @@
 """Whether a run may go on in the folder of an earlier start, or of an earlier version."""
 
+import json
+import os
 import shutil
+import signal
 
 import pytest
 import yaml
 
 from tauten.training import train
+from tauten.training.monitor import Monitor
 from tauten.training.run_folder import CONFIG, RunFolder
+from tauten.training.trainer import ContrastiveTrainer
 
 DATA = {"train": "a", "val": "b", "test": "c"}
 
@@ -68,3 +73,87 @@ def test_a_run_of_an_earlier_version_is_finished(tmp_path, make_config):
     again = train(make_config(tmp_path / "run"))
     assert again.test == whole.test
     assert train(make_config(tmp_path / "run")).test == whole.test
+
+
+# ---- starting anew, and what may change
+
+
+class Kill(BaseException):
+    """Ends a training in the middle of something."""
+
+
+def test_a_run_begun_by_overwriting_goes_on_with_the_same_command(
+    tmp_path, make_config, monkeypatch
+):
+    def config(name, **fields):
+        return make_config(tmp_path / name, log_every=1, overwrite=True, seed=1, **fields)
+
+    whole = train(config("whole"))
+    train(make_config(tmp_path / "run"))
+    original = Monitor.on_step_end
+
+    def stop(monitor, args, state, control, **kwargs):
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(monitor, args, state, control, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Monitor, "on_step_end", stop)
+        with pytest.raises(KeyboardInterrupt, match="stopped at step 2"):
+            train(config("run"))
+    seen = []
+    with monkeypatch.context() as patched:
+        begin = Monitor.on_train_begin
+
+        def began(monitor, args, state, control, **kwargs):
+            seen.append(state.global_step)
+            return begin(monitor, args, state, control, **kwargs)
+
+        patched.setattr(Monitor, "on_train_begin", began)
+        again = train(config("run"))
+    assert seen == [2]
+    assert again.test == whole.test
+    assert (tmp_path / "run" / "history.jsonl").read_text() == (
+        tmp_path / "whole" / "history.jsonl"
+    ).read_text()
+    before = (tmp_path / "run" / "results.json").stat().st_mtime_ns
+    assert train(config("run")).test == whole.test  # finished: anew
+    assert (tmp_path / "run" / "results.json").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_was_being_overwritten_is_never_taken_for_the_new_run(
+    tmp_path, make_config, monkeypatch, again
+):
+    whole = train(make_config(tmp_path / "whole", seed=1))
+    train(make_config(tmp_path / "run"))
+
+    def die(*_, **__):
+        raise Kill
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tauten.training.run_folder.shutil.rmtree", die)
+        with pytest.raises(Kill):
+            train(make_config(tmp_path / "run", overwrite=True, seed=1))
+    assert (tmp_path / "run" / "checkpoints" / "best").exists()
+    with pytest.raises(ValueError, match="another configuration: seed: 0, was 1"):
+        train(make_config(tmp_path / "run"))
+    assert train(make_config(tmp_path / "run", overwrite=again, seed=1)).test == whole.test
+
+
+def test_what_does_not_touch_the_training_may_change(tmp_path, make_config, monkeypatch):
+    first = train(make_config(tmp_path / "run"))
+    with monkeypatch.context() as patched:
+        patched.setattr(ContrastiveTrainer, "training_step", None)
+        more = make_config(tmp_path / "run", name="renamed", evaluation__bootstrap=40)
+        second = train(more)
+    assert second.best_step == first.best_step
+    assert second.test["x2y/hit@5"] == first.test["x2y/hit@5"]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["name"] == "renamed"
+    assert "40 replicates" in results["protocol"]["intervals"]
+    assert RunFolder(tmp_path / "run").config().evaluation.bootstrap == 40
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ValueError, match="evaluation.bootstrap: 30, was 40"):
+        train(make_config(tmp_path / "run", name="renamed", evaluation__bootstrap=30))
+    assert train(more).test == second.test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ import yaml
 from tauten.training import checkpoints
 from tauten.training.config import Config
 from tauten.training.config_tree import completed, differences, from_dict, to_dict
+from tauten.training.late import take_late, without_late
+
+logger = logging.getLogger("tauten.training")
 
 CONFIG, HISTORY, RESULTS = "config.yaml", "history.jsonl", "results.json"
 SAMPLES, EMBEDDINGS, CHECKPOINTS = "samples.npz", "embeddings.npz", "checkpoints"
@@ -23,6 +27,8 @@ IMAGES, TRAIN_IMAGES = "test_images.npz", "train_images.npz"
 TENSORBOARD, FAILURE = "tensorboard", "failure.json"
 MARK = "tauten_run"
 FORMAT = 1
+#: in a record: files of an earlier run may still be there
+_CLEARS = "clears"
 # what may change between two starts of one run
 _FREE = ("output", "overwrite", "progress", "tensorboard")
 _FREE_OF_DATA = ("workers",)
@@ -121,17 +127,60 @@ class RunFolder:
                 configuration or data.
         """
         self.check(config)
-        if config.overwrite:
-            self._clear()
-        if CONFIG in self._entries():
+        begun = CONFIG in self._entries()
+        if begun and config.overwrite and not self._overwritten_by(config, data):
+            self.record()  # refuses what is no run of ours
+            begun = False
+        if begun:
             self._check_data(data)
+            self._take_late(config)
         else:
             self.path.mkdir(parents=True, exist_ok=True)
             record = {MARK: FORMAT, "config": to_dict(config), "data": data, "versions": versions}
-            text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
-            checkpoints.replace_text(self.path / CONFIG, text)
+            # until what an earlier run left is gone, nobody takes it for that of this one
+            self._write(record | {_CLEARS: True})
+            self._clear_rest()
+            self._write(record)
         self.checkpoints.mkdir(exist_ok=True)
         checkpoints.clean(self.checkpoints)
+
+    def _overwritten_by(self, config: Config, data: dict[str, str]) -> bool:
+        """Return whether this is the unfinished run that the same command began by overwriting."""
+        record = self._any_record()
+        if record is None or not record["config"].get("overwrite") or record.get(_CLEARS):
+            return False
+        try:
+            self._check_config(config)
+            self._check_data(data)
+        except ValueError:
+            return False
+        if (self.path / RESULTS).exists():
+            return False
+        logger.warning(
+            "%s goes on with the run that overwriting began; remove the folder to start anew",
+            self.path,
+        )
+        return True
+
+    def _take_late(self, config: Config) -> None:
+        """Write new values of the options that do not touch the training; results are due again."""
+        record = self.record()
+        if record.pop(_CLEARS, None):
+            self._clear_rest()
+            self._write(record)
+        if take_late(record["config"], to_dict(config)):
+            (self.path / RESULTS).unlink(missing_ok=True)
+            self._write(record)
+
+    def _any_record(self) -> dict[str, Any] | None:
+        try:
+            return self.record()
+        except ValueError:
+            return None
+
+    def _write(self, record: dict[str, Any]) -> None:
+        text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+        checkpoints.replace_text(self.path / CONFIG, text)
 
     def _entries(self) -> list[str]:
         if not self.path.exists():
@@ -152,12 +201,19 @@ class RunFolder:
                 f"{self.path} cannot go on: {error}. Use the version that began it, choose another "
                 "output, or overwrite=True to start anew"
             ) from error
-        changed = differences(_semantic(to_dict(config)), _semantic(stored))
+        ours, theirs = _semantic(to_dict(config)), _semantic(stored)
+        if self._takes_late():
+            ours, theirs = without_late(ours), without_late(theirs)
+        changed = differences(ours, theirs)
         if changed:
             raise ValueError(
                 f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
                 "Choose another output, or overwrite=True to start anew"
             )
+
+    def _takes_late(self) -> bool:
+        """Return whether the run has no results yet, or what it takes to write them again."""
+        return not (self.path / RESULTS).exists() or bool(checkpoints.find(self.checkpoints))
 
     def _check_data(self, data: dict[str, str]) -> None:
         record = self.record()
@@ -170,15 +226,13 @@ class RunFolder:
                     "output, or overwrite=True to start anew"
                 )
 
-    def _clear(self) -> None:
-        if not (self.path / CONFIG).exists():
-            return
-        self.record()
+    def _clear_rest(self) -> None:
+        """Remove what a run leaves but its configuration."""
         for name in _OURS:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            else:
+            elif name != CONFIG:
                 path.unlink(missing_ok=True)
 
     def resumable(self) -> Path | None:

@@ -163,7 +163,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             images=batch["images"].to(device),
             texts={name: ids.to(device) for name, ids in batch["texts"].items()},
             index=batch["index"].to(device),
-            caption=batch["caption"].to(device) if "caption" in batch else None,
+            **({"caption": batch["caption"].to(device)} if "caption" in batch else {}),
             **{
                 name: tuple(column.to(device) for column in batch[name])
                 for name in ("same", "graded")
