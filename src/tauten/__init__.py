@@ -33,6 +33,7 @@ from tauten.losses import (
     NonFiniteLossError,
     SigLIP,
     SogCLR,
+    SupCon,
     forces,
     iSogCLR,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "SampleTable",
     "SigLIP",
     "SogCLR",
+    "SupCon",
     "TaU",
     "TeMo",
     "TempNet",

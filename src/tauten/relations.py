@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tauten.pairwise import PairMask
 from tauten.pairwise.exchange import Ranks, total
-from tauten.pairwise.sides import as_reduced, pair_similarity
+from tauten.pairwise.sides import BLOCK, as_reduced, pair_similarity
 
 #: one id vector for both sides, or one for each
 Ids = Tensor | tuple[Tensor, Tensor]
@@ -31,6 +32,12 @@ class Relation:
         same: id vectors of the two sides, (n,) and (M,); a pair that agrees in any is ignored.
         ignore: (n, M) bool, further pairs to ignore.
         ranks: the processes, if there are several.
+        itself: whether both sides are one set, so that column i is row i's own sample.
+        times: (m,) how many rows each of this process's columns is the positive of; None if each
+            is of one, and with labels.
+        rows_paired: (n,) bool, the rows that have a positive; None if all have.
+        columns_paired: (m,) bool, the columns that have one, of this process; None if all have.
+        paired: whether row i and column ``positive[i]`` are one pair, for all anchors.
     """
 
     positive: Tensor
@@ -39,6 +46,11 @@ class Relation:
     same: tuple[tuple[Tensor, Tensor], ...]
     ignore: Tensor | None
     ranks: Ranks | None = None
+    itself: bool = False
+    times: Tensor | None = None
+    rows_paired: Tensor | None = None
+    columns_paired: Tensor | None = None
+    paired: bool = True
 
     @property
     def columns(self) -> Tensor:
@@ -49,42 +61,61 @@ class Relation:
     def _first(self) -> int:
         return 0 if self.ranks is None else self.ranks.first
 
-    def mask(self, *, own: bool) -> PairMask | None:
+    def mask(self, *, own: bool, only_positives: bool = False) -> PairMask | None:
         """The pairs that a reduction leaves out; with ``own`` the positives too."""
-        if not own and not self.same and self.ignore is None:
+        whole = not self.same and self.ignore is None and not self.itself
+        if whole and not own and not only_positives:
             return None
-        diagonal = self._first if self.diagonal else None
-        return PairMask(self.columns, own, self.same, self.ignore, diagonal, self.labels)
+        return PairMask(
+            self.columns,
+            own,
+            self.same,
+            self.ignore,
+            self._first if self.diagonal else None,
+            self.labels,
+            self._first if self.itself else None,
+            only_positives,
+        )
 
     @property
     def single(self) -> bool:
         """Whether each anchor has one positive and all others are its negatives."""
-        return self.labels is None and not self.same and self.ignore is None
+        return self.labels is None and not self.same and self.ignore is None and not self.itself
 
     def on_columns(self, per_row: Tensor, cols: int) -> Tensor:
         """(M,) the number of each row, (N,), at the column of its positive; 0 elsewhere."""
-        if self.diagonal:
+        if self.diagonal and len(per_row) == cols:
             return per_row
         return per_row.new_zeros(cols).index_put((self.positive,), per_row)
 
     def positives(self, x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:
-        """Mean similarity of each row, and of each column, to its positives: (N,), (M,)."""
+        """Mean similarity of each row, and of each column, to its positives: (N,), (M,).
+
+        With ``ignore`` and labels it is a reduction over pairs, and none of this.
+        """
         if self.labels is None:
             score = pair_similarity(x, y, self.positive, cosine=cosine)
             return score, self.on_columns(score, len(y))
         x, y = as_reduced(x, y, cosine=cosine)
         x_code, y_code, classes = self._codes()
+        if self.itself:
+            size = self._sizes(y_code, classes)[y_code]
+            whole = (x * self._class_means(y, y_code, classes)[x_code]).sum(1) * size
+            mean = (whole - (x * y).sum(1)) / (size - 1).clamp(min=1)
+            return mean, mean
         return (
             (x * self._class_means(y, y_code, classes)[x_code]).sum(1),
             (y * self._class_means(x, x_code, classes)[y_code]).sum(1),
         )
 
     def counts(self) -> tuple[Tensor, Tensor] | tuple[int, int]:
-        """How many positives each row and each column has."""
+        """How many positives each row and each column has, without regard to ``ignore``."""
         if self.labels is None:
             return 1, 1
         x_code, y_code, classes = self._codes()
-        return self._sizes(y_code, classes)[x_code], self._sizes(x_code, classes)[y_code]
+        own = 1 if self.itself else 0
+        sizes = self._sizes(y_code, classes)[x_code], self._sizes(x_code, classes)[y_code]
+        return sizes[0] - own, sizes[1] - own
 
     def _codes(self) -> tuple[Tensor, Tensor, int]:
         """The labels of this process's two sides as 0 .. classes-1, the same on all."""
@@ -118,77 +149,213 @@ def relate(
     labels: Ids | None = None,
     same: Tensor | Sequence[Ids] = (),
     ignore: Tensor | None = None,
-    both: bool = True,
+    directions: Literal["both", "x2y", "y2x"] = "both",
+    itself: bool = False,
     ranks: Ranks | None = None,
 ) -> Relation:
-    """The relation of a batch, with everything checked.
+    """Return the relation of a batch, with everything checked.
 
     Args:
         rows: N.
         cols: M.
         device: where the pair matrix lives.
         positives: (N,) long, the column of each row's positive; row i's is column i when not given.
+            Columns that are nobody's positive are further candidates.
         labels: (N,), or one vector for each side: every pair of equal labels is positive.
         same: id vectors, e.g. ``(image_ids, caption_ids)``, each (N,) or a pair ((N,), (M,)). A
             pair of the batch that is no positive but agrees in any of them is left out: the same
             image or an equal caption twice in a batch is no negative.
-        ignore: (N, M) bool, further pairs to leave out.
-        both: whether rows of y are anchors too, so that each needs a positive.
+        ignore: (N, M) bool, further pairs to leave out; with labels positives too.
+        directions: whose rows are anchors, so that each needs a positive.
+        itself: whether both sides are one set, in which nobody is the own positive or candidate.
         ranks: the processes, if there are several: N and M are then this one's, but ``ignore`` has
             the columns of all processes in their order.
 
     Raises:
-        ValueError: wrong lengths, columns out of range, or options that exclude each other.
+        ValueError: wrong lengths, columns out of range, options that exclude each other, or an
+            anchor without a positive.
     """
     if positives is not None and labels is not None:
         raise ValueError("give positives= or labels=, not both")
+    if itself and positives is None and labels is None:
+        raise ValueError(
+            "one set of embeddings needs labels= or positives=, which say who belongs together; "
+            "or pass x and y"
+        )
+    shape = (rows, cols if ranks is None else sum(ranks.cols))
+    if ignore is not None:
+        ignore = _checked_ignore(ignore, shape).to(device)
+    several = (same,) if isinstance(same, Tensor) else _listed(same)
+    masked = tuple(_sides("same", ids, rows, cols, device, ranks) for ids in several)
+    if labels is not None:
+        return _by_labels(
+            Relation(
+                positive=torch.arange(rows, device=device),
+                diagonal=True,
+                labels=_sides("labels", labels, rows, cols, device, ranks),
+                same=masked,
+                ignore=ignore,
+                ranks=ranks,
+                itself=itself,
+            ),
+            rows,
+            cols,
+            directions,
+        )
     if positives is None:
-        if rows > cols or (rows != cols and labels is None):
+        if rows > cols:
             raise ValueError(
-                f"x has {rows} rows and y has {cols}: x[i] and y[i] must be a pair; pass equal "
-                "lengths, or positives= with the row of y that belongs to each row of x"
+                f"x has {rows} rows and y has {cols}: x[i] and y[i] must be a pair; pass a row of "
+                "y for each row of x, or positives= with the row of y that belongs to it"
             )
         positive = torch.arange(rows, device=device)
     else:
-        positive = _vector("positives", positives, rows).to(device)
-        if bool(((positive < 0) | (positive >= cols)).any()):
+        positive = _checked_positives(positives, rows, cols, itself=itself).to(device)
+    first = 0 if ranks is None else ranks.first
+    if ignore is not None:
+        told = ignore[torch.arange(rows, device=device), positive + first].nonzero().squeeze(1)
+        if len(told):
             raise ValueError(
-                f"positives must be rows of y in 0 .. {cols - 1}, got {_ends(positive)}"
+                f"ignore= leaves out the positive of {len(told)} rows of x: {_some(told)}; an "
+                "anchor needs its positive, so set ignore[i, positive of i] to False or leave the "
+                "row out of the batch"
             )
-    shape = (rows, cols if ranks is None else sum(ranks.cols))
-    if ignore is not None and (ignore.shape != shape or ignore.dtype != torch.bool):
-        raise ValueError(
-            f"ignore must be a bool matrix {shape}, got {ignore.dtype} {tuple(ignore.shape)}"
-        )
-    sides = None if labels is None else _sides("labels", labels, rows, cols, device, ranks)
-    if sides is not None:
-        _check_labels("x", *sides)
-        if both:
-            rows_of_all = sides[0] if ranks is None else ranks.gather(sides[0], ranks.rows)
-            _check_labels("y", sides[1], rows_of_all)
-    several = (same,) if isinstance(same, Tensor) else tuple(same)
+    times = None
+    if positives is not None or rows != cols:
+        times = torch.bincount(positive, minlength=cols)
+        if bool((times == 1).all()):
+            times = None
+        else:
+            _check_times(times, "x2y" if itself else directions)
     return Relation(
         positive=positive,
         diagonal=positives is None,
-        labels=sides,
-        same=tuple(_sides("same", ids, rows, cols, device, ranks) for ids in several),
-        ignore=None if ignore is None else ignore.to(device),
+        labels=None,
+        same=masked,
+        ignore=ignore,
         ranks=ranks,
+        itself=itself,
+        times=times,
+        columns_paired=None if times is None else times > 0,
     )
 
 
-def _check_labels(name: str, labels: Tensor, others: Tensor) -> None:
-    alone = ~torch.isin(labels, others)
-    if bool(alone.any()):
-        missing = labels[alone].unique().tolist()
-        raise ValueError(f"labels {missing[:5]} of {name} have no positive on the other side")
+def _check_times(times: Tensor, directions: str) -> None:
+    """Refuse columns that cannot be the anchors that the directions make of them."""
+    if directions == "x2y":
+        return
+    again, never = (times > 1).nonzero().squeeze(1), (times == 0).nonzero().squeeze(1)
+    if len(again):
+        raise ValueError(
+            f"directions={directions!r} needs every row of y to be the positive of at most one row "
+            f"of x, but rows {_some(again)} of y are of several; use directions='x2y', or labels="
+        )
+    if directions == "y2x" and len(never):
+        raise ValueError(
+            f"rows {_some(never)} of y are nobody's positive and with directions='y2x' nobody's "
+            "candidate either: leave them out, or use directions='both'"
+        )
+
+
+def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Relation:
+    """The relation with what labels say of rows and columns that have a positive."""
+    labels, ranks = relation.labels, relation.ranks
+    assert labels is not None
+    all_rows = labels[0] if ranks is None else ranks.gather(labels[0], ranks.rows)
+    meant = torch.isin(labels[0], labels[1]), torch.isin(labels[1], all_rows)
+    left = meant
+    if relation.itself or relation.ignore is not None:
+        left = _left_with_positive(relation)
+    lacking = ""
+    if relation.itself or relation.ignore is not None:
+        lacking = " but itself" if relation.ignore is None else " that ignore= leaves"
+    own = slice(None) if ranks is None else ranks.own
+    if relation.itself:
+        directions = "x2y"
+    if directions != "y2x":
+        _check_positives("x", labels[0], left[0], lacking or " on the other side")
+    if directions == "y2x":
+        _check_positives("y", labels[1][own], left[1][own], lacking or " on the other side")
+    elif directions == "both":
+        _check_positives("y", labels[1][own], (left[1] | ~meant[1])[own], lacking)
+    alone = bool((~left[1]).any())
+    lengths = (rows, cols) if ranks is None else (ranks.rows, ranks.cols)
+    some_rows, some_cols = ~left[0].all(), ~left[1][own].all()
+    return Relation(
+        relation.positive,
+        diagonal=True,
+        labels=labels,
+        same=relation.same,
+        ignore=relation.ignore,
+        ranks=ranks,
+        itself=relation.itself,
+        rows_paired=left[0] if bool(some_rows) else None,
+        columns_paired=left[1][own] if bool(some_cols) else None,
+        paired=lengths[0] == lengths[1] and not alone,
+    )
+
+
+def _left_with_positive(relation: Relation) -> tuple[Tensor, Tensor]:
+    """Which rows (n,) and columns (M,) have a positive that is neither ignored nor themselves."""
+    mask = relation.mask(own=False, only_positives=True)
+    assert mask is not None
+    assert relation.labels is not None
+    rows, cols = (len(side) for side in relation.labels)
+    device = relation.positive.device
+    of_rows = torch.zeros(rows, dtype=torch.bool, device=device)
+    of_cols = torch.zeros(cols, dtype=torch.int64, device=device)
+    for start in range(0, rows, BLOCK):
+        block = slice(start, min(start + BLOCK, rows))
+        out = mask.tile(block, slice(0, cols))
+        assert out is not None
+        of_rows[block] = (~out).any(1)
+        of_cols += (~out).sum(0)
+    if relation.ranks is not None:
+        relation.ranks.sum_(of_cols)
+    return of_rows, of_cols > 0
+
+
+def _check_positives(name: str, labels: Tensor, paired: Tensor, what: str) -> None:
+    alone = (~paired).nonzero().squeeze(1)
+    if len(alone):
+        missing = labels[alone].unique()
+        raise ValueError(
+            f"labels [{_some(missing)}] of {name} have no positive{what}: rows {_some(alone)}; "
+            "leave these rows out of the batch"
+        )
+
+
+def _checked_ignore(ignore: Tensor, shape: tuple[int, int]) -> Tensor:
+    if not isinstance(ignore, Tensor):
+        raise ValueError(f"ignore must be a bool matrix {shape}, got {type(ignore).__name__}")
+    if ignore.shape != shape or ignore.dtype != torch.bool:
+        raise ValueError(
+            f"ignore must be a bool matrix {shape}, got {ignore.dtype} {tuple(ignore.shape)}"
+        )
+    return ignore
+
+
+def _checked_positives(positives: Tensor, rows: int, cols: int, *, itself: bool) -> Tensor:
+    positive = _vector("positives", positives, rows)
+    if bool(((positive < 0) | (positive >= cols)).any()):
+        raise ValueError(f"positives must be rows of y in 0 .. {cols - 1}, got {_ends(positive)}")
+    own = (positive == torch.arange(rows, device=positive.device)).nonzero().squeeze(1)
+    if itself and len(own):
+        raise ValueError(f"rows {_some(own)} are their own positive: name another sample of theirs")
+    return positive
+
+
+def _listed(same: Sequence[Ids]) -> tuple[Ids, ...]:
+    if not isinstance(same, (tuple, list)):
+        raise ValueError(f"same must be id vectors, got {type(same).__name__}")
+    return tuple(same)
 
 
 def _vector(name: str, ids: Tensor, length: int) -> Tensor:
     if not isinstance(ids, Tensor) or ids.dim() != 1 or len(ids) != length:
         shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
         raise ValueError(f"{name} must be a vector of {length} ids, got {shape}")
-    if ids.is_floating_point():
+    if ids.is_floating_point() or ids.is_complex():
         raise ValueError(f"{name} must hold integers, got {ids.dtype}")
     return ids.long()
 
@@ -197,10 +364,17 @@ def _sides(
     name: str, ids: Ids, rows: int, cols: int, device: torch.device, ranks: Ranks | None
 ) -> tuple[Tensor, Tensor]:
     """(n,) of the rows and (M,) of all columns."""
-    first, second = ids if isinstance(ids, tuple) else (ids, ids)
+    if isinstance(ids, (tuple, list)) and len(ids) != 2:
+        raise ValueError(f"{name} must be one vector, or one for each side, got {len(ids)}")
+    first, second = ids if isinstance(ids, (tuple, list)) else (ids, ids)
     mine = _vector(name, first, rows).to(device)
     others = _vector(name, second, cols).to(device)
     return mine, others if ranks is None else ranks.gather(others)
+
+
+def _some(rows: Tensor) -> str:
+    shown = ", ".join(str(int(row)) for row in rows[:5])
+    return f"{shown}, ..." if len(rows) > 5 else shown
 
 
 def _ends(ids: Tensor) -> str:

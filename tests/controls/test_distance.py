@@ -24,7 +24,8 @@ KINDS = {
 
 
 def build(name="linear", value=0.3, table=TABLE):
-    return tt.PairDistance(table, value, **KINDS[name]).double()
+    """Both sides are positions in one table, which a pair of tables says."""
+    return tt.PairDistance((table, table), value, **KINDS[name]).double()
 
 
 def batch(n=N, d=4, seed=0):
@@ -109,7 +110,8 @@ def test_permuted_positives_have_the_temperature_of_their_pair(tile):
 @pytest.mark.parametrize("rule", ["distance", "similarity"])
 def test_the_order_of_y_changes_no_anchor(rule, make, tile):
     x, y = batch()
-    shift = tt.ClusterShift(list(range(1, SAMPLES + 1)), 0.0, 0.4)
+    counts = list(range(1, SAMPLES + 1))
+    shift = tt.ClusterShift((counts, counts), 0.0, 0.4)
     control = (build("logistic") if rule == "distance" else tt.DySTreSS(0.1, 0.2)) + shift
     loss_fn = make(control, reduction="none", tile=tile)
     order = torch.tensor([4, 2, 0, 6, 1, 3, 5])
@@ -170,7 +172,7 @@ def test_by_default_no_distance_exceeds_the_largest():
 
 def test_the_floor_bounds_the_temperature():
     table = torch.tensor([[0.0], [1.0], [100.0]])
-    control = tt.PairDistance(table, 0.5, distances=(0.0, 2.0), floor=0.1)
+    control = tt.PairDistance((table, table), 0.5, distances=(0.0, 2.0), floor=0.1)
     assert control.range() == pytest.approx((0.5, 5.0))
     x = torch.eye(3)
     loss_fn = tt.InfoNCE(control, directions="x2y")
@@ -189,7 +191,7 @@ def test_far_samples_stay_finite_where_the_exponential_overflows():
 def test_a_sum_with_a_shift_of_samples_keeps_the_anchor_of_each_direction():
     counts = torch.arange(1, SAMPLES + 1)
     x, y = batch()
-    control = build() + tt.ClusterShift(counts, 0.0, 0.4)
+    control = build() + tt.ClusterShift((counts, counts), 0.0, 0.4)
     shift = (0.4 * torch.arange(SAMPLES) / (SAMPLES - 1)).double().numpy()
     s, tau = cosines(x, y), temperatures("linear")
     rows = infonce(s, tau + shift[ROWS][:, None], "x2y")
@@ -210,7 +212,38 @@ def test_ids_outside_the_table_are_named_on_either_side():
         loss_fn(x, y)
 
 
+def test_ids_of_y_in_a_table_of_x_are_refused():
+    x, y = batch()
+    loss_fn = tt.InfoNCE(tt.PairDistance(TABLE), directions="x2y")
+    with pytest.raises(ValueError, match=r"other ids for y than for x, .* has one table, of x"):
+        loss_fn(x, y, (ROWS, COLS))
+    queued = torch.cat([ROWS, COLS])
+    keys = torch.cat([y, x]).detach()
+    found = loss_fn(x, keys, (ROWS, queued))
+    both = tt.InfoNCE(tt.PairDistance((TABLE, TABLE)), directions="x2y")
+    torch.testing.assert_close(found, both(x, keys, (ROWS, queued)))
+
+
+def test_each_side_has_metadata_of_its_own():
+    x, y = batch()
+    other = TABLE.flip(0)[:15]
+    loss_fn = tt.InfoNCE(tt.PairDistance((TABLE, other), distances=(0.0, 9.0)))
+    with pytest.raises(ValueError, match="1 unknown sample ids: 18; the table has 15"):
+        loss_fn(x, y, (ROWS, COLS))
+    joined = tt.PairDistance(torch.cat([TABLE, other]), distances=(0.0, 9.0))
+    cols = COLS.clamp(max=14)
+    metadata, zero = joined.metadata, torch.zeros(N)
+    values = joined._rule(zero, metadata[ROWS], metadata[cols + SAMPLES])
+    loss_fn(x, y, (ROWS, cols))
+    torch.testing.assert_close(loss_fn.last_tau[1].float(), values)
+    with pytest.raises(ValueError, match=r"must have one width, got \(3, 2\)"):
+        tt.PairDistance((TABLE, TABLE[:, :2]))
+
+
 def test_state_of_other_metadata_is_refused():
+    def build(table=TABLE):
+        return tt.PairDistance(table, 0.3).double()
+
     saved = build().state_dict()
     build().load_state_dict(saved)
     build(table=TABLE.T.contiguous().T).load_state_dict(saved)

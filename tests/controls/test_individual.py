@@ -237,6 +237,7 @@ def test_anchors_without_a_negative_teach_nothing():
     x, y = batch()
     ignore = torch.zeros(N, N, dtype=torch.bool)
     ignore[2] = True
+    ignore[2, 2] = False
     control = build()
     loss_fn = tt.DCL(control).double()
     loss_fn(x, y, INDEX, ignore=ignore)

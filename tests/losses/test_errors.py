@@ -97,12 +97,14 @@ def test_relations_that_make_no_sense_are_refused():
         loss_fn(X, X, positives=ids, labels=ids)
     with pytest.raises(ValueError, match=r"rows of y in 0 .. 3, got 1 .. 4"):
         loss_fn(X, X, positives=ids + 1)
-    with pytest.raises(ValueError, match="exactly one row of x"):
+    with pytest.raises(ValueError, match="at most one row of x, but rows 0 of y"):
         loss_fn(X, X, positives=torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match=r"labels \[3\] of x have no positive"):
         loss_fn(X, X, labels=(ids, ids.clamp(max=2)))
     with pytest.raises(ValueError, match=r"labels \[3\] of y have no positive"):
-        loss_fn(X, X, labels=(ids.clamp(max=2), ids))
+        tt.InfoNCE(0.1, directions="y2x")(X, X, labels=(ids.clamp(max=2), ids))
+    with pytest.raises(ValueError, match=r"leaves out the positive of 1 rows of x: 2;"):
+        loss_fn(X, X, ignore=torch.diag(ids == 2))
     with pytest.raises(ValueError, match="ignore must be a bool matrix"):
         loss_fn(X, X, ignore=torch.zeros(4, 4))
     with pytest.raises(ValueError, match="same must be a vector of 4 ids"):

@@ -1,5 +1,7 @@
 """Losses against literal loops, and what they promise."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -43,18 +45,52 @@ def test_infonce_equals_the_loop(pair, tau, tile, with_duplicates, oracles):
 
 
 @pytest.mark.parametrize("tile", ["dense", 3])
-def test_each_side_may_have_ids_of_its_own(pair, tau, tile, oracles):
-    other = torch.tensor([1, 1, 0, 6, 4, 3, 5])
+def test_each_side_may_have_ids_and_counts_of_its_own(pair, tile, oracles):
+    other = torch.tensor([11, 1, 0, 6, 4, 3, 5])
+    counts = [729, 2, 5, 14, 3, 3, 90, 1, 1, 1, 1, 40]
+    tau = tt.ClusterShift((COUNTS, counts), 0.1, 0.5, scale="log")
     loss_fn = tt.InfoNCE(tau, tile=tile, reduction="none")
-    expected = oracles.infonce(
-        (pair[0] @ pair[1].T).numpy(),
-        tau.at(INDEX).double().numpy(),
-        tau.at(other).double().numpy(),
+    taus = [
+        0.1 + 0.4 * np.log([table[i] for i in ids.tolist()]) / math.log(729)
+        for table, ids in ((COUNTS, INDEX), (counts, other))
+    ]
+    expected = oracles.infonce((pair[0] @ pair[1].T).numpy(), *taus)
+    np.testing.assert_allclose(loss_fn(*pair, (INDEX, other)), expected, rtol=1e-6)
+    for found, wanted in zip(loss_fn.tau((INDEX, other)), taus, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    composed = tt.InfoNCE(0.5 * tau + 0.1)
+    np.testing.assert_allclose(composed.tau((INDEX, other))[1], 0.5 * taus[1] + 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda tau: tt.InfoNCE(tau),
+        lambda tau: tt.InfoNCE(0.1, weight=tau),
+        lambda tau: tt.SogCLR((7, 12), 0.5 * tau + 0.1),
+        lambda tau: tt.MaxMargin(tau),
+    ],
+)
+def test_ids_of_two_kinds_need_numbers_of_two_kinds(pair, tau, make):
+    """No count of another image in the place of a caption's."""
+    other = torch.tensor([1, 1, 0, 6, 4, 3, 5])
+    loss_fn = make(tau)
+    with pytest.raises(ValueError, match=r"other ids for y than for x, .* has one table, of x"):
+        loss_fn(*pair, (INDEX, other))
+    loss_fn(*pair, (INDEX, INDEX.clone()))
+    if loss_fn.strength.needs_index:
+        with pytest.raises(ValueError, match="has one table, of x"):
+            loss_fn.tau((INDEX, other))
+
+
+def test_counts_of_two_sides_are_no_others(tau):
+    counts = tt.ClusterShift(([1, 2], [3]), 0.1, 0.5)
+    with pytest.raises(ValueError, match="another data set"):
+        tt.ClusterShift(([1], [2, 3]), 0.1, 0.5).load_state_dict(counts.state_dict())
+    assert tt.ClusterShift((1, 3), 0.1, 0.5).at(torch.arange(2)).tolist() == pytest.approx(
+        [0.1, 0.5]
     )
-    np.testing.assert_allclose(loss_fn(*pair, (INDEX, other)), expected, rtol=1e-9)
-    both = loss_fn.tau((INDEX, other))
-    assert torch.equal(both[0], tau.at(INDEX))
-    assert torch.equal(both[1], tau.at(other))
+    assert counts.side(torch.tensor([0]), "y2x").tolist() == pytest.approx([0.5])
 
 
 @pytest.mark.parametrize("tile", ["dense", 3])
@@ -107,6 +143,7 @@ def test_an_anchor_without_negatives_gives_dcl_nothing(pair, tile):
     x = pair[0].clone().requires_grad_()
     ignore = torch.zeros(N, N, dtype=torch.bool)
     ignore[2, :] = ignore[:, 2] = True
+    ignore[2, 2] = False
     values = tt.DCL(0.2, tile=tile, reduction="none")(x, pair[1], ignore=ignore)
     values.sum().backward()
     assert float(values[2].detach()) == 0.0
@@ -129,13 +166,11 @@ def test_labels_take_the_mean_over_positives(pair, loss):
 
 @pytest.mark.parametrize("tile", ["dense", 3])
 @pytest.mark.parametrize("loss", ["InfoNCE", "DCL", "SigLIP"])
-def test_further_positives_are_never_masked(pair, loss, tile):
+def test_equal_ids_never_leave_a_positive_out(pair, loss, tile):
     labels = torch.tensor([0, 1, 0, 2, 1, 0, 3])
     loss_fn = getattr(tt, loss)(0.3, tile=tile, reduction="none")
     plain = loss_fn(*pair, labels=labels)
     torch.testing.assert_close(loss_fn(*pair, labels=labels, same=labels), plain)
-    equal = labels[:, None] == labels
-    torch.testing.assert_close(loss_fn(*pair, labels=labels, ignore=equal), plain)
 
 
 @pytest.mark.parametrize("tile", ["dense", 3])

@@ -302,3 +302,49 @@ def test_a_resume_repeats_every_bit():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def offsets_moved(s, positives, ids, n, lr, tau):
+    """ζ of the candidates after one step from 0 with γ = 1, anchor by anchor (only x anchors).
+
+    The own pair's anchor is one of the data; the other anchors of the batch stand for all the rest.
+    """
+    mass, met = {j: 0.0 for j in ids}, {j: 0 for j in ids}
+    own = {j: 0.0 for j in ids}
+    for i, p in enumerate(positives):
+        e = {j: math.exp(float(s[i, j] - s[i, p]) / tau) for j in range(s.shape[1]) if j != p}
+        whole = sum(e.values()) / len(e) + 1 / (n - 1)
+        own[ids[p]] += 1 / (n - 1) / whole
+        for j, value in e.items():
+            mass[ids[j]] += value / whole
+            met[ids[j]] += 1
+    return [-lr * (1 - mass[j] / met[j] - own[j]) for j in ids]
+
+
+@pytest.mark.filterwarnings("ignore:.*further candidates:tauten.CompositionWarning")
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize(
+    ("rows", "positives", "ids"),
+    [(2, [2, 0], [3, 4, 5, 6]), (3, [0, 0, 1], [2, 0, 1]), (3, [1, 1, 4], [6, 2, 0, 1, 3])],
+)
+def test_offsets_of_candidates_that_are_no_pair_of_one_row(rows, positives, ids, tile):
+    x, y = embeddings(max(rows, len(ids)))
+    x, y, lr = x[:rows], y[: len(ids)], 0.0625
+    loss_fn = build(lr=lr, size=10, tau=0.5, directions="x2y", tile=tile)
+    index = torch.arange(rows), torch.tensor(ids)
+    loss_fn(x, y, index, positives=torch.tensor(positives))
+    loss_fn.step()
+    expected = offsets_moved(x @ y.T, positives, ids, 10, lr, 0.5)
+    assert loss_fn.zeta(index[1], "y2x").tolist() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*further candidates:tauten.CompositionWarning")
+def test_columns_that_are_no_anchors_weigh_no_candidate():
+    """Both ways with two further columns: offsets of x move by the anchors of y alone."""
+    x, y = embeddings(5)
+    ids = torch.arange(3), torch.arange(5)
+    loss_fn = build(lr=0.0625, size=10, tau=0.5)
+    loss_fn(x[:3], y, ids)
+    loss_fn.step()
+    expected = offsets_moved((x[:3] @ y[:3].T).T, [0, 1, 2], [0, 1, 2], 10, 0.0625, 0.5)
+    assert loss_fn.zeta(ids[0], "x2y").tolist() == pytest.approx(expected, abs=1e-9)

@@ -78,12 +78,29 @@ def relations(rows, cols):
     labels = torch.tensor([0, 1, 0, 2, 1, 2, 0, 1])
     same = torch.tensor([0, 1, 0, 2, 3, 3, 4, 5]), torch.tensor([0, 1, 2, 2, 1, 4, 5, 3])
     ignore = torch.rand(8, 8, generator=torch.Generator().manual_seed(3)) < 0.2
+    ignore.fill_diagonal_(False)
+    kept = torch.tensor([True, True, True, False, True, True, True, False])[rows]
     return {
         "plain": {},
         "labels": {"labels": labels[rows]},
         "same": {"same": (same[0][rows], (same[1][rows], same[1][rows]))},
         "ignore": {"ignore": ignore[rows][:, cols]},
+        "labels and ignore": {"labels": labels[rows], "ignore": ignore[rows][:, cols]},
+        "one set": {"y_kept": None, "labels": labels[rows]},
+        "fewer columns": {"y_kept": kept, "labels": (labels[rows], labels[rows][kept])},
     }
+
+
+def sides(y, ids, y_kept=..., **_):
+    """What the loss is given for y and as ids: nothing, some rows, or all."""
+    if y_kept is None:
+        return None, ids
+    return (y, ids) if y_kept is ... else (y[y_kept], (ids, ids[y_kept]))
+
+
+def options(y_kept=..., **relation):
+    """The keywords of the loss itself."""
+    return relation
 
 
 def run(loss_fn, shard, relation, steps=2):
@@ -96,10 +113,11 @@ def run(loss_fn, shard, relation, steps=2):
         ids = torch.randint(0, SAMPLES, (whole,), generator=generator)
         a, b = x[shard].clone().requires_grad_(), (x + y)[shard].clone().requires_grad_()
         loss_fn.zero_grad()
-        loss = loss_fn(a, b, ids[shard], **relation)
+        loss = loss_fn(a, *sides(b, ids[shard], **relation), **options(**relation))
         loss.backward()
         found[f"loss/{step}"] = loss.detach()
-        found[f"x/{step}"], found[f"y/{step}"] = a.grad, b.grad
+        found[f"x/{step}"] = a.grad
+        found[f"y/{step}"] = torch.zeros_like(b) if b.grad is None else b.grad
         for name, parameter in loss_fn.named_parameters():
             found[f"parameter {name}/{step}"] = parameter.grad
         loss_fn.step()
@@ -171,7 +189,8 @@ def main():
     problems, count = [], 0
     for name, make in cases():
         for relation in relations(whole, whole):
-            if relation != "plain" and not name.endswith(("per-sample", "dystress", "individual")):
+            told = ("per-sample", "dystress", "individual", "infonce learnable", "siglip learnable")
+            if relation != "plain" and not name.endswith(told):
                 continue
             if world > 2 and not name.startswith("infonce ") and not name.endswith("per-sample"):
                 continue

@@ -37,8 +37,10 @@ class Anchors:
     key_number: Callable[[Tensor], Tensor]
     dtype: torch.dtype = torch.float32
 
-    def both(self, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of a table for the rows and for the columns of S: (N, 1, ...), (1, M, ...)."""
-        anchors = self.number(table[self.index.to(table.device)])
-        keys = self.key_number(table[self.keys.to(table.device)])
-        return (anchors, keys) if self.direction == "x2y" else (keys, anchors)
+    def both(self, of_x: Tensor, of_y: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of two tables for the rows and for the columns of S: (N, 1, ...), (1, M, ...)."""
+        there = self.direction == "x2y"
+        own, other = (of_x, of_y) if there else (of_y, of_x)
+        anchors = self.number(own[self.index.to(own.device)])
+        keys = self.key_number(other[self.keys.to(other.device)])
+        return (anchors, keys) if there else (keys, anchors)

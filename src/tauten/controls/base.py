@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tauten.controls.anchors import Anchors
+from tauten.controls.anchors import Anchors, Direction
 from tauten.ids import check_index
 from tauten.modules import StateModule
 from tauten.pairwise.numbers import Number, PairNumber, combine
@@ -34,6 +35,8 @@ class Control(StateModule):
     granularity: Granularity = "global"
     #: whether the value depends on the sample's id, so that a loss must be given ``index``
     needs_index: bool = False
+    #: whether samples of x and of y are looked up in tables of their own
+    two_sided: bool = False
     #: whether the value depends on embeddings or similarities, so that it exists in a batch only
     needs_batch: bool = False
     #: whether the value is defined for similarities in [−1, 1] only
@@ -53,6 +56,11 @@ class Control(StateModule):
         super().__init__()
         self._count = 0
         self.register_buffer("_step", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def learned_granularity(self) -> Granularity:
+        """Whether what is learned is one for all samples, one for each anchor, or each pair."""
+        return self.granularity
 
     @property
     def shared(self) -> bool:
@@ -99,6 +107,13 @@ class Control(StateModule):
         elif step < 0:
             raise ValueError(f"step must be >= 0, got {step}")
         return self.values(index, step).expand(len(index))
+
+    def side(self, index: Tensor, direction: Direction) -> Tensor:
+        """(n,) values now of samples of x (``"x2y"``) or of y (``"y2x"``)."""
+        return self.at(index)
+
+    def use(self, directions: str) -> None:
+        """Note in which directions a loss uses this control: ``"both"``, ``"x2y"`` or ``"y2x"``."""
 
     @property
     def steps(self) -> int:
@@ -246,9 +261,11 @@ class Composite(Control):
                 raise ValueError(
                     f"{part!r} updates each τ by itself, so it can be no part of another control"
                 )
-        order: tuple[Granularity, ...] = ("global", "anchor", "pair")
-        self.granularity = order[max(order.index(part.granularity) for part in parts)]
+        self.granularity = _finest([part.granularity for part in parts])
         self.needs_index = any(part.needs_index for part in parts)
+        self.two_sided = self.needs_index and all(
+            part.two_sided for part in parts if part.needs_index
+        )
         self.needs_batch = any(part.needs_batch for part in parts)
         self.needs_cosine = any(part.needs_cosine for part in parts)
         ways = {part.learns for part in parts} - {"nothing"}
@@ -268,6 +285,14 @@ class Composite(Control):
     def values(self, index: Tensor, step: int) -> Tensor:
         return self._of(*(part.values(index, step) for part in self._parts))
 
+    @property
+    def learned_granularity(self) -> Granularity:
+        learned = [part for part in self._parts if part.learns != "nothing"]
+        return _finest([part.learned_granularity for part in learned])
+
+    def side(self, index: Tensor, direction: Direction) -> Tensor:
+        return self._of(*(part.side(index, direction) for part in self._parts))
+
     def on(self, anchors: Anchors) -> Number:
         values = [part.on(anchors) for part in self._parts]
         if not any(isinstance(value, PairNumber) for value in values):
@@ -281,6 +306,11 @@ class Composite(Control):
 
     def _of(self, *values: Any) -> Tensor:
         raise NotImplementedError
+
+
+def _finest(kinds: Sequence[Granularity]) -> Granularity:
+    order: tuple[Granularity, ...] = ("global", "anchor", "pair")
+    return order[max((order.index(kind) for kind in kinds), default=0)]
 
 
 class Sum(Composite):

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import Control, Range, finite
 from tauten.controls.fingerprint import OfData
 from tauten.controls.schedules import Cosine
-from tauten.ids import check_ids
+from tauten.ids import check_ids, check_index
+from tauten.pairwise.numbers import Number
 
 _SCALES = {"linear": lambda n: n, "log": torch.log, "sqrt": torch.sqrt}
+
+
+#: counts of one side, and of one or both
+OneSide = Tensor | Sequence[int]
+Counts = OneSide | tuple[OneSide, OneSide]
 
 
 class ClusterShift(OfData):
@@ -25,7 +33,9 @@ class ClusterShift(OfData):
     sample has the middle of the range. Individual cluster shift of MM-TS (WACV 2026).
 
     Args:
-        counts: (num_samples,) size of each sample's cluster or class, >= 1, by data set index.
+        counts: (num_samples,) size of each sample's cluster or class, >= 1, by data set index; or a
+            pair (counts of x, counts of y) where the sides have ids of their own. n_min and n_max
+            are then those of both, so that equal counts have equal values on either side.
         low: value of the rarest.
         high: value of the densest.
         scale: ``"linear"``, ``"log"`` or ``"sqrt"``.
@@ -38,43 +48,42 @@ class ClusterShift(OfData):
     granularity = "anchor"
     needs_index = True
     shift: Tensor
+    shift_of_y: Tensor | None
 
-    def __init__(
-        self,
-        counts: Tensor | Sequence[int],
-        low: float,
-        high: float,
-        scale: str = "linear",
-    ) -> None:
+    def __init__(self, counts: Counts, low: float, high: float, scale: str = "linear") -> None:
         super().__init__()
         self.low, self.high = finite("low", low), finite("high", high)
         if low > high:
             raise ValueError(f"ClusterShift needs low <= high, got low={low} > high={high}")
-        if scale not in _SCALES:
+        if not isinstance(scale, str) or scale not in _SCALES:
             raise ValueError(f"scale must be one of {sorted(_SCALES)}, got {scale!r}")
         self.scale = scale
-        numbers = torch.as_tensor(counts).detach().to(torch.float64)
-        if numbers.dim() != 1 or len(numbers) == 0:
-            raise ValueError(
-                f"counts must be a vector (num_samples,), got shape {tuple(numbers.shape)}"
-            )
-        bad = (~(numbers >= 1) | numbers.isinf()).nonzero()
-        if len(bad):
-            at = int(bad[0])
-            raise ValueError(
-                f"counts must be finite and >= 1 (a sample is in its own cluster), "
-                f"but {len(bad)} are not: counts[{at}] = {float(numbers[at]):g}"
-            )
-        size = _SCALES[scale](numbers)
+        self.two_sided = _is_pair(counts)
+        given = cast(tuple[OneSide, ...], counts if self.two_sided else (counts,))
+        sides = [_checked(side) for side in given]
+        size = _SCALES[scale](torch.cat(sides))
         spread = size.max() - size.min()
         share = (size - size.min()) / spread if spread > 0 else torch.full_like(size, 0.5)
         shift = (self.low + share * (self.high - self.low)).to(torch.get_default_dtype())
-        self.register_buffer("shift", shift, persistent=False)
-        self._fingerprint(numbers)
+        of_x, *of_y = shift.split([len(side) for side in sides])
+        self.register_buffer("shift", of_x.clone(), persistent=False)
+        self.register_buffer("shift_of_y", of_y[0].clone() if of_y else None, persistent=False)
+        lengths = [torch.tensor([float(len(of_x))], dtype=torch.float64)] if of_y else []
+        self._fingerprint(torch.cat(sides + lengths))
 
     def values(self, index: Tensor, step: int) -> Tensor:
-        index = check_ids(index, len(self.shift))
-        return self.shift[index.to(self.shift.device)]
+        return self._look_up(index, "x2y")
+
+    def side(self, index: Tensor, direction: Direction) -> Tensor:
+        return self._look_up(check_index(index), direction)
+
+    def on(self, anchors: Anchors) -> Number:
+        return self._look_up(anchors.index, anchors.direction)
+
+    def _look_up(self, index: Tensor, direction: Direction) -> Tensor:
+        of_y = self.shift_of_y if direction == "y2x" else None
+        table = self.shift if of_y is None else of_y
+        return table[check_ids(index, len(table)).to(table.device)]
 
     def range(self) -> Range:
         return self.low, self.high
@@ -82,15 +91,52 @@ class ClusterShift(OfData):
     def _foreign(self, numbers: int) -> str:
         return (
             f"this state was saved with the cluster counts of another data set: "
-            f"{numbers} samples there, {len(self.shift)} here, or other counts; "
+            f"{numbers} samples there, {self._size()} here, or other counts; "
             "build ClusterShift from the counts that it was trained with"
         )
 
+    def _size(self) -> str:
+        own = str(len(self.shift))
+        return own if self.shift_of_y is None else f"{own} + {len(self.shift_of_y)}"
+
     def __repr__(self) -> str:
         return (
-            f"ClusterShift({len(self.shift)} samples, {self.low:g}, {self.high:g}, "
+            f"ClusterShift({self._size()} samples, {self.low:g}, {self.high:g}, "
             f"scale={self.scale!r})"
         )
+
+
+def _is_pair(counts: Counts) -> bool:
+    """Return whether these are counts of both sides: a tuple of two vectors."""
+    if not isinstance(counts, tuple) or len(counts) != 2:
+        return False
+    return all(hasattr(side, "__len__") and getattr(side, "shape", (1,)) != () for side in counts)
+
+
+def _checked(counts: OneSide) -> Tensor:
+    """Return the counts of one side as a vector of float64, or refuse them."""
+    try:
+        numbers = torch.as_tensor(counts).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            "counts must be a vector (num_samples,) of numbers, or (counts of x, counts of y), "
+            f"got {type(counts).__name__}: {error}"
+        ) from error
+    if numbers.dim() != 1 or len(numbers) == 0:
+        raise ValueError(
+            f"counts must be a vector (num_samples,), got shape {tuple(numbers.shape)}"
+        )
+    if numbers.is_complex() or numbers.dtype == torch.bool:
+        raise ValueError(f"counts must be numbers of samples, got {numbers.dtype}")
+    numbers = numbers.to(torch.float64)
+    bad = (~(numbers >= 1) | numbers.isinf()).nonzero()
+    if len(bad):
+        at = int(bad[0])
+        raise ValueError(
+            f"counts must be finite and >= 1 (a sample is in its own cluster), "
+            f"but {len(bad)} are not: counts[{at}] = {float(numbers[at]):g}"
+        )
+    return numbers
 
 
 def shuffled_counts(counts: Tensor, classes: Sequence[Hashable], seed: int = 0) -> Tensor:
@@ -127,7 +173,7 @@ def shuffled_counts(counts: Tensor, classes: Sequence[Hashable], seed: int = 0) 
 
 
 def mmts(
-    counts: Tensor | Sequence[int],
+    counts: Counts,
     alpha: float,
     shift: tuple[float, float],
     period: float,
@@ -142,7 +188,8 @@ def mmts(
     must stay positive, so a loss refuses shift low <= α/2.
 
     Args:
-        counts: (num_samples,) size of each sample's caption cluster, by data set index.
+        counts: (num_samples,) size of each sample's caption cluster, by data set index; or a pair
+            (counts of x, counts of y) where the sides have ids of their own.
         alpha: peak-to-peak amplitude of the oscillation, >= 0.
         shift: (low, high), the level of the rarest and of the densest sample.
         period: optimiser steps of one oscillation, > 0; published: a fifth of the training.

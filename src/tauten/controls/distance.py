@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ class PairDistance(OfData):
     an infinite temperature, so w is kept at ``floor`` or above.
 
     Args:
-        metadata: (num_samples, k) finite numbers, by data set position.
+        metadata: (num_samples, k) finite numbers, by data set position; or a pair (of x, of y) of
+            such tables where the sides have ids of their own; twice the same table for two ids each
+            pair in one numbering.
         value: temperature of a pair with w = 1, > 0; published: 0.5.
         kind: ``"linear"`` or ``"logistic"``.
         distances: (d_min, d_max) of the linear weight; by default 0 and twice the largest distance
@@ -42,10 +44,11 @@ class PairDistance(OfData):
     granularity = "pair"
     needs_index = True
     metadata: Tensor
+    metadata_of_y: Tensor | None
 
     def __init__(
         self,
-        metadata: Tensor,
+        metadata: Tensor | tuple[Tensor, Tensor],
         value: float = 0.5,
         kind: Literal["linear", "logistic"] = "linear",
         *,
@@ -55,12 +58,13 @@ class PairDistance(OfData):
         floor: float = 0.05,
     ) -> None:
         super().__init__()
-        table = torch.as_tensor(metadata).detach().to(torch.get_default_dtype())
-        if table.dim() != 2 or not table.numel():
-            raise ValueError(f"metadata must be (num_samples, k), got {tuple(table.shape)}")
-        if not bool(table.isfinite().all()):
-            row = int((~table.isfinite()).any(1).nonzero()[0])
-            raise ValueError(f"metadata must be finite, but row {row} is {table[row].tolist()}")
+        given = metadata if isinstance(metadata, tuple) and len(metadata) == 2 else (metadata,)
+        self.two_sided = len(given) == 2
+        tables = [_checked(side) for side in cast(tuple[Tensor, ...], given)]
+        if tables[0].shape[1] != tables[-1].shape[1]:
+            widths = tables[0].shape[1], tables[-1].shape[1]
+            raise ValueError(f"metadata of x and of y must have one width, got {widths}")
+        table = torch.cat(tables)
         if kind not in ("linear", "logistic"):
             raise ValueError(f"kind must be 'linear' or 'logistic', got {kind!r}")
         if not 0 < finite("floor", floor) <= 1:
@@ -75,8 +79,11 @@ class PairDistance(OfData):
         self.value, self.kind, self.floor = value, kind, floor
         self.distances, self.steepness = distances, steepness
         self.middle = finite("middle", middle)
-        self.register_buffer("metadata", table, persistent=False)
-        self._fingerprint(table.float().view(torch.int32))
+        of_y = tables[1] if self.two_sided else None
+        self.register_buffer("metadata", tables[0], persistent=False)
+        self.register_buffer("metadata_of_y", of_y, persistent=False)
+        bits = table.float().view(torch.int32).flatten()
+        self._fingerprint(bits if of_y is None else torch.cat([bits, bits.new_tensor([len(of_y)])]))
 
     def values(self, index: Tensor, step: int) -> Tensor:
         raise ValueError(
@@ -85,9 +92,13 @@ class PairDistance(OfData):
         )
 
     def on(self, anchors: Anchors) -> Number:
-        for ids in (anchors.index, anchors.keys):
-            check_ids(ids, len(self.metadata))
-        return PairNumber(self._rule, anchors.both(self.metadata))
+        of_y = self.metadata if self.metadata_of_y is None else self.metadata_of_y
+        own, other = self.metadata, of_y
+        if anchors.direction == "y2x":
+            own, other = other, own
+        check_ids(anchors.index, len(own))
+        check_ids(anchors.keys, len(other))
+        return PairNumber(self._rule, anchors.both(self.metadata, of_y))
 
     def _rule(self, s: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         if rows.dim() == 3:
@@ -112,3 +123,23 @@ class PairDistance(OfData):
 
     def __repr__(self) -> str:
         return f"PairDistance({len(self.metadata)} samples, {self.value:g}, {self.kind!r})"
+
+
+def _checked(metadata: Tensor) -> Tensor:
+    """Return the metadata of one side as a table of floats, or refuse it."""
+    try:
+        table = torch.as_tensor(metadata).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"metadata must be (num_samples, k) numbers, or (of x, of y), got "
+            f"{type(metadata).__name__}: {error}"
+        ) from error
+    if table.dim() != 2 or not table.numel() or table.is_complex():
+        raise ValueError(
+            f"metadata must be (num_samples, k), got {tuple(table.shape)} of {table.dtype}"
+        )
+    table = table.to(torch.get_default_dtype())
+    if not bool(table.isfinite().all()):
+        row = int((~table.isfinite()).any(1).nonzero()[0])
+        raise ValueError(f"metadata must be finite, but row {row} is {table[row].tolist()}")
+    return table

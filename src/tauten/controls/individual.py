@@ -11,6 +11,7 @@ from torch import Tensor
 from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import Control, Range, finite
 from tauten.controls.tables import SideTables, Sizes
+from tauten.ids import check_index
 from tauten.pairwise.numbers import Number
 from tauten.state import Pending, SampleTable, mean_by_sample
 
@@ -49,6 +50,7 @@ class Individual(Control):
 
     granularity = "anchor"
     needs_index = True
+    two_sided = True
     learns = "dual"
     composable = False
 
@@ -91,8 +93,7 @@ class Individual(Control):
         return self.side(index, "x2y")
 
     def side(self, index: Tensor, direction: Direction) -> Tensor:
-        """(n,) temperatures of samples of x (``"x2y"``) or of y (``"y2x"``) now."""
-        return self.tables.of(direction).read(index)["tau"]
+        return self.tables.of(direction).read(check_index(index))["tau"]
 
     def on(self, anchors: Anchors) -> Number:
         return self.side(anchors.index, anchors.direction)

@@ -12,6 +12,7 @@ from tauten.losses.nuclr import NUCLR
 from tauten.losses.siglip import SigLIP
 from tauten.losses.sms import SMS
 from tauten.losses.sogclr import SogCLR
+from tauten.losses.supcon import SupCon
 
 __all__ = [
     "DCL",
@@ -26,6 +27,7 @@ __all__ = [
     "NonFiniteLossError",
     "SigLIP",
     "SogCLR",
+    "SupCon",
     "forces",
     "iSogCLR",
 ]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import torch
 from torch import Tensor
 
-from tauten.controls import Control, Direction, Individual, as_control
+from tauten.controls import Control, Direction, Individual, TaU, TempNet, as_control
 from tauten.controls.base import advance_controls
+from tauten.controls.tables import SideTables
 from tauten.ids import check_index
 from tauten.losses import parameters
 from tauten.losses.batch import Batch
@@ -19,7 +20,7 @@ from tauten.modules import StateModule
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.pairwise.exchange import Ranks
 from tauten.pairwise.sides import within_range
-from tauten.relations import Ids, relate
+from tauten.relations import Ids, Relation, relate
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -104,7 +105,8 @@ class ContrastiveLoss(StateModule):
                 f"{name}'s force='equalized' divides an anchor's τ out, but {self.strength!r} has "
                 "one for each pair"
             )
-        self.directions = _one_of("directions", directions, ("both", "x2y", "y2x"))
+        _one_of("directions", directions, ("both", "x2y", "y2x"))
+        self.directions: Directions = directions
         self.reduction = _one_of("reduction", reduction, ("mean", "sum", "none"))
         self.ranks = _one_of("ranks", ranks, ("auto", "gather", "ring", "local"))
         self.normalize = normalize
@@ -122,7 +124,7 @@ class ContrastiveLoss(StateModule):
     def forward(
         self,
         x: Tensor,
-        y: Tensor,
+        y: Tensor | None = None,
         index: Ids | None = None,
         *,
         positives: Tensor | None = None,
@@ -134,14 +136,18 @@ class ContrastiveLoss(StateModule):
 
         Args:
             x: (N, d) embeddings of one side, rows normalised here unless ``normalize=False``.
-            y: (M, d) embeddings of the other; x[i] and y[i] are a pair unless told otherwise.
+            y: (M, d) embeddings of the other; x[i] and y[i] are a pair unless told otherwise. Rows
+                of y that are nobody's positive are further candidates. Without y the rows of x are
+                anchors and candidates of each other, none of them its own.
             index: (N,) long, data set positions of the pairs, or ((N,), (M,)) when the sides have
                 ids of their own. Required by per-sample controls.
             positives: (N,) long, the row of y that belongs to each row of x.
-            labels: (N,) or ((N,), (M,)) long; every pair of equal labels is positive.
+            labels: (N,) or ((N,), (M,)) long; every pair of equal labels is positive. Where pairs
+                cannot be told, because the sides differ in length or in their labels, the loss is
+                half the mean (or sum) over the anchors of x and half that over the anchors of y.
             same: id vectors, e.g. ``(image_ids, caption_ids)``; pairs other than positives that
                 agree in any of them are not used as negatives.
-            ignore: (N, M) bool, further pairs not to use.
+            ignore: (N, M) bool, further pairs not to use; with labels positives too.
 
         Over several processes x and y are this one's shard, which may be empty, and all call
         together. The value is the loss of the whole batch, and its gradient on each process is
@@ -153,7 +159,8 @@ class ContrastiveLoss(StateModule):
             whose sum over processes has the gradient of the whole batch.
 
         Raises:
-            ValueError: wrong shapes, a missing index, ids outside a control's table.
+            ValueError: wrong shapes or types, a missing index, ids outside a control's table, an
+                anchor without a positive.
             NonFiniteLossError: an embedding or the loss is NaN or infinite.
         """
         return self._reduce(
@@ -172,13 +179,29 @@ class ContrastiveLoss(StateModule):
         """
         with torch.no_grad():
             if isinstance(index, tuple):
+                if len(index) != 2:
+                    raise ValueError(
+                        f"index must be ids, or (ids of x, ids of y), got {len(index)}"
+                    )
+                sides = [check_index(side) for side in index]
+                if not torch.equal(*sides):
+                    self._check_one_table()
                 return self._side(index[0], "x2y"), self._side(index[1], "y2x")
             return self._side(index, "x2y")
 
     def _side(self, index: Tensor, direction: Direction) -> Tensor:
-        if isinstance(self.strength, Individual):
-            return self.strength.side(check_index(index), direction)
-        return self.strength.at(index)
+        return self.strength.side(index, direction)
+
+    def _check_one_table(self) -> None:
+        """Refuse a control that would look up ids of y in the table of x."""
+        for name, part in self.named_children():
+            if isinstance(part, Control) and part.needs_index and not part.two_sided:
+                name = self.strength_name if name == "strength" else name
+                raise ValueError(
+                    f"index= has other ids for y than for x, but {type(self).__name__}'s {name}, "
+                    f"{part!r}, has one table, of x: give it numbers of both sides, such as "
+                    "ClusterShift(counts=(counts of x, counts of y)), or one id for each pair"
+                )
 
     @property
     def steps(self) -> int:
@@ -208,28 +231,41 @@ class ContrastiveLoss(StateModule):
         check_range(f"{type(self).__name__}'s temperature", self.strength, 0.0, strict=True)
 
     def batch(
-        self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        index: Ids | None = None,
+        **relation: Unpack[RelationOptions],
     ) -> Batch:
         """A checked batch; arguments as those of a call."""
+        itself = y is None
+        if itself and self._sided():
+            raise ValueError(
+                f"{type(self).__name__} keeps numbers of two sides, and one set of embeddings has "
+                "one: use directions='x2y', or pass x and y"
+            )
+        twice = y is x
+        y = x if y is None else y
+        _check_embeddings(x, y)
         ranks = self._ranks(len(x), len(y), x.device)
-        if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
-            raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
         if not len(x) and (ranks is None or not sum(ranks.rows)):
             raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
-        both = self.directions != "x2y"
-        related = relate(len(x), len(y), x.device, **relation, both=both, ranks=ranks)
-        if both:
-            taken = torch.bincount(related.positive, minlength=len(y))
-            if len(x) != len(y) or bool((taken != 1).any()):
-                raise ValueError(
-                    f"directions={self.directions!r} needs every row of y to be the positive of "
-                    f"exactly one row of x, got {len(x)} and {len(y)} rows; use directions='x2y'"
-                )
-        if related.labels is not None and self.strength.granularity == "pair":
-            raise ValueError(
-                f"{self.strength!r} gives each pair a value of its own and needs one positive for "
-                "each anchor: pass labels as same=, which leaves the further positives out"
-            )
+        if itself and self.directions == "y2x":
+            raise ValueError("one set of embeddings has no direction y2x: use directions='x2y'")
+        related = relate(
+            len(x),
+            len(y),
+            x.device,
+            **relation,
+            directions=self.directions,
+            itself=itself,
+            ranks=ranks,
+        )
+        if related.labels is not None:
+            self._check_labels(related, twice=twice)
+        ids = self._ids(index, len(x), len(y), x.device)
+        if isinstance(index, (tuple, list)):
+            self._check_ids_of_pairs(ids, related)
         given: dict[Direction, Tensor] = {"x2y": x, "y2x": y}
         if self.normalize:
             x, y = within_range(x), within_range(y)
@@ -237,13 +273,54 @@ class ContrastiveLoss(StateModule):
         return Batch(
             x,
             y,
-            self._ids(index, len(x), len(y), x.device),
+            ids,
             related,
             self.tile,
             cosine=self.normalize,
             views=given if changed else None,
             ranks=ranks,
             exchange="ring" if self.ranks == "ring" else "gather",
+        )
+
+    def _check_ids_of_pairs(self, ids: dict[Direction, Tensor], relation: Relation) -> None:
+        """Refuse ids of two kinds where a control has numbers of one kind only."""
+        rows, cols = ids["x2y"], ids["y2x"]
+        if relation.labels is None and not relation.itself:
+            cols = cols[relation.positive]
+        if torch.equal(rows, cols):
+            return
+        if relation.itself:
+            raise ValueError("one set of embeddings has one id for each row: pass index= as (N,)")
+        if self.directions == "both" or self.strength.granularity == "pair":
+            self._check_one_table()
+
+    def _check_labels(self, relation: Relation, *, twice: bool) -> None:
+        """Refuse labels where each anchor or each pair must be told apart."""
+        if self.strength.granularity == "pair":
+            raise ValueError(
+                f"{self.strength!r} gives each pair a value of its own and needs one positive for "
+                "each anchor: pass labels as same=, which leaves the further positives out"
+            )
+        if twice and not self._ignores_itself(relation):
+            raise ValueError(
+                "x and y are one tensor, and with labels= each row would be its own positive: pass "
+                "it once, loss_fn(z, labels=...), or set the diagonal of ignore="
+            )
+        if self.reduction == "none" and self.directions == "both" and not relation.paired:
+            raise ValueError(
+                "reduction='none' gives a value for each pair, but these labels make no pairs of x "
+                "and y: use directions='x2y' or 'y2x', or another reduction"
+            )
+
+    @staticmethod
+    def _ignores_itself(relation: Relation) -> bool:
+        rows = torch.arange(len(relation.positive), device=relation.positive.device)
+        return relation.ignore is not None and bool(relation.ignore[rows, relation.columns].all())
+
+    def _sided(self) -> bool:
+        """Whether something is kept for each side, with both directions in use."""
+        return self.directions == "both" and any(
+            isinstance(part, (SideTables, Individual, TempNet, TaU)) for part in self.modules()
         )
 
     def _ranks(self, rows: int, cols: int, device: torch.device) -> Ranks | None:
@@ -263,7 +340,7 @@ class ContrastiveLoss(StateModule):
                         "index=, the data set positions of this batch's pairs"
                     )
             index = (torch.arange(rows, device=device), torch.arange(cols, device=device))
-        sides = index if isinstance(index, tuple) else (index, index)
+        sides = index if isinstance(index, (tuple, list)) else (index, index)
         checked = [check_index(side) for side in sides]
         if len(checked) != 2 or (len(checked[0]), len(checked[1])) != (rows, cols):
             lengths = [len(side) for side in checked]
@@ -273,38 +350,57 @@ class ContrastiveLoss(StateModule):
         return {"x2y": checked[0].to(device), "y2x": checked[1].to(device)}
 
     def _reduce(self, batch: Batch) -> Tensor:
-        per_anchor = parameters.per_anchor(self, batch)
+        parts = parameters.sides(self, batch)
         if batch.ranks is None:
-            self._check_finite(per_anchor, batch)
+            self._check_finite(parts, batch)
             if self.reduction == "none":
-                return per_anchor
-            return per_anchor.mean() if self.reduction == "mean" else per_anchor.sum()
-        mine = per_anchor.sum()
-        bad = ~torch.isfinite(per_anchor.detach())
-        facts = [mine.detach(), mine.new_tensor(float(len(bad))), bad.sum().to(mine)]
-        value, anchors, failures = batch.ranks.sum_(torch.stack(facts))
-        self._check_finite(per_anchor, batch)
-        if failures:
+                return parts[0]
+            means = [part.mean() if self.reduction == "mean" else part.sum() for part in parts]
+            return means[0] if len(means) == 1 else means[0] + means[1]
+        facts = [
+            torch.stack([part.detach().sum(), part.new_tensor(float(len(part))), _failed(part)])
+            for part in parts
+        ]
+        sums, anchors, failures = batch.ranks.sum_(torch.stack(facts)).T
+        self._check_finite(parts, batch)
+        if bool(failures.any()):
             raise NonFiniteLossError("the loss of another process is NaN or infinite")
         if self.reduction == "none":
-            return per_anchor
+            return parts[0]
+        of_all, mine = list(sums), [part.sum() for part in parts]
         if self.reduction == "mean":
-            value, mine = value / anchors, mine / anchors
-        mine = mine * batch.ranks.size
-        loss: Tensor = mine - mine.detach() + value
+            of_all = [part / count for part, count in zip(of_all, anchors, strict=True)]
+            mine = [part / count for part, count in zip(mine, anchors, strict=True)]
+        value, part = (side[0] if len(side) == 1 else side[0] + side[1] for side in (of_all, mine))
+        part = part * batch.ranks.size
+        loss: Tensor = part - part.detach() + value
         return loss
 
     def per_anchor(self, batch: Batch) -> Tensor:
-        """(N,) the loss of each pair: of its anchors on both sides, weighted, with their force."""
+        """All of :meth:`sides`, one after the other."""
+        return torch.cat(self.sides(batch))
+
+    def sides(self, batch: Batch) -> list[Tensor]:
+        """The loss of each anchor, weighted, with its force.
+
+        Returns:
+            One vector (N,), for each pair the mean of its two anchors; or, where labels make no
+            pairs, half the losses of the anchors of x and half those of y.
+        """
         directions: list[Direction] = ["x2y", "y2x"]
-        if self.directions != "both":
+        if batch.relation.itself:
+            directions = ["x2y"]
+        elif self.directions != "both":
             directions = [d for d in directions if d == self.directions]
         with torch.autocast(batch.x.device.type, enabled=False):
             losses = self._anchor_losses(batch, directions)
             self._note(batch, directions[0])
             if self.running is not None:
                 sizes = [self._inverse_size(batch, d).expand(len(batch.ids[d])) for d in directions]
-                means = [batch.mean(size) for size in sizes]
+                means = [
+                    batch.mean(batch.anchored(size, d))
+                    for size, d in zip(sizes, directions, strict=True)
+                ]
                 mean = self.running(means, self.training).to(batch.dtype)
                 losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
             if self.weight is not None:
@@ -312,9 +408,12 @@ class ContrastiveLoss(StateModule):
                     loss * batch.values(self.weight, d)
                     for loss, d in zip(losses, directions, strict=True)
                 ]
-            if "y2x" in directions:
+            if len(losses) == 2 and not batch.relation.paired:
+                pairs = zip(losses, directions, strict=True)
+                return [batch.anchored(loss, d) / 2 for loss, d in pairs]
+            if "y2x" in directions and batch.relation.labels is None:
                 losses[-1] = losses[-1][batch.relation.positive]
-            return losses[0] if len(losses) == 1 else (losses[0] + losses[1]) / 2
+            return losses if len(losses) == 1 else [(losses[0] + losses[1]) / 2]
 
     @torch.no_grad()
     def _note(self, batch: Batch, direction: Direction) -> None:
@@ -322,8 +421,8 @@ class ContrastiveLoss(StateModule):
         ids = batch.ids[direction]
         self.last_tau = (ids, tau.expand(len(ids)))
 
-    def _check_finite(self, per_anchor: Tensor, batch: Batch) -> None:
-        if bool(torch.isfinite(per_anchor.detach()).all()):
+    def _check_finite(self, parts: Sequence[Tensor], batch: Batch) -> None:
+        if all(bool(torch.isfinite(part.detach()).all()) for part in parts):
             return
         for name, side in (("x", batch.x), ("y", batch.y)):
             rows = (~torch.isfinite(side.detach())).any(1).nonzero().squeeze(1)
@@ -333,14 +432,36 @@ class ContrastiveLoss(StateModule):
                     f"{name} has NaN or infinite embeddings in {len(rows)} of {len(side)} rows: "
                     f"{_some(rows)}; data set ids {_some(ids)}"
                 )
-        rows = (~torch.isfinite(per_anchor.detach())).nonzero().squeeze(1)
+        bad, ids = ~torch.isfinite(parts[0].detach()), batch.ids["x2y"]
+        if batch.relation.labels is not None and self.directions == "y2x":
+            ids = batch.ids["y2x"]
+        elif not bool(bad.any()):
+            bad, ids = ~torch.isfinite(parts[1].detach()), batch.anchored(batch.ids["y2x"], "y2x")
+        rows = bad.nonzero().squeeze(1)
         assert self.last_tau is not None
         tau = self.last_tau[1]
         raise NonFiniteLossError(
-            f"the loss of {len(rows)} of {len(per_anchor)} anchors is NaN or infinite: rows "
-            f"{_some(rows)}, data set ids {_some(batch.ids['x2y'][rows])}, {self.strength_name} "
+            f"the loss of {len(rows)} of {len(bad)} anchors is NaN or infinite: rows "
+            f"{_some(rows)}, data set ids {_some(ids[rows])}, {self.strength_name} "
             f"in [{float(tau.min()):g}, {float(tau.max()):g}]"
         )
+
+
+def _failed(part: Tensor) -> Tensor:
+    """() how many of the values are NaN or infinite."""
+    return (~torch.isfinite(part.detach())).sum().to(part)
+
+
+def _check_embeddings(x: Tensor, y: Tensor) -> None:
+    for name, side in (("x", x), ("y", y)):
+        if not isinstance(side, Tensor):
+            raise TypeError(f"{name} must be a tensor (N, d), got {type(side).__name__}")
+        if not side.is_floating_point():
+            raise ValueError(f"{name} must hold floating numbers, got {side.dtype}")
+    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
+        raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
+    if x.device != y.device:
+        raise ValueError(f"x is on {x.device} and y on {y.device}: move one of them")
 
 
 def _some(rows: Tensor) -> str:

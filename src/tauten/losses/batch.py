@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tauten.controls import Anchors, Control, Direction
-from tauten.pairwise import Number, One, PairNumber, Reduction
+from tauten.controls.anchors import DIRECTIONS
+from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled
 from tauten.pairwise.engine import Tile, reduce_pairs
 from tauten.pairwise.exchange import Ranks, gather_columns
 from tauten.pairwise.ranks import Exchange
@@ -84,7 +85,7 @@ class Batch:
             index=self.ids[direction],
             keys=self.ids[other],
             embeddings=views[direction],
-            alignment=lambda: self.mean(self.positives("x2y").detach()),
+            alignment=lambda: self.mean(self.anchored(self.positives("x2y").detach(), "x2y")),
             number=lambda values: self._on_axis(values, direction),
             key_number=lambda values: self._on_axis(values, other),
             dtype=self.dtype,
@@ -130,8 +131,53 @@ class Batch:
 
     @cached_property
     def _positives(self) -> dict[Direction, Tensor]:
+        if self.relation.labels is not None and self.relation.ignore is not None:
+            sums, counts = self._sums_over_positives
+            return {d: sums[d] / counts[d].clamp(min=1) for d in DIRECTIONS}
         rows, cols = self.relation.positives(self.x, self.y, cosine=self.cosine)
         return {"x2y": rows, "y2x": cols}
+
+    def positive_counts(self, direction: Direction) -> Tensor | int:
+        """How many positives the anchors of that direction have."""
+        if self.relation.labels is not None and self.relation.ignore is not None:
+            return self._sums_over_positives[1][direction]
+        return self._counts[direction]
+
+    @cached_property
+    def _counts(self) -> dict[Direction, Tensor | int]:
+        return dict(zip(DIRECTIONS, self.relation.counts(), strict=True))
+
+    @cached_property
+    def _sums_over_positives(self) -> tuple[dict[Direction, Tensor], dict[Direction, Tensor]]:
+        """Similarity and number of the positives that ``ignore`` leaves, pair by pair."""
+        one = torch.ones(1, 1, device=self.x.device, dtype=self.dtype)
+        sums = self._reduce(
+            self.relation.mask(own=False, only_positives=True),
+            *(Reduction(along(d), "sum", Scaled(), (one,)) for d in DIRECTIONS),
+            *(Reduction(along(d), "sum", One(), ()) for d in DIRECTIONS),
+        )
+        return (
+            dict(zip(DIRECTIONS, sums[:2], strict=True)),
+            dict(zip(DIRECTIONS, (count.detach() for count in sums[2:]), strict=True)),
+        )
+
+    def paired(self, direction: Direction) -> Tensor | None:
+        """(n,) bool, which rows of that side have a positive, so that they are anchors.
+
+        None if all have; the others are candidates alone.
+        """
+        relation = self.relation
+        return relation.rows_paired if direction == "x2y" else relation.columns_paired
+
+    def anchored(self, values: Tensor, direction: Direction) -> Tensor:
+        """The values, (n,), of those that are anchors."""
+        paired = self.paired(direction)
+        return values if paired is None else values[paired]
+
+    def without_anchor(self, empty: Tensor, direction: Direction) -> Tensor:
+        """(n,) bool, ``empty`` or no anchor."""
+        paired = self.paired(direction)
+        return empty if paired is None else empty | ~paired
 
     def of(self, per_row: Tensor, direction: Direction) -> Tensor:
         """Numbers of rows, (N,), as numbers of the anchors of that direction."""
@@ -140,11 +186,14 @@ class Batch:
 
     def reduce(self, *reductions: Reduction, own: bool) -> tuple[Tensor, ...]:
         """The reductions over S without ignored pairs, and without positives if ``own``."""
+        return self._reduce(self.relation.mask(own=own), *reductions)
+
+    def _reduce(self, mask: PairMask | None, *reductions: Reduction) -> tuple[Tensor, ...]:
         return reduce_pairs(
             self.x,
             self.y,
             reductions,
-            self.relation.mask(own=own),
+            mask,
             tile=self.tile,
             cosine=self.cosine,
             ranks=self.ranks,
@@ -169,8 +218,10 @@ class Batch:
     def candidates(self, direction: Direction) -> int:
         """How many candidates an anchor of that direction has, its positive among them."""
         if self.ranks is not None:
-            return sum(self.ranks.cols if direction == "x2y" else self.ranks.rows)
-        return len(self.y) if direction == "x2y" else len(self.x)
+            count = sum(self.ranks.cols if direction == "x2y" else self.ranks.rows)
+        else:
+            count = len(self.y) if direction == "x2y" else len(self.x)
+        return count - 1 if self.relation.itself else count
 
 
 def along(direction: Direction) -> Literal["rows", "cols"]:

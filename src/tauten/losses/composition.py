@@ -48,7 +48,7 @@ class Composition:
         if control.learns == "dual":
             found.append(self.dual)
         elif control.learns == "gradient":
-            shared = control.granularity == "global"
+            shared = control.learned_granularity == "global"
             found.append(self.learned if shared else self.learned_anchor)
         return found
 

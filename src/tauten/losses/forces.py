@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tauten.controls import Direction
 from tauten.losses.base import ContrastiveLoss, RelationOptions
 from tauten.pairwise.sides import as_reduced
 from tauten.relations import Ids
@@ -37,7 +38,7 @@ class Forces:
 def forces(
     loss_fn: ContrastiveLoss,
     x: Tensor,
-    y: Tensor,
+    y: Tensor | None = None,
     index: Ids | None = None,
     groups: Sequence[str] | None = None,
     **relation: Unpack[RelationOptions],
@@ -53,7 +54,7 @@ def forces(
     Args:
         loss_fn: any loss.
         x: (N, d).
-        y: (M, d).
+        y: (M, d), or None for one set of embeddings.
         index: as the loss takes it.
         groups: N names, such as "head", "mid" and "tail" of the samples of x.
         relation: ``positives=``, ``labels=``, ``same=`` or ``ignore=``, as the loss takes them.
@@ -63,19 +64,18 @@ def forces(
     """
     if groups is not None and len(groups) != len(x):
         raise ValueError(f"groups must name each of the {len(x)} rows of x, got {len(groups)}")
-    x, y = x.detach(), y.detach()
+    x, y = x.detach(), None if y is None else y.detach()
     modes = [(module, module.training) for module in loss_fn.modules()]
     last, ranks = loss_fn.last_tau, loss_fn.ranks
     loss_fn.eval()
     loss_fn.ranks = "local"
     try:
         batch = loss_fn.batch(x, y, index, **relation)
-        left, right = as_reduced(x, y, cosine=batch.cosine)
+        left, right = as_reduced(batch.x, batch.y, cosine=batch.cosine)
         sim = (left @ right.T).requires_grad_()
-        units = torch.eye(len(y), dtype=sim.dtype, device=sim.device)
-        of_pairs = replace(
-            batch, x=sim, y=units, cosine=False, tile="dense", views={"x2y": x, "y2x": y}
-        )
+        units = torch.eye(len(right), dtype=sim.dtype, device=sim.device)
+        views: dict[Direction, Tensor] = {"x2y": batch.x, "y2x": batch.y}
+        of_pairs = replace(batch, x=sim, y=units, cosine=False, tile="dense", views=views)
         with torch.enable_grad():
             (pairs,) = torch.autograd.grad(loss_fn.per_anchor(of_pairs).sum(), sim)
     finally:

@@ -102,11 +102,11 @@ class InfoNCE(ContrastiveLoss):
         for partition, scale, d in zip(partitions, scales, directions, strict=True):
             logit = batch.positives(d) * batch.at_positives(scale, d)
             if batch.relation.single and batch.candidates(d) > 1:
-                empty = torch.zeros_like(partition, dtype=torch.bool)
+                empty = batch.without_anchor(torch.zeros_like(partition, dtype=torch.bool), d)
                 z = partition - logit
                 losses.append(self._of(z))
             else:
-                empty = torch.isneginf(partition)
+                empty = batch.without_anchor(torch.isneginf(partition), d)
                 z = partition.masked_fill(empty, 0.0) - logit
                 losses.append(self._of(z).masked_fill(empty, 0.0))
             margins.append(z)

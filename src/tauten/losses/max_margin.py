@@ -35,7 +35,11 @@ class MarginLoss(ContrastiveLoss):
     )
 
     def batch(
-        self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        index: Ids | None = None,
+        **relation: Unpack[RelationOptions],
     ) -> Batch:
         if relation.get("labels") is not None:
             raise ValueError(
@@ -75,7 +79,7 @@ class MaxMargin(MarginLoss):
     def forward(
         self,
         x: Tensor,
-        y: Tensor,
+        y: Tensor | None = None,
         index: Ids | None = None,
         *,
         positives: Tensor | None = None,
@@ -110,7 +114,7 @@ class MaxMargin(MarginLoss):
     def batch(
         self,
         x: Tensor,
-        y: Tensor,
+        y: Tensor | None = None,
         index: Ids | None = None,
         *,
         relevance: Tensor | None = None,

@@ -13,6 +13,7 @@ from torch import Tensor
 from tauten.controls import Control, Direction
 from tauten.controls.base import finite
 from tauten.controls.tables import SideTables
+from tauten.losses.base import RelationOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.partition import Partition
@@ -96,6 +97,20 @@ class NUCLR(SogCLR):
                 self.largest[at] = table.values.max()
         super().step()
 
+    def batch(
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        index: Ids | None = None,
+        **relation: Unpack[RelationOptions],
+    ) -> Batch:
+        if relation.get("labels") is not None:
+            raise ValueError(
+                "NUCLR's offsets weigh the candidates of one positive: pass labels as same=, which "
+                "leaves the further positives out"
+            )
+        return super().batch(x, y, index, **relation)
+
     def _composition(self) -> Composition:
         return replace(
             super()._composition(), learned=_NO_RHO, learned_anchor=_NO_RHO, dual=_NO_DUAL
@@ -139,7 +154,7 @@ class NUCLR(SogCLR):
                 self._weigh(batch, d, part)
 
     def _weigh(self, batch: Batch, d: Direction, part: Partition) -> None:
-        """Note the total weight of each candidate, its own anchor's among them."""
+        """Note the total weight of each candidate, its own anchors' among them."""
         side = _OTHER[d]
         zeta = self._offsets(batch, d)
         column = batch.relation.positive
@@ -147,20 +162,26 @@ class NUCLR(SogCLR):
         log_own = -own_zeta / part.tau - math.log(len(self.tables.of(side)) - 1)
         log_whole = torch.logaddexp(part.log_average, log_own)
         offset = part.positives / part.tau + log_whole
-        (mass,) = batch.reduce(
-            Reduction.of(
-                along(side),
-                "sum",
-                Weight(),
-                batch.number((1 / part.tau).expand_as(offset), d),
-                batch.number(zeta, side),
-                batch.number(offset, d),
-            ),
-            own=True,
-        )
+        numbers = ((1 / part.tau).expand_as(offset), zeta, offset.masked_fill(part.alone, math.inf))
         own = torch.exp(log_own - log_whole).masked_fill(part.alone, 0.0)
-        own = batch.of(own, side) if d == "x2y" else own[column]
-        anchors = batch.negatives(side)
+        own = own.new_zeros(len(zeta)).index_add(0, column, own) if d == "x2y" else own[column]
+        if batch.relation.single and batch.relation.times is None:
+            (mass,) = batch.reduce(self._weights(batch, d, *numbers), own=True)
+            anchors = batch.negatives(side)
+        else:
+            zero = torch.zeros_like(offset)
+            one = (zero, zeta, zero.masked_fill(part.alone, math.inf))
+            mass, anchors = batch.reduce(
+                self._weights(batch, d, *numbers), self._weights(batch, d, *one), own=True
+            )
         keep = (anchors > 0).expand_as(mass)
         total = mass / anchors.clamp(min=1) + own
         self._masses[side].add(batch.ids[side][keep], total[keep].double())
+
+    def _weights(
+        self, batch: Batch, d: Direction, scale: Tensor, zeta: Tensor, offset: Tensor
+    ) -> Reduction:
+        """For each candidate the sum of exp((s − ζ)·scale − offset) over the anchors."""
+        side = _OTHER[d]
+        numbers = (batch.number(scale, d), batch.number(zeta, side), batch.number(offset, d))
+        return Reduction.of(along(side), "sum", Weight(), *numbers)

@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from tauten.losses.batch import Batch
 
 
-def per_anchor(loss_fn: ContrastiveLoss, batch: Batch) -> Tensor:
-    """Return the losses of a batch's anchors, with the same parameter gradients on all processes.
+def sides(loss_fn: ContrastiveLoss, batch: Batch) -> list[Tensor]:
+    """Return ``loss_fn.sides(batch)``, with the same parameter gradients on all processes.
 
     Raises:
         ValueError: parameters that differ between processes at the first batch.
     """
     if not (torch.is_grad_enabled() and several_processes()):
-        return loss_fn.per_anchor(batch)
+        return loss_fn.sides(batch)
     learned = {n: p for n, p in loss_fn.named_parameters() if p.requires_grad}
     if not learned:
-        return loss_fn.per_anchor(batch)
+        return loss_fn.sides(batch)
     device = batch.x.device
     if not loss_fn.agreed:
         _check_equal(type(loss_fn).__name__, learned, device)
         loss_fn.agreed = True
     shared = apply_once(_Averaged, device, *learned.values())
     exchanged = {f"loss_fn.{name}": part for name, part in zip(learned, shared, strict=True)}
-    losses: Tensor = torch.func.functional_call(_Call(loss_fn), exchanged, (batch,))
+    losses: list[Tensor] = torch.func.functional_call(_Call(loss_fn), exchanged, (batch,))
     return losses
 
 
@@ -57,8 +57,8 @@ class _Call(nn.Module):
         super().__init__()
         self.loss_fn = loss_fn
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self.loss_fn.per_anchor(batch)
+    def forward(self, batch: Batch) -> list[Tensor]:
+        return self.loss_fn.sides(batch)
 
 
 class _Averaged(torch.autograd.Function):

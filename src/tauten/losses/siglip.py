@@ -87,8 +87,7 @@ class SigLIP(ContrastiveLoss):
                 total + F.softplus(-logit, threshold=LOST)
                 for total, logit in zip(sums, logits, strict=True)
             ]
-        counts = dict(zip(("x2y", "y2x"), batch.relation.counts(), strict=True))
         return [
-            total - torch.as_tensor(counts[d]).to(total) * logit
+            total - torch.as_tensor(batch.positive_counts(d)).to(total) * logit
             for total, logit, d in zip(sums, logits, directions, strict=True)
         ]

@@ -78,7 +78,7 @@ class SMS(MarginLoss):
     def forward(
         self,
         x: Tensor,
-        y: Tensor,
+        y: Tensor | None = None,
         index: Ids | None = None,
         *,
         relevancy: Relevancies | None = None,
@@ -114,7 +114,7 @@ class SMS(MarginLoss):
     def batch(
         self,
         x: Tensor,
-        y: Tensor,
+        y: Tensor | None = None,
         index: Ids | None = None,
         *,
         relevancy: Relevancies | None = None,

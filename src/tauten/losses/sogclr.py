@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,13 @@ from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.tables import SideTables, Sizes
 from tauten.losses.base import ContrastiveLoss, RelationOptions, SharedOptions
 from tauten.losses.batch import Batch
-from tauten.losses.composition import Composition, Refused, check_composition, check_range
+from tauten.losses.composition import (
+    Composition,
+    CompositionWarning,
+    Refused,
+    check_composition,
+    check_range,
+)
 from tauten.losses.partition import (
     Partition,
     logits_lse,
@@ -30,6 +37,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _NO_RHO = Refused("without ρ·τ the loss falls with τ without bound: give rho > 0")
+_FURTHER = (
+    "rows of y are nobody's positive, such as queued keys or hard negatives, and {} takes them as "
+    "further candidates: its moving averages already stand for the negatives of earlier batches, "
+    "so queued keys count twice and hard ones shift the average; use one of the two, a queue with "
+    "InfoNCE or DCL or the averages without further candidates"
+)
 _GAMMA = Composition(
     learned=Refused("γ is no parameter of the objective"),
     learned_anchor=Refused("γ is no parameter of the objective"),
@@ -114,6 +127,7 @@ class SogCLR(ContrastiveLoss):
             raise ValueError(f"gamma must be in (0, 1] and the same for all, got {self.gamma!r}")
         self.tables = SideTables(num_samples, {"log_u": -math.inf}, table_device)
         self._pending: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
+        self._warned_of_further = False
 
     def two_views(self, a: Tensor, b: Tensor, index: Tensor) -> Tensor:
         """The loss of two views of the same images, one modality.
@@ -166,14 +180,22 @@ class SogCLR(ContrastiveLoss):
         )
 
     def batch(
-        self, x: Tensor, y: Tensor, index: Ids | None = None, **relation: Unpack[RelationOptions]
+        self,
+        x: Tensor,
+        y: Tensor | None = None,
+        index: Ids | None = None,
+        **relation: Unpack[RelationOptions],
     ) -> Batch:
         if index is None:
             raise ValueError(
                 f"{type(self).__name__} keeps a moving average for each sample: pass index=, the "
                 "data set positions of this batch's pairs"
             )
-        return super().batch(x, y, index, **relation)
+        batch = super().batch(x, y, index, **relation)
+        if batch.relation.columns_paired is not None and not self._warned_of_further:
+            self._warned_of_further = True
+            warnings.warn(_FURTHER.format(type(self).__name__), CompositionWarning, stacklevel=2)
+        return batch
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
@@ -202,7 +224,7 @@ class SogCLR(ContrastiveLoss):
         }
 
     def _partition(self, batch: Batch, direction: Direction, lse: Tensor, tau: Tensor) -> Partition:
-        alone = torch.isneginf(lse.detach())
+        alone = batch.without_anchor(torch.isneginf(lse.detach()), direction)
         log_negatives = batch.negatives(direction).clamp(min=1).log()
         positives = batch.positives(direction)
         log_g = lse.masked_fill(alone, 0.0) - positives / tau - log_negatives

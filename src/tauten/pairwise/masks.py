@@ -15,12 +15,14 @@ class PairMask:
 
     Attributes:
         positive: (N,) long, the column of each row's positive.
-        own: whether positives are left out (DCL, max-margin) or always kept (InfoNCE).
+        own: whether positives are left out (DCL, max-margin) or kept (InfoNCE).
         same: pairs of id vectors ((N,), (M,)); a pair whose ids agree in any of them is left out
             unless it is a positive.
-        ignore: (N, M) bool, further pairs to leave out unless they are positives.
+        ignore: (N, M) bool, further pairs to leave out, positives too.
         diagonal: c if row i's positive is column c + i for all i, else None.
         labels: ((N,), (M,)); if given, the positives are the pairs of equal labels instead.
+        itself: c if column c + i is row i itself, which is left out; None if the sides differ.
+        only_positives: whether all but the positives is left out, for sums over positives.
     """
 
     positive: Tensor
@@ -29,16 +31,29 @@ class PairMask:
     ignore: Tensor | None = None
     diagonal: int | None = 0
     labels: tuple[Tensor, Tensor] | None = None
+    itself: int | None = None
+    only_positives: bool = False
 
     def tile(self, rows: slice, cols: slice) -> Tensor | None:
         """(n, m) bool, True where a pair is left out; None where the tile is whole."""
+        if self.only_positives:
+            assert self.labels is not None
+            out: Tensor | None = _equal(self.labels, rows, cols).logical_not_()
+        else:
+            out = self._without_positives(rows, cols)
+        if self.ignore is not None:
+            part = self.ignore[rows, cols]
+            out = part.clone() if out is None else out.logical_or_(part)
+        if self.itself is None:
+            return out
+        return self._set(out, rows, cols, rows.start + self.itself)
+
+    def _without_positives(self, rows: slice, cols: slice) -> Tensor | None:
+        """What ``same`` and the positives say."""
         out: Tensor | None = None
         for ids in self.same:
             equal = _equal(ids, rows, cols)
             out = equal if out is None else out.logical_or_(equal)
-        if self.ignore is not None:
-            part = self.ignore[rows, cols]
-            out = part.clone() if out is None else out.logical_or_(part)
         if out is None and not self.own:
             return None
         if self.labels is None:
@@ -66,6 +81,19 @@ class PairMask:
         if out is None:
             out = torch.zeros(len(column), width, dtype=torch.bool, device=column.device)
         out[row, column[row]] = self.own
+        return out
+
+    def _set(self, out: Tensor | None, rows: slice, cols: slice, start: int) -> Tensor | None:
+        """The same without the pairs (rows.start + k, start + k) that lie in the tile."""
+        first = max(start, cols.start)
+        count = min(start + rows.stop - rows.start, cols.stop) - first
+        if count <= 0:
+            return out
+        if out is None:
+            shape = (rows.stop - rows.start, cols.stop - cols.start)
+            out = torch.zeros(shape, dtype=torch.bool, device=self.positive.device)
+        at = torch.arange(count, device=out.device)
+        out[at + (first - start), at + (first - cols.start)] = True
         return out
 
 

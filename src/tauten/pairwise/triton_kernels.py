@@ -281,7 +281,7 @@ def _left_out(
                 mask=(row < n)[:, None] & (col < m)[None, :],
                 other=0,
             )
-            out = out | ((told != 0) & other)
+            out = out | (told != 0)
     return out
 
 
