@@ -34,6 +34,7 @@ from tauten.losses import (
     SigLIP,
     SogCLR,
     SupCon,
+    UsageWarning,
     forces,
     iSogCLR,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "TaU",
     "TeMo",
     "TempNet",
+    "UsageWarning",
     "candidates",
     "comparison",
     "data",

@@ -437,3 +437,28 @@ def test_state_survives_a_checkpoint(make):
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.filterwarnings("ignore:.*is doubtful:tauten.CompositionWarning")
+@pytest.mark.parametrize("make", [lambda: tt.TempNet(4), lambda: tt.TaU(4)])
+def test_the_network_of_a_side_that_is_not_used_rests(make):
+    """Data parallelism waits for each parameter that asks for a gradient."""
+
+    def learning(control):
+        return {name.split(".")[1] for name, p in control.named_parameters() if p.requires_grad}
+
+    control = make()
+    tt.DCL(control + 0.0, directions="x2y")
+    assert learning(control) == {"x2y"}
+    tt.DCL(control, directions="y2x")
+    assert learning(control) == {"x2y", "y2x"}
+    both, frozen = make(), make().requires_grad_(False)
+    tt.DCL(both)
+    tt.DCL(both, directions="x2y")
+    assert learning(both) == {"x2y", "y2x"}
+    tt.DCL(frozen, directions="x2y"), tt.DCL(frozen)
+    assert learning(frozen) == set()
+    make().load_state_dict(control.state_dict())
+    shared = tt.TempNet(4, shared=True)
+    tt.DCL(shared, directions="y2x")
+    assert all(p.requires_grad for p in shared.parameters())

@@ -319,8 +319,8 @@ def test_in_a_sum_the_rule_keeps_its_pairs():
         (lambda: tt.MACL(0.0), "init > 0, slope >= 0 and threshold in \\[-1, 1\\], got 0.0"),
         (lambda: tt.MACL(0.1, -0.5), "slope >= 0"),
         (lambda: tt.MACL(0.1, 0.5, 1.5), "threshold in \\[-1, 1\\]"),
-        (lambda: tt.MACL(0.1, 0.5, 1.0), "reach 0 at alignment -1.*must be < 1, got 1"),
-        (lambda: tt.MACL(0.1, 2.0), "reach -0.1 at alignment -1.*must be < 1, got 2"),
+        (lambda: tt.MACL(0.1, 1.0, 0.5), "reach -0.05 at alignment -1.*must be <= 1, got 1.5"),
+        (lambda: tt.MACL(0.1, 2.0), "reach -0.1 at alignment -1.*must be <= 1, got 2"),
         (lambda: tt.MACL(math.inf), "init must be a finite number, got inf"),
     ],
 )
@@ -337,3 +337,13 @@ def test_ids_alone_have_no_value(control):
     for ask in (control.at, tt.InfoNCE(control).tau, lambda i: control.mean(i, 2)):
         with pytest.raises(ValueError, match=r"follows from the batch.*read loss_fn\.last_tau"):
             ask(index)
+
+
+def test_macl_takes_the_whole_range_of_its_slope():
+    """α = 1 at A_0 = 0: τ is 0 where all pairs are opposite, and only there."""
+    x = torch.eye(4, dtype=torch.float64)
+    loss_fn = tt.InfoNCE(tt.MACL(0.1, 1.0, 0.0))
+    assert 0 < loss_fn.strength.range()[0] < 1e-6
+    loss_fn(x, 0.6 * x + 0.8 * x.roll(1, 1))
+    assert loss_fn.last_tau[1].tolist() == pytest.approx([0.16] * 4)
+    assert bool(loss_fn(x, -x).isfinite())

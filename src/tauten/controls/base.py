@@ -47,6 +47,8 @@ class Control(StateModule):
     rho: float = 0.0
     #: whether it may be part of a sum or another composition
     composable: bool = True
+    #: whether the value, or what it is made of, changes with :meth:`step`
+    follows_steps: bool = True
     #: the value, if it is the same for all samples and steps
     fixed: float | None = None
 
@@ -237,6 +239,7 @@ class BatchControl(Control):
     """A control whose value exists only for the batch at hand."""
 
     needs_batch = True
+    follows_steps = False
 
     def values(self, index: Tensor, step: int) -> Tensor:
         raise ValueError(
@@ -266,6 +269,7 @@ class Composite(Control):
         self.two_sided = self.needs_index and all(
             part.two_sided for part in parts if part.needs_index
         )
+        self.follows_steps = any(part.follows_steps for part in parts)
         self.needs_batch = any(part.needs_batch for part in parts)
         self.needs_cosine = any(part.needs_cosine for part in parts)
         ways = {part.learns for part in parts} - {"nothing"}

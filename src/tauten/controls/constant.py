@@ -15,6 +15,8 @@ class Constant(Scheduled):
         ValueError: ``value`` is not a finite number.
     """
 
+    follows_steps = False
+
     def __init__(self, value: float) -> None:
         super().__init__()
         self.value = self.fixed = finite("value", value)

@@ -47,6 +47,7 @@ class ClusterShift(OfData):
 
     granularity = "anchor"
     needs_index = True
+    follows_steps = False
     shift: Tensor
     shift_of_y: Tensor | None
 

@@ -43,6 +43,7 @@ class PairDistance(OfData):
 
     granularity = "pair"
     needs_index = True
+    follows_steps = False
     metadata: Tensor
     metadata_of_y: Tensor | None
 

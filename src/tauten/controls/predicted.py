@@ -23,7 +23,36 @@ def _widths(dim: int | tuple[int, int]) -> tuple[int, int]:
     return dims
 
 
-class TempNet(BatchControl):
+class _OfSides(BatchControl):
+    """A control with a network for each side.
+
+    The network of a side that no loss uses takes no gradient, so that data parallelism doesn't wait
+    for it. It keeps its place in ``state_dict()``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._used: set[str] = set()
+        self._resting: set[str] = set()
+
+    def _networks(self) -> nn.ModuleDict:
+        raise NotImplementedError
+
+    def use(self, directions: str) -> None:
+        networks = self._networks()
+        self._used |= set(networks) if directions == "both" else {directions}
+        for side, network in networks.items():
+            if side in self._used:
+                if side in self._resting:
+                    network.requires_grad_(True)
+                self._resting.discard(side)
+            elif not any(network is networks[used] for used in self._used):
+                if any(parameter.requires_grad for parameter in network.parameters()):
+                    self._resting.add(side)
+                network.requires_grad_(False)
+
+
+class TempNet(_OfSides):
     """A small network predicts each anchor's temperature from its embedding (Qiu et al., 2024).
 
     a = dropout(sigmoid(W·z + c)),  q_m = ⟨a, μ_m/‖μ_m‖⟩,  π = softmax(q/φ)
@@ -77,6 +106,9 @@ class TempNet(BatchControl):
         second = first if shared else _Prototypes(dims[1], prototypes, dropout)
         self.networks = nn.ModuleDict({"x2y": first, "y2x": second})
 
+    def _networks(self) -> nn.ModuleDict:
+        return self.networks
+
     def on(self, anchors: Anchors) -> Number:
         return self.predict(anchors.embeddings, anchors.direction)
 
@@ -113,7 +145,7 @@ class _Prototypes(nn.Module):
         return out
 
 
-class TaU(BatchControl):
+class TaU(_OfSides):
     """Temperature as uncertainty: each embedding says how sure it is (Zhang et al., 2021).
 
     τ_i = value / sigmoid(a_i),  a_i = w·z_i + b
@@ -148,6 +180,9 @@ class TaU(BatchControl):
             assert isinstance(head, nn.Linear)
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+
+    def _networks(self) -> nn.ModuleDict:
+        return self.heads
 
     def on(self, anchors: Anchors) -> Number:
         return self.predict(anchors.embeddings, anchors.direction)

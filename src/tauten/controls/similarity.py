@@ -124,11 +124,11 @@ class MACL(BatchControl):
 
     Args:
         init: τ at alignment A_0, > 0; published: 0.1.
-        slope: α, >= 0; published: 0.5.
+        slope: α, in [0, 1/(1 + A_0)]; published: 0.5.
         threshold: A_0, in [−1, 1]; published: 0.
 
     Raises:
-        ValueError: values outside their range, or settings whose τ reaches 0 at A = −1.
+        ValueError: values outside their range, or settings whose τ falls below 0 at A = −1.
     """
 
     needs_cosine = True
@@ -142,20 +142,25 @@ class MACL(BatchControl):
                 "MACL needs init > 0, slope >= 0 and threshold in [-1, 1], got "
                 f"{init}, {slope}, {threshold}"
             )
-        if slope * (1 + threshold) >= 1:
+        if slope * (1 + threshold) > 1:
             raise ValueError(
                 f"MACL's τ would reach {self._at(-1.0):g} at alignment -1: slope·(1 + threshold) "
-                f"must be < 1, got {slope * (1 + threshold):g}"
+                f"must be <= 1, got {slope * (1 + threshold):g}"
             )
+        # with slope·(1 + threshold) = 1 it is 0 at −1, where all pairs are opposite, and only there
+        self._lowest = -1.0 + (_SMALLEST if slope * (1 + threshold) == 1 else 0.0)
 
     def _at(self, alignment: float) -> float:
         return self.init * (1 + self.slope * (alignment - self.threshold))
 
     def on(self, anchors: Anchors) -> Number:
-        return self.init * (1 + self.slope * (anchors.alignment() - self.threshold))
+        alignment = anchors.alignment()
+        if self._lowest > -1:
+            alignment = alignment.clamp(min=self._lowest)
+        return self.init * (1 + self.slope * (alignment - self.threshold))
 
     def range(self) -> Range:
-        return self._at(-1.0), self._at(1.0)
+        return self._at(self._lowest), self._at(1.0)
 
     def __repr__(self) -> str:
         return f"MACL({self.init:g}, slope={self.slope:g}, threshold={self.threshold:g})"

@@ -13,6 +13,7 @@ from tauten.losses.siglip import SigLIP
 from tauten.losses.sms import SMS
 from tauten.losses.sogclr import SogCLR
 from tauten.losses.supcon import SupCon
+from tauten.losses.traps import UsageWarning
 
 __all__ = [
     "DCL",
@@ -28,6 +29,7 @@ __all__ = [
     "SigLIP",
     "SogCLR",
     "SupCon",
+    "UsageWarning",
     "forces",
     "iSogCLR",
 ]

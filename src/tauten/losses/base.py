@@ -16,6 +16,7 @@ from tauten.losses import parameters
 from tauten.losses.batch import Batch
 from tauten.losses.composition import WEIGHT, Composition, check_composition, check_range
 from tauten.losses.force import RunningMean
+from tauten.losses.traps import Traps, looks_up
 from tauten.modules import StateModule
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.pairwise.exchange import Ranks
@@ -115,11 +116,19 @@ class ContrastiveLoss(StateModule):
         if self.weight is not None:
             check_range("weight", self.weight, 0.0, strict=False)
             check_composition(name, "weight", self.weight, WEIGHT, cosine=normalize)
+        self._use_controls()
         self.running = RunningMean() if force == "equalized" else None
         self.last_tau: tuple[Tensor, Tensor] | None = None
         #: whether the processes were found to have the same parameters
         self.agreed = False
+        self._traps = Traps()
         self.register_buffer("_step", torch.zeros((), dtype=torch.int64))
+
+    def _use_controls(self) -> None:
+        """Tell all controls in which directions they are used."""
+        for part in self.modules():
+            if isinstance(part, Control):
+                part.use(self.directions)
 
     def forward(
         self,
@@ -214,7 +223,9 @@ class ContrastiveLoss(StateModule):
         Call it once after each ``optimizer.step()``. A control that several losses share is
         advanced by each of them: step only one.
         """
+        self._traps.before_step(self)
         advance_controls(self)
+        self._traps.after_step(self)
         if self.running is not None:
             self.running.commit(merge=self.ranks == "local")
         self._step += 1
@@ -279,6 +290,7 @@ class ContrastiveLoss(StateModule):
             cosine=self.normalize,
             views=given if changed else None,
             ranks=ranks,
+            named=index is not None,
             exchange="ring" if self.ranks == "ring" else "gather",
         )
 
@@ -351,6 +363,8 @@ class ContrastiveLoss(StateModule):
 
     def _reduce(self, batch: Batch) -> Tensor:
         parts = parameters.sides(self, batch)
+        if not torch.compiler.is_compiling():
+            self._watch(batch)
         if batch.ranks is None:
             self._check_finite(parts, batch)
             if self.reduction == "none":
@@ -375,6 +389,17 @@ class ContrastiveLoss(StateModule):
         part = part * batch.ranks.size
         loss: Tensor = part - part.detach() + value
         return loss
+
+    def _watch(self, batch: Batch) -> None:
+        """Notice what the loop around the loss leaves out."""
+        if not self.training:
+            if batch.named and looks_up(self):
+                self._traps.evaluated(self)
+        elif torch.is_grad_enabled():
+            self._traps.trained(self)
+            rho = self.strength.rho or getattr(self, "rho", 0.0)
+            if rho and self.strength.learns != "nothing":
+                self._traps.reached(self, rho, batch)
 
     def per_anchor(self, batch: Batch) -> Tensor:
         """All of :meth:`sides`, one after the other."""

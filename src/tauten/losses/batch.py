@@ -37,6 +37,7 @@ class Batch:
         views: the embeddings that controls see, if they are not x and y.
         ranks: the processes that share the pair matrix, if there are several.
         exchange: how columns reach all of them.
+        named: whether the ids were given.
     """
 
     x: Tensor
@@ -49,6 +50,7 @@ class Batch:
     views: dict[Direction, Tensor] | None = None
     ranks: Ranks | None = None
     exchange: Exchange = "gather"
+    named: bool = True
 
     def strength(self, control: Control, direction: Direction) -> Number:
         """The control's values for the anchors of that direction.

@@ -60,6 +60,7 @@ class SigLIP(ContrastiveLoss):
         self.bias = as_control(bias)
         check_range("SigLIP's bias", self.bias, -float("inf"), strict=False)
         check_composition("SigLIP", "bias", self.bias, _BIAS, cosine=self.normalize)
+        self._use_controls()
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]

@@ -1,0 +1,163 @@
+"""Mistakes of a training loop that nothing else would show, each said once as a warning."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tauten.controls import Control
+from tauten.controls.tables import SideTables
+from tauten.losses.batch import Batch
+
+if TYPE_CHECKING:
+    from tauten.losses.base import ContrastiveLoss
+
+#: training batches without a step() after which it is taken for forgotten
+BATCHES = 300
+#: steps, or batches, in a row in which the same thing must be seen
+PATIENCE = 25
+#: numbers of a parameter that are compared
+_SAMPLE = 64
+#: share of a temperature's range that counts as its lower end
+_END = 0.01
+
+
+class UsageWarning(UserWarning):
+    """A training loop leaves out something that the loss needs."""
+
+
+class Traps:
+    """What one loss has noticed of the loop around it; no part of its state."""
+
+    def __init__(self) -> None:
+        self._batches = 0
+        self._unreached = 0
+        self._said: set[str] = set()
+        self._moved: set[str] = set()
+        self._still: dict[str, tuple[int, Tensor, int]] = {}
+
+    def trained(self, loss_fn: nn.Module) -> None:
+        """Count a training batch; warn where so many came without a step."""
+        self._batches += 1
+        if self._batches == BATCHES and _is_stepped(loss_fn):
+            self._say(
+                "step",
+                f"{BATCHES} training batches without a step(): call loss_fn.step() after each "
+                f"optimizer.step(), or what {type(loss_fn).__name__}'s schedules and means say "
+                "stands still",
+            )
+
+    def evaluated(self, loss_fn: nn.Module) -> None:
+        """Warn that positions are those of the training set in evaluation too."""
+        self._say(
+            "positions",
+            f"{type(loss_fn).__name__} in eval() was given index=, and looks it up in what it "
+            "knows of the training set. That is right for samples of the training set alone. For "
+            "another set take a loss without tables, such as tt.InfoNCE(0.07), or a metric",
+        )
+
+    def reached(self, loss_fn: ContrastiveLoss, rho: float, batch: Batch) -> None:
+        """Warn of a ρ that the weights of no batch can reach.
+
+        KL(w ‖ uniform) over n negatives is at most log n. Without moving averages a larger ρ only
+        drives τ down; with them it may be reached, so all τ must be seen at their lower end, too.
+        """
+        negatives = max(batch.candidates("x2y"), batch.candidates("y2x")) - 1
+        most = math.log(max(negatives, 1))
+        if rho <= most or loss_fn.last_tau is None:
+            self._unreached = 0
+            return
+        low, high = loss_fn.strength.range()
+        at_end = bool((loss_fn.last_tau[1] <= low + _END * (high - low)).all())
+        gamma = getattr(loss_fn, "gamma", None)
+        averaged = gamma is not None and gamma.range()[0] < 1
+        self._unreached = self._unreached + 1 if at_end or not averaged else 0
+        if self._unreached == PATIENCE:
+            what = "all temperatures are at their lower end" if at_end else "τ can only fall"
+            self._say(
+                "rho",
+                f"{type(loss_fn).__name__} has rho={rho:g}, but the weights of a batch of this "
+                f"size reach log({negatives}) = {most:.2f} at most, and {what}: take a rho below "
+                "that, or larger batches",
+            )
+
+    def before_step(self, loss_fn: nn.Module) -> None:
+        """Warn of parameters that stood still over many steps though they had gradients."""
+        if not self._batches:
+            return
+        self._batches = 0
+        lazy = []
+        for name, parameter in self._watched(loss_fn):
+            if name not in self._still:
+                continue
+            version, before, times = self._still[name]
+            if parameter._version != version or not torch.equal(_sample(parameter), before):
+                self._moved.add(name)
+                del self._still[name]
+            elif parameter.grad is None or bool(_local(parameter.grad).any()):
+                self._still[name] = version, before, times + 1
+                lazy += [name] if times + 1 == PATIENCE else []
+        if lazy:
+            shown = ", ".join(lazy[:3]) + (", ..." if len(lazy) > 3 else "")
+            self._say(
+                "optimiser",
+                f"{type(loss_fn).__name__} has parameters that no optimiser moves: {shown} did not "
+                f"change in {PATIENCE} steps. Give them to it, AdamW([*model.parameters(), "
+                "*loss_fn.parameters()]), or freeze them with loss_fn.requires_grad_(False)",
+            )
+
+    def after_step(self, loss_fn: nn.Module) -> None:
+        """Note the parameters as the step left them."""
+        for name, parameter in self._watched(loss_fn):
+            times = self._still[name][2] if name in self._still else 0
+            self._still[name] = parameter._version, _sample(parameter), times
+
+    def _watched(self, loss_fn: nn.Module) -> list[tuple[str, nn.Parameter]]:
+        if "optimiser" in self._said:
+            return []
+        return [
+            (name, parameter)
+            for name, parameter in loss_fn.named_parameters()
+            if parameter.requires_grad
+            and name not in self._moved
+            and not parameter.is_inference()
+            and _local(parameter).numel()
+        ]
+
+    def _say(self, what: str, message: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            warnings.warn(message, UsageWarning, stacklevel=4)
+
+
+def looks_up(loss_fn: nn.Module) -> bool:
+    """Return whether a loss reads numbers of samples by their positions."""
+    return any(
+        isinstance(part, SideTables) or (isinstance(part, Control) and part.needs_index)
+        for part in loss_fn.modules()
+    )
+
+
+def _is_stepped(loss_fn: nn.Module) -> bool:
+    """Return whether a step changes anything; losses with tables speak for themselves."""
+    if any(isinstance(part, SideTables) for part in loss_fn.modules()):
+        return False
+    running = getattr(loss_fn, "running", None) is not None
+    return running or any(
+        isinstance(part, Control) and part.follows_steps for part in loss_fn.modules()
+    )
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This process's part of a sharded tensor, detached."""
+    tensor = tensor.detach()
+    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return local
+
+
+def _sample(parameter: Tensor) -> Tensor:
+    return _local(parameter).reshape(-1)[:_SAMPLE].clone()
