@@ -21,7 +21,10 @@ def heard(loss_fn, steps, *, optimiser=None, step=True, zero=False, index=INDEX,
             if fixed:
                 generator.manual_seed(0)
             x, y = torch.randn(2, N, D, generator=generator).requires_grad_()
-            loss_fn(x, y, index).backward()
+            with torch.set_grad_enabled(loss_fn.training):
+                loss = loss_fn(x, y, index)
+            if loss_fn.training:
+                loss.backward()
             if optimiser is not None:
                 optimiser.step()
                 optimiser.zero_grad()

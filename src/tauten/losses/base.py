@@ -392,10 +392,10 @@ class ContrastiveLoss(StateModule):
 
     def _watch(self, batch: Batch) -> None:
         """Notice what the loop around the loss leaves out."""
-        if not self.training:
+        if not self.training and not torch.is_grad_enabled():
             if batch.named and looks_up(self):
                 self._traps.evaluated(self)
-        elif torch.is_grad_enabled():
+        elif self.training and torch.is_grad_enabled():
             self._traps.trained(self)
             rho = self.strength.rho or getattr(self, "rho", 0.0)
             if rho and self.strength.learns != "nothing":
