@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tauten.controls import Direction
 from tauten.losses.base import ContrastiveLoss, RelationOptions
 from tauten.pairwise.sides import as_reduced
 from tauten.relations import Ids
@@ -74,7 +73,7 @@ def forces(
         left, right = as_reduced(batch.x, batch.y, cosine=batch.cosine)
         sim = (left @ right.T).requires_grad_()
         units = torch.eye(len(right), dtype=sim.dtype, device=sim.device)
-        views: dict[Direction, Tensor] = {"x2y": batch.x, "y2x": batch.y}
+        views = batch.views or {"x2y": batch.x, "y2x": batch.y}
         of_pairs = replace(batch, x=sim, y=units, cosine=False, tile="dense", views=views)
         with torch.enable_grad():
             (pairs,) = torch.autograd.grad(loss_fn.per_anchor(of_pairs).sum(), sim)
