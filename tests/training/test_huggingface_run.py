@@ -1,9 +1,13 @@
 """The trainer with two Hugging Face towers and their tokenizer, from folders."""
 
+import json
 import logging
+import pickle
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import (
     AutoModel,
     BertConfig,
@@ -12,12 +16,16 @@ from transformers import (
     SiglipConfig,
     ViTConfig,
 )
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from tauten.models import HFTextTower
+from tauten.data.pixels import Prepared, resized
+from tauten.models import HFImageTower, HFTextTower
 from tauten.training import evaluate, train
 from tauten.training.build import build_encoder
-from tauten.training.config import ModelConfig
+from tauten.training.config import DataConfig, ModelConfig
+from tauten.training.pretrained import as_pretrained, prepared, tell_of_pixels
 from tauten.training.results import load_encoder
+from tauten.training.splits import load_split
 
 
 @pytest.fixture
@@ -106,11 +114,40 @@ def test_a_tower_that_cannot_be_built_again_is_refused_before_the_first_step(
     assert not (tmp_path / "run").exists()
 
 
+CUT = {"size": {"shortest_edge": 40}, "do_center_crop": True, "resample": 2,
+       "crop_size": {"height": 32, "width": 32}}  # fmt: skip
+
+
 def test_pixels_other_than_in_training_are_told_of(tmp_path, towers, caplog):
-    image, text = towers
-    (tmp_path / "image" / "preprocessor_config.json").write_text(
-        '{"size": {"shortest_edge": 40}, "do_center_crop": true, "crop_size": 32}'
-    )
+    (tmp_path / "image" / "preprocessor_config.json").write_text(json.dumps(CUT))
+    tower = HFImageTower.from_pretrained(towers[0])
     with caplog.at_level(logging.WARNING, "tauten.training"):
-        build_encoder(ModelConfig(image=image, text=text), 57, image_size=32)
-    assert "shorter side was 40 pixels, cut to 32x32" in caplog.text
+        tell_of_pixels(tower, "it", DataConfig(image_size=32, edge=40))
+        assert not caplog.records
+        tell_of_pixels(tower, "it", DataConfig(image_size=32))
+    assert "the middle 32x32 pixels of pictures with a shorter side of 40; here" in caplog.text
+
+
+def test_size_0_is_size_crop_and_filter_of_the_model(tmp_path, make_config, towers):
+    (tmp_path / "image" / "preprocessor_config.json").write_text(json.dumps(CUT))
+    config = make_config(tmp_path / "run", data__image_size=0)
+    config.model.image, config.model.text = towers
+    config = as_pretrained(config)
+    assert (config.data.image_size, config.data.edge, config.data.resample) == (32, 40, "bilinear")
+    processor = CLIPImageProcessorPil(do_normalize=False, do_rescale=False, **CUT)
+    for width, height in ((50, 90), (133, 71), (32, 32)):
+        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        told = processor(pixels, return_tensors="pt")["pixel_values"][0]
+        ours = np.asarray(resized(Image.fromarray(pixels), prepared(config.data)))
+        assert np.abs(ours.transpose(2, 0, 1) - told.numpy().astype(float)).max() <= 1
+    assert load_split(config.data, "val").images.shape[1:] == (3, 32, 32)
+    config.model.image, config.data.image_size = "convolutional", 0
+    with pytest.raises(ValueError, match="data.image_size=0 .* convolutional says none"):
+        as_pretrained(config)
+
+
+def test_how_pictures_are_prepared_survives_a_pickle():
+    size = pickle.loads(pickle.dumps(Prepared(8, 9, "box")))
+    assert (tuple(size), size.edge, size.resample) == ((8, 8), 9, "box")
+    with pytest.raises(ValueError, match="no square of 8 pixels"):
+        Prepared(8, 7)

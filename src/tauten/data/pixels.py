@@ -1,5 +1,7 @@
 """Pictures to tensors, and whether a picture can be read at all."""
 
+from __future__ import annotations
+
 import io
 from typing import Any
 
@@ -102,10 +104,51 @@ def unreadable(stored: dict[str, Any]) -> str | None:
     return None
 
 
+class Prepared(tuple[int, int]):
+    """(side, side), and how a pretrained model's pictures came to it.
+
+    Args:
+        side: pixels of the square.
+        edge: the shorter side is scaled to this many pixels and the middle square cut out; None:
+            the whole picture is squashed to the square.
+        resample: the filter's name, as Pillow has it.
+
+    Raises:
+        ValueError: the square is larger than the scaled picture.
+    """
+
+    edge: int | None
+    resample: str
+
+    def __new__(cls, side: int, edge: int | None = None, resample: str = "bicubic") -> Prepared:
+        if edge is not None and edge < side:
+            raise ValueError(f"no square of {side} pixels can be cut from a side of {edge}")
+        new = super().__new__(cls, (side, side))
+        new.edge, new.resample = edge, resample
+        return new
+
+    def __getnewargs__(self) -> tuple[int, int | None, str]:
+        return self[0], self.edge, self.resample
+
+    def of(self, picture: Image.Image) -> Image.Image:
+        """Return a picture as the model saw it."""
+        how = Image.Resampling[self.resample.upper()]
+        if self.edge is None:
+            return picture.resize(self, how)
+        short, long = sorted(picture.size)
+        scaled = [self.edge, int(self.edge * long / short)]
+        width, height = scaled if picture.width <= picture.height else scaled[::-1]
+        left, top = (width - self[0]) // 2, (height - self[0]) // 2
+        whole = picture.resize((width, height), how)
+        return whole.crop((left, top, left + self[0], top + self[0]))
+
+
 def resized(picture: Image.Image, size: int | tuple[int, int] | None) -> Image.Image:
     """The middle square at this many pixels a side, or the whole picture at (height, width)."""
     if size is None:
         return picture
+    if isinstance(size, Prepared):
+        return size.of(picture)
     width, height = picture.size
     if isinstance(size, tuple):
         target = (size[1], size[0])

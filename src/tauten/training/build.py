@@ -58,7 +58,7 @@ from tauten.models.huggingface import read_config
 from tauten.models.tower import Tower
 from tauten.state import SampleTable
 from tauten.training.config import POWERS, Config, ModelConfig
-from tauten.training.pretrained import is_joint_model, tell_of_pixels
+from tauten.training.pretrained import is_joint_model
 
 logger = logging.getLogger("tauten.training")
 
@@ -94,7 +94,7 @@ def build_encoder(
         config: of the towers.
         vocabulary_size: of the tokenizer.
         frames: of each clip; 0 for images.
-        image_size: of images or frames; needed by published towers of clips only.
+        image_size: of their frames; needed by published towers of clips only.
         features: width of the vectors in the place of images, for model.image=features.
 
     Raises:
@@ -111,12 +111,10 @@ def build_encoder(
             config.image, config.text, config.dim, augmentation, config.text_pooling
         )
         _check_vocabulary(encoder.text_tower, vocabulary_size, config.text)
-        tell_of_pixels(encoder.image_tower, config.image, image_size)
         if frames:
             encoder.image_tower = VideoTower(encoder.image_tower, config.temporal)
         return encoder
     images = _image_tower(config)
-    tell_of_pixels(images, config.image, image_size)
     return DualEncoder(
         VideoTower(images, config.temporal) if frames else images,
         _text_tower(config, vocabulary_size),

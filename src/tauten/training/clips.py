@@ -18,6 +18,7 @@ from tauten.data import fingerprint
 from tauten.data.video import Clip, load_clip, load_strip, sample_positions
 from tauten.training.clip_source import ClipSource, existing
 from tauten.training.config import DataConfig
+from tauten.training.pretrained import prepared
 
 logger = logging.getLogger("tauten.training")
 
@@ -84,7 +85,7 @@ def _asked_for(dataset: Dataset, config: DataConfig) -> tuple[ClipSource, Datase
     source = ClipSource(
         [clips[row] for row in kept],
         config.frames,
-        (config.image_size, config.image_size),
+        prepared(config),
         strict=config.strict,
         threads=config.workers,
     )
@@ -102,7 +103,7 @@ def located(dataset: Dataset, column: str, source: str) -> Dataset:
 
 def _clip(row: dict[str, Any], config: DataConfig) -> Tensor:
     """(T, 3, H, W) uint8 of one row."""
-    size = (config.image_size, config.image_size)
+    size = prepared(config)
     if config.strip:
         frames = load_strip(row["image"], config.strip)
         chosen = sample_positions(config.strip, config.frames).long()

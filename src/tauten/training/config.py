@@ -126,7 +126,14 @@ class DataConfig:
     groups: Literal["counts", "thirds"] = "counts"
     """head, mid and tail classes: by these counts, or by thirds of the classes, as for CIFAR-LT"""
     image_size: int = 32
-    """images are resized to squares of this many pixels"""
+    """images are squashed to squares of this many pixels; 0: brought to the size that the
+    pretrained image model was trained with, by its crop and filter, which data.edge and
+    data.resample become"""
+    edge: int = 0
+    """the shorter side is scaled to this many pixels, of which the middle square of data.image_size
+    is cut out; 0: the whole image is squashed"""
+    resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"] = "bicubic"
+    """the filter that images are resized with"""
     frames: int = 0
     """evenly spaced frames of each clip; 0: images. Clips are strips (data.strip), or videos:
     data.image is then their column, or their extension, such as mp4, in a folder or tar. Of a split

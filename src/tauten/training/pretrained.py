@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from typing import Any
 
+from tauten.data.pixels import Prepared
 from tauten.models.tower import Tower
-from tauten.training.config import Config, ModelConfig
+from tauten.training.config import Config, DataConfig, ModelConfig
 
 logger = logging.getLogger("tauten.training")
 
@@ -25,12 +27,17 @@ def is_joint_model(config: ModelConfig) -> bool:
 
 
 def as_pretrained(config: Config) -> Config:
-    """Put the width of a joint model's own space in the place of ``model.dim``.
+    """Put what the pretrained models fix in the place of what stands for it.
+
+    That is the width of a joint model's own space for ``model.dim``, and with
+    ``data.image_size=0`` the size, crop and filter of the image model's pictures.
 
     Raises:
-        ValueError: no model can be read.
+        ValueError: no model can be read, or it does not say what its pictures were.
     """
     model = config.model
+    if config.data.image_size == 0:
+        config = dataclasses.replace(config, data=_as_trained(config.data, model))
     if config.task != "pairs" or not is_joint_model(model):
         return config
     from tauten.models.huggingface import read_config
@@ -48,24 +55,43 @@ def as_pretrained(config: Config) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(model, dim=width))
 
 
-def tell_of_pixels(tower: Tower, name: str, size: int | None) -> None:
+def prepared(data: DataConfig) -> tuple[int, int]:
+    """Return the size that pictures are brought to, and how."""
+    if data.edge == 0 and data.resample == "bicubic":
+        return data.image_size, data.image_size
+    return Prepared(data.image_size, data.edge or None, data.resample)
+
+
+def tell_of_pixels(tower: Tower, name: str, data: DataConfig) -> None:
     """Say in the log where pictures are brought to another size or shape than in its training."""
-    trained = getattr(tower, "trained_on", None)
-    if trained is None or trained.size is None or size is None:
+    trained = getattr(getattr(tower, "image_tower", tower), "trained_on", None)
+    if trained is None or trained.size is None:
         return
-    if (trained.size, trained.edge) != (size, None):
-        way = (
-            "whole pictures squashed"
-            if trained.edge is None
-            else f"the middle of pictures whose shorter side was {trained.edge} pixels, cut"
-        )
+    if (trained.size, trained.edge) != (data.image_size, data.edge or None):
         logger.warning(
-            "%s was trained on %s to %dx%d pixels; here whole pictures are squashed to %dx%d "
-            "(data.image_size)",
+            "%s was trained on %s; here it is %s: data.image_size=0 is as in its training",
             name,
-            way,
-            trained.size,
-            trained.size,
-            size,
-            size,
+            _way(trained.size, trained.edge),
+            _way(data.image_size, data.edge or None),
         )
+
+
+def _way(size: int, edge: int | None) -> str:
+    if edge is None:
+        return f"whole pictures squashed to {size}x{size} pixels"
+    return f"the middle {size}x{size} pixels of pictures with a shorter side of {edge}"
+
+
+def _as_trained(data: DataConfig, model: ModelConfig) -> DataConfig:
+    from tauten.models.image_settings import image_settings
+
+    trained = image_settings(model.image) if is_pretrained(model) else None
+    if trained is None or trained.size is None or data.strip:
+        raise ValueError(
+            f"data.image_size=0 is the size of a pretrained Hugging Face model's pictures, and "
+            f"{'strips of frames have' if data.strip else f'{model.image} says'} none: give a "
+            "number of pixels"
+        )
+    logger.info("%s: %s", model.image, _way(trained.size, trained.edge))
+    how: Any = trained.resample
+    return dataclasses.replace(data, image_size=trained.size, edge=trained.edge or 0, resample=how)

@@ -23,6 +23,7 @@ from tauten.training.epic import epic_splits
 from tauten.training.held_out import assign, realised
 from tauten.training.named import is_named, named_split, named_splits
 from tauten.training.pair_data import SPLITS, PairData, Split, as_published
+from tauten.training.pretrained import prepared
 from tauten.training.rows import UNLABELLED, class_names, one_per_picture
 from tauten.training.stream import shard_split
 
@@ -128,7 +129,7 @@ def to_pairs(
     if config.frames:
         pixels, dataset, content = decode(dataset, config, progress)
     else:
-        pixels = images(dataset, (config.image_size, config.image_size), progress=progress)
+        pixels = images(dataset, prepared(config), progress=progress)
         content = fingerprint(dataset)
     captions = [[text] if isinstance(text, str) else list(text) for text in dataset["caption"]]
     count = len(captions)

@@ -19,6 +19,7 @@ from tauten.data.problems import Problem, Skipped
 from tauten.training.config import DataConfig
 from tauten.training.named import is_named, named_catalogue
 from tauten.training.pair_data import PairData
+from tauten.training.pretrained import prepared
 from tauten.training.rows import class_names
 
 SKIPPED = "skipped.json"
@@ -64,7 +65,7 @@ def shard_split(config: DataConfig, index: Path | None) -> PairData:
         catalogue,
         image=config.image,
         caption=config.caption,
-        image_size=(config.image_size, config.image_size),
+        image_size=prepared(config),
         columns=columns,
         held=config.buffer,
     )

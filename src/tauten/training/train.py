@@ -32,7 +32,7 @@ from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss, TauProbe
 from tauten.training.pairs import PairStore, caption_counts, training_texts
-from tauten.training.pretrained import as_pretrained
+from tauten.training.pretrained import as_pretrained, tell_of_pixels
 from tauten.training.results import write_results
 from tauten.training.rows import UNLABELLED
 from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
@@ -240,6 +240,7 @@ def _build(
             *(config, len(train), counts, steps.total, train.labels, table, steps.per_epoch),
             captions,
         )
+    tell_of_pixels(encoder.image_tower, config.model.image, config.data)
     if processes.count() > 1:
         with_whole_batches(encoder)
     module = ContrastiveModule(
