@@ -38,6 +38,14 @@ def assign(dataset: Dataset, share: float, held_out: set[str], source: str) -> l
         The split of each sample; the log has the realised shares.
     """
     pictures, texts = [_digest(raw) for raw in raw_images(dataset)], _texts(dataset)
+    if again := len(pictures) - len(set(pictures)):
+        logger.info(
+            "%s: %d of %d samples show a picture that an earlier one shows, too: they lie in the "
+            "same split, and each is scored as an image of its own",
+            source,
+            again,
+            len(pictures),
+        )
     limit = max(_TIED, int(share * len(dataset) / _PART))
     groups, dropped = _groups(pictures, texts, limit)
     assigned: list[Split] = []
