@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tauten.models import BagTokenizer
-from tauten.training import DataConfig, train
+from tauten.training import Config, DataConfig, train
+from tauten.training.build import build_loss
 from tauten.training.pairs import PairStore, caption_counts, training_texts
 from tauten.training.splits import PairData
 
@@ -121,6 +123,7 @@ def several(tmp_path_factory):
         ("isogclr", "individual", ["loss_fn.tables", "loss_fn.strength.tables"]),
         ("fastclip", "learnable", ["loss_fn.tables"]),
         ("nuclr", "constant", ["loss_fn.tables", "loss_fn.offsets"]),
+        ("sogclr", "mmts", ["loss_fn.tables"]),
         ("infonce", "constant", []),
     ],
 )
@@ -129,6 +132,7 @@ def test_what_a_loss_keeps_of_texts_is_kept_for_each_caption(
 ):
     config = make_config(tmp_path / "run", family=family, control__kind=kind)
     config.data.source, config.data.image_size, config.data.limit = str(several), 16, None
+    config.data.label = "label"
     config.model.grid = 2
     config.optim.batch_size, config.optim.epochs = 16, 3
     train(config)
@@ -142,3 +146,32 @@ def test_what_a_loss_keeps_of_texts_is_kept_for_each_caption(
         assert [len(side) for side in visits] == [48, 96]
         of_image = [int(visits[1][a:b].sum()) for a, b in itertools.pairwise(first)]
         assert of_image == visits[0].tolist() == [3] * 48
+
+
+@pytest.mark.parametrize("sizes", ["true", "shuffled", "reversed"])
+def test_both_anchors_of_a_pair_have_the_temperature_of_the_image(sizes):
+    """MM-TS has one temperature for a pair, whatever number its caption has."""
+    captions = torch.tensor([1, 3, 2, 1, 2, 1])
+    labels = ["a", "b", "b", "a", "a", "c"]
+    counts = torch.tensor([3, 2, 2, 3, 3, 1])
+    config = Config(family="sogclr")
+    config.control.kind, config.control.sizes = "mmts", sizes
+    config.loss.weight = "inverse_count"
+    single = build_loss(config, 6, counts, 20, labels)
+    loss_fn = build_loss(config, 6, counts, 20, labels, captions=captions)
+    image = torch.arange(6).repeat_interleave(captions)
+    for _ in range(3):
+        tau = single.tau(torch.arange(6))
+        of_image, of_caption = loss_fn.tau((torch.arange(6), torch.arange(10)))
+        torch.testing.assert_close(of_image, tau)
+        torch.testing.assert_close(of_caption, tau[image])
+        if sizes == "true":
+            shift = 0.05 + (counts.double() - 1) / 2 * 0.04
+            wave = 0.02 * math.cos(2 * math.pi * loss_fn.steps / 4)
+            torch.testing.assert_close(tau.double(), shift + wave, rtol=0, atol=1e-6)
+        for loss in (single, loss_fn):
+            loss.step()
+    weight = (1 / counts.double()) / (1 / counts.double()).mean()
+    for side, of in (("x2y", torch.arange(6)), ("y2x", image)):
+        found = loss_fn.weight.side(torch.arange(len(of)), side)
+        torch.testing.assert_close(found.double(), weight[of], rtol=1e-6, atol=0)
