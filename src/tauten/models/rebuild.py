@@ -38,11 +38,11 @@ def check_rebuilds(tower: Tower) -> None:
 
 def _built(description: Description) -> Tower:
     """The tower without its numbers; with random ones where it cannot be built without."""
-    try:
-        with torch.device("meta"):
-            return build_tower(description)
-    except Exception:  # models of any kind
-        with torch.random.fork_rng():
+    with torch.random.fork_rng():
+        try:
+            with torch.device("meta"):
+                return build_tower(description)
+        except Exception:  # models of any kind
             return build_tower(description)
 
 
