@@ -59,7 +59,7 @@ def by_clusters(features: Features, k: int) -> Features:
     """Spherical k-means of the training captions in the place of the classes."""
     train = features["train"]
     captions = torch.tensor([own[0] for own in train.y_of_x])
-    clusters = kmeans(train.y[captions], k, seed=0)
+    clusters = kmeans(train.y[captions], k, seed=0, starts=1)
     centroids = clusters.centroids
 
     def relabelled(split: FeatureSplit) -> FeatureSplit:

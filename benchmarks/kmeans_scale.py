@@ -83,7 +83,9 @@ def raw(x: np.ndarray, options: argparse.Namespace) -> tuple[np.ndarray, dict[st
 def streamed(x: np.ndarray, options: argparse.Namespace) -> tuple[np.ndarray, dict[str, float]]:
     folder = options.folder / "state"
     start = time.perf_counter()
-    found = kmeans(x, options.k, iterations=options.iterations, block=options.block, resume=folder)
+    found = kmeans(
+        x, options.k, iterations=options.iterations, starts=1, block=options.block, resume=folder
+    )
     fitted = (folder / "centroids.npz").stat().st_mtime - (time.time() - time.perf_counter())
     spent = {"fit": fitted - start, "assignment": time.perf_counter() - fitted}
     return found.assignment.numpy(), spent

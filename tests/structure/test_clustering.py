@@ -34,6 +34,46 @@ def test_finds_a_long_tail_of_blobs() -> None:
     assert torch.equal(found.per_sample_counts, torch.tensor(sizes)[labels])
 
 
+def cosine(x: Tensor, found: Clusters) -> float:
+    """Mean cosine of the rows to their centroids."""
+    unit = normalize(x.double(), dim=1)
+    return float((unit * found.centroids[found.assignment].double()).sum(dim=1).mean())
+
+
+def test_more_starts_fit_better_and_one_is_the_first_of_them() -> None:
+    """Twelve blobs of very different sizes: in ten seeds four starts never fit worse than one."""
+    x, _ = blobs((400, 200, 120, 80, 60, 40, 30, 20, 15, 10, 7, 5), noise=0.1)
+    once = [cosine(x, kmeans(x, 12, seed, starts=1)) for seed in range(10)]
+    often = [cosine(x, kmeans(x, 12, seed, starts=4)) for seed in range(10)]
+    assert all(b > a - 1e-6 for a, b in zip(once, often, strict=True))
+    assert max(once) - min(once) > 1e-3
+    assert max(once) - min(often) < 0.5 * (max(once) - min(once))
+
+
+@pytest.mark.parametrize(
+    ("k", "options", "message"),
+    [
+        (2.5, {}, "k must be a whole number, not 2.5"),
+        (True, {}, "k must be a whole number, not True"),
+        ("3", {}, "k must be a whole number, not '3'"),
+        (2, {"seed": -1}, "seed must be at least 0, not -1"),
+        (2, {"iterations": 1.5}, "iterations must be a whole number"),
+        (2, {"starts": None}, "starts must be a whole number"),
+    ],
+)
+def test_numbers_that_are_no_whole_ones(k: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        kmeans(torch.eye(3), k, **options)
+
+
+@pytest.mark.parametrize(
+    "embeddings", [None, [[1.0, 2.0]], np.array([["a"]]), torch.eye(3).to(torch.complex64)]
+)
+def test_embeddings_that_are_none(embeddings: Any) -> None:
+    with pytest.raises(ValueError, match="embeddings must"):
+        kmeans(embeddings, 2)
+
+
 def test_centroids_are_directions_of_their_members() -> None:
     x, labels = blobs((40, 30, 20))
     found = kmeans(x, 3)
@@ -167,9 +207,9 @@ def test_zero_rows() -> None:
         kmeans(x, 2)
 
 
-@pytest.mark.parametrize("setting", ["iterations", "max_points_per_centroid", "block"])
+@pytest.mark.parametrize("setting", ["iterations", "starts", "max_points_per_centroid", "block"])
 def test_settings_below_one(setting: str) -> None:
-    with pytest.raises(ValueError, match="must be at least 1, got"):
+    with pytest.raises(ValueError, match=f"{setting} must be at least 1, not 0"):
         kmeans(torch.eye(3), 2, **{setting: 0})  # type: ignore[arg-type]
 
 
@@ -299,6 +339,7 @@ OTHER: dict[str, tuple[dict[str, Any], str]] = {
     "k": ({"k": 21}, "k"),
     "seed": ({"seed": 1}, "seed"),
     "iterations": ({"iterations": 4}, "iterations"),
+    "starts": ({"starts": 2}, "starts"),
     "sample": ({"max_points_per_centroid": 41}, "max_points_per_centroid"),
 }
 

@@ -12,8 +12,9 @@ Group = Literal["head", "mid", "tail"]
 def count_groups(counts: Tensor | Sequence[int], head: int = 100, tail: int = 20) -> list[Group]:
     """Name each sample's group by the training count of its class.
 
-    "head" where count >= head, "tail" where count < tail, else "mid": the many, medium and few of
-    Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019.
+    "head" where count >= head, "tail" where count < tail, else "mid". The many, medium and few of
+    Liu et al., Large-Scale Long-Tailed Recognition in an Open World, CVPR 2019, are *more* than
+    100, 20 to 100, and fewer than 20: give head=101 for theirs, as the ImageNet-LT recipe does.
 
     Args:
         counts: (N,) training samples in the class of each sample, integers >= 0.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tauten.evaluation.checks import whole
 from tauten.structure.clusters import Clusters
 from tauten.structure.embed import check_captions, embed_captions
 from tauten.structure.extras import require
@@ -38,6 +39,7 @@ def caption_clusters(
     *,
     model: str = "minilm",
     iterations: int = 20,
+    starts: int = 4,
     batch_size: int = 256,
     progress: bool = True,
 ) -> Clusters:
@@ -52,6 +54,7 @@ def caption_clusters(
         seed: of the k-means. Same captions, k and seed on the same machine: same result.
         model: sentence encoder, see `embed_captions`.
         iterations: most rounds of k-means.
+        starts: independent starts of k-means, of which the best is kept.
         batch_size: captions per forward pass of the encoder.
         progress: show progress bars.
 
@@ -68,6 +71,7 @@ def caption_clusters(
         seed,
         model=model,
         iterations=iterations,
+        starts=starts,
         batch_size=batch_size,
         progress=progress,
     )[0]
@@ -80,6 +84,7 @@ def embedded_clusters(
     *,
     model: str = "minilm",
     iterations: int = 20,
+    starts: int = 4,
     batch_size: int = 256,
     progress: bool = True,
 ) -> tuple[Clusters, Tensor]:
@@ -87,7 +92,8 @@ def embedded_clusters(
     check_captions(captions)
     _check_k(k, len(captions), len(set(captions)), "captions")
     embeddings = embed_captions(captions, model, batch_size, progress)
-    return kmeans(embeddings, k, seed, iterations=iterations, progress=progress), embeddings
+    clusters = kmeans(embeddings, k, seed, iterations=iterations, starts=starts, progress=progress)
+    return clusters, embeddings
 
 
 def kmeans(
@@ -96,6 +102,7 @@ def kmeans(
     seed: int = 0,
     *,
     iterations: int = 20,
+    starts: int = 4,
     max_points_per_centroid: int = 256,
     block: int = 65536,
     resume: str | Path | None = None,
@@ -103,8 +110,12 @@ def kmeans(
 ) -> Clusters:
     """Spherical k-means: rows and centroids have norm 1, a row joins its most similar centroid.
 
-    Started by greedy k-means++ (Arthur and Vassilvitskii, SODA 2007). A cluster that would end
-    empty gets as centroid the row farthest from its own one, so that every count is at least 1.
+    Started by greedy k-means++ (Arthur and Vassilvitskii, SODA 2007) ``starts`` times; kept is the
+    fit with the largest mean cosine of the rows it was fitted on to their centroids, the first of
+    equal ones. One start may split the largest cluster and merge two small ones. The fit takes
+    ``starts`` times as long as one; reading and assigning all rows takes the same. A cluster that
+    would end empty gets as centroid the row farthest from its own one, so that every count is at
+    least 1.
 
     Centroids are fitted on a sample in memory. Then all rows are read and assigned block by block,
     so that a memory-mapped array is never held as a whole; it gives the same clusters as the same
@@ -116,6 +127,7 @@ def kmeans(
         k: number of clusters, 2 <= k <= distinct rows.
         seed: of the start and of the subsample.
         iterations: most rounds; fewer when the centroids stop moving.
+        starts: independent starts, all drawn from ``seed``.
         max_points_per_centroid: centroids are fitted on at most this times k rows, drawn at
             random (faiss's rule, and its number); all rows are assigned.
         block: rows read and assigned at a time, rounded up to a multiple of 4096; the remainder
@@ -132,34 +144,68 @@ def kmeans(
             that belongs to other inputs or keeps no clusters.
         ImportError: the extra `structure` is not installed.
     """
-    if iterations < 1 or max_points_per_centroid < 1 or block < 1:
-        raise ValueError(
-            "iterations, max_points_per_centroid and block must be at least 1, "
-            f"got {iterations}, {max_points_per_centroid} and {block}"
-        )
+    for name, value in (
+        ("iterations", iterations),
+        ("starts", starts),
+        ("max_points_per_centroid", max_points_per_centroid),
+        ("block", block),
+    ):
+        whole(value, name, 1)
+    whole(seed, "seed", 0)
+    whole(k, "k")
     x = _UnitRows(embeddings)
     _check_k(k, len(x), x.distinct(k), "embeddings")
     faiss, tqdm = require("faiss"), require("tqdm")
     inputs: dict[str, Any] = {}
     if resume is not None:
         inputs = {"k": k, "seed": seed, "iterations": iterations, **x.described()}
+        inputs["starts"] = starts
         inputs["max_points_per_centroid"] = max_points_per_centroid
     kept = _Assignment(len(x), None if resume is None else Path(resume), inputs)
     if kept.centroids is None:
         rng = np.random.default_rng(seed)
         fit = x[_draw(len(x), k * max_points_per_centroid, rng)]
-        centroids = _plus_plus(fit[_draw(len(fit), _seed_points(k), rng)], k, rng)
-        for _ in tqdm.trange(iterations, desc="k-means", disable=not progress):
-            before, centroids = centroids, _lloyd(faiss, fit, centroids)
-            if np.array_equal(before, centroids):
-                break
+        centroids = _best_fit(faiss, tqdm, fit, k, iterations, starts, rng, progress)
         del fit
         kept.start(centroids)
     assignment, centroids = _assign_all(faiss, x, kept, block, progress)
     return Clusters.from_assignment(torch.from_numpy(assignment), torch.from_numpy(centroids))
 
 
+def _best_fit(
+    faiss: Any,
+    tqdm: Any,
+    x: Floats,
+    k: int,
+    iterations: int,
+    starts: int,
+    rng: np.random.Generator,
+    progress: bool,
+) -> Floats:
+    """The centroids of the best of several starts."""
+    best, most = np.empty((0, 0), np.float32), -np.inf
+    for start in range(starts):
+        centroids = _plus_plus(x[_draw(len(x), _seed_points(k), rng)], k, rng)
+        told = f"k-means, start {start + 1} of {starts}" if starts > 1 else "k-means"
+        for _ in tqdm.trange(iterations, desc=told, disable=not progress):
+            before, centroids = centroids, _lloyd(faiss, x, centroids)
+            if np.array_equal(before, centroids):
+                break
+        near = -np.inf if starts == 1 else _nearness(faiss, x, centroids)
+        if start == 0 or near > most:
+            best, most = centroids, near
+    return best
+
+
+def _nearness(faiss: Any, x: Floats, centroids: Floats) -> float:
+    """Mean cosine of the rows to their centroids."""
+    index = faiss.IndexFlatIP(centroids.shape[1])
+    index.add(centroids)
+    return float(index.search(x, 1)[0].mean(dtype=np.float64))
+
+
 def _check_k(k: int, samples: int, distinct: int, noun: str) -> None:
+    whole(k, "k")
     if k < 2:
         raise ValueError(f"k must be at least 2, got {k}")
     if k > samples:
@@ -175,6 +221,18 @@ class _UnitRows:
     """Embeddings as given; rows are checked and scaled to norm 1 when they are read."""
 
     def __init__(self, embeddings: Tensor | npt.NDArray[Any]) -> None:
+        if not isinstance(embeddings, (Tensor, np.ndarray)):
+            raise ValueError(
+                f"embeddings must be a tensor or an array (N, d), not {type(embeddings).__name__}"
+            )
+        real = (
+            not embeddings.is_complex()
+            if isinstance(embeddings, Tensor)
+            else np.issubdtype(embeddings.dtype, np.floating)
+            or np.issubdtype(embeddings.dtype, np.integer)
+        )
+        if not real:
+            raise ValueError(f"embeddings must hold real numbers, not {embeddings.dtype}")
         if embeddings.ndim != 2:
             raise ValueError(f"embeddings must be (N, d), got shape {tuple(embeddings.shape)}")
         self.source = embeddings.detach() if isinstance(embeddings, Tensor) else embeddings
@@ -333,7 +391,8 @@ class _Assignment:
     def _load(self, path: Path) -> Floats:
         try:
             with np.load(path) as kept:
-                centroids, inputs = kept["centroids"], json.loads(str(kept["inputs"]))
+                centroids = kept["centroids"]
+                inputs = {"starts": 1, **json.loads(str(kept["inputs"]))}
         except (EOFError, KeyError, ValueError, BadZipFile) as error:
             raise ValueError(f"{path} keeps no clusters: {error}") from error
         if differing := [name for name, value in self.inputs.items() if inputs.get(name) != value]:

@@ -370,7 +370,12 @@ def _clusters(
 ) -> dict[Split, list[str]]:
     """The name of each sample's cluster, of each split."""
     captions = {name: [texts[0] for texts in data.all_captions()] for name, data in splits.items()}
-    clusters, train = embedded_clusters(captions.pop("train"), count, progress=progress)
+    clusters, train = embedded_clusters(
+        captions.pop("train"),
+        count,
+        starts=1,
+        progress=progress,  # as runs of earlier versions had
+    )
     others = {name: embed_captions(texts, progress=progress) for name, texts in captions.items()}
     embeddings: dict[Split, Tensor] = {"train": train, **others}
     return {name: _nearest(rows, clusters) for name, rows in embeddings.items()}
