@@ -123,19 +123,32 @@ def test_table_equals_results(page, runs):
         results = json.loads((run / "results.json").read_text())["test"]
         recorded[run.name] = results
     cells = [a for a in page.find("td") if "data-key" in a]
-    assert len(cells) == 4 * 2 * 4 * 6
+    assert len(cells) == 4 * 2 * 4 * 7
     for cell in cells:
         metrics, key = recorded[cell["data-run"]], cell["data-key"]
+        if "mean_recall" in key:
+            hits = [metrics[key.replace("mean_recall", f"hit@{k}")] for k in (1, 5, 10)]
+            assert float(cell["data-value"]) == pytest.approx(sum(hits) / 3)
+            assert float(cell["data-low"]) < sum(hits) / 3 < float(cell["data-high"])
+            continue
         assert float(cell["data-value"]) == metrics[key]
         assert float(cell["data-low"]) == metrics[f"{key}/low"]
         assert float(cell["data-high"]) == metrics[f"{key}/high"]
+
+
+def test_mean_recall_of_both_directions_is_told(page, runs):
+    text = " ".join(page.text)
+    for run in runs:
+        metrics = json.loads((run / "results.json").read_text())["test"]
+        hits = [metrics[f"{way}/hit@{k}"] for way in ("x2y", "y2x") for k in (1, 5, 10)]
+        assert f"{run.name} {100 * sum(hits) / 6:.1f}" in text
 
 
 def test_displayed_numbers_are_the_rounded_ones(path):
     rows = re.findall(
         r'data-key="([^"]*)" data-value="([^"]*)"[^>]*><b>([^<]*)', path.read_text("utf-8")
     )
-    assert len(rows) == 192
+    assert len(rows) == 224
     for key, value, shown in rows:
         if "rank" not in key:
             assert float(shown) == round(100 * float(value), 1)
@@ -231,7 +244,10 @@ def test_images_given_by_the_caller(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"primary": "hit@3"}, "primary must be one of hit@1, hit@5, hit@10, mAP, not 'hit@3'"),
+        (
+            {"primary": "hit@3"},
+            "primary must be one of hit@1, hit@5, hit@10, mean_recall, mAP, not 'hit@3'",
+        ),
         ({"primary": "mean_rank"}, "not 'mean_rank'"),
         ({"images": np.zeros((3, 3, 8, 8), np.uint8)}, r"images must be uint8 \(4, 3, H, W\)"),
         ({"images": np.zeros((4, 3, 8, 8))}, "one per x, not float64"),
@@ -248,3 +264,22 @@ def test_error_of_stored_images(tiny, tmp_path):
     np.savez(path / "test_images.npz", images=np.zeros((4, 8, 8), np.uint8))
     with pytest.raises(ValueError, match=r"must hold images, uint8 \(4, H, W, 3\)"):
         write([path], tmp_path, bootstrap=20)
+
+
+def test_the_title_of_one_run_is_its_own(runs, tiny, tmp_path):
+    one = write([tiny(tmp_path / "r", name="mine")], tmp_path / "one", bootstrap=20)
+    assert "<title>mine: InfoNCE, constant temperature</title>" in one.read_text("utf-8")
+    given = write([tmp_path / "r"], tmp_path / "given", title="Of birds", bootstrap=20)
+    assert "<h1>Of birds</h1>" in given.read_text("utf-8")
+
+
+def test_a_group_that_is_missing_is_explained(tiny, tmp_path):
+    config = {"data": {"head": 100, "tail": 20}}
+    without = {"test": {"group_of_x": ["mid", "mid", "tail", "tail"]}, "config": config}
+    text = write([tiny(tmp_path / "r", **without)], tmp_path / "a", bootstrap=20).read_text("utf-8")
+    assert "There is no head: no test query is of a class with 100 training samples or mo" in text
+    assert "--data.groups thirds" in text
+    assert "There is no tail" not in text
+    thirds = {"data": {"head": 100, "tail": 20, "groups": "thirds"}}
+    path = tiny(tmp_path / "s", test=without["test"], config=thirds)
+    assert "There is no" not in write([path], tmp_path / "b", bootstrap=20).read_text("utf-8")

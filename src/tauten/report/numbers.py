@@ -15,6 +15,8 @@ from tauten.report.runs import GROUP_ORDER, Run, SeedRun
 
 DIRECTIONS = {"x2y": "Image to text", "y2x": "Text to image"}
 ALL = "all"
+MEAN_RECALL, RECALLS = "mean_recall", (1, 5, 10)
+"""The mean of hit@1, hit@5 and hit@10 of a direction."""
 LOWER_IS_BETTER = ("median_rank", "mean_rank")
 
 
@@ -157,7 +159,8 @@ def _metrics(runs: Sequence[Run]) -> list[str]:
     kinds = ("hit@", "recall@") if several else ("hit@",)
     chosen = [name for kind in kinds for name in names if name.startswith(kind)]
     chosen.sort(key=lambda name: (name.split("@")[0], int(name.split("@")[1])))
-    return [*chosen, "mAP", "median_rank", "mean_rank"]
+    mean = [MEAN_RECALL] if {f"hit@{k}" for k in RECALLS} <= set(names) else []
+    return [*chosen, *mean, "mAP", "median_rank", "mean_rank"]
 
 
 def _groups(runs: Sequence[Run]) -> list[str]:
@@ -199,9 +202,16 @@ def _rows(run: SeedRun, direction: str, group: str) -> Tensor:
 
 
 def _scores(run: Run, direction: str, metric: str, rows: Tensor) -> Tensor:
-    """(seeds, queries in rows) per-query scores."""
-    name = "rank" if metric in LOWER_IS_BETTER else metric
-    return torch.stack([seed.ranks[direction].metric(name)[rows] for seed in run.seeds])
+    """Return (seeds, queries in rows) per-query scores."""
+    return torch.stack([_score(seed, direction, metric)[rows] for seed in run.seeds])
+
+
+def _score(seed: SeedRun, direction: str, metric: str) -> Tensor:
+    """Return (queries,) scores of all queries of a direction."""
+    found = seed.ranks[direction]
+    if metric == MEAN_RECALL:
+        return torch.stack([found.hit(k).double() for k in RECALLS]).mean(dim=0)
+    return found.metric("rank" if metric in LOWER_IS_BETTER else metric)
 
 
 def _statistic(metric: str) -> Statistic:
@@ -258,8 +268,7 @@ def _disagreements(runs: Sequence[Run], metrics: Sequence[str]) -> list[str]:
         for seed in run.seeds:
             for direction in DIRECTIONS:
                 for metric in metrics:
-                    name = "rank" if metric in LOWER_IS_BETTER else metric
-                    score = seed.ranks[direction].metric(name)
+                    score = _score(seed, direction, metric)
                     own = score.quantile(0.5) if metric == "median_rank" else score.mean()
                     recorded = seed.metrics.get(f"{direction}/{metric}", float(own))
                     if abs(float(own) - recorded) > 1e-3 * max(1.0, abs(recorded)):

@@ -22,7 +22,7 @@ TITLE = "Constant or controlled: temperature and margin compared"
 def write(
     runs: Sequence[Path],
     output: Path,
-    title: str = TITLE,
+    title: str | None = None,
     *,
     images: Any = None,
     notes: Sequence[str] = (),
@@ -42,7 +42,7 @@ def write(
     Args:
         runs: Run folders, or folders of seed*/ run folders. All tested on the same data.
         output: Folder for report.html, or a path that ends in .html.
-        title: Heading of the page.
+        title: Heading of the page; default: that runs are compared, or which run it is of.
         images: (n, 3, H, W) uint8 test images in the order of x; default: test_images.npz of the
             first run that has one, else no examples are shown. Two views need the training images
             too, train_images.npz.
@@ -63,6 +63,8 @@ def write(
     """
     loaded = load_runs([Path(run) for run in runs])
     pictures = _images(images, loaded)
+    title = title or _title(loaded)
+    notes = [*notes, *settings.missing_groups(loaded[0])]
     path = Path(output)
     path = path if path.suffix == ".html" else path / "report.html"
     parts = view_page.parts if loaded[0].task == "views" else _parts
@@ -70,6 +72,14 @@ def write(
     own["places"] = {run.name: places(run, path.parent) for run in loaded}
     page = _render(template, title, numbers, notes, metric, own)
     return save_page(path, page)
+
+
+def _title(loaded: Sequence[Run]) -> str:
+    if len(loaded) > 1:
+        return TITLE
+    run = loaded[0]
+    how = f"constant {run.knob}" if run.control == "constant" else run.control
+    return f"{run.name}: {run.family}, {how}"
 
 
 def _images(images: Any, loaded: Sequence[Run]) -> Array | None:

@@ -78,8 +78,12 @@ class SeedRun:
     def groups(self) -> dict[str, list[str]]:
         """Group names of the queries of each direction; empty lists where not recorded.
 
+        Of two views there is one direction, "".
+
         A y without a recorded group is in that of the first x that it belongs to.
         """
+        if self.task == "views":
+            return {"": [str(group) for group in self.test["test_groups"]]}
         of_x = [str(group) for group in self.test.get("group_of_x", ())]
         if not any(of_x):
             return {"x2y": [], "y2x": []}

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tauten.evaluation import TIES, geometry
-from tauten.report.numbers import Numbers
+from tauten.report.numbers import ALL, MEAN_RECALL, Numbers
 from tauten.report.runs import Run
 from tauten.report.schedule import schedule
 
@@ -100,6 +100,7 @@ def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str
             "The fraction of queries with any match among the first K; papers on "
             "image-text models call it recall@K.",
         ),
+        *mean_recall(numbers),
         (
             "Intervals",
             "95 %, percentile bootstrap over test queries, as recorded by the run; with "
@@ -130,6 +131,44 @@ def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str
             if value != TIES
         ]
     return [*rows, CAUTION]
+
+
+def mean_recall(numbers: Numbers) -> list[tuple[str, str]]:
+    """Return what mean recall is, and that of each run over both directions."""
+    if MEAN_RECALL not in numbers.metrics:
+        return []
+    found = []
+    for run in numbers.runs:
+        cells = [numbers.cells[run.name, d, ALL, MEAN_RECALL] for d in numbers.directions]
+        value = sum(cell.estimate.value for cell in cells) / len(cells)
+        found.append(f"{run.name} {100 * value:.1f}")
+    return [
+        (
+            "mean recall",
+            "The mean of hit@1, hit@5 and hit@10. Over both directions, as checkpoints are chosen "
+            f"and controls compared by default, percent: {', '.join(found)}.",
+        )
+    ]
+
+
+def missing_groups(run: Run) -> list[str]:
+    """Say which of head, mid and tail no test query is of, and what to do about it."""
+    groups = {name for names in run.first.groups.values() for name in names if name}
+    data = run.first.config.get("data")
+    if not groups or not isinstance(data, Mapping) or data.get("groups", "counts") != "counts":
+        return []
+    head, tail = (data.get(name, "?") for name in ("head", "tail"))
+    of = {
+        "head": f"{head} training samples or more",
+        "mid": f"from {tail} to fewer than {head} training samples",
+        "tail": f"fewer than {tail} training samples",
+    }
+    return [
+        f"There is no {name}: no test query is of a class with {of[name]}. Choose the bounds with "
+        "--data.head and --data.tail, or thirds of the classes with --data.groups thirds."
+        for name in of
+        if name not in groups
+    ]
 
 
 def checkpoints(runs: Sequence[Run]) -> list[tuple[str, str]]:

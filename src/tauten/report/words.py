@@ -11,6 +11,7 @@ from tauten.report.runs import Run
 MINUS = "−"
 SAME = "no measurable difference"
 NAMES = {
+    "mean_recall": "mean recall",
     "median_rank": "median rank",
     "mean_rank": "mean rank",
     "linear_lt": "linear LT",
