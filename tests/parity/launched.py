@@ -229,7 +229,7 @@ def broken(config, rank):
         def nan(self, images):
             return whole(self, images) * float("nan")
 
-        DualEncoder.encode_image = after(2, whole, nan)
+        DualEncoder.encode_image = after(3, whole, nan)
     return typed(config, rank)
 
 

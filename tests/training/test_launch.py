@@ -180,7 +180,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_one_message(runs):
     root, ends = runs
     codes, (first, second) = ends["uneven"][0]
     assert codes == [1, 1]
-    assert "optim.batch_size=9" in first
+    assert "--optim.batch-size=9" in first
     assert "tauten: " not in second
     assert not (root / "uneven").exists()
 

@@ -268,7 +268,7 @@ class HFTextTower(Tower):
 
 
 def load_model(name: str | Path, **kwargs: Any) -> tuple[Any, list[str]]:
-    """Read a model's weights as float32, unless told otherwise.
+    """Read a model's weights as torch's default type, float32, unless told otherwise.
 
     Returns:
         The model, and the names of the weights that its file does not have.
@@ -276,7 +276,7 @@ def load_model(name: str | Path, **kwargs: Any) -> tuple[Any, list[str]]:
     Raises:
         ValueError: no model can be read.
     """
-    options = {"dtype": torch.float32, "output_loading_info": True} | kwargs
+    options = {"dtype": torch.get_default_dtype(), "output_loading_info": True} | kwargs
     try:
         model, info = AutoModel.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
@@ -298,14 +298,14 @@ def read_config(name: str | Path) -> Any:
 
 
 def _random(config: Any) -> Any:
-    """A model with random weights in float32, also of a part that AutoModel does not know."""
+    """Make a model with random weights, also of a part that AutoModel does not know."""
     if type(config) in AutoModel._model_mapping:
-        return AutoModel.from_config(config, dtype=torch.float32)
+        return AutoModel.from_config(config, dtype=torch.get_default_dtype())
     module = import_module(type(config).__module__.replace("configuration_", "modeling_"))
     kind = type(config).__name__.removesuffix("Config") + "Model"
     if not hasattr(module, kind):
         raise ValueError(f"no model is known for a {type(config).__name__}: choose another model")
-    return getattr(module, kind)._from_config(config, dtype=torch.float32)
+    return getattr(module, kind)._from_config(config, dtype=torch.get_default_dtype())
 
 
 def _rebuild(config: dict[str, Any]) -> Any:
