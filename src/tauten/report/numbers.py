@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -136,13 +137,14 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
             queries[direction, group] = len(rows)
             for metric in metrics:
                 score = {run.name: _scores(run, direction, metric, rows) for run in runs}
+                how = _Resampling(bootstrap, seed, _together(runs[0].first, direction, rows))
                 for run in runs:
-                    own = _estimate(run, direction, group, metric, score[run.name], bootstrap, seed)
+                    own = _estimate(run, direction, group, metric, score[run.name], how)
                     base = chosen.get(run.name)
                     other = next((r for r in runs if r.name == base), None)
                     gain = None
                     if other is not None:
-                        gain = _difference(run, other, score, metric, bootstrap, seed)
+                        gain = _difference(run, other, score, metric, how)
                     sign = -1 if metric in LOWER_IS_BETTER else 1
                     cells[run.name, direction, group, metric] = Cell(own, gain, sign)
     notes += _disagreements(runs, metrics)
@@ -214,6 +216,30 @@ def _score(seed: SeedRun, direction: str, metric: str) -> Tensor:
     return found.metric("rank" if metric in LOWER_IS_BETTER else metric)
 
 
+class _Resampling(NamedTuple):
+    """How intervals are found.
+
+    Attributes:
+        bootstrap: replicates.
+        seed: of the draws.
+        clusters: (Q,) long, queries drawn together.
+    """
+
+    bootstrap: int
+    seed: int
+    clusters: Tensor | None
+
+
+def _together(first: SeedRun, direction: str, rows: Tensor) -> Tensor | None:
+    """The x of each y that queries, as the captions of one image go together; None for x."""
+    if direction == "x2y":
+        return None
+    owner = torch.zeros(len(first.ranks[direction].best), dtype=torch.long)
+    for i, own in reversed(list(enumerate(first.y_of_x))):
+        owner[torch.tensor(own, dtype=torch.long)] = i
+    return owner[rows]
+
+
 def _statistic(metric: str) -> Statistic:
     return "median" if metric == "median_rank" else "mean"
 
@@ -228,8 +254,7 @@ def _estimate(
     group: str,
     metric: str,
     score_SQ: Tensor,
-    bootstrap: int,
-    seed: int,
+    how: _Resampling,
 ) -> Estimate:
     """As recorded by the run; for several seeds their mean, with the interval computed here."""
     key = _key(direction, group, metric)
@@ -239,7 +264,14 @@ def _estimate(
     if len(recorded) == len(run.seeds) == 1 and None not in ends:
         low, high = (float(end) for end in ends if end is not None)
         return Estimate(recorded[0], low, high, queries, 1)
-    found = bootstrap_mean(score_SQ, bootstrap=bootstrap, seed=seed, statistic=_statistic(metric))
+    found = bootstrap_mean(
+        score_SQ,
+        bootstrap=how.bootstrap,
+        seed=how.seed,
+        statistic=_statistic(metric),
+        clusters=how.clusters,
+        share=metric.startswith(("hit@", "recall@")),
+    )
     if len(recorded) < len(run.seeds):
         return found
     mean = sum(recorded) / len(recorded)
@@ -247,7 +279,7 @@ def _estimate(
 
 
 def _difference(
-    run: Run, base: Run, score: dict[str, Tensor], metric: str, bootstrap: int, seed: int
+    run: Run, base: Run, score: dict[str, Tensor], metric: str, how: _Resampling
 ) -> Difference:
     shared = sorted({s.seed for s in run.seeds} & {s.seed for s in base.seeds})
     own = torch.tensor([i for i, s in enumerate(run.seeds) if s.seed in shared])
@@ -255,9 +287,10 @@ def _difference(
     return paired_bootstrap(
         score[run.name][own],
         score[base.name][other],
-        bootstrap=bootstrap,
-        seed=seed,
+        bootstrap=how.bootstrap,
+        seed=how.seed,
         statistic=_statistic(metric),
+        clusters=how.clusters,
     )
 
 
