@@ -14,7 +14,8 @@ quantiles of the two at a level,
 
     half² = a²·A + b²·B
 
-has at least that level, whatever the ratio of A to B (Banerjee 1961). The interval of a comparison
+has at least that level, whatever the ratio of A to B (for one interval a theorem, Banerjee 1961;
+for all at once simulated, ``benchmarks/null.py``). The interval of a comparison
 by itself takes the quantiles of its own |T|; simultaneous intervals those of the largest |T| over
 all comparisons (single-step max-T, Westfall & Young 1993): with 95 % probability all of them hold.
 p is 1 minus the highest level whose interval excludes 0.

@@ -103,13 +103,13 @@ def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str
         *mean_recall(numbers),
         (
             "Intervals",
-            "95 %, percentile bootstrap over test queries, as recorded by the run; with "
-            f"several seeds over seeds and queries, {bootstrap:,} replicates, resampling seed "
+            "95 % over test queries, as recorded by the run; with several seeds over seeds, by "
+            f"Student's distribution, and queries, {bootstrap:,} replicates, resampling seed "
             f"{seed}.",
         ),
         (
             "Differences",
-            "Paired: both runs are resampled with the same queries and seeds, "
+            "Paired: both runs are resampled with the same queries, seed by seed, "
             f"{bootstrap:,} replicates. Measurable means that the 95 % interval excludes 0.",
         ),
     ]

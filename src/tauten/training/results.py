@@ -153,7 +153,8 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
             f"one every {config.evaluation.every:g} epochs; the test split was used once, after it"
         ),
         "intervals": (
-            f"95 % percentile bootstrap over queries, {config.evaluation.bootstrap} replicates; "
+            "95 % over queries: Wilson for hit@K and recall@K, else percentile bootstrap with "
+            f"{config.evaluation.bootstrap} replicates, captions drawn with their x; "
             "they do not cover the spread over seeds"
         ),
     }
