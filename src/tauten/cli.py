@@ -332,12 +332,13 @@ def _data_check(options: argparse.Namespace) -> None:
     import json
 
     from tauten.data.readers import check
+    from tauten.files import replace_text
 
     report = check(options.name, options.root, everything=options.all)
     print(report.table())
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")
+        replace_text(options.json, json.dumps(report.as_dict(), indent=2) + "\n")
     if not report.usable:
         failed = [finding.name for finding in report.findings if finding.verdict == "FAIL"]
         raise ValueError(f"{report.dataset} cannot be used as it is: {', '.join(failed)}")

@@ -10,6 +10,7 @@ from tauten import MaxMargin
 from tauten.cli import main
 from tauten.data.emoji_video import name_relevancy
 from tauten.evaluation import multi_instance_retrieval
+from tauten.files import read_arrays
 from tauten.losses import SMS
 from tauten.recipes import emoji_video_margin_constant, emoji_video_margin_mmts
 from tauten.training import evaluate, train
@@ -57,9 +58,9 @@ def test_without_data_it_says_what_is_needed(tmp_path, capsys):
 
 def test_metrics_are_those_of_the_written_embeddings(run):
     config, result = run
-    with np.load(config.output / "embeddings.npz") as found:
-        x, y = (torch.from_numpy(found[name]) for name in ("x", "y"))
-        own, names = found["y_of_x"], [str(name) for name in found["captions"]]
+    found = read_arrays(config.output / "embeddings.npz")
+    x, y = (torch.from_numpy(found[name]) for name in ("x", "y"))
+    own, names = found["y_of_x"], list(found["captions"])
     relevancy = name_relevancy([names[i] for i in own], names).dense()
     wanted = multi_instance_retrieval(x @ y.T, relevancy, bootstrap=20)
     assert {"nDCG/mean", "mAP_official/mean", "mAP_textbook/x2y", "nDCG/y2x/low"} <= set(wanted)

@@ -80,7 +80,7 @@ def arm(where: str, number: int, output: Path) -> None:
         folder = run_folder.RunFolder
         folder.append_history = half_written(output / "history.jsonl", folder.append_history)
     elif where == "results":
-        checkpoints.replace_text = after(0, checkpoints.replace_text)
+        run_folder.replace_text = after(0, run_folder.replace_text)
         sys.modules["tauten.training.train"].write_results = die
 
 

@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tauten.training import train
+from tauten.files import Lock
+from tauten.training import checkpoints, train
 from tauten.training.monitor import Monitor
 from tauten.training.run_folder import CONFIG, RunFolder
 from tauten.training.trainer import ContrastiveTrainer
@@ -73,6 +75,101 @@ def test_a_run_of_an_earlier_version_is_finished(tmp_path, make_config):
     again = train(make_config(tmp_path / "run"))
     assert again.test == whole.test
     assert train(make_config(tmp_path / "run")).test == whole.test
+
+
+def test_a_run_that_another_process_trains_is_refused(tmp_path, make_config):
+    with Lock(tmp_path / "run"), pytest.raises(ValueError, match=r"this process \(\d+\) writes to"):
+        train(make_config(tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_start_leaves_nothing(tmp_path, make_config):
+    config = make_config(tmp_path / "runs" / "a", data__source=str(tmp_path / "nowhere"))
+    with pytest.raises((ValueError, OSError)):
+        train(config)
+    config = make_config(tmp_path / "runs" / "a", data__limit=8)
+    with pytest.raises(ValueError, match="training split has 8 samples, fewer than"):
+        train(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_nowhere_is_no_output(tmp_path, make_config):
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"run is a link to .*nowhere, which does not exist"):
+        train(make_config(tmp_path / "run"))
+
+
+def test_left_overs_of_a_kill_are_removed(begun):
+    left = [".config.yaml.part", ".samples.npz.0a1b.part", "checkpoints/.staging-best/a"]
+    for name in left:
+        (begun.output / name).parent.mkdir(exist_ok=True)
+        (begun.output / name).touch()
+    RunFolder(begun.output).prepare(begun, DATA, {})
+    assert sorted(path.name for path in begun.output.iterdir()) == ["checkpoints", CONFIG]
+    assert list((begun.output / "checkpoints").iterdir()) == []
+
+
+def test_an_empty_record_is_overwritten_when_asked(begun):
+    (begun.output / CONFIG).write_text("")
+    with pytest.raises(ValueError, match="was not written by tauten"):
+        RunFolder(begun.output).check(begun)
+    begun.overwrite = True
+    RunFolder(begun.output).prepare(begun, DATA, {})
+    assert RunFolder(begun.output).config().seed == begun.seed
+
+
+@pytest.mark.parametrize(
+    ("edit", "match"),
+    [
+        (lambda tree: tree.update(optim=None), "optim is None, not a section"),
+        (lambda tree: tree["optim"].update(lr="fast"), "optim.lr is 'fast'"),
+        (lambda tree: tree["optim"].update(batch_size=3.5), "optim.batch_size is 3.5"),
+        (lambda tree: tree["data"].update(strict="no"), "data.strict is 'no'"),
+        (lambda tree: tree["model"].update(channels=["a"]), "model.channels is"),
+        (lambda tree: tree["model"]["augmentation"].update(hue=[1]), "model.augmentation.hue is"),
+        (lambda tree: tree.update(family="nosuch"), "family is 'nosuch'"),
+        (lambda tree: tree.update(seed=True), "seed is True"),
+    ],
+)
+def test_a_field_of_another_type_is_refused_by_name(begun, edit, match):
+    change(begun.output, edit)
+    with pytest.raises(ValueError, match=match) as caught:
+        RunFolder(begun.output).config()
+    assert CONFIG in str(caught.value)
+    with pytest.raises(ValueError, match=match):
+        RunFolder(begun.output).check(begun)
+
+
+def test_a_full_disk_is_named_and_nothing_half_done_is_left(tmp_path, make_config, monkeypatch):
+    from tauten.training import trainer
+
+    def full(*_, **__):
+        raise RuntimeError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
+
+    monkeypatch.setattr(trainer, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(make_config(tmp_path / "run"))
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+    assert list((tmp_path / "run").glob(".*")) == []
+
+
+def test_a_checkpoint_file_that_vanishes_while_it_is_read(tmp_path, make_config, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "rotate", lambda root, keep: None)
+        train(make_config(tmp_path / "run"))
+    (tmp_path / "run" / "results.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-6")
+    load = ContrastiveTrainer._load_from_checkpoint
+
+    def vanish(self, checkpoint, *args):
+        load(self, checkpoint, *args)
+        (Path(checkpoint) / "optimizer.pt").unlink()
+
+    monkeypatch.setattr(ContrastiveTrainer, "_load_from_checkpoint", vanish)
+    with pytest.raises(ValueError, match=r"was not read as a whole \(optimizer.pt vanished\)"):
+        train(make_config(tmp_path / "run"))
 
 
 # ---- starting anew, and what may change

@@ -1,5 +1,7 @@
 """Sharded checkpoints on one process: what is whole, what is refused, what is left as it was."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -222,8 +224,19 @@ def test_bytes_damaged_within_a_file_are_an_error(tmp_path):
     save_sharded(tmp_path / "last", model)
     path = tmp_path / "last" / "__0_0.distcp"
     path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(ValueError, match="__0_0.distcp has another content than was written"):
+        load_sharded(tmp_path / "last", model)
+    without_sums(tmp_path / "last")
     with pytest.raises(RuntimeError, match="was not read"):
         load_sharded(tmp_path / "last", model)
+
+
+def without_sums(folder):
+    """Make the marker one of an earlier version, which knew sizes only."""
+    path = folder / checkpoints.MARKER
+    marker = json.loads(path.read_text())
+    del marker["sha256"]
+    path.write_text(json.dumps(marker))
 
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):

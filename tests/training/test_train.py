@@ -379,7 +379,7 @@ def test_a_config_that_is_not_ours(tmp_path, make_config):
     with pytest.raises(ValueError, match="was not written by tauten"):
         train(make_config(output))
     (output / "config.yaml").write_text("{:")
-    with pytest.raises(ValueError, match="is not YAML"):
+    with pytest.raises(ValueError, match="is not valid YAML"):
         train(make_config(output, overwrite=True))
 
 

@@ -23,8 +23,8 @@ from tauten.comparison.end_to_end import train_run
 from tauten.comparison.features import Features, load
 from tauten.comparison.frozen import Outcome, Stop, train_heads
 from tauten.comparison.tested import load_scores
+from tauten.files import replace_text
 from tauten.training import from_dict
-from tauten.training.checkpoints import replace_text
 from tauten.training.config_tree import completed, differences
 from tauten.training.train import versions
 
@@ -174,9 +174,7 @@ def run_cell(cell: Cell, root: Path, stop: Stop | None = None) -> Result:
     start = time.perf_counter()
     outcome = _train(cell, root, folder, stop)
     if outcome.queries is not None:
-        draft = folder / f".{QUERIES}.part"
-        outcome.queries.save(draft)
-        draft.replace(folder / QUERIES)
+        outcome.queries.save(folder / QUERIES)
     result = Result(
         metrics={} if outcome.queries is None else outcome.queries.metrics(),
         val=outcome.val,

@@ -15,6 +15,7 @@ from torch import Tensor
 from tauten.comparison.scores import Scores
 from tauten.evaluation import knn_predict
 from tauten.evaluation.classification import class_numbers
+from tauten.files import replacing
 from tauten.training.view_rules import KS
 
 _CLASS_MEAN = "/class_mean"
@@ -89,7 +90,7 @@ class Classified(Scores):
         arrays: dict[str, Any] = {rule: right.numpy() for rule, right in self.right.items()}
         for name, values in (("labels", self.labels), ("groups", self.groups)):
             arrays[name] = np.array(values, dtype=np.str_)
-        with path.open("wb") as file:
+        with replacing(path) as file:
             np.savez_compressed(file, **arrays)
 
     @staticmethod

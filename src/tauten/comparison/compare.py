@@ -10,7 +10,7 @@ from tauten.comparison.grid import Grid
 from tauten.comparison.page import write_page
 from tauten.comparison.summary import Summary, summarise, write_csv
 from tauten.comparison.train import train_grid
-from tauten.training.checkpoints import replace_text
+from tauten.files import replace_text
 
 MARKDOWN = "comparison.md"
 

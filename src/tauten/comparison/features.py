@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from tauten.files import read_arrays, write_npz
 from tauten.training.rows import UNLABELLED
 from tauten.training.splits import SPLITS, Classes, PairData, Split
 
@@ -92,10 +91,7 @@ class Features:
 def save(features: Features, path: Path) -> None:
     """Write features as one ``.npz``, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    with draft.open("wb") as file:
-        np.savez(file, name=np.array(features.name), **_arrays(features))
-    draft.replace(path)
+    write_npz(path, {"name": np.array(features.name), **_arrays(features)})
 
 
 def load(path: Path) -> Features:
@@ -105,9 +101,8 @@ def load(path: Path) -> Features:
         ValueError: not such a file, with what is missing.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = read_arrays(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no file of features: {error}") from error
     try:
         splits = {name: _split(arrays, name) for name in SPLITS}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tauten.comparison.scores import ALL, GROUPS, Scores
 from tauten.evaluation import ranks
+from tauten.files import replacing
 
 __all__ = ["ALL", "GROUPS", "KS", "METRICS", "Queries"]
 
@@ -108,7 +109,7 @@ class Queries(Scores):
 
     def save(self, path: Path) -> None:
         """Write them compactly."""
-        with path.open("wb") as file:
+        with replacing(path) as file:
             np.savez_compressed(file, **self.arrays())
 
     @staticmethod

@@ -11,6 +11,7 @@ from tauten.comparison.classified import Classified
 from tauten.comparison.graded import GradedQueries
 from tauten.comparison.queries import Queries
 from tauten.comparison.scores import Scores
+from tauten.files import read_arrays
 from tauten.training import Config
 from tauten.training.named import is_named
 from tauten.training.run_folder import EMBEDDINGS, FEATURES
@@ -33,12 +34,11 @@ def tested_by(config: Config, *, whole: bool) -> type[Scores]:
 def of_run(config: Config) -> Scores:
     """The scores of the test queries of a finished run, from what it has written."""
     if config.task == "views":
-        with np.load(config.output / FEATURES, allow_pickle=False) as stored:
-            return Classified.of(stored)
-    with np.load(config.output / EMBEDDINGS, allow_pickle=False) as stored:
-        x, y = torch.from_numpy(stored["x"]), torch.from_numpy(stored["y"])
-        own = [[int(j) for j in np.atleast_1d(row) if j >= 0] for row in stored["y_of_x"]]
-        groups = [str(group) for group in stored["group_of_x"]]
+        return Classified.of(read_arrays(config.output / FEATURES))
+    stored = read_arrays(config.output / EMBEDDINGS, ["x", "y", "y_of_x", "group_of_x"])
+    x, y = torch.from_numpy(stored["x"]), torch.from_numpy(stored["y"])
+    own = [[int(j) for j in np.atleast_1d(row) if j >= 0] for row in stored["y_of_x"]]
+    groups = [str(group) for group in stored["group_of_x"]]
     if tested_by(config, whole=True) is Queries:
         return Queries.of(x, y, own, groups)
     relevancy = load_split(config.data, "test", config.progress).relevancy

@@ -20,8 +20,8 @@ from tauten.comparison.methods import Method, configure, trials
 from tauten.comparison.pool import Failure, Task, run_tasks
 from tauten.comparison.synthetic import synthetic
 from tauten.comparison.tuning import Trial, best, tune
+from tauten.files import replace_text
 from tauten.training import to_dict
-from tauten.training.checkpoints import replace_text
 from tauten.training.splits import load_split, load_splits
 from tauten.training.train import with_classes
 

@@ -12,7 +12,7 @@ from tauten.data.caption_sampling import CaptionSampler
 from tauten.data.catalogue import Catalogue
 from tauten.data.emoji import emoji_lt
 from tauten.data.epic_kitchens import load_epic_kitchens, load_published_relevancy
-from tauten.data.fingerprints import fingerprint
+from tauten.data.fingerprints import contents, fingerprint
 from tauten.data.groups import count_groups
 from tauten.data.pairs import load_pairs
 from tauten.data.pixels import images
@@ -31,6 +31,7 @@ __all__ = [
     "ShardPairs",
     "UnusableSampleError",
     "class_counts",
+    "contents",
     "count_groups",
     "emoji_lt",
     "fingerprint",

@@ -6,7 +6,6 @@ set of noun classes, and relevancy depends on nothing else: a table (A, C) says 
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
+
+from tauten.files import replacing
 
 Action = tuple[int, Set[int]]
 
@@ -146,9 +147,7 @@ class Relevancy:
 
     def save(self, path: str | Path) -> None:
         """Write a compressed .npz, in one step: an interruption leaves the old file or none."""
-        target = Path(path)
-        partial = target.with_name(f"{target.name}.partial")
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             np.savez_compressed(
                 file,
                 format=np.array(_FORMAT),
@@ -156,7 +155,6 @@ class Relevancy:
                 rows=self.rows.numpy().astype(np.int32),
                 cols=self.cols.numpy().astype(np.int32),
             )
-        os.replace(partial, target)  # noqa: PTH105
 
     @classmethod
     def load(cls, path: str | Path) -> Relevancy:

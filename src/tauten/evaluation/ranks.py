@@ -37,6 +37,7 @@ from tauten.evaluation.correspondence import (
     require_finite,
     require_matrix,
 )
+from tauten.files import replacing
 
 DIRECTIONS = ("x2y", "y2x")
 Ties = Literal["pessimistic", "optimistic", "mean"]
@@ -476,9 +477,8 @@ class _State:
 
     def _write(self) -> None:
         ahead = {name: counter.ahead for name, counter in self.counters.items()}
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        torch.save({"inputs": self.inputs, "done": self.done, "ahead": ahead}, temporary)
-        temporary.replace(self.path)
+        with replacing(self.path) as file:
+            torch.save({"inputs": self.inputs, "done": self.done, "ahead": ahead}, file)
 
     def _load(self) -> None:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import statistics
 from collections.abc import Callable, Sequence
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tauten.files import replace_text
 from tauten.recipes.emoji import EPOCHS, PUBLISHED, Learned, Schedule, emoji
 from tauten.training import ControlConfig, LossConfig, train
-from tauten.training.checkpoints import replace_text
 from tauten.training.config import Family
 
 CONSTANTS: dict[Family, tuple[float, ...]] = {
@@ -271,10 +272,11 @@ def _argmax(scores: Sequence[float]) -> int:
 def _write(output: Path, rows: Sequence[dict[str, Any]]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     replace_text(output / "trials.json", json.dumps({"summary": summary(rows), "trials": rows}))
-    with (output / "trials.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_text(output / "trials.csv", file.getvalue())
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

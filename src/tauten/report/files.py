@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
+from tauten.files import unpacked
 from tauten.report.markup import all_printable
 from tauten.report.runs import Array
 
@@ -74,7 +75,7 @@ def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, Array]:
     damaged = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
     try:
         with np.load(path, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
+            found = unpacked({name: stored[name] for name in stored.files})
     except (*damaged, AttributeError, NotImplementedError, MemoryError) as error:
         raise ValueError(f"{path} cannot be read as plain arrays: {_line(error)}") from error
     missing = [name for name in names if name not in found]

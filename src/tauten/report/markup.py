@@ -34,6 +34,8 @@ def all_printable(tree: Any) -> Any:
     if isinstance(tree, np.ndarray) and tree.dtype.kind == "U":
         shown = [printable(text) for text in tree.ravel().tolist()]
         return np.array(shown, dtype=np.str_).reshape(tree.shape)
+    if isinstance(tree, np.ndarray) and tree.dtype.kind == "O":
+        return np.array([printable(text) for text in tree] + [None], dtype=object)[:-1]
     return tree
 
 
@@ -62,7 +64,7 @@ def environment(*packages: str) -> Environment:
 
 def save_page(path: Path, page: str) -> Path:
     """Write a page, whole or not at all; return its path."""
-    from tauten.training.checkpoints import replace_text
+    from tauten.files import replace_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, printable(page))

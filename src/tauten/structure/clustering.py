@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation.checks import whole
+from tauten.files import write_npz
 from tauten.structure.clusters import Clusters
 from tauten.structure.embed import check_captions, embed_captions
 from tauten.structure.extras import require
@@ -383,10 +384,8 @@ class _Assignment:
         self.centroids = centroids
         if self.folder is None:
             return
-        temporary = self.folder / f".{_CENTROIDS}.part"
-        with temporary.open("wb") as file:
-            np.savez(file, centroids=centroids, inputs=json.dumps(self.inputs))
-        temporary.replace(self.folder / _CENTROIDS)
+        kept = {"centroids": centroids, "inputs": json.dumps(self.inputs)}
+        write_npz(self.folder / _CENTROIDS, kept)
 
     def _load(self, path: Path) -> Floats:
         try:

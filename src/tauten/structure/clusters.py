@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tauten.files import replacing
 from tauten.structure.extras import require
 
 _METADATA_KEY = b"tauten.clusters"
@@ -96,7 +97,7 @@ class Clusters:
             "centroids": base64.b64encode(centroids.tobytes()).decode("ascii"),
         }
         table = pa.table(columns)
-        with pq.ParquetWriter(path, table.schema) as writer:
+        with replacing(path) as file, pq.ParquetWriter(file, table.schema) as writer:
             writer.write_table(table)
             writer.add_key_value_metadata({_METADATA_KEY: json.dumps(metadata)})
 

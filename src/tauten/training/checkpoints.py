@@ -1,19 +1,24 @@
 """Checkpoints that are either whole or ignored.
 
-A checkpoint is written to a staging folder; last comes ``complete.json``, which lists the files and
-their sizes; then one rename makes it ``checkpoint-STEP``. A process killed anywhere in between
-leaves only a staging folder behind.
+A checkpoint is written to a staging folder; last comes ``complete.json``, which lists the files,
+their sizes and their SHA-256; then all is flushed to the disk, and one rename makes it
+``checkpoint-STEP``. A process killed anywhere in between leaves only a staging folder behind.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from tauten.files import need, read_json, replace_text, sync_folder, sync_tree, told
 
 logger = logging.getLogger("tauten.training")
 
@@ -21,40 +26,116 @@ MARKER = "complete.json"
 STAGING = ".staging"
 BEST = "best"
 SHARDED = "sharded"
+STATE = "trainer_state.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-def seal(folder: Path) -> None:
-    """Write the marker of a checkpoint whose files are all there."""
-    sizes = {
-        path.relative_to(folder).as_posix(): path.stat().st_size
+def seal(folder: Path, sums: Mapping[str, str] | None = None) -> None:
+    """Flush a checkpoint whose files are all there, and write its marker.
+
+    Args:
+        folder: of the checkpoint.
+        sums: SHA-256 by name of the files that are known already.
+    """
+    known = sums or {}
+    files = {
+        path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MARKER
     }
-    replace_text(folder / MARKER, json.dumps({"files": sizes}, indent=1))
+    marker = {
+        "files": {name: path.stat().st_size for name, path in files.items()},
+        "sha256": {name: known.get(name) or _sum(path) for name, path in files.items()},
+    }
+    sync_tree(folder)
+    replace_text(folder / MARKER, json.dumps(marker, indent=1))
+
+
+def _sum(path: Path) -> str:
+    digest, block = hashlib.sha256(), bytearray(2**20)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            digest.update(memoryview(block)[:count])
+    return digest.hexdigest()
+
+
+def _marker(folder: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """Sizes and sums by name; no sums in a checkpoint of an earlier version."""
+    path = folder / MARKER
+    try:
+        marker = read_json(path)
+        need(marker, {"files": dict}, path)
+        sums = marker.get("sha256", {})
+        need({"sha256": sums}, {"sha256": dict}, path)
+        return marker["files"], sums
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder} is no whole checkpoint: no readable {MARKER}, which is written last; load "
+            "an earlier one"
+        ) from error
+
+
+def _check_sizes(folder: Path) -> dict[str, str]:
+    sizes, sums = _marker(folder)
+    for name, size in sizes.items():
+        path = folder / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            has = "is missing" if found is None else f"has {found} bytes instead of {size}"
+            raise ValueError(f"{folder} is damaged: {name} {has}; load an earlier checkpoint")
+    return sums
+
+
+def check(folder: Path) -> None:
+    """Refuse a folder whose files are not those that were sealed, by every byte.
+
+    Raises:
+        ValueError: no marker, or a file is missing or has another size or content.
+    """
+    for name, expected in _check_sizes(folder).items():
+        path = folder / name
+        if not path.is_file() or _sum(path) != expected:
+            raise ValueError(
+                f"{folder} is damaged: {name} has another content than was written; load an "
+                "earlier checkpoint"
+            )
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the marker is there and all files have their size."""
+    """Tell whether the marker is there and all files have their size."""
     try:
-        sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        _check_sizes(folder)
+    except ValueError:
         return False
+    return True
 
 
 def find(root: Path) -> list[tuple[int, Path]]:
-    """Whole checkpoints by step, the latest last; others are named in the log."""
+    """Checkpoints by step whose files have their sizes, the latest last; the log names others."""
     found: list[tuple[int, Path]] = []
-    for path in root.glob("checkpoint-*"):
-        match = _NAME.fullmatch(path.name)
-        if match is None or not path.is_dir():
-            continue
+    for step, path in _numbered(root):
         if is_complete(path):
-            found.append((int(match[1]), path))
+            found.append((step, path))
         else:
             logger.warning("ignoring the incomplete checkpoint %s", path)
-    return sorted(found)
+    return found
+
+
+def latest(root: Path) -> Path | None:
+    """The latest checkpoint that is whole by every byte; the log names later ones."""
+    for _, path in reversed(find(root)):
+        try:
+            check(path)
+        except ValueError as error:
+            logger.warning("ignoring a checkpoint: %s", error)
+            continue
+        return path
+    return None
+
+
+def _numbered(root: Path) -> list[tuple[int, Path]]:
+    named = ((_NAME.fullmatch(path.name), path) for path in root.glob("checkpoint-*"))
+    return sorted((int(match[1]), path) for match, path in named if match and path.is_dir())
 
 
 def publish(staged: Path, root: Path) -> Path:
@@ -65,6 +146,7 @@ def publish(staged: Path, root: Path) -> Path:
         shutil.rmtree(final)
     staged.rename(final)
     staged.parent.rmdir()
+    sync_folder(root)
     return final
 
 
@@ -80,9 +162,68 @@ def set_best(checkpoint: Path, root: Path) -> None:
             SHARDED, "optimizer.pt", "scheduler.pt", "rng_state*.pth", MARKER
         ),
     )
-    seal(fresh)
+    seal(fresh, _marker(checkpoint)[1])
     shutil.rmtree(best, ignore_errors=True)
     fresh.rename(best)
+    sync_folder(root)
+
+
+def best_of(root: Path) -> Path:
+    """The best checkpoint of a run, or where it is damaged the one that it is a copy of.
+
+    Raises:
+        ValueError: neither is whole, and what is wrong with the best.
+    """
+    best = root / BEST
+    try:
+        check(best)
+    except ValueError as error:
+        state = next((state_of(path) for _, path in reversed(find(root))), {})
+        same = root / f"checkpoint-{state.get('best_global_step')}"
+        try:
+            check(same)
+        except ValueError:
+            remedy = (
+                "no other copy of it is whole: bring the folder back from a copy, or train anew"
+            )
+            raise ValueError(f"{str(error).partition('; load')[0]}; {remedy}") from error
+        logger.warning("%s; using %s, which it is a copy of", told(error), same)
+        return same
+    return best
+
+
+def state_of(checkpoint: Path) -> dict[str, Any]:
+    """What the trainer knew at a checkpoint: steps, and which were best so far.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = checkpoint / STATE
+    state = read_json(path)
+    need(state, {"global_step": int}, path)
+    found: dict[str, Any] = state
+    return found
+
+
+@contextlib.contextmanager
+def reading(checkpoint: Path, name: str) -> Iterator[None]:
+    """Name the files of a checkpoint that a block cannot use.
+
+    Raises:
+        ValueError: they are damaged, or of another version.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(_unusable(checkpoint, name, error)) from error
+    except Exception as error:
+        raise ValueError(_unusable(checkpoint, name, error)) from error
+
+
+def _unusable(checkpoint: Path, name: str, error: Exception) -> str:
+    return f"{checkpoint}: {name} cannot be used, damaged or of another version: {told(error)}"
 
 
 def _link(source: str, target: str) -> None:
@@ -93,9 +234,9 @@ def _link(source: str, target: str) -> None:
 
 
 def rotate(root: Path, keep: Iterable[int]) -> None:
-    """Remove all checkpoints but those of these steps."""
+    """Remove all checkpoints but those of these steps, damaged ones too."""
     kept = set(keep)
-    for step, path in find(root):
+    for step, path in _numbered(root):
         if step not in kept:
             doomed = root / f"{STAGING}-remove-{step}"
             path.rename(doomed)
@@ -105,11 +246,7 @@ def rotate(root: Path, keep: Iterable[int]) -> None:
 def clean(root: Path) -> None:
     """Remove what a killed process left half done."""
     for path in root.glob(f"{STAGING}*"):
-        shutil.rmtree(path)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves either the old content or the new."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from datasets import Dataset
 
+from tauten.files import replace_text
 from tauten.training import checkpoints
 from tauten.training.config import Config
 from tauten.training.encode import encode
@@ -16,7 +17,7 @@ from tauten.training.pair_data import as_published
 from tauten.training.ranges import RANGES, check
 from tauten.training.results import load_encoder
 from tauten.training.rows import one_per_picture
-from tauten.training.run_folder import CHECKPOINTS, CONFIG, RunFolder
+from tauten.training.run_folder import CONFIG, RunFolder
 from tauten.training.splits import PairData, Split, load_split, to_pairs
 from tauten.training.view_results import evaluate_views
 
@@ -98,7 +99,7 @@ def evaluate(
 
 def _written(metrics: dict[str, float], output: str | Path | None) -> dict[str, float]:
     if output is not None:
-        checkpoints.replace_text(Path(output), json.dumps(metrics, indent=1))
+        replace_text(Path(output), json.dumps(metrics, indent=1))
     return metrics
 
 
@@ -114,6 +115,7 @@ def _own(
             f"{config.data.source} has fingerprint {pairs.fingerprint}, the run's had "
             f"{trained}; pass data= to evaluate on other data on purpose"
         )
+    record.check_contents(split, pairs.contents)
     return pairs
 
 
@@ -121,11 +123,14 @@ def _find(path: Path) -> tuple[Path, RunFolder]:
     """The checkpoint to load, and the folder whose config.yaml describes it."""
     if not path.is_dir():
         raise ValueError(f"{path} is no folder: give a run or one of its checkpoints")
-    if checkpoints.is_complete(path):
+    if (path / checkpoints.MARKER).exists():
+        checkpoints.check(path)
         return path, RunFolder(path)
-    best = path / CHECKPOINTS / checkpoints.BEST
-    if checkpoints.is_complete(best):
-        return best, RunFolder(path)
+    run = RunFolder(path)
+    if (run.checkpoints / checkpoints.BEST).exists():
+        best = checkpoints.best_of(run.checkpoints)
+        run.check_own(best)
+        return best, run
     if (path / CONFIG).exists():
         raise ValueError(f"the run {path} has no finished evaluation yet, so no best checkpoint")
     raise ValueError(f"{path} is neither a run nor a complete checkpoint of tauten")

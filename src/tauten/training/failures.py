@@ -6,8 +6,9 @@ import json
 
 from torch import Tensor
 
+from tauten.files import replace_text
 from tauten.losses import ContrastiveLoss, NonFiniteLossError
-from tauten.training import checkpoints, processes
+from tauten.training import processes
 from tauten.training.run_folder import FAILURE, RunFolder
 
 
@@ -51,7 +52,7 @@ def _report(
         f"{name}_range": ends,
         "last_good_checkpoint": last.name if last else None,
     }
-    checkpoints.replace_text(folder.path / FAILURE, json.dumps(report, indent=1))
+    replace_text(folder.path / FAILURE, json.dumps(report, indent=1))
     span = "not known yet" if ends is None else f"in [{ends[0]:g}, {ends[1]:g}]"
     shown = ", ".join(map(str, positions[:10])) + (", ..." if len(positions) > 10 else "")
     return NonFiniteLossError(

@@ -32,7 +32,8 @@ class PairData:
         alternatives: for each image another text to train on, or "".
         keywords: for each image words to train on, perhaps none.
         labels: class of each image, "" for one without, or None where the data have no classes.
-        fingerprint: hash of the content.
+        fingerprint: hash of the content, of some of the pictures.
+        contents: hash of all that is used, every picture included; "" where they stay on disk.
         relevancy: (N, M) of the images and the M candidates, never held as a matrix; or None where
             only an image's own captions count.
         candidates: all M captions and for each image the positions of its own, where these are not
@@ -54,6 +55,7 @@ class PairData:
     drawn: Candidates | None = None
     galleries: int = 1
     shards: ShardPairs | None = None
+    contents: str = ""
 
     def __len__(self) -> int:
         return len(self.images) if self.shards is None else len(self.shards)

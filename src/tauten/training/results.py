@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tauten.evaluation import TIES
+from tauten.files import need, packed, read_json, read_tensors, replace_text, write_npz
 from tauten.models import DualEncoder, Tokenizer, load_tokenizer
 from tauten.training import checkpoints, processes
 from tauten.training.clip_source import ClipSource
@@ -22,11 +22,13 @@ from tauten.training.encode import Encoded, encode_together
 from tauten.training.epic import SYNTHETIC
 from tauten.training.monitor import GROUPS, Clock, TauProbe
 from tauten.training.named import is_named, variant_of
+from tauten.training.places import shown
 from tauten.training.run_folder import EMBEDDINGS, IMAGES, RESULTS, SAMPLES, RunFolder
 from tauten.training.splits import Classes, PairData, Split
 from tauten.training.stream import SKIPPED
 
 ENCODER_PREFIX = "encoder."
+Encoder = TypeVar("Encoder", bound=nn.Module)
 _LARGEST_COPY = 64 * 2**20
 
 
@@ -36,26 +38,67 @@ def load_encoder(checkpoint: Path) -> tuple[DualEncoder, Tokenizer, Classes | No
     Raises:
         ValueError: the folder is not a whole checkpoint of ours.
     """
-    if not checkpoints.is_complete(checkpoint):
+    description = described(checkpoint)
+    encoder: DualEncoder = built(checkpoint, lambda: DualEncoder.from_description(description))
+    with checkpoints.reading(checkpoint, "tokenizer.json"):
+        tokenizer = load_tokenizer(checkpoint)
+    return encoder, tokenizer, load_classes(checkpoint)
+
+
+def described(checkpoint: Path) -> dict[str, Any]:
+    """What ``encoder.json`` of a whole checkpoint says.
+
+    Raises:
+        ValueError: the folder is not a whole checkpoint of ours.
+    """
+    if not (checkpoint / checkpoints.MARKER).exists():
         raise ValueError(f"{checkpoint} is not a complete checkpoint of tauten")
-    description = json.loads((checkpoint / "encoder.json").read_text(encoding="utf-8"))
-    encoder = DualEncoder.from_description(description)
-    tensors = load_file(checkpoint / "model.safetensors")
-    encoder.load_state_dict(
-        {
-            name.removeprefix(ENCODER_PREFIX): value
-            for name, value in tensors.items()
-            if name.startswith(ENCODER_PREFIX)
-        }
-    )
-    encoder.eval()
-    return encoder, load_tokenizer(checkpoint), load_classes(checkpoint)
+    checkpoints.check(checkpoint)
+    path = checkpoint / "encoder.json"
+    description: Any = read_json(path)
+    need(description, {}, path)
+    found: dict[str, Any] = description
+    return found
+
+
+def built(checkpoint: Path, make: Callable[[], Encoder]) -> Encoder:
+    """An encoder with the weights of a checkpoint, for evaluation.
+
+    Args:
+        checkpoint: whole.
+        make: from the checkpoint's description.
+
+    Raises:
+        ValueError: the description or the weights are damaged, or do not fit each other.
+    """
+    with checkpoints.reading(checkpoint, "encoder.json"):
+        encoder = make()
+    tensors = read_tensors(checkpoint / "model.safetensors")
+    with checkpoints.reading(checkpoint, "model.safetensors"):
+        encoder.load_state_dict(
+            {
+                name.removeprefix(ENCODER_PREFIX): value
+                for name, value in tensors.items()
+                if name.startswith(ENCODER_PREFIX)
+            }
+        )
+    return encoder.eval()
 
 
 def load_classes(checkpoint: Path) -> Classes | None:
-    """The training counts of a checkpoint, or None where the data had no classes."""
+    """The training counts of a checkpoint, or None where the data had no classes.
+
+    Raises:
+        ValueError: they are damaged.
+    """
     path = checkpoint / "classes.json"
-    return Classes(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    found = read_json(path)
+    need(found, {"counts": dict, "head": int, "tail": int}, path)
+    need(found["counts"], dict.fromkeys(found["counts"], int), f"{path}: counts")
+    with checkpoints.reading(checkpoint, path.name):
+        return Classes(**found)
 
 
 def write_results(
@@ -71,7 +114,7 @@ def write_results(
 
     All processes encode; the first one computes and writes.
     """
-    best = folder.checkpoints / checkpoints.BEST
+    best = processes.first(lambda: checkpoints.best_of(folder.checkpoints))
     with processes.together():
         encoder, tokenizer, classes = load_encoder(best)
     encoded = {
@@ -83,7 +126,7 @@ def write_results(
     whole = {name: side for name, side in encoded.items() if side is not None}
     with processes.together():
         if whole:
-            _write(config, folder, splits, classes, probe, clock, total_steps, whole)
+            _write(config, folder, splits, classes, probe, clock, total_steps, whole, best)
 
 
 def _write(
@@ -95,8 +138,8 @@ def _write(
     clock: Clock,
     total_steps: int,
     encoded: Mapping[str, Encoded],
+    best: Path,
 ) -> None:
-    best = folder.checkpoints / checkpoints.BEST
     metrics = {
         name: side.retrieval(config.evaluation.bootstrap) | side.geometry()
         for name, side in encoded.items()
@@ -107,7 +150,7 @@ def _write(
     if pictures is not None:
         shown = pictures.permute(0, 2, 3, 1).contiguous().numpy()
         write_npz(folder.path / IMAGES, {"images": shown})
-    state = json.loads((best / "trainer_state.json").read_text(encoding="utf-8"))
+    state = checkpoints.state_of(best)
     low, high = probe.loss_fn.strength.range()
     results = {
         "name": config.name,
@@ -124,8 +167,8 @@ def _write(
     }
     last = folder.resumable()
     if last is not None and (last / SKIPPED).exists():
-        results["skipped"] = json.loads((last / SKIPPED).read_text(encoding="utf-8"))
-    checkpoints.replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
+        results["skipped"] = read_json(last / SKIPPED)
+    replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
 
 
 def _pictures(images: Tensor | ClipSource) -> Tensor | None:
@@ -142,7 +185,7 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
     sizes = ", ".join(f"{name} {len(data)}" for name, data in splits.items())
     kind = "different " if len(set(test.captions)) == len(test.captions) else ""
     found = {
-        "data": f"{variant_of(config.data.source) or config.data.source}: {sizes} images",
+        "data": f"{variant_of(config.data.source) or shown(config.data.source)}: {sizes} images",
         "retrieval": (
             f"{len(test.x)} test images against {len(test.captions)} {kind}captions, both ways "
             "(x2y: image to text, y2x: text to image); hit@K: any match in the top K"
@@ -167,7 +210,7 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
         found["unreadable"] = f"{test.unreadable} test clips, searched as black frames"
     for name, source in (("validation", config.data.val), ("test", config.data.test)):
         if source is not None:
-            found[name] = f"on {variant_of(source) or source}"
+            found[name] = f"on {variant_of(source) or shown(source)}"
     if test.relevancy is not None:
         rule = (
             "½ for the same verb class, ½ for the share of common noun classes"
@@ -192,15 +235,15 @@ def cautions(config: Config) -> dict[str, str]:
     found: dict[str, str] = {}
     if config.runlocal:
         found["runlocal"] = (
-            f"a trial of a few steps on {config.data.source}, with small towers: these numbers say "
-            "nothing about the published ones"
+            f"a trial of a few steps on {shown(config.data.source)}, with small towers: these "
+            "numbers say nothing about the published ones"
         )
     if config.data.features == SYNTHETIC:
         found["features"] = (
             "synthetic features: random vectors of the annotated classes with noise, of no video"
         )
     elif config.data.features is not None:
-        found["features"] = f"computed elsewhere: {config.data.features}"
+        found["features"] = f"computed elsewhere: {shown(config.data.features)}"
     if config.data.protocol != "all":
         found["published_protocol"] = (
             f"{config.data.protocol}: the first five captions of each image, all of them candidates"
@@ -259,16 +302,8 @@ def embeddings(test: Encoded, classes: Classes | None) -> dict[str, Any]:
         "x": test.x.numpy(),
         "y": test.y.numpy(),
         "y_of_x": padded[:, 0] if width == 1 else padded,
-        "captions": np.array(test.captions, dtype=np.str_),
+        **packed("captions", test.captions),
         "group_of_x": np.array(test.groups or none, dtype=np.str_),
         "label_of_x": np.array(labels, dtype=np.str_),
         "count_of_x": counts.numpy(),
     }
-
-
-def write_npz(path: Path, arrays: dict[str, Any]) -> None:
-    """Write arrays so that a kill leaves either the old file or the new."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)
-    temporary.replace(path)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import secrets
 import shutil
+from collections.abc import Mapping
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tauten.files import (
+    is_part,
+    make_folder,
+    need,
+    read_lines,
+    read_yaml,
+    remove_parts,
+    replace_text,
+)
+from tauten.files.lock import NAME as LOCK
 from tauten.training import checkpoints
 from tauten.training.config import Config
 from tauten.training.config_tree import completed, differences, from_dict, to_dict
 from tauten.training.late import take_late, without_late
+from tauten.training.places import located, portable
 
 logger = logging.getLogger("tauten.training")
 
@@ -26,7 +41,8 @@ SHARDS = "shards.jsonl"
 IMAGES, TRAIN_IMAGES = "test_images.npz", "train_images.npz"
 TENSORBOARD, FAILURE = "tensorboard", "failure.json"
 MARK = "tauten_run"
-FORMAT = 1
+#: 2: places are relative to the run
+FORMAT = 2
 #: in a record: files of an earlier run may still be there
 _CLEARS = "clears"
 # what may change between two starts of one run
@@ -56,19 +72,37 @@ class RunFolder:
         """What ``config.yaml`` holds.
 
         Raises:
-            ValueError: there is none, or it is not of a run of ours.
+            ValueError: there is none, or it is damaged, of another version or not ours.
         """
+        path = self.path / CONFIG
         try:
-            text = (self.path / CONFIG).read_text(encoding="utf-8")
+            record: Any = read_yaml(path)
         except OSError as error:
             raise ValueError(f"{self.path} is not a run: no readable {CONFIG}") from error
-        try:
-            record = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{self.path / CONFIG} is not YAML: {error}") from error
         if not isinstance(record, dict) or MARK not in record:
-            raise ValueError(f"{self.path / CONFIG} was not written by tauten")
-        return record
+            raise ValueError(f"{path} was not written by tauten")
+        if record[MARK] not in range(1, FORMAT + 1):
+            raise ValueError(
+                f"{path} has the format {record[MARK]!r:.80}, and this version of tauten reads 1 "
+                f"to {FORMAT}: use the version that wrote it"
+            )
+        need(record, {"config": dict, "data": dict, "versions": dict}, path)
+        known: dict[str, Any] = record
+        return known
+
+    def _tree(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The whole configuration of a record, its places absolute."""
+        try:
+            tree = completed(record["config"])
+        except ValueError as error:
+            raise ValueError(f"{self.path / CONFIG}: {error}") from error
+        return located(tree, Path() if record[MARK] == 1 else self._run)
+
+    @property
+    def _run(self) -> Path:
+        """The run's folder, of a checkpoint too."""
+        inside = self.path.absolute().parent
+        return inside.parent if inside.name == CHECKPOINTS else self.path
 
     def provenance(self) -> dict[str, Any]:
         """What the numbers of a run depend on, to be kept beside them.
@@ -79,7 +113,7 @@ class RunFolder:
         """
         record = self.record()
         return {
-            "config": _semantic(record["config"]),
+            "config": _semantic(portable(self._tree(record), self._run)),
             "data": record["data"],
             "versions": record["versions"],
         }
@@ -88,9 +122,10 @@ class RunFolder:
         """The run's configuration.
 
         Raises:
-            ValueError: see :meth:`record`, or a field that this version does not know.
+            ValueError: see :meth:`record`, or a field that this version does not know or
+                whose value has another type.
         """
-        config = from_dict(self.record()["config"])
+        config = from_dict(self._tree(self.record()))
         config.output = self.path
         return config
 
@@ -114,13 +149,20 @@ class RunFolder:
                 "output, or overwrite=True to start a run beside files of other names"
             )
 
-    def prepare(self, config: Config, data: dict[str, str], versions: dict[str, Any]) -> None:
+    def prepare(
+        self,
+        config: Config,
+        data: dict[str, str],
+        versions: dict[str, Any],
+        contents: Mapping[str, str] | None = None,
+    ) -> None:
         """Claim an empty folder, or make sure that the run in it is this one.
 
         Args:
             config: what is about to run.
             data: fingerprint of each split.
             versions: of python and the libraries.
+            contents: hash of all that is used of each split.
 
         Raises:
             ValueError: the folder holds files and no run of ours, or a run with another
@@ -128,23 +170,36 @@ class RunFolder:
         """
         self.check(config)
         begun = CONFIG in self._entries()
-        if begun and config.overwrite and not self._overwritten_by(config, data):
-            self.record()  # refuses what is no run of ours
+        if begun and config.overwrite and not self._overwritten_by(config, data, contents or {}):
+            if (self.path / CONFIG).stat().st_size:  # an empty one is left by a loss of power
+                self.record()  # refuses what is no run of ours
             begun = False
         if begun:
             self._check_data(data)
+            for split, found in (contents or {}).items():
+                self.check_contents(split, found)
             self._take_late(config)
         else:
-            self.path.mkdir(parents=True, exist_ok=True)
-            record = {MARK: FORMAT, "config": to_dict(config), "data": data, "versions": versions}
+            make_folder(self.path)
+            record = {
+                MARK: FORMAT,
+                "run": secrets.token_hex(8),
+                "config": portable(to_dict(config), self.path),
+                "data": data,
+                "contents": dict(contents or {}),
+                "versions": versions,
+            }
             # until what an earlier run left is gone, nobody takes it for that of this one
             self._write(record | {_CLEARS: True})
             self._clear_rest()
             self._write(record)
         self.checkpoints.mkdir(exist_ok=True)
         checkpoints.clean(self.checkpoints)
+        remove_parts(self.path)
 
-    def _overwritten_by(self, config: Config, data: dict[str, str]) -> bool:
+    def _overwritten_by(
+        self, config: Config, data: dict[str, str], contents: Mapping[str, str]
+    ) -> bool:
         """Return whether this is the unfinished run that the same command began by overwriting."""
         record = self._any_record()
         if record is None or not record["config"].get("overwrite") or record.get(_CLEARS):
@@ -152,6 +207,8 @@ class RunFolder:
         try:
             self._check_config(config)
             self._check_data(data)
+            for split, found in contents.items():
+                self.check_contents(split, found)
         except ValueError:
             return False
         if (self.path / RESULTS).exists():
@@ -180,28 +237,35 @@ class RunFolder:
 
     def _write(self, record: dict[str, Any]) -> None:
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
-        checkpoints.replace_text(self.path / CONFIG, text)
+        replace_text(self.path / CONFIG, text)
 
     def _entries(self) -> list[str]:
+        if self.path.is_symlink() and not self.path.exists():
+            raise ValueError(
+                f"output {self.path} is a link to {self.path.readlink()}, which does not exist: "
+                "make that folder, remove the link, or choose another output"
+            )
         if not self.path.exists():
             return []
         if not self.path.is_dir():
             raise ValueError(f"output {self.path} is a file, not a folder")
         # shards are indexed before the folder is claimed
-        early = (f".{CONFIG}.part", SHARDS)
-        return sorted(p.name for p in self.path.iterdir() if p.name not in early)
+        early = (LOCK, SHARDS)
+        names = (path.name for path in self.path.iterdir())
+        return sorted(name for name in names if name not in early and not is_part(name))
 
     def _check_config(self, config: Config) -> None:
         """A field that an earlier version did not have counts as its default."""
-        record = self.record()
         try:
-            stored = completed(record["config"])
+            stored = self._tree(self.record())
         except ValueError as error:
             raise ValueError(
                 f"{self.path} cannot go on: {error}. Use the version that began it, choose another "
                 "output, or overwrite=True to start anew"
             ) from error
-        ours, theirs = _semantic(to_dict(config)), _semantic(stored)
+        ours = located(to_dict(config), Path())
+        _forgive_moved(ours["data"], stored["data"])
+        ours, theirs = _semantic(ours), _semantic(stored)
         if self._takes_late():
             ours, theirs = without_late(ours), without_late(theirs)
         changed = differences(ours, theirs)
@@ -226,6 +290,27 @@ class RunFolder:
                     "output, or overwrite=True to start anew"
                 )
 
+    def check_contents(self, split: str, contents: str) -> None:
+        """Refuse data of which anything has changed since the run began.
+
+        Args:
+            split: of the data.
+            contents: its hash; what an earlier version began has none to compare with.
+
+        Raises:
+            ValueError: it is another.
+        """
+        theirs = self.record().get("contents")
+        trained = theirs.get(split) if isinstance(theirs, dict) else None
+        if contents and trained is not None and contents != trained:
+            raise ValueError(
+                f"the {split} split has changed since the run {self._run} began: a picture, a "
+                f"caption, a class or another value in it (contents {contents}, then {trained}; a "
+                "shard counts as changed when its size or time of change has). "
+                "Bring the data back as they were, choose another output, or overwrite=True to "
+                "start anew"
+            )
+
     def _clear_rest(self) -> None:
         """Remove what a run leaves but its configuration."""
         for name in _OURS:
@@ -236,31 +321,67 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def resumable(self) -> Path | None:
-        """The latest whole checkpoint."""
-        found = checkpoints.find(self.checkpoints)
-        return found[-1][1] if found else None
+        """The latest whole checkpoint.
+
+        Raises:
+            ValueError: it is of another run.
+        """
+        found = checkpoints.latest(self.checkpoints)
+        if found is not None:
+            self.check_own(found)
+        return found
+
+    def check_own(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint of another run.
+
+        Raises:
+            ValueError: it is.
+        """
+        path = checkpoint / CONFIG
+        if path.is_file() and self.record().get("run") != RunFolder(checkpoint).record().get("run"):
+            raise ValueError(
+                f"{checkpoint} is a checkpoint of another run than {self.path}: move it away"
+            )
 
     def truncate_history(self, step: int) -> None:
         """Drop the lines of steps after ``step``, and one that was cut."""
         kept = [json.dumps(line) for line in self.read_history() if line["step"] <= step]
-        checkpoints.replace_text(self.history, "".join(f"{line}\n" for line in kept))
+        replace_text(self.history, "".join(f"{line}\n" for line in kept))
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The whole lines of ``history.jsonl``."""
+        """The whole lines of ``history.jsonl``.
+
+        Raises:
+            ValueError: a line is damaged that is not the last.
+        """
         if not self.history.exists():
             return []
-        lines: list[dict[str, Any]] = []
-        for line in self.history.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break
+        lines = read_lines(self.history)
+        for number, line in enumerate(lines, start=1):
+            need(line, {"step": int}, f"{self.history}, line {number},")
         return lines
+
+    def sync_history(self) -> None:
+        """Flush ``history.jsonl`` to the disk: it must not be behind a checkpoint."""
+        if self.history.exists():
+            with self.history.open("rb") as file:
+                os.fsync(file.fileno())
 
     def append_history(self, line: dict[str, Any]) -> None:
         """Add one line."""
         with self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _forgive_moved(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Let data be elsewhere when they are gone from where they were; their content is checked."""
+    for name in ("source", "val", "test"):
+        here, there = ours[name], theirs[name]
+        if here is None or there is None or here == there:
+            continue
+        (kind, _, _), (was, _, old) = here.rpartition(":"), there.rpartition(":")
+        if kind == was and old.startswith("/") and not glob(old):  # noqa: PTH207
+            theirs[name] = here
 
 
 def _semantic(tree: dict[str, Any]) -> dict[str, Any]:

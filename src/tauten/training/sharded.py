@@ -10,7 +10,6 @@ All processes call each function, with modules of the same names.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tauten.files import replacing, sync_folder
 from tauten.training import checkpoints, processes
 from tauten.training.sharded_state import (
     PLAIN,
@@ -90,34 +90,14 @@ def load_sharded(
         The ``extra`` that was saved, on every process.
 
     Raises:
-        ValueError: a missing or truncated file, which is named; a module, data set or optimiser
-            that the checkpoint is not of; on one process or on another.
+        ValueError: a missing, truncated or changed file, which is named; a file with more than
+            plain values; a module, data set or optimiser that the checkpoint is not of; on one
+            process or on another.
         RuntimeError: a process could not read.
     """
     folder = Path(folder)
-    processes.first(lambda: check_whole(folder))
+    processes.first(lambda: checkpoints.check(folder))
     return read_state(folder, module, optimizer)
-
-
-def check_whole(folder: Path) -> None:
-    """Refuse a folder whose files are not those that were sealed.
-
-    Raises:
-        ValueError: no marker, or a file is missing or has another size.
-    """
-    try:
-        sizes = json.loads((folder / checkpoints.MARKER).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{folder} is no whole checkpoint: no readable {checkpoints.MARKER}, which is written "
-            "last; load an earlier one"
-        ) from error
-    for name, size in sizes.items():
-        path = folder / name
-        found = path.stat().st_size if path.is_file() else None
-        if found != size:
-            has = "is missing" if found is None else f"has {found} bytes instead of {size}"
-            raise ValueError(f"{folder} is damaged: {name} {has}; load an earlier checkpoint")
 
 
 def write_state(
@@ -130,7 +110,12 @@ def write_state(
     with processes.together():
         state, rest = collect(module, optimizer, extra)
     write(folder, state)
-    processes.first(lambda: (folder / PLAIN).write_bytes(rest))
+    processes.first(lambda: _write_plain(folder / PLAIN, rest))
+
+
+def _write_plain(path: Path, content: bytes) -> None:
+    with replacing(path) as file:
+        file.write(content)
 
 
 def read_state(
@@ -185,6 +170,7 @@ def _publish(staged: Path, folder: Path) -> None:
         folder.rename(before)
     staged.rename(folder)
     staged.parent.rmdir()
+    sync_folder(folder.parent)
     shutil.rmtree(before, ignore_errors=True)
 
 

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from tauten.files import need, told
 from tauten.state import SampleTable
 from tauten.training.shares import contents
 
@@ -38,12 +39,22 @@ class Saved(NamedTuple):
 
 
 def open_saved(folder: Path) -> Saved:
-    """What lies in a folder."""
+    """Return what lies in a folder.
+
+    Raises:
+        ValueError: a file is damaged, or holds more than plain values.
+    """
     tensors = {
         name: entry if isinstance(entry, TensorStorageMetadata) else None
         for name, entry in contents(folder).state_dict_metadata.items()
     }
-    return Saved(tensors, **torch.load(folder / PLAIN, map_location="cpu", weights_only=True))
+    path = folder / PLAIN
+    try:
+        plain = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no file of plain values: {told(error)}") from error
+    need(plain, {"groups": (list, type(None)), "rest": dict, "extra": dict}, path)
+    return Saved(tensors, plain["groups"], plain["rest"], plain["extra"])
 
 
 def collect(

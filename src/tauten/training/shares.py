@@ -11,14 +11,16 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem, WriteItemType
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
+from tauten.files import told
 from tauten.training import processes
+from tauten.training.plain_reader import PlainPlanner, PlainReader
 
 #: bytes below which no share of a tensor is cut; a tensor of less than two is the first process's
 SHARE = 2**15
@@ -91,7 +93,9 @@ def write(folder: Path, state: dict[str, Any]) -> None:
         try:
             save(state, storage_writer=FileSystemWriter(folder), planner=Shares())
         except CheckpointException as error:
-            raise RuntimeError(f"the checkpoint in {folder} was not written: {error}") from error
+            raise RuntimeError(
+                f"the checkpoint in {folder} was not written: {_first(error)}"
+            ) from error
     processes.first(lambda: _check_seen(folder))
 
 
@@ -110,15 +114,30 @@ def read(folder: Path, state: dict[str, Any]) -> None:
 
     Raises:
         RuntimeError: a process could not read.
+        ValueError: a file holds more than plain values.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         try:
-            load(state, storage_reader=FileSystemReader(folder))
+            load(state, storage_reader=PlainReader(folder), planner=PlainPlanner())
         except CheckpointException as error:
-            raise RuntimeError(f"the checkpoint in {folder} was not read: {error}") from error
+            refused = [e for e in error.failures.values() if isinstance(e[0], ValueError)]
+            if refused:
+                raise ValueError(str(refused[0][0])) from error
+            raise RuntimeError(
+                f"the checkpoint in {folder} was not read: {_first(error)}"
+            ) from error
+
+
+def _first(error: CheckpointException) -> str:
+    """What went wrong on the first process that failed."""
+    return next((told(failed[0]) for failed in error.failures.values()), told(error))
 
 
 def contents(folder: Path) -> Metadata:
-    """Names, sizes and places of what was written."""
-    return FileSystemReader(folder).read_metadata()
+    """Return names, sizes and places of what was written.
+
+    Raises:
+        ValueError: the file that says so is damaged, or holds more than that.
+    """
+    return PlainReader(folder).read_metadata()

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from tauten.data import count_groups, emoji_lt, fingerprint, images, load_pairs
+from tauten.data import contents, count_groups, emoji_lt, fingerprint, images, load_pairs
 from tauten.data.emoji_video import name_relevancy
 from tauten.evaluation import thirds
 from tauten.structure.cells import some
@@ -144,6 +144,7 @@ def to_pairs(
         if label is None
         else class_names(dataset[label], label, config.source, needed=views),
         fingerprint=content,
+        contents="" if config.frames else contents(dataset),
     )
     if config.relevancy == "none":
         return found

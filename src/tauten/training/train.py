@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from torch import Tensor
 
 import tauten
 from tauten.data.shard_store import ShardStore
+from tauten.files import Lock, need, read_json
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
 from tauten.models.rebuild import check_rebuilds, check_repeats
@@ -98,19 +98,25 @@ def train(config: Config) -> RunResult:
             likewise ends in SystemExit. A second signal ends at once.
     """
     processes.join()
-    with processes.losing(), keeping_memory():
-        return _train(config)
-
-
-def _train(config: Config) -> RunResult:
-    clock = Clock()
     folder = RunFolder(config.output)
-    with processes.together():
-        config.validate()
-        config = as_pretrained(config)
-        check_loss(config)
-        _check_shares(config.optim.batch_size)
-        folder.check(config)
+    with processes.losing(), keeping_memory(), contextlib.ExitStack() as kept:
+        with processes.together():
+            config.validate()
+            config = as_pretrained(config)
+            check_loss(config)
+            _check_shares(config.optim.batch_size)
+            folder.check(config)
+        processes.first(lambda: _own(folder, kept))
+        return _train(config, folder)
+
+
+def _own(folder: RunFolder, kept: contextlib.ExitStack) -> None:
+    """Have the run's folder to this process until the end."""
+    kept.enter_context(Lock(folder.path))
+
+
+def _train(config: Config, folder: RunFolder) -> RunResult:
+    clock = Clock()
     if processes.rank() > 0:
         config = dataclasses.replace(config, progress=False)
     if config.data.stream:
@@ -134,7 +140,7 @@ def _train(config: Config) -> RunResult:
     resume = processes.first(folder.resumable)
     loss = RunningLoss()
     if resume is not None:
-        kept = json.loads((resume / CLOCK).read_text(encoding="utf-8"))
+        kept = _kept(resume / CLOCK)
         clock = Clock(float(kept["wall_s"]))
         loss = RunningLoss(**kept.get("loss", {"since": _step_of(resume)}))
     labels = splits["train"].labels
@@ -173,9 +179,23 @@ def _train(config: Config) -> RunResult:
     return load_result(folder.path)
 
 
+def _kept(path: Path) -> dict[str, Any]:
+    """What earlier starts counted."""
+    found: Any = read_json(path)
+    need(found, {"wall_s": (int, float)}, path)
+    need({"loss": {}} | found, {"loss": dict}, path)
+    counted: dict[str, Any] = found
+    return counted
+
+
 def _prepare(config: Config, folder: RunFolder, splits: Mapping[Split, PairData]) -> bool:
     """Make the run's folder ready; returns whether it holds a finished run."""
-    folder.prepare(config, {name: data.fingerprint for name, data in splits.items()}, versions())
+    folder.prepare(
+        config,
+        {name: data.fingerprint for name, data in splits.items()},
+        versions(),
+        {name: data.contents for name, data in splits.items() if data.contents},
+    )
     return (folder.path / RESULTS).exists()
 
 
@@ -211,12 +231,18 @@ def _restore_best(folder: RunFolder, resume: Path | None) -> None:
     """Make ``best`` agree with the checkpoint that training goes on from."""
     if resume is None:
         return
-    state = json.loads((resume / "trainer_state.json").read_text(encoding="utf-8"))
-    wanted = folder.checkpoints / f"checkpoint-{state['best_global_step']}"
-    best = folder.checkpoints / checkpoints.BEST / "trainer_state.json"
-    have = json.loads(best.read_text(encoding="utf-8"))["global_step"] if best.exists() else None
-    if have != state["best_global_step"] and wanted.exists():
-        checkpoints.set_best(wanted, folder.checkpoints)
+    root = folder.checkpoints
+    step = checkpoints.state_of(resume).get("best_global_step")
+    if step is None:
+        return
+    wanted, best = root / f"checkpoint-{step}", root / checkpoints.BEST
+    if checkpoints.is_complete(best) and checkpoints.state_of(best)["global_step"] == step:
+        if checkpoints.best_of(root) == best:
+            return
+    elif not wanted.exists():
+        return
+    checkpoints.check(wanted)
+    checkpoints.set_best(wanted, root)
 
 
 def _build(
@@ -420,7 +446,10 @@ def load_result(run: Path) -> RunResult:
     path = run / RESULTS
     if not path.exists():
         raise ValueError(f"{run} has no {RESULTS}: the run has not finished")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path)
+    numbers = (int, float)
+    fields = {"test": dict, "val": dict, "best_step": int, "total_steps": int, "wall_s": numbers}
+    need(found, fields, path)
     return RunResult(
         output=run,
         test=found["test"],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset, Sampler
@@ -21,6 +21,7 @@ from transformers.trainer_callback import ProgressCallback
 
 from tauten.data.problems import Skipped
 from tauten.data.shard_store import ShardStore
+from tauten.files import naming, read_json, read_tensors
 from tauten.losses import NonFiniteLossError
 from tauten.models import Tokenizer
 from tauten.training import checkpoints, processes
@@ -42,7 +43,7 @@ from tauten.training.stream import SKIPPED, ShardReads, ShardSampler, total
 from tauten.training.stream import collate as collate_reading
 
 WEIGHTS, ENCODER, CLOCK = "model.safetensors", "encoder.json", "clock.json"
-CLASSES, SCHEDULER = "classes.json", "scheduler.pt"
+CLASSES, OPTIMIZER, SCHEDULER = "classes.json", "optimizer.pt", "scheduler.pt"
 
 logger = logging.getLogger("tauten.training")
 
@@ -266,11 +267,19 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return str(self.folder.checkpoints / checkpoints.STAGING)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        root = self.folder.checkpoints
-        staging = root / checkpoints.STAGING
+        staging = self.folder.checkpoints / checkpoints.STAGING
         if self.args.should_save:
             shutil.rmtree(staging, ignore_errors=True)
         processes.barrier()
+        try:
+            with naming(staging):
+                self._stage(model, trial, staging)
+        except OSError:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+    def _stage(self, model: nn.Module, trial: Any, staging: Path) -> None:
+        """Write a checkpoint aside, and put it in its place."""
         super()._save_checkpoint(model, trial)
         if self._skipped is not None:
             skipped = total(processes.gather(self._skipped))
@@ -281,7 +290,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         # our own record of the best is best_global_step; the staged path means nothing later
         self.state.best_model_checkpoint = None
         if self.args.should_save:
-            self._publish(root, staging)
+            self.folder.sync_history()
+            self._publish(self.folder.checkpoints, staging)
 
     @property
     def _skipped(self) -> Skipped | None:
@@ -344,10 +354,14 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not self._sharded:
-            self.contrastive.load_state_dict(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+            tensors = read_tensors(Path(resume_from_checkpoint) / WEIGHTS)
+            with checkpoints.reading(Path(resume_from_checkpoint), WEIGHTS):
+                self.contrastive.load_state_dict(tensors)
         if self._skipped is not None and processes.rank() == 0:
-            text = (Path(resume_from_checkpoint) / SKIPPED).read_text(encoding="utf-8")
-            self.store.skipped = Skipped(**json.loads(text))
+            path = Path(resume_from_checkpoint) / SKIPPED
+            found = read_json(path)
+            with checkpoints.reading(path.parent, SKIPPED):
+                self.store.skipped = Skipped(**found)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self._sharded:
@@ -356,12 +370,31 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not self._sharded:
+        if checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        read_state(Path(checkpoint) / checkpoints.SHARDED, self.contrastive, self.optimizer)
-        saved = torch.load(Path(checkpoint) / SCHEDULER, weights_only=True)
-        self.lr_scheduler.load_state_dict(saved)
+        folder = Path(checkpoint)
+        if self._sharded:
+            read_state(folder / checkpoints.SHARDED, self.contrastive, self.optimizer)
+        with checkpoints.reading(folder, f"{OPTIMIZER} or {SCHEDULER}"):
+            if not self._sharded:
+                super()._load_optimizer_and_scheduler(checkpoint)
+            else:
+                saved = torch.load(folder / SCHEDULER, weights_only=True)
+                self.lr_scheduler.load_state_dict(saved)
+        self._check_loaded(folder)
+
+    def _check_loaded(self, folder: Path) -> None:
+        """Refuse to go on if a file vanished meanwhile, for the trainer skips what is missing."""
+        step, there = int(folder.name.split("-")[1]), self.state.global_step
+        wanted = [SCHEDULER, checkpoints.SHARDED if self._sharded else OPTIMIZER]
+        missing = [name for name in wanted if not (folder / name).exists()]
+        if missing or there != step:
+            what = f"{', '.join(missing)} vanished" if missing else f"the training is at {there}"
+            raise ValueError(
+                f"{folder} was not read as a whole ({what}): does another process write to "
+                f"{self.folder.path}? Start the same command again"
+            )
 
     @property
     def _sharded(self) -> bool:
@@ -374,7 +407,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         if checkpoint is None:
             return
         if len(list(Path(checkpoint).glob("rng_state*.pth"))) == processes.count():
-            super()._load_rng_state(checkpoint)
+            with checkpoints.reading(Path(checkpoint), "rng_state"):
+                super()._load_rng_state(checkpoint)
         else:
             self._draw_anew(self.state.global_step)
 

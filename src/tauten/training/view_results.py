@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tauten.data.readers import read
+from tauten.files import replace_text, write_npz
 from tauten.models import ViewEncoder
 from tauten.training import checkpoints, processes
 from tauten.training.config import Config
 from tauten.training.monitor import Clock, TauProbe
 from tauten.training.named import is_named
+from tauten.training.places import shown
 from tauten.training.results import (
-    ENCODER_PREFIX,
+    built,
     cautions,
+    described,
     load_classes,
     samples,
-    write_npz,
 )
 from tauten.training.run_folder import (
     FEATURES,
@@ -46,22 +47,11 @@ def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes]:
     Raises:
         ValueError: the folder is not a whole checkpoint of two views.
     """
-    if not checkpoints.is_complete(checkpoint):
-        raise ValueError(f"{checkpoint} is not a complete checkpoint of tauten")
-    description = json.loads((checkpoint / "encoder.json").read_text(encoding="utf-8"))
+    description = described(checkpoint)
     classes = load_classes(checkpoint)
     if description.get("kind") != "views" or classes is None:
         raise ValueError(f"{checkpoint} was not trained on two views")
-    encoder = ViewEncoder.from_description(description)
-    tensors = load_file(checkpoint / "model.safetensors")
-    encoder.load_state_dict(
-        {
-            name.removeprefix(ENCODER_PREFIX): value
-            for name, value in tensors.items()
-            if name.startswith(ENCODER_PREFIX)
-        }
-    )
-    return encoder.eval(), classes
+    return built(checkpoint, lambda: ViewEncoder.from_description(description)), classes
 
 
 def view_metrics(
@@ -119,8 +109,9 @@ def write_view_results(
     total_steps: int,
 ) -> None:
     """Evaluate the best checkpoint on val and test and write the run's files, results.json last."""
+    best = processes.first(lambda: checkpoints.best_of(folder.checkpoints))
     with processes.together():
-        encoder, classes = load_view_encoder(folder.checkpoints / checkpoints.BEST)
+        encoder, classes = load_view_encoder(best)
     settings = config.evaluation
     x = {
         name: encode_features(encoder, data, settings.batch_size, config.progress)
@@ -128,7 +119,7 @@ def write_view_results(
     }
     with processes.together():
         if x["train"] is not None:
-            _write(config, folder, splits, classes, probe, clock, total_steps, x)
+            _write(config, folder, splits, classes, probe, clock, total_steps, x, best)
 
 
 def _write(
@@ -140,6 +131,7 @@ def _write(
     clock: Clock,
     total_steps: int,
     x: Mapping[Split, Any],
+    best: Path,
 ) -> None:
     settings, train = config.evaluation, splits["train"]
 
@@ -157,7 +149,6 @@ def _write(
         for file, part in pictures.items():
             shown = part.permute(0, 2, 3, 1).contiguous().numpy()
             write_npz(folder.path / file, {"images": shown})
-    state = folder.checkpoints / checkpoints.BEST / "trainer_state.json"
     low, high = probe.loss_fn.strength.range()
     results = {
         "name": config.name,
@@ -169,11 +160,11 @@ def _write(
         "record": folder.provenance(),
         "test": test,
         "val": val,
-        "best_step": json.loads(state.read_text(encoding="utf-8"))["global_step"],
+        "best_step": checkpoints.state_of(best)["global_step"],
         "total_steps": total_steps,
         "wall_s": clock.seconds(),
     }
-    checkpoints.replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
+    replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
 
 
 def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]:
@@ -211,7 +202,7 @@ def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]
 def _family(source: str) -> str:
     """The data set, with the variant of its splits where it has one."""
     if not is_named(source):
-        return source
+        return shown(source)
     name, _, root = source.partition(":")
     return f"{name} ({read(name, root).variant})"
 

@@ -1,0 +1,54 @@
+"""Files that are written whole, read with care, and folders that one process owns at a time."""
+
+from tauten.files.atomic import (
+    is_part,
+    make_folder,
+    naming,
+    remove_parts,
+    remove_unused,
+    replace_text,
+    replacing,
+    sync_folder,
+    sync_tree,
+    write_npz,
+)
+from tauten.files.lock import Lock
+from tauten.files.plain import (
+    need,
+    parse_json,
+    parse_yaml,
+    read_arrays,
+    read_json,
+    read_lines,
+    read_tensors,
+    read_text,
+    read_yaml,
+    told,
+)
+from tauten.files.texts import packed, unpacked
+
+__all__ = [
+    "Lock",
+    "is_part",
+    "make_folder",
+    "naming",
+    "need",
+    "packed",
+    "parse_json",
+    "parse_yaml",
+    "read_arrays",
+    "read_json",
+    "read_lines",
+    "read_tensors",
+    "read_text",
+    "read_yaml",
+    "remove_parts",
+    "remove_unused",
+    "replace_text",
+    "replacing",
+    "sync_folder",
+    "sync_tree",
+    "told",
+    "unpacked",
+    "write_npz",
+]

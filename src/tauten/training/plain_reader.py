@@ -1,0 +1,122 @@
+"""Read ``torch.distributed.checkpoint`` without running what a file says.
+
+Its index is a pickle, which can name any function to call. Here only the few classes of an index
+are known by name; whatever else is named is refused.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import filesystem, metadata
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.planner import ReadItem
+
+from tauten.files import told
+
+_CLASSES = {
+    metadata.__name__: (
+        *("Metadata", "MetadataIndex", "StorageMeta", "TensorProperties", "_MEM_FORMAT_ENCODING"),
+        *("TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata"),
+    ),
+    filesystem.__name__: ("_StorageInfo", "_StoragePrefix"),
+}
+_KNOWN: dict[tuple[str, str], Any] = {
+    (module.__name__, name): getattr(module, name)
+    for module in (metadata, filesystem)
+    for name in _CLASSES[module.__name__]
+    if hasattr(module, name)
+} | {
+    ("torch", "Size"): torch.Size,
+    ("torch.serialization", "_get_layout"): torch.serialization._get_layout,
+    ("collections", "OrderedDict"): collections.OrderedDict,
+}
+#: a path is kept as a name, on any system
+_PATHS = {
+    "PosixPath": PurePosixPath,
+    "PurePosixPath": PurePosixPath,
+    "WindowsPath": PureWindowsPath,
+    "PureWindowsPath": PureWindowsPath,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the classes of an index, types of numbers and paths."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
+        if module in ("pathlib", "pathlib._local") and name in _PATHS:
+            return _PATHS[name]
+        found = getattr(torch, name, None) if module == "torch" and "." not in name else None
+        if isinstance(found, torch.dtype):
+            return found
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no index needs")
+
+
+class PlainReader(FileSystemReader):
+    """A reader whose index is read by an allow-list, and whose files lie in the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._folder = folder
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Return the index.
+
+        Raises:
+            OSError: there is none.
+            ValueError: it is damaged, or names what no index needs.
+        """
+        path = self._folder / ".metadata"
+        content = path.read_bytes()
+        try:
+            found = _Unpickler(io.BytesIO(content)).load()
+            self._check(found)
+        except Exception as error:
+            raise ValueError(
+                f"{path} is damaged or not from a checkpoint of tauten: {told(error)}; load "
+                "another checkpoint"
+            ) from error
+        if getattr(found, "storage_meta", None) is None:
+            found.storage_meta = StorageMeta()
+        found.storage_meta.load_id = self.load_id
+        index: Metadata = found
+        return index
+
+    def _check(self, found: Any) -> None:
+        if not isinstance(found, Metadata):
+            raise TypeError("it holds no index")
+        for place in (found.storage_data or {}).values():
+            name = place.relative_path
+            if Path(name).name != name or getattr(place, "transform_descriptors", None):
+                raise ValueError(f"it names a file {name!r} that is not one of the folder")
+
+
+class PlainPlanner(DefaultLoadPlanner):
+    """A planner that takes of what is no tensor only plain values."""
+
+    def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
+        """Load plain values, and nothing else.
+
+        Raises:
+            ValueError: they hold more than plain values.
+        """
+        try:
+            plain = torch.load(value, weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"{read_item.dest_index.fqn} of the checkpoint is damaged or no plain value: "
+                f"{told(error)}"
+            ) from error
+        ours = io.BytesIO()
+        torch.save(plain, ours)
+        ours.seek(0)
+        super().load_bytes(read_item, ours)
