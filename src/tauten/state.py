@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, distributed
 
+from tauten.checks import MOST, whole
 from tauten.ids import check_ids
 from tauten.modules import StateModule, check_state, full_precision
 
@@ -65,9 +66,9 @@ class SampleTable(StateModule):
         device: Literal["cpu"] | None = None,
     ) -> None:
         super().__init__()
-        if size is not None and size < 1:
+        if size is not None and whole("size", size, -MOST) < 1:
             raise ValueError(f"a table needs at least 1 sample, got {size}")
-        if not columns:
+        if not isinstance(columns, Mapping) or not columns:
             raise ValueError("a table needs at least one column")
         if device not in (None, "cpu"):
             raise ValueError(

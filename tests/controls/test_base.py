@@ -88,8 +88,14 @@ def test_mean_averages_over_samples_and_time():
         (lambda: tt.Constant(1.0) * float("inf"), "factor must be a finite number"),
         (lambda: tt.Constant(1.0).at(torch.ones(2)), "index must hold integers"),
         (lambda: tt.Constant(1.0).at(torch.ones(2, 2).long()), r"vector \(N,\)"),
-        (lambda: tt.Constant(1.0).at(INDEX, step=-1), "step must be >= 0, got -1"),
-        (lambda: tt.Constant(1.0).mean(INDEX, steps=0), "steps must be >= 1, got 0"),
+        (
+            lambda: tt.Constant(1.0).at(INDEX, step=-1),
+            "step must be a whole number, at least 0, got -1",
+        ),
+        (
+            lambda: tt.Constant(1.0).mean(INDEX, steps=0),
+            "steps must be a whole number, at least 1, got 0",
+        ),
     ],
 )
 def test_bad_input_is_refused(make, message):

@@ -393,11 +393,11 @@ def test_individual_is_no_part_of_another_control(how):
         ({"beta": 1.5}, r"beta must be in \(0, 1\], got 1.5"),
         ({"beta": 0.0}, r"beta must be in \(0, 1\], got 0.0"),
         ({"max_gradient": 0.0}, "max_gradient must be > 0 or None, got 0.0"),
-        ({"max_gradient": math.nan}, "max_gradient must be > 0 or None, got nan"),
+        ({"max_gradient": math.nan}, "max_gradient must be a finite number, got nan"),
         ({"adam": (0.9, 1.0)}, r"adam must be two decays in \[0, 1\), got \(0.9, 1.0\)"),
         ({"adam": (-0.1, 0.9)}, r"adam must be two decays in \[0, 1\)"),
-        ({"adam": (0.9,)}, r"adam must be two decays in \[0, 1\), got \(0.9,\)"),
-        ({"adam": (0.9, 0.99, 0.999)}, r"adam must be two decays in \[0, 1\)"),
+        ({"adam": (0.9,)}, r"adam must be two numbers, got \(0.9,\)"),
+        ({"adam": (0.9, 0.99, 0.999)}, "adam must be two numbers"),
     ],
 )
 def test_bad_input_is_refused(options, message):

@@ -29,7 +29,7 @@ def test_ts_counts_epochs_from_1_and_holds_each_value_for_an_epoch(per_epoch):
 
 def test_every_is_a_whole_number_of_steps():
     for bad in (0, 2.5):
-        with pytest.raises(ValueError, match="every must be a whole number of steps"):
+        with pytest.raises(ValueError, match="every must be a whole number, at least 1"):
             tt.Cosine(0.1, 1.0, period=10, every=bad)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tauten.checks import finite
 from tauten.modules import StateModule
 
 
@@ -29,7 +30,9 @@ class MomentumEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module, momentum: float = 0.999) -> None:
         super().__init__()
-        if not 0 <= momentum < 1:
+        if not isinstance(encoder, nn.Module):
+            raise TypeError(f"encoder must be a module, got {type(encoder).__name__}")
+        if not 0 <= finite("momentum", momentum) < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         self.momentum = momentum
         self.encoder = copy.deepcopy(encoder).requires_grad_(False)

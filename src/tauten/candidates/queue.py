@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tauten.checks import MOST, whole
 from tauten.ids import check_index
 
 _NOBODY = -1
@@ -37,7 +38,7 @@ class KeyQueue(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        if size < 1 or dim < 1:
+        if whole("size", size, -MOST) < 1 or whole("dim", dim, -MOST) < 1:
             raise ValueError(f"size and dim must be at least 1, got {size} and {dim}")
         self.register_buffer("_keys", torch.zeros(size, dim))
         self.register_buffer("_ids", torch.full((size,), _NOBODY))
@@ -83,6 +84,9 @@ class KeyQueue(nn.Module):
 
     def _check(self, keys: Tensor, index: Tensor) -> None:
         width = self._keys.shape[1]
+        if not isinstance(keys, Tensor) or not keys.is_floating_point():
+            kind = keys.dtype if isinstance(keys, Tensor) else type(keys).__name__
+            raise ValueError(f"keys must be (N, {width}) floating numbers, got {kind}")
         if keys.dim() != 2 or keys.shape[1] != width or len(check_index(index)) != len(keys):
             raise ValueError(
                 f"keys must be (N, {width}) and index (N,), got {tuple(keys.shape)} and "

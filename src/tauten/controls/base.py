@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from tauten.checks import finite as finite
+from tauten.checks import names_options, whole
 from tauten.controls.anchors import Anchors, Direction
 from tauten.ids import check_index
 from tauten.modules import StateModule
@@ -53,6 +56,10 @@ class Control(StateModule):
     fixed: float | None = None
 
     _step: Tensor
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        names_options(cls, {"min": "low", "max": "high", "tau": "value"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,10 +111,7 @@ class Control(StateModule):
             ValueError: an id outside the control's table, a wrong shape or type, a negative step.
         """
         index = check_index(index)
-        if step is None:
-            step = self.steps
-        elif step < 0:
-            raise ValueError(f"step must be >= 0, got {step}")
+        step = self.steps if step is None else whole("step", step, 0)
         return self.values(index, step).expand(len(index))
 
     def side(self, index: Tensor, direction: Direction) -> Tensor:
@@ -144,8 +148,7 @@ class Control(StateModule):
             index: (N,) long, the samples to average over, usually the training set.
             steps: number of optimiser steps, >= 1.
         """
-        if steps < 1:
-            raise ValueError(f"steps must be >= 1, got {steps}")
+        steps = whole("steps", steps, 1)
         with torch.no_grad():
             index = check_index(index)
             total = math.fsum(float(self.values(index, t).double().mean()) for t in range(steps))
@@ -171,14 +174,15 @@ class Control(StateModule):
         return as_control(other) + -self
 
     def __mul__(self, factor: float) -> Control:
+        factor = finite("factor", factor)
         if self.fixed is not None:
-            return as_control(self.fixed * finite("factor", factor))
+            return as_control(self.fixed * factor)
         return self if factor == 1 else Scaled(self, factor)
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> Control:
-        if divisor == 0:
+        if finite("divisor", divisor) == 0:
             raise ValueError("a control cannot be divided by 0")
         return self * (1.0 / divisor)
 
@@ -203,21 +207,14 @@ def as_control(value: Control | float) -> Control:
     """A control as it is; a number as a ``Constant``."""
     if isinstance(value, Control):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, Real) and not isinstance(value, bool):
         from tauten.controls.constant import Constant
 
-        return Constant(value)
+        return Constant(finite("a control's value", value))
     raise TypeError(
         f"expected a control or a number, got {type(value).__name__}; "
         "wrap per-sample tensors in a control such as ClusterShift"
     )
-
-
-def finite(name: str, value: float) -> float:
-    """The value as a float, refused when it is not a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    return float(value)
 
 
 class Scheduled(Control):

@@ -117,8 +117,10 @@ def _is_pair(counts: Counts) -> bool:
 def _checked(counts: OneSide) -> Tensor:
     """Return the counts of one side as a vector of float64, or refuse them."""
     try:
+        if isinstance(counts, (str, bytes)):
+            raise TypeError("text is no numbers")
         numbers = torch.as_tensor(counts).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             "counts must be a vector (num_samples,) of numbers, or (counts of x, counts of y), "
             f"got {type(counts).__name__}: {error}"

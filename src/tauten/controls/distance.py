@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
+from tauten.checks import two
 from tauten.controls.anchors import Anchors
 from tauten.controls.base import Range, finite
 from tauten.controls.fingerprint import OfData
@@ -75,7 +77,12 @@ class PairDistance(OfData):
         if distances is None:
             reach = float((table - table.mean(0)).norm(dim=1).max())
             distances = (0.0, 2 * reach or 1.0)
-        if not 0 <= distances[0] < distances[1] < math.inf:
+        nearest, farthest = two("distances", distances)
+        if (
+            not _is_number(nearest)
+            or not _is_number(farthest)
+            or not (0 <= nearest < farthest < math.inf)
+        ):
             raise ValueError(f"distances must be 0 <= d_min < d_max, finite, got {distances}")
         self.value, self.kind, self.floor = value, kind, floor
         self.distances, self.steepness = distances, steepness
@@ -124,6 +131,10 @@ class PairDistance(OfData):
 
     def __repr__(self) -> str:
         return f"PairDistance({len(self.metadata)} samples, {self.value:g}, {self.kind!r})"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _checked(metadata: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tauten.checks import two
 from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import Control, Range, finite
 from tauten.controls.tables import SideTables, Sizes
@@ -68,7 +69,7 @@ class Individual(Control):
         table_device: Literal["cpu"] | None = None,
     ) -> None:
         super().__init__()
-        low, high = (finite("tau_range", end) for end in tau_range)
+        low, high = (finite("tau_range", end) for end in two("tau_range", tau_range))
         if not 0 < low <= finite("tau_init", tau_init) <= high:
             raise ValueError(
                 f"need 0 < tau_min <= tau_init <= tau_max, got {low}, {tau_init}, {high}"
@@ -76,9 +77,10 @@ class Individual(Control):
         for name, value, top in (("rho", rho, math.inf), ("lr", lr, math.inf), ("beta", beta, 1.0)):
             if not 0 < finite(name, value) <= top:
                 raise ValueError(f"{name} must be in (0, {top:g}], got {value}")
-        if max_gradient is not None and not max_gradient > 0:
+        bounded = max_gradient is not None and max_gradient is not math.inf
+        if bounded and finite("max_gradient", max_gradient) <= 0:
             raise ValueError(f"max_gradient must be > 0 or None, got {max_gradient}")
-        if adam is not None and (len(adam) != 2 or not all(0 <= decay < 1 for decay in adam)):
+        if adam is not None and not all(0 <= finite("adam", d) < 1 for d in two("adam", adam)):
             raise ValueError(f"adam must be two decays in [0, 1), got {adam}")
         self.rho, self.lr, self.beta, self.adam = rho, lr, beta, adam
         self.max_gradient = max_gradient

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tauten.checks import flag, two, whole
 from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import BatchControl, Range, finite
 from tauten.pairwise.numbers import Number
@@ -18,9 +19,9 @@ _SHARPNESS = 0.01
 
 def _widths(dim: int | tuple[int, int]) -> tuple[int, int]:
     dims = dim if isinstance(dim, tuple) else (dim, dim)
-    if len(dims) != 2 or min(dims) < 1:
+    if len(dims) != 2:
         raise ValueError(f"dim must be a width >= 1, or those of x and of y, got {dim}")
-    return dims
+    return whole("dim", dims[0], 1), whole("dim", dims[1], 1)
 
 
 class _OfSides(BatchControl):
@@ -89,17 +90,18 @@ class TempNet(_OfSides):
         shared: bool = False,
     ) -> None:
         super().__init__()
-        self.low, self.high = (finite("tau_range", end) for end in tau_range)
+        self.low, self.high = (finite("tau_range", end) for end in two("tau_range", tau_range))
         if not 0 < self.low < self.high:
             raise ValueError(f"tau_range must be 0 < low < high, got {tau_range}")
         if finite("rho", rho) <= 0:
             raise ValueError(f"rho must be > 0, got {rho}")
         dims = _widths(dim)
-        if prototypes < 2 or not 0 <= dropout < 1:
+        whole("prototypes", prototypes, 1)
+        if prototypes < 2 or not 0 <= finite("dropout", dropout) < 1:
             raise ValueError(
                 f"TempNet needs prototypes >= 2 and dropout in [0, 1), got {prototypes}, {dropout}"
             )
-        if shared and dims[0] != dims[1]:
+        if flag("shared", shared) and dims[0] != dims[1]:
             raise ValueError(f"shared=True needs one width for both sides, got {dims}")
         self.rho = rho
         first = _Prototypes(dims[0], prototypes, dropout)

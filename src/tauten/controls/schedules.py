@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tauten.checks import whole
 from tauten.controls.base import Range, Scheduled, finite
 
 
@@ -11,12 +12,6 @@ def _positive_steps(name: str, value: float) -> float:
     value = finite(name, value)
     if value <= 0:
         raise ValueError(f"{name} must be a positive number of steps, got {value:g}")
-    return value
-
-
-def _whole_steps(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a whole number of steps, at least 1, got {value}")
     return value
 
 
@@ -50,7 +45,7 @@ class Cosine(Scheduled):
             raise ValueError(f"Cosine needs low <= high, got low={low} > high={high}")
         self.period = _positive_steps("period", period)
         self.phase = finite("phase", phase)
-        self.every = _whole_steps("every", every)
+        self.every = whole("every", every, 1)
 
     def number(self, step: int) -> float:
         step -= step % self.every
@@ -85,7 +80,7 @@ class Anneal(Scheduled):
         super().__init__()
         self.start, self.end = finite("start", start), finite("end", end)
         self.duration = _positive_steps("steps", steps)
-        self.every = _whole_steps("every", every)
+        self.every = whole("every", every, 1)
 
     def number(self, step: int) -> float:
         step -= step % self.every

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from tauten.checks import flag
 from tauten.controls.anchors import Anchors
 from tauten.controls.base import BatchControl, Range, finite
 from tauten.pairwise.numbers import Number, PairNumber
@@ -99,7 +100,7 @@ class TeMo(BatchControl):
         self.low, self.high = finite("low", low), finite("high", high)
         if not 0 < low <= high:
             raise ValueError(f"TeMo needs 0 < low <= high, got low={low}, high={high}")
-        self.detach = detach
+        self.detach = flag("detach", detach)
 
     def _rule(self, s: Tensor) -> Tensor:
         share = ((s.detach() if self.detach else s) + 1) / 2

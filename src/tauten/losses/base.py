@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
+from tauten.checks import flag, names_options
 from tauten.controls import Control, Direction, Individual, TaU, TempNet, as_control
 from tauten.controls.base import advance_controls
 from tauten.controls.tables import SideTables
@@ -81,6 +82,11 @@ class ContrastiveLoss(StateModule):
 
     _step: Tensor
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        also = {"tau": cls.strength_name, "logit_scale": cls.strength_name}
+        names_options(cls, also, passed=("force",))
+
     def __init__(
         self,
         strength: Control | float,
@@ -110,9 +116,10 @@ class ContrastiveLoss(StateModule):
         self.directions: Directions = directions
         self.reduction = _one_of("reduction", reduction, ("mean", "sum", "none"))
         self.ranks = _one_of("ranks", ranks, ("auto", "gather", "ring", "local"))
-        self.normalize = normalize
+        self.normalize = flag("normalize", normalize)
         self.tile = check_tile(tile)
-        self.weight = None if weight is None or weight == 1 else as_control(weight)
+        weight = None if weight is None else as_control(weight)
+        self.weight = None if weight is None or weight.fixed == 1 else weight
         if self.weight is not None:
             check_range("weight", self.weight, 0.0, strict=False)
             check_composition(name, "weight", self.weight, WEIGHT, cosine=normalize)
@@ -481,6 +488,8 @@ def _check_embeddings(x: Tensor, y: Tensor) -> None:
     for name, side in (("x", x), ("y", y)):
         if not isinstance(side, Tensor):
             raise TypeError(f"{name} must be a tensor (N, d), got {type(side).__name__}")
+        if side.layout is not torch.strided:
+            raise ValueError(f"{name} must be a dense tensor, got {side.layout}")
         if not side.is_floating_point():
             raise ValueError(f"{name} must hold floating numbers, got {side.dtype}")
     if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
@@ -495,6 +504,6 @@ def _some(rows: Tensor) -> str:
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}")
     return value

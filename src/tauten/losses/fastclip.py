@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from tauten.checks import finite, two
 from tauten.controls import Constant, Control, Direction, Individual, Learnable
 from tauten.controls.tables import Sizes
 from tauten.losses.composition import Composition
@@ -76,16 +77,17 @@ class FastCLIP(SogCLR):
         epsilon: float = 1e-14,
         **options: Unpack[TableOptions],
     ) -> None:
-        if version not in _PUBLISHED:
+        if not isinstance(version, str) or version not in _PUBLISHED:
             raise ValueError(f"version must be one of {sorted(_PUBLISHED)}, got {version!r}")
         start, radius = _PUBLISHED[version]
         start = start if tau_init is None else tau_init
+        tau_range = two("tau_range", tau_range)
         if rho is not None and not radius:
             raise ValueError(f"FastCLIP-{version} has no rho, got {rho}; v2 and v3 have")
         radius = radius if rho is None else rho
-        if not 0 <= epsilon < math.inf:
+        if finite("epsilon", epsilon) < 0:
             raise ValueError(f"epsilon must be >= 0 and finite, got {epsilon}")
-        if version in ("v2", "v3") and not radius > 0:
+        if version in ("v2", "v3") and finite("rho", radius) <= 0:
             raise ValueError(f"rho must be > 0 for FastCLIP-{version}, got {radius}")
         control: Control
         if version == "v1":

@@ -121,7 +121,10 @@ class MaxMargin(MarginLoss):
         **relation: Unpack[RelationOptions],
     ) -> Batch:
         if relevance is not None and (
-            relevance.shape != (len(x),) or not bool(((relevance >= 0) & (relevance <= 1)).all())
+            not isinstance(relevance, Tensor)
+            or relevance.is_complex()
+            or relevance.shape != (len(x),)
+            or not bool(((relevance >= 0) & (relevance <= 1)).all())
         ):
             raise ValueError(f"relevance must be ({len(x)},) in [0, 1]")
         return replace(super().batch(x, y, index, **relation), relevance=relevance)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tauten.checks import whole
 from tauten.controls import Control, Direction
 from tauten.controls.base import finite
 from tauten.controls.tables import SideTables
@@ -66,7 +67,7 @@ class NUCLR(SogCLR):
         **options: Unpack[TableOptions],
     ) -> None:
         sides = num_samples if isinstance(num_samples, tuple) else (num_samples, num_samples)
-        if any(size is None or size < 2 for size in sides):
+        if any(size is None or whole("num_samples", size, 0) < 2 for size in sides):
             raise ValueError(f"NUCLR needs the size of the data set, at least 2, got {num_samples}")
         super().__init__(num_samples, temperature, gamma, **options)
         if finite("lr", lr) <= 0:

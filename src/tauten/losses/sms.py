@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from tauten.checks import finite, two
 from tauten.controls import Control, Direction
 from tauten.losses.base import Force, SharedOptions
 from tauten.losses.batch import Batch, along
@@ -68,11 +69,11 @@ class SMS(MarginLoss):
         **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(margin, **options)
-        if not (0 <= slack < float("inf") and 0 <= tie < float("inf")):
+        if finite("slack", slack) < 0 or finite("tie", tie) < 0:
             raise ValueError(f"slack and tie must be >= 0 and finite, got {slack} and {tie}")
         self.term = _Gap(slack, tie)
         if table is not None:
-            table = _checked(table, tuple(table.shape), "table")
+            table = _checked(table, tuple(getattr(table, "shape", ())), "table")
         self.register_buffer("table", table, persistent=False)
 
     def forward(
@@ -129,7 +130,7 @@ class SMS(MarginLoss):
         if isinstance(relevancy, tuple):
             if self.table is None:
                 raise ValueError("codes of rows and columns need SMS(..., table=)")
-            table, (rows, cols) = self.table, relevancy
+            table, (rows, cols) = self.table, two("relevancy", relevancy)
             _check_codes("rows", rows, n, table.shape[0])
             _check_codes("columns", cols, m, table.shape[1])
             rows, cols = rows.to(device), cols.to(device)
@@ -194,6 +195,10 @@ class _LookUp:
 
 
 def _checked(relevancy: Tensor, shape: tuple[int, ...], name: str = "relevancy") -> Tensor:
+    if not isinstance(relevancy, Tensor):
+        raise ValueError(f"{name} must be a matrix {shape}, got {type(relevancy).__name__}")
+    if relevancy.is_complex():
+        raise ValueError(f"{name} must be in [0, 1], got {relevancy.dtype}")
     if relevancy.shape != shape or relevancy.dim() != 2:
         raise ValueError(f"{name} must be a matrix {shape}, got {tuple(relevancy.shape)}")
     if not bool(((relevancy >= 0) & (relevancy <= 1)).all()):
@@ -204,6 +209,10 @@ def _checked(relevancy: Tensor, shape: tuple[int, ...], name: str = "relevancy")
 
 
 def _check_codes(name: str, codes: Tensor, length: int, size: int) -> None:
+    if not isinstance(codes, Tensor):
+        raise ValueError(
+            f"codes of {name} must be ({length},) integers, got {type(codes).__name__}"
+        )
     if codes.dim() != 1 or len(codes) != length or codes.is_floating_point():
         raise ValueError(
             f"codes of {name} must be ({length},) integers, got {codes.dtype} {tuple(codes.shape)}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from tauten.checks import finite
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.tables import SideTables, Sizes
 from tauten.losses.base import ContrastiveLoss, RelationOptions, SharedOptions
@@ -111,7 +112,7 @@ class SogCLR(ContrastiveLoss):
                 f"{type(self).__name__} has no force= option: its force does not grow with 1/τ"
             )
         control = as_control(temperature)
-        if not 0 <= rho < math.inf:
+        if finite("rho", rho) < 0:
             raise ValueError(f"rho must be >= 0 and finite, got {rho}")
         if control.rho and rho not in (0.0, control.rho):
             raise ValueError(f"{control!r} brings rho={control.rho:g}, but the loss got {rho:g}")
@@ -140,6 +141,9 @@ class SogCLR(ContrastiveLoss):
             b: (B, d) second views.
             index: (B,) long, data set positions.
         """
+        for side in (a, b, index):
+            if not isinstance(side, Tensor) or not side.dim():
+                raise ValueError("two views are tensors (B, d), (B, d) and ids (B,)")
         if a.shape != b.shape or len(index) != len(a):
             raise ValueError(
                 f"two views need equal shapes and an id for each image, got {tuple(a.shape)}, "

@@ -23,13 +23,13 @@ DENSE_PAIRS = 512 * 512
 
 def check_tile(tile: Tile) -> Tile:
     """The tile setting, refused unless it is one of the known forms."""
-    if tile in ("auto", "dense", "triton"):
+    if isinstance(tile, str) and tile in ("auto", "dense", "triton"):
         return tile
     sides = (tile, tile) if isinstance(tile, int) else tile
     if (
         not isinstance(sides, tuple)
         or len(sides) != 2
-        or not all(isinstance(side, int) and side >= 1 for side in sides)
+        or not all(type(side) is int and 1 <= side < 2**31 for side in sides)
     ):
         raise ValueError(
             "tile must be 'auto', 'dense', 'triton', a positive int or (rows, columns), "
