@@ -16,6 +16,7 @@ from tauten.comparison.methods import trials
 from tauten.comparison.summary import COLUMNS
 from tauten.comparison.train import train_grid
 from tauten.comparison.tuning import Median, Trial, best
+from tauten.files import Lock
 
 
 @pytest.fixture(scope="module")
@@ -368,3 +369,13 @@ def test_command(tmp_path, capsys):
     assert "NAME=VALUE" in capsys.readouterr().err
     assert cli.main(["compare", "--set", "synthetic.size=3"]) == 1
     assert cli.main(["compare", "--seeds", "x"]) == 1
+
+
+def test_one_comparison_at_a_time_in_a_folder(make_grid, tmp_path):
+    grid = make_grid(tmp_path / "grid")
+    with (
+        Lock(grid.output),
+        pytest.raises(ValueError, match="a comparison has its folder to itself"),
+    ):
+        train_grid(grid)
+    assert list(tmp_path.iterdir()) == []

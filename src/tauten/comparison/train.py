@@ -20,7 +20,7 @@ from tauten.comparison.methods import Method, configure, trials
 from tauten.comparison.pool import Failure, Task, run_tasks
 from tauten.comparison.synthetic import synthetic
 from tauten.comparison.tuning import Trial, best, tune
-from tauten.files import replace_text
+from tauten.files import Lock, replace_text
 from tauten.training import to_dict
 from tauten.training.splits import load_split, load_splits
 from tauten.training.train import with_classes
@@ -57,9 +57,15 @@ def train_grid(grid: Grid) -> Trained:
     seeds may be added. ``failed.json`` lists what failed; the rest goes on without it.
 
     Raises:
-        ValueError: a grid that cannot be run, or a folder with cells of another one.
+        ValueError: a grid that cannot be run, or a folder with cells of another one, or in which
+            another process works.
     """
     grid.check()
+    with Lock(grid.output, "a comparison"):
+        return _train_grid(grid)
+
+
+def _train_grid(grid: Grid) -> Trained:
     fingerprint = _prepare(grid) if grid.runner == "frozen" else ""
     methods, known = grid.methods(), grid.catalogue
     tuned = {m.parts_of or m.name for m in methods}
