@@ -200,7 +200,7 @@ def test_damaged_features_are_named(trained, make_grid, tmp_path):
         ({"settings": {"data.label": "c"}}, "data.label changes nothing in a training of heads"),
         ({"settings": {"optim.accumulation": 2}}, "optim.accumulation changes nothing"),
         ({"settings": {"control.alpha": 0.1}}, "control.alpha is a setting of mmts, matched"),
-        ({"settings": {"control.kind": "ts"}}, "control.kind is a setting of constant, mmts"),
+        ({"settings": {"control.kind": "anneal"}}, "control.kind is a setting of constant, mmts"),
         ({"recipe": "emoji"}, "synthetic.concepts, .*: of synthetic pairs only, not of emoji"),
         ({"recipe": "emoji", "synthetic": SyntheticConfig(), "hidden": 3}, "hidden layers are of"),
     ],
