@@ -6,6 +6,8 @@ import difflib
 import functools
 import inspect
 import math
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar, get_type_hints
@@ -14,6 +16,9 @@ Value = TypeVar("Value")
 
 #: the largest whole number that is taken for a size or a step
 MOST = 2**62
+
+#: modules whose lines no warning points to
+_INSIDE = ("tauten.", "torch.")
 
 #: how near a name must be to be offered in the place of another
 _NEAR = 0.4
@@ -55,6 +60,14 @@ def two(name: str, value: Any) -> tuple[Any, Any]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(f"{name} must be two numbers, got {value!r}")
     return value[0], value[1]
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside tauten, and outside torch's modules, that led here."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_INSIDE):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    warnings.warn(message, category, stacklevel=level)
 
 
 def names_options(cls: type, also: Mapping[str, str], passed: Sequence[str] = ()) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
+from tauten.checks import warn
 from tauten.controls import Control
 
 
@@ -92,10 +92,9 @@ def check_composition(
         if isinstance(verdict, Refused):
             raise ValueError(f"{control!r} cannot be {owner}'s {role}: {verdict.reason}")
         if isinstance(verdict, Doubtful):
-            warnings.warn(
+            warn(
                 f"{control!r} as {owner}'s {role} is doubtful: {verdict.reason}",
                 CompositionWarning,
-                stacklevel=4,
             )
 
 

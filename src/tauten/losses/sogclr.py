@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from tauten.checks import finite
+from tauten.checks import finite, warn
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.tables import SideTables, Sizes
 from tauten.losses.base import ContrastiveLoss, RelationOptions, SharedOptions
@@ -198,7 +197,7 @@ class SogCLR(ContrastiveLoss):
         batch = super().batch(x, y, index, **relation)
         if batch.relation.columns_paired is not None and not self._warned_of_further:
             self._warned_of_further = True
-            warnings.warn(_FURTHER.format(type(self).__name__), CompositionWarning, stacklevel=2)
+            warn(_FURTHER.format(type(self).__name__), CompositionWarning)
         return batch
 
     def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:

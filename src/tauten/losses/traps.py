@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from tauten.checks import warn
 from tauten.controls import Control
 from tauten.controls.tables import SideTables
 from tauten.losses.batch import Batch
@@ -131,7 +131,7 @@ class Traps:
     def _say(self, what: str, message: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            warnings.warn(message, UsageWarning, stacklevel=4)
+            warn(message, UsageWarning)
 
 
 def looks_up(loss_fn: nn.Module) -> bool:
