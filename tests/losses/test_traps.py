@@ -107,6 +107,27 @@ def test_steps_that_come_are_quiet():
     assert heard(loss_fn.eval(), BATCHES + 1, step=False) == []
 
 
+@pytest.mark.parametrize("make", [tt.InfoNCE, lambda tau: tt.SigLIP(tau, -1.0)])
+def test_a_control_that_another_loss_steps_is_quiet(make):
+    """Two losses share a control, and only one of them is stepped."""
+    tau, told = tt.Cosine(0.1, 0.2, 100), []
+    other, loss_fn = tt.MaxMargin(tau), make(tau)
+    for _ in range(2 * BATCHES // 50 + 1):
+        told += heard(loss_fn, 50, step=False)
+        other.step()
+    assert told == []
+    assert len(heard(loss_fn, 2 * BATCHES + 1, step=False)) == 1
+
+
+def test_a_mean_that_no_step_moves_is_told_though_the_control_moves():
+    tau, told = tt.Cosine(0.1, 0.2, 100), []
+    other, loss_fn = tt.MaxMargin(tau), tt.InfoNCE(tau, force="equalized")
+    for _ in range(BATCHES // 50 + 1):
+        told += heard(loss_fn, 50, step=False)
+        other.step()
+    assert len(told) == 1
+
+
 def evaluated(loss_fn, index):
     told = []
     for _ in range(2):

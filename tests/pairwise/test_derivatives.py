@@ -141,6 +141,22 @@ def test_a_rule_that_takes_a_parameter_from_around_it_is_right_or_refused():
         slope_of(closed=True, tile=(2, 3))
 
 
+def test_a_rule_on_frozen_embeddings_is_right_or_refused():
+    """No embedding needs a gradient then, so that nothing goes back through the tiles."""
+    x, y = (side.detach() for side in sides())
+    found = {}
+    for closed, tile in ((True, "dense"), (False, "dense"), (False, (2, 3))):
+        control = Closed(closed=closed)
+        tt.InfoNCE(control, tile=tile)(x, y).backward()
+        found[closed, tile] = control.slope.grad
+    right = found.pop((True, "dense"))
+    assert all(torch.allclose(right, other) for other in found.values())
+    with pytest.raises(ValueError, match=r"none of its numbers.*tile='dense'"):
+        tt.InfoNCE(Closed(closed=True), tile=(2, 3))(x, y)
+    with torch.no_grad():
+        tt.InfoNCE(Closed(closed=True), tile=(2, 3))(x, y)
+
+
 def test_a_number_with_further_dimensions_has_a_gradient_in_the_whole_matrix_only():
     x, y = sides()
     rows, cols = (torch.rand(1, N, 3, dtype=torch.float64) for _ in range(2))

@@ -107,7 +107,7 @@ def count_evaluations(how):
 
     def counting(s):
         nonlocal calls
-        calls += 1
+        calls += len(s) > 1  # one pair shows the graph
         return wave(s)
 
     x, y = normal(4, 3), normal(6, 3, seed=1)

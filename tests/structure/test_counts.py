@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,8 +36,26 @@ def test_no_reference() -> None:
 
 
 def test_missing_label() -> None:
-    with pytest.raises(ValueError, match="2 of 3 labels are None, first at position 1"):
+    with pytest.raises(ValueError, match="2 of 3 labels are None or NaN, first at position 1"):
         class_counts(["dog", None, None])
+    with pytest.raises(ValueError, match="1 of 2 labels are None or NaN, first at position 0"):
+        class_counts([float("nan"), 3.0])
+    with pytest.raises(ValueError, match="1 of 2 reference are None or NaN, first at position 1"):
+        class_counts(np.array([1.0]), np.array([1.0, np.nan]))
+
+
+@pytest.mark.parametrize("make", [list, torch.tensor, np.array])
+def test_numbers_are_counted_wherever_they_come_from(make) -> None:
+    assert class_counts(make([4, 4, 7])).tolist() == [2, 2, 1]
+    assert class_counts(make([4, 9]), make([4, 4, 7])).tolist() == [2, 0]
+    assert class_counts([torch.tensor(4), torch.tensor(4), torch.tensor(7)]).tolist() == [2, 2, 1]
+
+
+def test_what_is_no_list_of_classes() -> None:
+    with pytest.raises(ValueError, match="a list of classes, one for each sample, not 'abc'"):
+        class_counts("abc")
+    with pytest.raises(ValueError, match=r"labels must be \(N,\), one class for each sample"):
+        class_counts(torch.zeros(3, 2, dtype=torch.long))
 
 
 def test_counting_needs_torch_alone() -> None:

@@ -12,6 +12,7 @@ from tauten.checks import flag, two, whole
 from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import BatchControl, Range, finite
 from tauten.pairwise.numbers import Number
+from tauten.pairwise.sides import within_range
 
 #: the softmax temperature of TempNet's prototypes at the start
 _SHARPNESS = 0.01
@@ -118,7 +119,8 @@ class TempNet(_OfSides):
         """(n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
         network = self.networks[side]
         assert isinstance(network, _Prototypes)
-        units = F.normalize(embeddings.detach().to(network.prototypes.dtype), dim=1)
+        rows = embeddings.detach().to(network.prototypes.dtype)
+        units = F.normalize(within_range(rows), dim=1)
         share = torch.sigmoid(network(units))
         return self.low + (self.high - self.low) * share
 

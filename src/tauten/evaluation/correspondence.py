@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tauten.evaluation.checks import tensor
+from tauten.pairwise.sides import within_range
 
 SHOWN = 5
 
@@ -169,7 +170,12 @@ def embeddings(x: Any, name: str, normalize: bool) -> Tensor:
     require_matrix(rows, name)
     require_finite(rows.isfinite().all(dim=1), name)
     rows = rows if rows.dtype == torch.float64 else rows.float()
-    return functional.normalize(rows, dim=1) if normalize else rows
+    return unit(rows) if normalize else rows
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Return rows scaled to length 1, whatever their length; rows of zeros stay as they are."""
+    return functional.normalize(within_range(rows), dim=1)
 
 
 def sides(x: Any, y: Any, normalize: bool) -> tuple[Tensor, Tensor]:

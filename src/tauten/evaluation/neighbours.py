@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from tauten.evaluation.checks import integers, numbers, whole, whole_numbers
 from tauten.evaluation.classification import accuracy
+from tauten.evaluation.correspondence import unit
 
 
 def knn(
@@ -83,7 +84,7 @@ def knn_predict(
         raise ValueError(f"gallery has width {known.shape[1]} but x has width {found.shape[1]}")
     ks = whole_numbers(ks, "ks", len(known))
     whole(tile, "tile", 1)
-    known, found = F.normalize(known, dim=1), F.normalize(found, dim=1)
+    known, found = unit(known), unit(found)
     number = int(of_gallery.max()) + 1
     votes: dict[int, list[Tensor]] = {k: [] for k in ks}
     for part in found.split(tile):

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from tauten.evaluation.checks import integers, positive, whole
 from tauten.evaluation.classification import accuracy
+from tauten.evaluation.correspondence import unit
 from tauten.evaluation.neighbours import classes, features
 
 
@@ -211,4 +212,4 @@ def _checked(train: Any, train_labels: Any, x: Any) -> tuple[Tensor, Tensor, Ten
     if known.shape[1] != found.shape[1]:
         raise ValueError(f"train has width {known.shape[1]} but x has width {found.shape[1]}")
     of_known = classes(train_labels, known, "train")
-    return F.normalize(known, dim=1), of_known, F.normalize(found, dim=1)
+    return unit(known), of_known, unit(found)

@@ -36,6 +36,7 @@ from tauten.evaluation.correspondence import (
     require_alike,
     require_finite,
     require_matrix,
+    unit,
 )
 from tauten.files import replacing
 
@@ -242,7 +243,7 @@ class _Rows:
     def __getitem__(self, where: slice | Tensor) -> Tensor:
         rows = self.source[where]
         rows = rows if rows.dtype == torch.float64 else rows.float()
-        return (functional.normalize(rows, dim=1) if self.normalize else rows).to(self.dtype)
+        return (unit(rows) if self.normalize else rows).to(self.dtype)
 
     def require_finite(self, name: str, tile: int) -> None:
         blocks = _blocks(len(self), tile)

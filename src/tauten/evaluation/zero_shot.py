@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from tauten.evaluation.checks import whole_numbers
 from tauten.evaluation.classification import accuracy
+from tauten.evaluation.correspondence import unit
 from tauten.evaluation.neighbours import classes, features
 
 #: a small ensemble in the manner of CLIP (Radford et al., 2021)
@@ -50,10 +50,10 @@ def class_embeddings(
             f"templates {bad or list(templates)}"
         )
     prompts = [template.replace("{}", name) for name in names for template in templates]
-    embedded = F.normalize(features(encode(prompts), "encode(prompts)"), dim=1)
+    embedded = unit(features(encode(prompts), "encode(prompts)"))
     if len(embedded) != len(prompts):
         raise ValueError(f"encode returned {len(embedded)} rows for {len(prompts)} prompts")
-    return F.normalize(embedded.view(len(names), len(templates), -1).mean(dim=1), dim=1)
+    return unit(embedded.view(len(names), len(templates), -1).mean(dim=1))
 
 
 def zero_shot(
@@ -93,7 +93,7 @@ def zero_shot(
             f"{tuple(named.shape)}"
         )
     ks = whole_numbers(ks, "ks")
-    scores = F.normalize(found, dim=1) @ F.normalize(named, dim=1).T
+    scores = unit(found) @ unit(named).T
     rank = (scores >= scores.gather(1, of.unsqueeze(1))).sum(dim=1)
     out: dict[str, float] = {}
     for k in ks:

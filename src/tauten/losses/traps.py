@@ -35,21 +35,31 @@ class Traps:
 
     def __init__(self) -> None:
         self._batches = 0
+        self._count = 0
         self._unreached = 0
         self._said: set[str] = set()
         self._moved: set[str] = set()
         self._still: dict[str, tuple[int, Tensor, int]] = {}
 
     def trained(self, loss_fn: nn.Module) -> None:
-        """Count a training batch; warn where so many came without a step."""
+        """Count a training batch; warn where so many came without a step.
+
+        Controls that another loss advances are stepped; a running mean of this loss is not.
+        """
         self._batches += 1
-        if self._batches == BATCHES and _is_stepped(loss_fn):
-            self._say(
-                "step",
-                f"{BATCHES} training batches without a step(): call loss_fn.step() after each "
-                f"optimizer.step(), or what {type(loss_fn).__name__}'s schedules and means say "
-                "stands still",
-            )
+        if self._batches == 1:
+            self._count = _steps(loss_fn)
+        if self._batches != BATCHES or not _is_stepped(loss_fn):
+            return
+        if _steps(loss_fn) != self._count and getattr(loss_fn, "running", None) is None:
+            self._batches = 0
+            return
+        self._say(
+            "step",
+            f"{BATCHES} training batches without a step(): call loss_fn.step() after each "
+            f"optimizer.step(), or what {type(loss_fn).__name__}'s schedules and means say "
+            "stands still; schedules by epoch take every=",
+        )
 
     def evaluated(self, loss_fn: nn.Module) -> None:
         """Warn that positions are those of the training set in evaluation too."""
@@ -150,6 +160,11 @@ def _is_stepped(loss_fn: nn.Module) -> bool:
     return running or any(
         isinstance(part, Control) and part.follows_steps for part in loss_fn.modules()
     )
+
+
+def _steps(loss_fn: nn.Module) -> int:
+    """Return how often its controls were advanced, by this loss or another."""
+    return sum(part.steps for part in loss_fn.modules() if isinstance(part, Control))
 
 
 def _local(tensor: Tensor) -> Tensor:

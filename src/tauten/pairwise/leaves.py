@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+
+from tauten.pairwise.terms import Term
 
 
 def check_numbers(numbers: Sequence[Tensor]) -> None:
@@ -21,16 +24,19 @@ def check_numbers(numbers: Sequence[Tensor]) -> None:
             )
 
 
-def check_leaves(value: Tensor, known: Sequence[Tensor]) -> None:
+def check_leaves(term: Term, numbers: Sequence[Tensor], dtype: torch.dtype) -> None:
     """Refuse a term that reaches for a parameter by itself, whose gradient tiles would lose.
 
-    Args:
-        value: what the term gave, with its graph.
-        known: the leaves of the graph whose gradients are returned.
+    The graph of a single pair shows it, also where no embedding or number needs a gradient.
 
     Raises:
-        ValueError: another leaf in the graph.
+        ValueError: a leaf that needs a gradient and is none of the numbers.
     """
+    if type(term).slopes is not Term.slopes:  # stated in closed form, of the numbers alone
+        return
+    device = numbers[0].device if numbers else None
+    pair = torch.zeros(1, 1, dtype=dtype, device=device)
+    value = term.value(pair, *(number.detach()[:1, :1] for number in numbers)).sum()
     met, coming = set(), [value.grad_fn]
     while coming:
         node = coming.pop()
@@ -38,7 +44,7 @@ def check_leaves(value: Tensor, known: Sequence[Tensor]) -> None:
             continue
         met.add(node)
         leaf = getattr(node, "variable", None)
-        if isinstance(leaf, Tensor) and not any(leaf is one for one in known):
+        if isinstance(leaf, Tensor):
             raise ValueError(
                 f"a term or rule of pairs uses a tensor {tuple(leaf.shape)} that needs a gradient "
                 "and is none of its numbers, so tiles would lose this gradient: pass it as a "

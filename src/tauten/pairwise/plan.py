@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tauten.pairwise.leaves import check_numbers
+from tauten.pairwise.leaves import check_leaves, check_numbers
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import Side, compute_dtype
@@ -131,6 +131,7 @@ def make_plan(
             if id(number) not in places:
                 places[id(number)] = len(numbers)
                 numbers.append(number)
+    dtype = compute_dtype(x, y)
     if torch.is_grad_enabled():
         check_numbers(numbers)
     found: dict[tuple[Term, str, tuple[int, ...]], list[int]] = {}
@@ -142,9 +143,11 @@ def make_plan(
     for (term, how, used), members in found.items():
         limit = term.bound(1.0, [numbers[k] for k in used]) if cosine else None
         small = how == "logsumexp" and limit is not None and limit <= room
+        if torch.is_grad_enabled():
+            check_leaves(term, [numbers[k] for k in used], dtype)
         groups.append(Group(term, how, used, tuple(members), small))
     dims = tuple(r.dim for r in reductions)
-    return Plan(dims, tuple(groups), mask, tile, cosine, compute_dtype(x, y)), numbers
+    return Plan(dims, tuple(groups), mask, tile, cosine, dtype), numbers
 
 
 @dataclass(frozen=True)

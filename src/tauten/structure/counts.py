@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ def class_counts(labels: Sequence[Hashable], reference: Sequence[Hashable] | Non
     """Count, for each sample, the samples of its class.
 
     Args:
-        labels: (N,) class of each sample: a name, an id, or a tuple such as (verb, noun).
+        labels: (N,) class of each sample: a name, an id, or a tuple such as (verb, noun); a list,
+            an array or a tensor.
         reference: classes of the samples to count, usually those of the training split when
             `labels` belong to another one. Default: `labels` themselves, so that every count is
             at least 1.
@@ -20,21 +22,28 @@ def class_counts(labels: Sequence[Hashable], reference: Sequence[Hashable] | Non
         (N,) int64 counts. A class that `reference` lacks has count 0.
 
     Raises:
-        ValueError: no labels, or a label that is None.
+        ValueError: no labels, or a label that is None or NaN.
     """
-    counts = Counter(
-        _checked(labels, "labels") if reference is None else _checked(reference, "reference")
-    )
-    return torch.tensor([counts[label] for label in _checked(labels, "labels")], dtype=torch.int64)
+    known = _checked(labels, "labels")
+    counts = Counter(known if reference is None else _checked(reference, "reference"))
+    return torch.tensor([counts[label] for label in known], dtype=torch.int64)
 
 
-def _checked(labels: Sequence[Hashable], name: str) -> Sequence[Hashable]:
-    if len(labels) == 0:
+def _checked(labels: Sequence[Hashable], name: str) -> list[Any]:
+    if isinstance(labels, str) or not hasattr(labels, "__len__"):
+        raise ValueError(f"{name} must be a list of classes, one for each sample, not {labels!r}")
+    if getattr(labels, "ndim", 1) != 1:
+        shape = tuple(labels.shape)  # type: ignore[attr-defined]
+        raise ValueError(f"{name} must be (N,), one class for each sample, not {shape}")
+    # a tensor is hashed by its identity: what is counted is the number in it
+    found = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    found = [label.item() if isinstance(label, Tensor) else label for label in found]
+    if not found:
         raise ValueError(f"{name} is empty: there is no class to count")
-    missing = [position for position, label in enumerate(labels) if label is None]
-    if missing:
+    gaps = [position for position, label in enumerate(found) if label is None or label != label]
+    if gaps:
         raise ValueError(
-            f"{len(missing)} of {len(labels)} {name} are None, first at position {missing[0]}: "
-            "give every sample a class or drop it"
+            f"{len(gaps)} of {len(found)} {name} are None or NaN, first at position "
+            f"{gaps[0]}: give every sample a class or drop it"
         )
-    return labels
+    return found

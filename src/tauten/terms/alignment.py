@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tauten.pairwise.sides import as_reduced
+from tauten.pairwise.sides import as_reduced, within_range
 from tauten.terms.base import Across, AddedTerm, batch_mean, check_pairs, check_rows
 
 
@@ -43,7 +43,7 @@ class Alignment(AddedTerm):
         check_rows("x", x, 1, group)
         check_rows("y", y, 1, group)
         with torch.autocast(x.device.type, enabled=False):
-            x, y = as_reduced(x, y, cosine=True)
+            x, y = as_reduced(within_range(x), within_range(y), cosine=True)
             squared = (x - y).square().sum(1)
             if self.alpha == 2:
                 return batch_mean(squared, group)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from tauten.pairwise import PairMask
 from tauten.pairwise.exchange import gather_columns
 from tauten.pairwise.nearest import topk_pairs
-from tauten.pairwise.sides import EPSILON, compute_dtype
+from tauten.pairwise.sides import EPSILON, compute_dtype, within_range
 from tauten.terms.base import Across, AddedTerm, batch_mean, check_rows
 
 
@@ -43,7 +43,7 @@ class KoLeo(AddedTerm):
         group = self._group(len(x), x.device)
         check_rows("x", x, 2, group)
         with torch.autocast(x.device.type, enabled=False):
-            unit = F.normalize(x.to(compute_dtype(x)), dim=1, eps=EPSILON)
+            unit = F.normalize(within_range(x).to(compute_dtype(x)), dim=1, eps=EPSILON)
             every = unit if group is None else gather_columns(unit, group)
             first = 0 if group is None else group.first
             itself = torch.arange(len(x), device=x.device) + first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tauten.pairwise.sides import within_range
 from tauten.terms.base import (
     Across,
     AddedTerm,
@@ -84,6 +85,8 @@ def _potential(term: Uniformity | CrossUniformity, x: Tensor, y: Tensor) -> Tens
     rows = check_rows("x", x, 2, group)
     check_rows("y", y, 2, group)
     with torch.autocast(x.device.type, enabled=False):
+        same, x = y is x, within_range(x)
+        y = x if same else within_range(y)
         per_row = off_diagonal_lse(x, y, 2 * term.t, group)
         # ‖a − b‖² = 2 − 2s for unit rows
         return batch_log_sum_exp(per_row, group) - 2 * term.t - log_pairs(rows)
