@@ -215,3 +215,22 @@ def test_captions_in_the_layout_of_mscoco(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps(content | {"images": [{"id": 7}]}))
     with pytest.raises(ValueError, match="images need id and file_name"):
         read_rows(tmp_path / "rows.json")
+
+
+@pytest.mark.parametrize(
+    ("cells", "read"),
+    [
+        (["01", "1", "2", "2"], ["01", "1", "2", "2"]),
+        (["123456789012345678901", "123456789012345678902", "7"] * 2, None),
+        (["9007199254740993", "9007199254740992", "1.5"] * 2, None),
+        (["9007199254740993", "9007199254740992"] * 2, [9007199254740993, 9007199254740992] * 2),
+        (["1", "2", "2", "NA"], [1, 2, 2, None]),
+        (["007", "008", "007"], [7, 8, 7]),
+        (["0.5", "0.50", "1", "1"], [0.5, 0.5, 1.0, 1.0]),
+        (["01", "1", "", "NA"], ["01", "1", None, None]),
+    ],
+)
+def test_different_whole_numbers_of_a_csv_stay_different(tmp_path, cells, read):
+    path = tmp_path / "rows.csv"
+    path.write_text("caption,label\n" + "".join(f"a,{cell}\n" for cell in cells))
+    assert [row["label"] for row in read_rows(path)] == (cells if read is None else read)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,7 +65,8 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
         text: columns that are text even where they look like numbers.
 
     Returns:
-        A pyarrow table.
+        A pyarrow table. A column of numbers is text where different whole numbers, as they are
+        written, would become one value.
 
     Raises:
         ValueError: a file that does not parse, with the line; a column name given twice.
@@ -84,8 +85,9 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
             f'{path}, line {line}: a quote {reason}: write "" for a quote in a quoted cell, and '
             "put cells that begin with a quote in quotes"
         )
-    try:
-        table = csv.read_csv(
+
+    def parse(**options: Any) -> Any:
+        return csv.read_csv(
             pa.BufferReader(content),
             read_options=csv.ReadOptions(block_size=min(max(_BLOCK, len(content) + 1), _LARGEST)),
             parse_options=csv.ParseOptions(
@@ -93,13 +95,47 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
                 quote_char=False if plain else '"',
                 newlines_in_values=not plain,
             ),
-            convert_options=csv.ConvertOptions(column_types={name: pa.string() for name in text}),
+            convert_options=csv.ConvertOptions(**options),
         )
+
+    try:
+        table = parse(column_types={name: pa.string() for name in text})
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is not a readable csv file: {short(str(error))}") from error
     check_names(path, table.column_names)
     if not plain:
         _check_lines(path, quotes, delimiter, table)
+    return _whole_numbers(table, parse)
+
+
+def _whole_numbers(table: Any, parse: Callable[..., Any]) -> Any:
+    """Return the table with text where two different whole numbers, as written, became one value.
+
+    ``01`` and ``1`` are two classes, and so are two numbers of 20 digits.
+    """
+    pa, compute = require("pyarrow"), require("pyarrow.compute")
+    doubtful = [
+        name
+        for name in table.column_names
+        if pa.types.is_integer(table[name].type) or pa.types.is_floating(table[name].type)
+        if compute.count_distinct(table[name]).as_py() < len(table) - table[name].null_count
+    ]
+    if not doubtful:
+        return table
+    written = parse(
+        include_columns=doubtful,
+        column_types={name: pa.string() for name in doubtful},
+        strings_can_be_null=True,
+    )
+    for name in doubtful:
+        texts = written[name].combine_chunks()
+        whole = compute.fill_null(compute.match_substring_regex(texts, r"^[+-]?[0-9]+$"), False)
+        numbers = table[name].combine_chunks().filter(whole)
+        if (
+            compute.count_distinct(numbers).as_py()
+            < compute.count_distinct(texts.filter(whole)).as_py()
+        ):
+            table = table.set_column(table.column_names.index(name), name, texts)
     return table
 
 
