@@ -1,11 +1,13 @@
 import gzip
 import io
+import itertools
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from tauten.data.shards import TruncatedShardError, is_shard, read_shard
+from tauten.data.tar_index import read_members, scan_tar
 
 
 def write_shard(path: Path, members: dict[str, bytes]) -> Path:
@@ -152,3 +154,48 @@ def test_gzip_by_content_padding_and_a_cut_behind_the_end(tmp_path: Path) -> Non
     with pytest.raises(TruncatedShardError, match="its gzip data are cut"):
         read_shard(tmp_path / "cut.tgz")
     assert list(read_shard(tmp_path / "cut.tgz", allow_truncated=True)[0]) == ["1"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_tars_joined_one_behind_the_other_are_refused(tmp_path: Path, packed: bool) -> None:
+    parts = [write_shard(tmp_path / f"{n}.tar", {f"{n}.txt": b"t" * 9}) for n in range(2)]
+    joined = [part.read_bytes() for part in parts]
+    path = tmp_path / ("joined.tar.gz" if packed else "joined.tar")
+    path.write_bytes(b"".join(map(gzip.compress, joined) if packed else joined))
+    with pytest.raises(TruncatedShardError, match="members follow.* after 1 whole members"):
+        read_shard(path)
+    samples, damage = read_shard(path, allow_truncated=True)
+    assert list(samples) == ["0"]
+    assert damage is not None
+    if not packed:
+        scan = scan_tar(path)
+        assert len(scan.bounds) == 2
+        assert scan.damage is not None
+        assert "members follow" in scan.damage
+
+
+def test_what_is_no_member_behind_the_end_is_padding(shard: Path) -> None:
+    whole = read_shard(shard)
+    shard.write_bytes(shard.read_bytes() + bytes(700) + b"left over" * 300)
+    assert read_shard(shard) == whole
+    assert scan_tar(shard).damage is None
+
+
+def test_links_of_a_tar_have_no_content(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "links.tar", {"0.jpg": b"j", "0.txt": b"t"})
+    with tarfile.open(path, "a") as tar:
+        for name, kind in (("1.jpg", tarfile.SYMTYPE), ("2.jpg", tarfile.LNKTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "0.jpg"
+            tar.addfile(link)
+            text = tarfile.TarInfo(name.replace("jpg", "txt"))
+            text.size = 2
+            tar.addfile(text, io.BytesIO(b"xx"))
+    bounds = scan_tar(path).bounds
+    content = path.read_bytes()
+    found = [read_members(content[start:end]) for start, end in itertools.pairwise(bounds)]
+    assert found == [
+        ("0", {"jpg": b"j", "txt": b"t"}),
+        ("1", {"txt": b"xx"}),
+        ("2", {"txt": b"xx"}),
+    ]

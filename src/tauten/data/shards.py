@@ -8,10 +8,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import BinaryIO
 
-from tauten.data.tar_index import member_name
+from tauten.data.tar_index import member_name, wrong_end
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-_BLOCK = 512
 
 Samples = dict[str, dict[str, bytes]]
 
@@ -58,10 +57,8 @@ def read_shard(path: Path, allow_truncated: bool = False) -> tuple[Samples, str 
                     content = stream.read()
                     whole += 1
                     _place(samples, path, member.name, content)
-            file.seek(tar.offset)
-            if file.read(_BLOCK) != bytes(_BLOCK):
-                damage = "no end-of-archive mark"
-            elif cut:
+            damage = wrong_end(file, tar.offset)
+            if damage is None and cut:
                 damage = "its gzip data are cut"
     except (tarfile.TarError, zlib.error) as error:
         damage = str(error) or type(error).__name__

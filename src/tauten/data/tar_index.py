@@ -55,9 +55,7 @@ def scan_tar(path: Path) -> TarScan:
                 while (member := tar.next()) is not None:
                     tar.members.clear()  # type: ignore[attr-defined]  # else they pile up
                     scan.add(member, tar.offset)
-                file.seek(tar.offset)
-                if file.read(_BLOCK) != bytes(_BLOCK):
-                    damage = "no end-of-archive mark"
+                damage = wrong_end(file, tar.offset)
         except tarfile.TarError as error:
             damage = str(error) or type(error).__name__
         bounds = [*scan.starts, scan.end]
@@ -78,7 +76,7 @@ def read_members(content: bytes) -> tuple[str, dict[str, bytes]]:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
             for member in tar:
                 name = member_name(member.name) if member.isfile() else None
-                stream = tar.extractfile(member)
+                stream = None if name is None else tar.extractfile(member)
                 if name is None or stream is None:
                     continue
                 key, extension = name
@@ -88,6 +86,26 @@ def read_members(content: bytes) -> tuple[str, dict[str, bytes]]:
     except tarfile.TarError as error:
         raise ValueError(f"damaged tar header: {error}") from error
     return key, members
+
+
+def wrong_end(file: BinaryIO, end: int) -> str | None:
+    """Return what is wrong behind the last member of a tar, or None.
+
+    Args:
+        file: the tar, unpacked.
+        end: where the last member ends, its padding included.
+    """
+    file.seek(end)
+    block = file.read(_BLOCK)
+    if block != bytes(_BLOCK):
+        return "no end-of-archive mark"
+    while block == bytes(_BLOCK):
+        block = file.read(_BLOCK)
+    try:
+        tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return None
+    return "further members follow its end-of-archive mark, as in tars joined with cat"
 
 
 class _Scan:
