@@ -311,3 +311,14 @@ def test_a_group_without_a_hit_has_an_interval():
     assert found["x2y/hit@1/tail/high"] == pytest.approx(1.959964**2 / (6 + 1.959964**2))
     assert (found["x2y/hit@1/head"], found["x2y/hit@1/head/high"]) == (1, 1)
     assert found["x2y/hit@1/head/low"] == pytest.approx(6 / (6 + 1.959964**2))
+
+
+def test_names_of_groups_may_be_an_array():
+    x, names = torch.randn(4, 8), ["a", "b", "b", "a"]
+    of_y = ["c", "c", "a", "a"]
+    expected = retrieval(x, x, torch.arange(4), groups=names, group_of_y=of_y, bootstrap=0)
+    found = retrieval(
+        x, x, torch.arange(4), groups=np.array(names), group_of_y=np.array(of_y), bootstrap=0
+    )
+    assert set(found) == set(expected)
+    assert found == pytest.approx(expected, nan_ok=True)

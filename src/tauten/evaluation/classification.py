@@ -87,6 +87,7 @@ def accuracy(
         raise ValueError("correct must be true or false, 1 or 0, for each sample")
     if groups is not None:
         group_names(groups, "groups", "class")
+        groups = list(groups)
     size_C = torch.bincount(of)
     keys, weight_KC = _means(size_C, groups, name)
     own = [right[of == c] for c in range(len(size_C))]

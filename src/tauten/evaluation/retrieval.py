@@ -88,8 +88,10 @@ def retrieval(
     directions = tuple(directions)
     if groups is not None:
         group_names(groups, "groups", "x", len(x))
+        groups = list(groups)
     if group_of_y is not None:
         group_names(group_of_y, "group_of_y", "y", len(y))
+        group_of_y = list(group_of_y)
     found = ranks(
         x,
         y,
