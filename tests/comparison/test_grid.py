@@ -13,6 +13,7 @@ from tauten.comparison.catalogue import METHODS
 from tauten.comparison.cells import CONFIG, FEATURES, RESULT
 from tauten.comparison.features import Features, load, save
 from tauten.comparison.methods import trials
+from tauten.comparison.options import settings as read_settings
 from tauten.comparison.summary import COLUMNS
 from tauten.comparison.train import train_grid
 from tauten.comparison.tuning import Median, Trial, best
@@ -379,3 +380,9 @@ def test_one_comparison_at_a_time_in_a_folder(make_grid, tmp_path):
     ):
         train_grid(grid)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_does_not_parse_is_named():
+    with pytest.raises(ValueError, match=r"--set optim\.epochs=\[1: the value is not readable"):
+        read_settings(["optim.epochs=[1"])
+    assert read_settings(["optim.epochs=1.5"])[0] == {"optim.epochs": 1.5}

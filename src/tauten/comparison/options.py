@@ -20,7 +20,8 @@ def settings(words: Sequence[str]) -> tuple[dict[str, Any], SyntheticConfig]:
         words: such as ``optim.epochs=10`` or ``synthetic.noise=0.7``.
 
     Raises:
-        ValueError: a word without "=", or a name of synthetic pairs that there is not.
+        ValueError: a word without "=", a value that does not parse, or a name of synthetic pairs
+            that there is not.
     """
     training: dict[str, Any] = {}
     pairs: dict[str, Any] = {}
@@ -29,7 +30,13 @@ def settings(words: Sequence[str]) -> tuple[dict[str, Any], SyntheticConfig]:
         if not equals or not name:
             raise ValueError(f"--set takes NAME=VALUE, such as optim.epochs=10, got {word!r}")
         target = pairs if name.startswith(_SYNTHETIC) else training
-        target[name.removeprefix(_SYNTHETIC)] = yaml.safe_load(value)
+        try:
+            target[name.removeprefix(_SYNTHETIC)] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"--set {word}: the value is not readable: give a number, a word, or a list as "
+                "[1, 2]"
+            ) from error
     known = [field.name for field in dataclasses.fields(SyntheticConfig)]
     unknown = [name for name in pairs if name not in known]
     if unknown:
