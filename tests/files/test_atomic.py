@@ -105,6 +105,12 @@ def test_a_full_disk_is_named_with_the_file(tmp_path, error):
     assert names(tmp_path) == []
 
 
+def test_the_stream_error_of_torch_on_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr("tauten.files.atomic._is_full", lambda path: True)
+    with pytest.raises(OSError, match="No space left on device"), naming(tmp_path):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+
 def test_other_errors_are_left_as_they_are(tmp_path):
     with pytest.raises(RuntimeError, match="shapes"), naming(tmp_path):
         raise RuntimeError("shapes")

@@ -74,7 +74,13 @@ def naming(path: Path | str) -> Iterator[None]:
     except Exception as error:
         # safetensors and torch have errors of their own for a write that fails
         text = str(error)
-        signs = ("os error 28", "No space left", "PytorchStreamWriter", "unexpected pos")
+        signs = (
+            "os error 28",
+            "No space left",
+            "PytorchStreamWriter",
+            "unexpected pos",
+            "iostream",
+        )
         if not any(sign in text for sign in signs):
             raise
         if "No space left" in text or "os error 28" in text or _is_full(Path(path)):
