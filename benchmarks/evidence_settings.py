@@ -141,8 +141,8 @@ INDIVIDUAL: dict[str, Any] = {
     "control.kind": "individual",
     "control.value": LEVEL,
     "control.low": 0.01,
-    "loss.rho": 2.0,
-    "loss.tau_lr": 0.01,
+    "control.rho": 2.0,
+    "control.lr": 0.01,
 }
 #: of the compositions those that are nothing but a published rule
 PUBLISHED = ("SogCLR", "iSogCLR", "FastCLIP-v2", "DCL")

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -28,3 +29,21 @@ def oracles() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def plugins_stay_with_their_test(monkeypatch):
+    """Forget the controls and losses that a test has brought."""
+    from tauten.spec import ControlSpec, LossSpec
+
+    monkeypatch.setenv("TAUTEN_PLUGINS", "")
+    known = [(sort.known, dict(sort.known)) for sort in (ControlSpec, LossSpec)]
+    modules = set(sys.modules)
+    yield
+    for now, before in known:
+        for name in now.keys() - before.keys():
+            if not now[name].__module__.startswith("tauten."):
+                del now[name]
+    for name in sys.modules.keys() - modules:
+        if name.startswith("tauten_plugin_"):
+            del sys.modules[name]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tauten.cli import _parsed, main
+from tauten.cli import main
 from tauten.recipes import RECIPES
+from tauten.training.words import parsed
 
 pairs = RECIPES["pairs"]
 
@@ -99,7 +100,7 @@ def test_recipes_lists_what_train_knows(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "nothing"], "no recipe 'nothing'; there are emoji_infonce_constant"),
+        (["train", "nothing"], "no recipe 'nothing'; 'tauten recipes' lists all"),
         (["train", "pairs", "--data", "/missing"], "/missing"),
         (["evaluate", "/missing"], "/missing is no folder"),
         (["cluster", "/missing", "-k", "3", "--output", "x.parquet"], "/missing"),
@@ -160,6 +161,6 @@ def test_no_command_prints_the_help(capsys):
     ],
 )
 def test_a_family_alone_sets_its_control(words, expected):
-    config = _parsed(pairs, pairs(), words)
+    config = parsed(pairs, pairs(), words)
     assert (config.control.kind, config.control.value) == expected
     config.validate()

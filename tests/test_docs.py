@@ -51,7 +51,7 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
     torch.manual_seed(0)
     names = {"__name__": "docs"}
     for line, code in blocks(page, "python"):
-        exec(compile("\n" * line + code, str(page), "exec"), names)
+        exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
 
 
 @every_page
@@ -59,6 +59,7 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
     from tauten import recipes, training
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     trained = []
 
     def train(config):

@@ -1,61 +1,34 @@
-"""Temperature and margin control for contrastive learning on long-tailed data."""
+"""Temperature and margin control for contrastive learning on long-tailed data.
+
+Every control, loss and table is an attribute of this package, and so are the packages beside them.
+They are imported when they are first used: the command line answers before torch is loaded.
+"""
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tauten.controls import (
-    MACL,
-    Anneal,
-    ClusterShift,
-    Constant,
-    Control,
-    Cosine,
-    DySTreSS,
-    Individual,
-    Learnable,
-    PairDistance,
-    TaU,
-    TeMo,
-    TempNet,
-    mmts,
-)
 from tauten.extras import explained
-from tauten.losses import (
-    DCL,
-    NUCLR,
-    SMS,
-    CompositionWarning,
-    ContrastiveLoss,
-    FastCLIP,
-    Forces,
-    InfoNCE,
-    MaxMargin,
-    NonFiniteLossError,
-    SigLIP,
-    SogCLR,
-    SupCon,
-    UsageWarning,
-    forces,
-    iSogCLR,
-)
-from tauten.state import SampleTable
 
 if TYPE_CHECKING:
-    from tauten import (
-        candidates,
-        data,
-        evaluation,
-        models,
-        recipes,
-        report,
-        structure,
-        terms,
-        training,
-    )
+    from tauten import candidates as candidates
+    from tauten import comparison as comparison
+    from tauten import data as data
+    from tauten import evaluation as evaluation
+    from tauten import models as models
+    from tauten import recipes as recipes
+    from tauten import report as report
+    from tauten import structure as structure
+    from tauten import terms as terms
+    from tauten import training as training
+    from tauten.controls import *  # noqa: F403
+    from tauten.losses import *  # noqa: F403
+    from tauten.state import SampleTable as SampleTable
 
 __version__ = "0.1.0"
 
-_LAZY = (
+#: packages that are attributes of this one
+_PACKAGES = (
     "candidates",
     "comparison",
     "data",
@@ -67,60 +40,28 @@ _LAZY = (
     "terms",
     "training",
 )
+#: modules of which everything in __all__ is an attribute of this one
+_EXPORTING = ("controls", "losses", "state")
 
-__all__ = [
-    "DCL",
-    "MACL",
-    "NUCLR",
-    "SMS",
-    "Anneal",
-    "ClusterShift",
-    "CompositionWarning",
-    "Constant",
-    "ContrastiveLoss",
-    "Control",
-    "Cosine",
-    "DySTreSS",
-    "FastCLIP",
-    "Forces",
-    "Individual",
-    "InfoNCE",
-    "Learnable",
-    "MaxMargin",
-    "NonFiniteLossError",
-    "PairDistance",
-    "SampleTable",
-    "SigLIP",
-    "SogCLR",
-    "SupCon",
-    "TaU",
-    "TeMo",
-    "TempNet",
-    "UsageWarning",
-    "candidates",
-    "comparison",
-    "data",
-    "evaluation",
-    "forces",
-    "iSogCLR",
-    "mmts",
-    "models",
-    "recipes",
-    "report",
-    "structure",
-    "terms",
-    "training",
-]
+
+def _exporting() -> list[ModuleType]:
+    return [import_module(f"tauten.{name}") for name in _EXPORTING]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name == "__all__":
+        return sorted({*_PACKAGES, *(name for module in _exporting() for name in module.__all__)})
+    if name in _PACKAGES:
         try:
             return import_module(f"tauten.{name}")
         except ModuleNotFoundError as error:
             raise explained(f"tauten.{name}", error) from error
+    if not name.startswith("_"):
+        for module in _exporting():
+            if name in module.__all__:
+                return getattr(module, name)
     raise AttributeError(f"module 'tauten' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
 import logging
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
 import tauten
 from tauten.extras import explained
 
 if TYPE_CHECKING:
-    from tauten.training import Config
-
-#: short forms of the options of ``tauten train`` that are typed most
-SHORT = {
-    "--data": "--data.source",
-    "--epochs": "--optim.epochs",
-    "--strict": "--data.strict",
-}
+    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             error = explained(f"tauten {words[0]}", error)
         said = " ".join(str(error).split())
         if words[:1] == ["train"] and not isinstance(error, ImportError):
-            said = _as_typed(said)
+            from tauten.training.words import as_typed
+
+            said = as_typed(said)
         print(f"tauten: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
@@ -73,18 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _as_typed(message: str) -> str:
-    """Return a message with the options of a configuration spelled as on the command line."""
-    from tauten.training import Config
-    from tauten.training.ranges import options
+def _processes() -> int:
+    """Return how many processes a launcher started; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
-    names = [name for name, _, _ in options(Config())]
-    within = "|".join(re.escape(name) for name in names if "." in name)
-    first = "|".join(name for name in names if "." not in name)
-    told = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be )|overwrite=True"
-    return re.sub(
-        told, lambda found: f"--{found[0].removesuffix('=True').replace('_', '-')}", message
-    )
+
+def _check_alone(what: str) -> None:
+    if _processes() > 1:
+        raise ValueError(f"{what} runs on one process, and a launcher started {_processes()}")
 
 
 def _speaks() -> bool:
@@ -179,7 +170,8 @@ def _compare_options(compare: argparse.ArgumentParser) -> None:
     add("--features", type=Path, help="a file of features (.npz) instead of the recipe's data")
     add("--hidden", type=int, default=0, help="width of a hidden layer in the heads")
     add("--force", choices=("plain", "equalized"), default="plain", help="of the schedules' loss")
-    add("--family", choices=("infonce", "dcl", "maxmargin"), help="the schedules' loss")
+    add("--family", help="the schedules' loss, such as infonce, dcl or maxmargin")
+    add("--plugin", action="append", default=[], help="file with losses or controls of your own")
     add("--metric", help="what is compared (default mean_recall, of views knn@10/class_mean)")
     add("--bootstrap", type=int, default=2000, help="replicates (default 2000)")
     add("--processes", type=int, default=os.cpu_count() or 1, help="workers (default: all cores)")
@@ -192,10 +184,10 @@ def _compare_options(compare: argparse.ArgumentParser) -> None:
 
 def _demo(options: argparse.Namespace) -> None:
     from tauten.recipes import EPOCHS, run_demo
-    from tauten.training import processes
 
-    with processes.command():
-        processes.only_one("tauten demo")
+    with _launched() as together:
+        with together():
+            _check_alone("tauten demo")
         written = run_demo(
             options.output,
             EPOCHS if options.epochs is None else options.epochs,
@@ -211,25 +203,30 @@ def _train(options: argparse.Namespace) -> None:
         print("'tauten train RECIPE --help' lists the options of a recipe with their defaults.\n")
         _recipes(options)
         return
-    import tyro
-
     from tauten.recipes import EXPERIMENTS, get, local
-    from tauten.training import processes, train
-    from tauten.training.results import cautions
+    from tauten.training.words import parsed
 
     name, *words = options.words
-    with processes.command():
+    with _launched() as together:
         if name in EXPERIMENTS:
-            processes.only_one(f"tauten train {name}")
-            print(f"wrote {tyro.cli(EXPERIMENTS[name], prog=f'tauten train {name}', args=words)}")
+            import tyro
+
+            experiment = EXPERIMENTS[name]
+            with together():
+                _check_alone(f"tauten train {name}")
+            print(f"wrote {tyro.cli(experiment, prog=f'tauten train {name}', args=words)}")
             return
-        with processes.together():
+        with together():
             recipe = get(name)
-        config = _parsed(recipe, recipe(), words)
+        config = parsed(recipe, recipe(), words)
         if config.runlocal:
             given = config.data.source
             source = None if given == recipe().data.source else given
-            config = _parsed(recipe, local(recipe, source), words)
+            config = parsed(recipe, local(recipe, source), words)
+
+        from tauten.training import train
+        from tauten.training.results import cautions
+
         result = train(config)
         if _speaks():
             _print_metrics(result.test)
@@ -238,45 +235,19 @@ def _train(options: argparse.Namespace) -> None:
             print(f"run: {result.output}")
 
 
-def _parsed(recipe: Callable[..., Config], default: Config, words: Sequence[str]) -> Config:
-    """A recipe's configuration with the options of the command line."""
-    import tyro
+@contextlib.contextmanager
+def _launched() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Join the processes that a launcher started; yield what surrounds work that all do.
 
-    from tauten.training import Config
+    Without a launcher nothing is imported for it, so that options are checked before torch loads.
+    """
+    if _processes() == 1:
+        yield contextlib.nullcontext
+        return
+    from tauten.training import processes
 
-    @dataclasses.dataclass
-    class Typed(Config):
-        """One training run."""
-
-        def __post_init__(self) -> None:
-            """Leave the checks to the configuration that is made of this one."""
-
-    words = [SHORT.get(word, word) for word in words]
-    found = tyro.cli(
-        Typed,
-        prog=f"tauten train {recipe.__name__}",
-        description=f"{recipe.__doc__} Short forms: {', '.join(SHORT)}.",
-        default=Typed(**(vars(default) | _of_family(default, words))),
-        args=words,
-        console_outputs=_speaks(),
-    )
-    return Config(**vars(found))
-
-
-def _of_family(default: Config, words: Sequence[str]) -> dict[str, Any]:
-    """Return the family that the words name, and the control that suits it, as fields."""
-    from tauten.training.config import Family
-    from tauten.training.families import control_for
-
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--family", default=default.family)
-    parser.add_argument("--loss.version", dest="version", default=default.loss.version)
-    chosen, _ = parser.parse_known_args([*words])
-    if chosen.family not in get_args(Family) or chosen.version not in ("v0", "v1", "v2", "v3"):
-        return {}
-    control = control_for(default.control, default.family, chosen.family, chosen.version)
-    loss = dataclasses.replace(default.loss, version=chosen.version)
-    return {"family": chosen.family, "loss": loss, "control": control}
+    with processes.command():
+        yield processes.together
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -347,7 +318,10 @@ def _data_check(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from tauten import comparison
     from tauten.comparison.options import seeds, settings
+    from tauten.training.specs import load_plugin
 
+    for name in options.plugin:
+        load_plugin(name)
     if options.controls == "list":
         shared, _ = settings(options.set)
         known = comparison.Grid(

@@ -17,6 +17,8 @@ from tauten.checks import MOST, whole
 from tauten.ids import check_ids
 from tauten.modules import StateModule, check_state, full_precision
 
+__all__ = ["SampleTable"]
+
 #: forward passes between two steps after which a forgotten step() is suspected
 MANY = 1000
 

@@ -14,7 +14,7 @@ from tauten.comparison.page import anchors
 from tauten.comparison.step_cost import step_cost
 from tauten.comparison.tested import load_scores
 from tauten.training import from_dict
-from tauten.training.train import load_result
+from tauten.training.session import load_result
 
 TINY = {
     "data.limit": 96,

@@ -247,7 +247,7 @@ def gradcheck(function, *inputs):
 
 def temperatures(control, x, y):
     """(N, N) of the rows and of the columns as anchors, by the batch of a loss that takes all."""
-    frame = tt.ContrastiveLoss(control).double().batch(x, y, INDEX)
+    frame = tt.InfoNCE(control).double().batch(x, y, INDEX)
     s, found = cosines(x, y), {}
     for side in SIDES:
         number = frame.strength(control, side)

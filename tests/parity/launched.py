@@ -21,12 +21,20 @@ from torch import distributed, nn
 from transformers import ViTConfig
 
 from tauten.cli import main as command_line
-from tauten.controls import TempNet
+from tauten.controls import TempNet, predicted
 from tauten.data import emoji_lt
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
 from tauten.models.view_augmentation import ViewConfig
-from tauten.training import Config, DataConfig, build, checkpoints, processes, run_folder, train
+from tauten.training import (
+    Config,
+    DataConfig,
+    checkpoints,
+    processes,
+    run_folder,
+    specs,
+    train,
+)
 from tauten.training.splits import load_splits
 from tauten.training.trainer import ContrastiveTrainer
 
@@ -46,20 +54,20 @@ def tiny(root, name):
 
 def mmts(root, name):
     made = tiny(root, name)
-    made.control.kind, made.loss.force = "mmts", "equalized"
+    made.control, made.loss = specs.control("mmts"), specs.loss(force="equalized")
     return made
 
 
 def accumulation(root, name):
     made = tiny(root, name)
-    made.family, made.loss.version, made.control.kind = "fastclip", "v3", "learnable"
+    made.loss, made.control = specs.loss("fastclip", version="v3"), specs.control("learnable")
     made.optim.accumulation, made.optim.max_grad_norm = 3, 1.0
     return made
 
 
 def isogclr(root, name):
     made = tiny(root, name)
-    made.family, made.control.kind = "isogclr", "individual"
+    made.loss, made.control = specs.loss("isogclr"), specs.control("individual")
     return made
 
 
@@ -72,22 +80,21 @@ def sharded(root, name):
 def learned(root, name):
     """A bias and a temperature that gradients reach, τ of each pair."""
     made = tiny(root, name)
-    made.family, made.control.kind = "siglip", "learnable"
+    made.loss, made.control = specs.loss("siglip"), specs.control("learnable")
     return made
 
 
 def transformer(root, name, chunk=None):
     made = tiny(root, name)
     made.model.image, made.model.random_weights = str(root / "vit"), True
-    made.family, made.loss.version, made.control.kind = "fastclip", "v2", "individual"
+    made.loss, made.control = specs.loss("fastclip", version="v2"), specs.control("individual")
     made.optim.chunk = chunk
     return made
 
 
 def tempnet(root, name):
     made = tiny(root, name)
-    made.family, made.control.kind = "sogclr", "tempnet"
-    made.control.low, made.control.high = 0.02, 0.2
+    made.loss, made.control = specs.loss("sogclr"), specs.control("tempnet", low=0.02, high=0.2)
     return made
 
 
@@ -171,7 +178,7 @@ def launch(job, world, store):
 def exactly(config, rank):
     """In float64, without TempNet's dropout, which is drawn."""
     torch.set_default_dtype(torch.float64)
-    build.TempNet = partial(TempNet, dropout=0.0)
+    predicted.TempNet = partial(TempNet, dropout=0.0)
     train(config)
 
 

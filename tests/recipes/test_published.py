@@ -10,7 +10,7 @@ from tauten import recipes
 from tauten.cli import main
 from tauten.recipes import RECIPES, facts
 from tauten.recipes.facts import parts
-from tauten.training import Config, train
+from tauten.training import Config, specs, train
 from tauten.training.trainer import ContrastiveTrainer
 from tauten.training.view_trainer import ViewTrainer
 
@@ -76,7 +76,8 @@ def test_controls_of_schedules_have_their_mean():
     for schedule, constant in pairs:
         one, other = by_name[schedule], by_name[constant]
         assert (one.control.kind, other.control.kind) == ("mmts", "matched")
-        other.control.kind, other.name, other.output = "mmts", one.name, one.output
+        other.control = specs.control("mmts", **vars(other.control))
+        other.name, other.output = one.name, one.output
         assert one == other
     ts, constant = by_name["cc3m_ts"].control, by_name["cc3m_ts_matched"].control
     assert constant.value == pytest.approx((ts.low + ts.high) / 2)
@@ -111,7 +112,7 @@ def test_the_list_and_the_page_of_a_recipe(capsys):
     assert "Our choice: as for cc3m_sogclr." in shown
     assert "rho: 6.0" in shown
     assert main(["recipes", "cc3m"]) == 1
-    assert "no recipe 'cc3m'; there are" in capsys.readouterr().err
+    assert "no recipe 'cc3m'; did you mean" in capsys.readouterr().err
 
 
 def test_the_page_has_the_table_of_the_docstrings():
@@ -152,7 +153,7 @@ def test_every_trial_trains_on_the_embedded_data(recipe, tmp_path):
 def test_every_trial_of_views_trains(recipe, tmp_path):
     config = small(recipes.local(recipe), tmp_path)
     config.data.groups = "counts"
-    config.loss.queue = min(config.loss.queue, 64)
+    config.loss = specs.at_most(config.loss, queue=64)
     assert train(config).total_steps == 3
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert found["name"] == f"{recipe.__name__} (runlocal)"
@@ -215,7 +216,8 @@ def test_an_interrupted_trial_goes_on(name, trainer, tmp_path, monkeypatch, requ
     found = []
     for folder in ("whole", "broken"):
         config = small(recipes.local(RECIPES[name], source), tmp_path / folder)
-        config.loss.queue, config.evaluation.every = min(config.loss.queue, 64), 1 / 3
+        config.loss = specs.at_most(config.loss, queue=64)
+        config.evaluation.every = 1 / 3
         if folder == "broken":
             interrupted(config, trainer, monkeypatch)
             assert not (config.output / "results.json").exists()

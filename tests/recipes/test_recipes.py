@@ -1,7 +1,7 @@
 import csv
 import dataclasses
-import importlib
 import json
+from importlib import import_module
 
 import pytest
 
@@ -10,17 +10,15 @@ from tauten.cli import main
 from tauten.recipes.demo import PANELS, table
 from tauten.recipes.emoji import LEARNED, Schedule
 from tauten.recipes.search import (
+    CANDIDATES,
     LEARNED_CANDIDATES,
     candidates_around,
     parts_of,
     search,
     summary,
 )
-from tauten.training import Config, RunResult
+from tauten.training import Config, RunResult, session, specs
 from tauten.training.build import check_loss
-
-demo_module = importlib.import_module("tauten.recipes.demo")
-search_module = importlib.import_module("tauten.recipes.search")
 
 
 @pytest.mark.parametrize("name", list(recipes.RECIPES))
@@ -40,7 +38,7 @@ def test_every_recipe_has_one_line():
 
 
 def test_unknown_recipe():
-    with pytest.raises(ValueError, match="no recipe 'mmts'; there are emoji_infonce_constant"):
+    with pytest.raises(ValueError, match="no recipe 'mmts'; did you mean coco_mmts"):
         recipes.get("mmts")
 
 
@@ -50,7 +48,7 @@ def test_the_variants_differ_in_loss_and_control_only(tmp_path, panel):
     assert len({tree["output"] for tree in trees}) == len(PANELS[panel])
     for tree in trees:
         del tree["optim"]["loss_lr"]
-        for name in ("name", "output", "family", "control", "loss"):
+        for name in ("name", "output", "control", "loss"):
             del tree[name]
     assert all(tree == trees[0] for tree in trees)
 
@@ -61,7 +59,7 @@ def test_constants_match_their_schedule(tmp_path):
         constant = configs[f"emoji_{family}_constant"]
         schedule = configs[f"emoji_{family}_mmts"]
         assert (constant.control.kind, schedule.control.kind) == ("matched", "mmts")
-        assert dataclasses.replace(constant.control, kind="mmts") == schedule.control
+        assert specs.control("mmts", **vars(constant.control)) == schedule.control
         assert constant.loss == schedule.loss
 
 
@@ -70,8 +68,11 @@ def test_learned_temperatures_are_configured_as_listed(tmp_path):
         config = recipes.get(f"emoji_{method}")(tmp_path)
         assert (config.family, config.control.kind) == (learned.family, learned.kind)
         assert (config.control.low, config.control.high) == learned.bounds
-        assert (config.loss.rho, config.loss.gamma) == (learned.rho, learned.gamma)
-        assert config.loss.tau_lr == config.optim.loss_lr == learned.rate
+        rho = config.loss.rho if learned.family == "fastclip" else config.control.rho
+        assert (rho, config.loss.gamma) == (learned.rho, learned.gamma)
+        assert config.optim.loss_lr == learned.rate
+        if learned.kind == "individual":
+            assert config.control.lr == learned.rate
 
 
 def shrink(config):
@@ -83,8 +84,8 @@ def shrink(config):
 
 
 def test_demo_runs_all_and_reports(tmp_path, monkeypatch, capsys):
-    original = demo_module.train
-    monkeypatch.setattr(demo_module, "train", lambda config: original(shrink(config)))
+    original = session.train
+    monkeypatch.setattr(session, "train", lambda config: original(shrink(config)))
     report = recipes.run_demo(tmp_path / "demo", epochs=1, seeds=[0, 1], progress=False)
     assert "Settings were chosen on the validation split" in report.read_text("utf-8")
     assert report.is_file()
@@ -96,8 +97,8 @@ def test_demo_runs_all_and_reports(tmp_path, monkeypatch, capsys):
 
 
 def test_panel_of_temperatures(tmp_path, monkeypatch, capsys):
-    original = demo_module.train
-    monkeypatch.setattr(demo_module, "train", lambda config: original(shrink(config)))
+    original = session.train
+    monkeypatch.setattr(session, "train", lambda config: original(shrink(config)))
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--panel", "temperatures", "--epochs", "1", "--output", "d"]) == 0
     names = ["infonce_constant", "infonce_mmts", "isogclr", "tempnet", "fastclip"]
@@ -134,7 +135,7 @@ def test_table(tmp_path):
 
 
 def test_search_is_on_validation_and_resumes(tmp_path, monkeypatch):
-    original, calls = search_module.train, []
+    original, calls = session.train, []
 
     def counted(config):
         if not (config.output / "results.json").exists():
@@ -142,8 +143,10 @@ def test_search_is_on_validation_and_resumes(tmp_path, monkeypatch):
         result = original(shrink(config))
         return dataclasses.replace(result, test={})
 
-    monkeypatch.setattr(search_module, "train", counted)
-    monkeypatch.setattr(search_module, "CONSTANTS", {"infonce": (0.07, 0.2)})
+    monkeypatch.setattr(session, "train", counted)
+    monkeypatch.setattr(
+        import_module("tauten.recipes.search"), "CONSTANTS", {"infonce": (0.07, 0.2)}
+    )
     options = {"families": ("infonce",), "epochs": 1, "candidates": 2, "progress": False}
     path = search(tmp_path, seeds=(0, 1), **options)
     rows = list(csv.DictReader(path.open()))
@@ -163,8 +166,8 @@ def test_search_is_on_validation_and_resumes(tmp_path, monkeypatch):
 
 
 def test_search_for_learned_temperatures(tmp_path, monkeypatch):
-    original = search_module.train
-    monkeypatch.setattr(search_module, "train", lambda config: original(shrink(config)))
+    original = session.train
+    monkeypatch.setattr(session, "train", lambda config: original(shrink(config)))
     given = {"families": ("fastclip",), "epochs": 1, "candidates": 2, "progress": False}
     rows = list(csv.DictReader(search(tmp_path, seeds=(0, 1), **given).open()))
     assert [row["stage"] for row in rows] == ["learned"] * 2 + ["confirm"] * 2
@@ -185,7 +188,7 @@ def test_every_method_has_as_many_candidates_and_one_is_the_recipe():
 
 def test_candidates_keep_tau_positive_and_are_distinct():
     found = candidates_around(0.07, 1000)
-    assert len(found) == len(set(found)) == len(search_module.CANDIDATES)
+    assert len(found) == len(set(found)) == len(CANDIDATES)
     assert all(schedule.shift[0] > schedule.alpha / 2 for schedule in found)
     assert candidates_around(0.07, 3) == found[:3]
 

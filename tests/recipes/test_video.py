@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import numpy as np
@@ -13,7 +12,7 @@ from tauten.evaluation import multi_instance_retrieval
 from tauten.files import read_arrays
 from tauten.losses import SMS
 from tauten.recipes import emoji_video_margin_constant, emoji_video_margin_mmts
-from tauten.training import evaluate, train
+from tauten.training import evaluate, specs, train
 from tauten.training.module import ContrastiveModule
 from tauten.training.trainer import ContrastiveTrainer
 
@@ -42,7 +41,7 @@ def run(shared_data, tmp_path_factory):
 def test_the_recipes_differ_in_the_control_alone():
     constant, mmts = emoji_video_margin_constant(), emoji_video_margin_mmts()
     assert (constant.control.kind, mmts.control.kind) == ("matched", "mmts")
-    assert dataclasses.replace(constant.control, kind="mmts") == mmts.control
+    assert specs.control("mmts", **vars(constant.control)) == mmts.control
     for field in ("data", "model", "loss", "optim", "evaluation", "family"):
         assert getattr(constant, field) == getattr(mmts, field)
 
@@ -109,7 +108,7 @@ def test_interrupted_it_ends_with_the_same_bits(run, shared_data, tmp_path, monk
 @pytest.mark.parametrize(
     ("fields", "loss"),
     [
-        ({"family": "sms", "control__kind": "constant", "control__value": 0.6}, SMS),
+        ({"loss": specs.loss("sms"), "control": specs.control("constant", value=0.6)}, SMS),
         ({"loss__adaptive": True}, MaxMargin),
     ],
 )

@@ -15,7 +15,7 @@ from tauten.report.knobs import against_count, by_decile, over_time
 from tauten.report.numbers import collect
 from tauten.report.schedule import by_group, deciles, schedule
 from tauten.report.settings import describe
-from tauten.training import Config, train
+from tauten.training import Config, specs, train
 
 ALPHA, LOW, HIGH = 0.1, 0.15, 0.3
 
@@ -32,9 +32,9 @@ def short(output, **fields):
 def run_mmts(output, log_every):
     """MM-TS by step: 24 steps, a period of 12."""
     config = short(output, name="mmts", log_every=log_every)
-    config.control.kind, config.control.oscillations = "mmts", 2.0
-    config.control.alpha = ALPHA
-    config.control.shift_low, config.control.shift_high = LOW, HIGH
+    config.control = specs.control(
+        "mmts", oscillations=2.0, alpha=ALPHA, shift_low=LOW, shift_high=HIGH
+    )
     config.optim.epochs, config.data.groups = 8, "thirds"
     train(config)
     return output
@@ -44,8 +44,7 @@ def run_ts(output, log_every):
     """TS by epoch: 8 epochs of 3 steps, a period of 4 epochs."""
     config = short(output, name="ts", log_every=log_every)
     config.task = "views"
-    config.control.kind, config.control.every = "cosine", "epoch"
-    config.control.low, config.control.high, config.control.oscillations = 0.1, 1.0, 2.0
+    config.control = specs.control("cosine", every="epoch", low=0.1, high=1.0, oscillations=2.0)
     config.optim.epochs = 8
     config.model.grid, config.evaluation.metric, config.evaluation.probe = 2, "last", "none"
     train(config)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tauten.training import Config
+from tauten.training import Config, specs
 
 
 def tiny(output: Path, **fields) -> Config:
@@ -15,6 +15,9 @@ def tiny(output: Path, **fields) -> Config:
     config.model.channels, config.model.dim, config.model.text_width = (8,), 8, 8
     config.optim.batch_size, config.optim.epochs = 32, 2
     config.evaluation.every, config.evaluation.bootstrap = 1, 20
+    config.loss = specs.loss(fields.pop("family", "infonce"))
+    kind = fields.pop("control__kind", config.loss.own_control() or "constant")
+    config.control = specs.control(kind)
     for path, value in fields.items():
         *parts, last = path.split("__")
         owner = config

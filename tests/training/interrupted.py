@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tauten.training import Config, checkpoints, run_folder, train
+from tauten.training import Config, checkpoints, run_folder, specs, train
 from tauten.training.splits import SPLITS, load_split
 from tauten.training.trainer import ContrastiveTrainer
 
@@ -30,11 +30,11 @@ def config(output: Path, method: str) -> Config:
     made.evaluation.every, made.evaluation.bootstrap = 0.7, 20
     if method == "mmts":
         made.optim.epochs = 4
-        made.loss.force, made.control.kind = "equalized", "mmts"
+        made.loss, made.control = specs.loss(force="equalized"), specs.control("mmts")
     elif method == "tempnet":
-        made.family, made.control.kind = "sogclr", "tempnet"
+        made.loss, made.control = specs.loss("sogclr"), specs.control("tempnet")
     else:
-        made.family, made.control.kind = "fastclip", "learnable"
+        made.loss, made.control = specs.loss("fastclip"), specs.control("learnable")
     return made
 
 
@@ -81,7 +81,7 @@ def arm(where: str, number: int, output: Path) -> None:
         folder.append_history = half_written(output / "history.jsonl", folder.append_history)
     elif where == "results":
         run_folder.replace_text = after(0, run_folder.replace_text)
-        sys.modules["tauten.training.train"].write_results = die
+        sys.modules["tauten.training.session"].write_results = die
 
 
 def attempt(output: Path, where: str | None = None, number: int = 0) -> int:

@@ -14,9 +14,9 @@ from PIL import Image
 from tauten.data.emoji_video import base_of
 from tauten.data.readers import Entry, read, to_dataset
 from tauten.data.video import Clip
-from tauten.training import DataConfig
+from tauten.training import DataConfig, specs
 from tauten.training.clip_source import ClipSource
-from tauten.training.config import Config, LossConfig
+from tauten.training.config import Config
 from tauten.training.named import named_splits
 from tauten.training.pairs import PairStore
 from tauten.training.splits import SPLITS, load_splits, to_pairs
@@ -238,12 +238,8 @@ def test_named_sources_that_cannot_be_used(tmp_path):
         ({"data": DataConfig(frames=5, strip=4)}, "with strips 1 to data.strip, got 5"),
         ({"data": DataConfig(frames=-1)}, r"data.frames must be in \[0, 4096\], got -1"),
         ({"data": DataConfig(strip=4)}, "got 0 and data.strip=4"),
-        ({"family": "sms"}, "family=sms and loss.adaptive need to know how relevant"),
-        ({"family": "maxmargin", "loss": LossConfig(adaptive=True)}, "set data.relevancy"),
-        (
-            {"loss": LossConfig(adaptive=True), "data": DataConfig(relevancy="names")},
-            "loss.adaptive needs family=maxmargin, got infonce",
-        ),
+        ({"loss": specs.loss("sms")}, "family=sms needs to know how relevant"),
+        ({"loss": specs.loss("maxmargin", adaptive=True)}, "set data.relevancy"),
     ],
 )
 def test_configurations_that_are_refused(fields, message):

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import math
 import re
@@ -6,19 +7,18 @@ from typing import get_args, get_origin
 
 import pytest
 import torch
-import tyro
 
 import tauten as tt
-from tauten.training import Config, LossConfig, ModelConfig, OptimConfig, from_dict, to_dict
+from tauten import recipes
+from tauten.training import Config, ModelConfig, OptimConfig, from_dict, specs, to_dict
 from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss, check_loss
-from tauten.training.config import ControlKind, Family
 from tauten.training.config_tree import differences
-from tauten.training.families import control_for
 from tauten.training.module import ContrastiveModule
-from tauten.training.ranges import RANGES, check_values, options
+from tauten.training.ranges import check_values, options, ranges_of
+from tauten.training.words import parsed
 
-KINDS = get_args(ControlKind)
+KINDS, FAMILIES = specs.known_controls(), specs.known_losses()
 
 
 def test_there_and_back():
@@ -38,7 +38,7 @@ def test_command_line():
         "--data.val": "x.parquet",
     }
     args = [word for option in options.items() for word in option]
-    config = tyro.cli(Config, args=[*args, "--model.channels", "4", "8"])
+    config = parsed(recipes.pairs, Config(), [*args, "--model.channels", "4", "8"])
     assert (config.optim.lr, config.control.kind, config.seed) == (0.5, "mmts", 7)
     assert (config.model.channels, config.model.augmentation.hue) == ((4, 8), 0.2)
     assert config.data.val == "x.parquet"
@@ -46,9 +46,9 @@ def test_command_line():
 
 def test_help_explains_the_fields(capsys):
     with pytest.raises(SystemExit):
-        tyro.cli(Config, args=["--help"])
+        parsed(recipes.pairs, Config(), ["--control.kind", "mmts", "--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for phrase in ("passes over the training split", "mmts: peak-to-peak amplitude"):
+    for phrase in ("passes over the training split", "peak-to-peak amplitude"):
         assert phrase in shown
 
 
@@ -64,7 +64,10 @@ def test_unknown_field():
         ({"optim": OptimConfig(batch_size=1)}, "optim.batch_size must be 2 or more, got 1"),
         ({"optim": OptimConfig(warmup=1.5)}, r"optim.warmup must be in \[0, 1\], got 1.5"),
         ({"log_every": 0}, "log_every must be 1 or more, got 0"),
-        ({"loss": LossConfig(gamma_epochs=1.2)}, r"gamma_epochs must be in \[0, 1\], got 1.2"),
+        (
+            {"loss": specs.loss("fastclip", gamma_epochs=1.2)},
+            r"loss.gamma_epochs must be in \[0, 1\], got 1.2",
+        ),
     ],
 )
 def test_invalid_values(change, message):
@@ -82,12 +85,36 @@ def test_invalid_data(field, value):
         config.validate()
 
 
-OPTIONS = [(name, hint) for name, hint, _ in options(Config())]
+def every_spec():
+    """A configuration for each control and each loss; nothing is checked."""
+    for kind in KINDS:
+        config = Config()
+        config.control = specs.control(kind)
+        yield config
+    for family in FAMILIES:
+        config = Config()
+        config.loss = specs.loss(family)
+        yield config
 
 
-def with_value(name, value):
+def owner_of(config, name):
+    """The control, the loss, or nothing: whose option it is."""
+    part = name.partition(".")[0]
+    return type(getattr(config, part)) if part in ("control", "loss") else None
+
+
+#: (name, owner) of each option, with its type, its range, and a configuration that has it
+OPTIONS = {
+    (name, owner_of(config, name)): (hint, ranges_of(config).get(name), config)
+    for config in every_spec()
+    for name, hint, _ in options(config)
+}
+RANGED = [key for key, (_, allowed, _) in OPTIONS.items() if allowed is not None]
+
+
+def with_value(config, name, value):
     """A configuration with one option set, nothing checked."""
-    config = owner = Config()
+    config = owner = copy.deepcopy(config)
     *parts, last = name.split(".")
     for part in parts:
         owner = getattr(owner, part)
@@ -96,19 +123,18 @@ def with_value(name, value):
 
 
 def test_every_number_has_a_range():
-    named = {
-        name
-        for name, hint in OPTIONS
-        if {int, float} & {hint, *get_args(hint)} and hint is not bool
-    }
-    assert named == set(RANGES)
-    check_values(Config())
+    for key, (hint, allowed, _) in OPTIONS.items():
+        numeric = bool({int, float} & {hint, *get_args(hint)}) and hint is not bool
+        assert numeric == (allowed is not None), key
+        assert allowed is None or math.isfinite(allowed.low), key
+    for config in every_spec():
+        check_values(config)
 
 
-@pytest.mark.parametrize("name", RANGES)
-def test_numbers_outside_their_range_are_refused_by_name(name):
-    allowed = RANGES[name]
-    hint = dict(OPTIONS)[name]
+@pytest.mark.parametrize("key", RANGED, ids=lambda key: key[0])
+def test_numbers_outside_their_range_are_refused_by_name(key):
+    name = key[0]
+    hint, allowed, config = OPTIONS[key]
     many = get_origin(hint) is tuple
     outside = [math.nan, math.inf, -math.inf, allowed.low - 1, "1", True]
     outside += [allowed.high * 2 + 1] if math.isfinite(allowed.high) else []
@@ -120,18 +146,16 @@ def test_numbers_outside_their_range_are_refused_by_name(name):
         with pytest.raises(
             ValueError, match=rf"^{name} must be .*{re.escape(f'{allowed.low:g}')}.*, got "
         ):
-            with_value(name, (value,) if many else value).validate()
+            check_values(with_value(config, name, (value,) if many else value))
     ends = [] if allowed.above else [allowed.low]
     ends += [allowed.high] if math.isfinite(allowed.high) and not allowed.below else []
     for value in ends:
-        check_values(with_value(name, (value,) if many else value))
+        check_values(with_value(config, name, (value,) if many else value))
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("family", "infonec", "family must be one of infonce, maxmargin,"),
-        ("control.kind", None, "control.kind must be one of constant,"),
         ("optim.name", "adam", "optim.name must be one of adamw, sgd, lars, got 'adam'"),
         ("data.stream", 1, "data.stream must be of type bool, got 1"),
         ("data.source", None, "data.source must be of type str, got None"),
@@ -142,7 +166,7 @@ def test_numbers_outside_their_range_are_refused_by_name(name):
 )
 def test_choices_and_types(name, value, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        with_value(name, value).validate()
+        with_value(Config(), name, value).validate()
 
 
 def test_differences_are_named():
@@ -213,8 +237,10 @@ REFUSED["sms"] = REFUSED["maxmargin"]
 
 def configured(family="infonce", kind="constant", **fields):
     config = Config()
-    config.family, config.control.kind = family, kind
-    config.control.low, config.control.high, config.model.dim = 0.05, 0.2, 8
+    ends = {"low": 0.05, "high": 0.2}
+    known = specs.control(kind).option_names()
+    config.control = specs.control(kind, **{n: v for n, v in ends.items() if n in known})
+    config.loss, config.model.dim = specs.loss(family), 8
     config.data.relevancy = "names" if family == "sms" else "none"
     for path, value in fields.items():
         part, name = path.split("__")
@@ -230,7 +256,7 @@ def built(config, samples=6, steps=40):
 
 @pytest.mark.filterwarnings("ignore::tauten.CompositionWarning")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", get_args(Family))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_takes_every_control_or_says_why_not(family, kind):
     config = configured(family, kind)
     reason = REFUSED[family].get(kind)
@@ -257,7 +283,9 @@ def test_with_a_radius_sogclr_takes_temperatures_learned_by_gradient(kind):
     [("v0", "learnable"), ("v1", "constant"), ("v2", "individual"), ("v3", "learnable")],
 )
 def test_versions_of_fastclip(version, kind):
-    given = {"loss__version": version, "control__value": 0.11, "loss__tau_lr": 0.5}
+    given = {"loss__version": version, "control__value": 0.11}
+    if version == "v2":
+        given |= {"control__lr": 0.5, "control__rho": 7.0}
     loss_fn = built(configured("fastclip", kind, **given))
     assert (loss_fn.version, type(loss_fn.strength)) == (version, CONTROLS[kind])
     assert loss_fn.tau(torch.tensor([1])).item() == pytest.approx(0.11)
@@ -284,8 +312,8 @@ def test_fastclips_gamma_falls_by_epoch():
 
 
 def test_a_radius_belongs_to_robust_objectives():
-    assert built(configured("isogclr", "individual", loss__rho=3.0)).strength.rho == 3.0
-    assert built(configured("sogclr", "tempnet", loss__rho=3.0)).rho == 3.0
+    assert built(configured("isogclr", "individual", control__rho=3.0)).strength.rho == 3.0
+    assert built(configured("sogclr", "tempnet", control__rho=3.0)).rho == 3.0
     assert built(configured("fastclip", "learnable", loss__rho=3.0)).rho == 3.0
     with pytest.raises(ValueError, match="FastCLIP-v1 has no rho, got 3"):
         built(configured("fastclip", "constant", loss__version="v1", loss__rho=3.0))
@@ -293,7 +321,7 @@ def test_a_radius_belongs_to_robust_objectives():
 
 def test_settings_reach_the_control():
     individual = built(
-        configured("sogclr", "individual", loss__tau_lr=0.4, loss__tau_beta=0.3)
+        configured("sogclr", "individual", control__lr=0.4, control__beta=0.3)
     ).strength
     assert (individual.lr, individual.beta, individual.range()) == (0.4, 0.3, (0.05, 0.2))
     tempnet = built(configured("sogclr", "tempnet")).strength
@@ -309,11 +337,10 @@ def test_settings_reach_the_control():
     assert built(configured("nuclr", loss__zeta_lr=0.3, loss__gamma=0.6)).lr == 0.3
 
 
-@pytest.mark.parametrize("family", ["maxmargin", "dcl", "siglip", "sogclr", "isogclr", "nuclr"])
+@pytest.mark.parametrize("family", ["maxmargin", "dcl", "siglip"])
 def test_forces_that_a_loss_does_not_have(family):
-    kind = "individual" if family == "isogclr" else "constant"
-    with pytest.raises(ValueError, match="force"):
-        built(configured(family, kind, loss__force="reweighted"))
+    with pytest.raises(ValueError, match="loss.force must be one of plain, equalized, got"):
+        built(configured(family, loss__force="reweighted"))
     assert built(configured(loss__force="reweighted")).force == "reweighted"
 
 
@@ -341,21 +368,63 @@ def test_networks_that_predict_temperatures_have_no_weight_decay_and_the_rate_of
     assert any(p.dim() == 2 for p in loss["params"])
 
 
-@pytest.mark.parametrize("family", get_args(Family))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_another_family_has_a_control_that_it_takes(family):
     config = Config()
-    control = control_for(config.control, config.family, family, config.loss.version)
+    before, loss = config.loss, specs.other_loss(config.loss, family)
+    control = specs.other_control(config.control, before, loss)
     config.data.relevancy = "names" if family == "sms" else "none"
-    config = dataclasses.replace(config, family=family, control=control)
+    config = dataclasses.replace(config, loss=loss, control=control)
     assert type(built(config)) is CLASSES[family]
-    back = control_for(control, family, "infonce", config.loss.version)
-    assert back == Config().control
+    assert specs.other_control(control, loss, before) == Config().control
 
 
 def test_margins_are_no_temperatures():
-    mmts = dataclasses.replace(Config().control, kind="mmts", shift_low=0.06, scale="log")
-    margin = control_for(mmts, "infonce", "maxmargin", "v3")
-    assert (margin.kind, margin.scale, margin.value) == ("mmts", "log", 0.2)
+    infonce, hinge = specs.loss(), specs.loss("maxmargin")
+    mmts = specs.control("mmts", shift_low=0.06, scale="log")
+    margin = specs.other_control(mmts, infonce, hinge)
+    assert (margin.kind, margin.scale) == ("mmts", "log")
     assert (margin.alpha, margin.shift_low, margin.shift_high) == (0.2, 0.17, 0.30)
-    assert control_for(margin, "maxmargin", "sms", "v3") == margin
-    assert control_for(mmts, "infonce", "dcl", "v3") == mmts
+    assert specs.other_control(margin, hinge, specs.loss("sms")) == margin
+    assert specs.other_control(mmts, infonce, specs.loss("dcl")) == mmts
+    assert specs.other_control(specs.control(), infonce, hinge).value == 0.2
+
+
+OLD = {
+    "family": "isogclr",
+    "control": {"kind": "individual", "value": 0.1, "low": 0.02, "high": 1.0, "alpha": 0.04},
+    "loss": {
+        **{"force": "plain", "weight": "none", "adaptive": False, "mask_duplicates": True},
+        **{"bias": -10.0, "version": "v3", "gamma": 0.5, "gamma_epochs": 0.5, "rho": 2.0},
+        **{"tau_lr": 0.01, "tau_beta": 0.4, "tau_clip": 3.0, "zeta_lr": 0.01, "queue": 0},
+        "momentum": 0.999,
+    },
+}
+
+
+def test_configurations_of_earlier_versions_are_read():
+    found = from_dict(OLD)
+    assert found.loss == specs.loss("isogclr", gamma=0.5)
+    assert found.control == specs.control(
+        "individual", value=0.1, low=0.02, high=1.0, rho=2.0, lr=0.01, beta=0.4, max_gradient=3.0
+    )
+    assert from_dict(to_dict(found)) == found
+    with pytest.raises(ValueError, match="individual has no control.lwo; it has control.value"):
+        from_dict({**OLD, "control": {**OLD["control"], "lwo": 1}})
+
+
+def test_an_earlier_fastclip_v2_keeps_its_published_radius():
+    control = {**OLD["control"], "kind": "individual"}
+    loss = {**OLD["loss"], "version": "v2", "rho": None}
+    found = from_dict({"family": "fastclip", "control": control, "loss": loss})
+    assert (found.control.rho, found.control.lr, found.loss.rho) == (7.0, 0.01, None)
+    assert built(found).rho == 7.0
+
+
+def test_unknown_names_are_answered_with_the_closest():
+    with pytest.raises(ValueError, match="family 'infonec' is unknown: did you mean infonce"):
+        specs.loss("infonec")
+    with pytest.raises(ValueError, match="control.kind 'mmst' is unknown: did you mean mmts"):
+        specs.control("mmst")
+    with pytest.raises(ValueError, match="constant has no control.alpha; it has control.value"):
+        specs.control("constant", alpha=1.0)

@@ -8,8 +8,8 @@ from tauten.data import load_epic_kitchens
 from tauten.data.relevancy import Relevancy
 from tauten.losses import SMS
 from tauten.recipes import RECIPES, runlocal
-from tauten.training import DataConfig, train
-from tauten.training.config import Config, LossConfig
+from tauten.training import DataConfig, specs, train
+from tauten.training.config import Config
 from tauten.training.module import ContrastiveModule
 from tauten.training.named import place
 from tauten.training.pairs import PairStore
@@ -147,10 +147,10 @@ def test_it_needs_no_setting_for_its_relevancies():
     data = DataConfig(source="epic_kitchens:data")
     assert data.graded
     assert not DataConfig(source="msrvtt:data").graded
-    Config(family="sms", data=data)
-    Config(family="maxmargin", loss=LossConfig(adaptive=True), data=data)
+    Config(loss=specs.loss("sms"), data=data)
+    Config(loss=specs.loss("maxmargin", adaptive=True), data=data)
     with pytest.raises(ValueError, match="set data.relevancy, or train on epic_kitchens"):
-        Config(family="sms", data=DataConfig(source="msrvtt:data"))
+        Config(loss=specs.loss("sms"), data=DataConfig(source="msrvtt:data"))
 
 
 def test_a_training_split_is_not_searched_by_relevancy(features, monkeypatch):

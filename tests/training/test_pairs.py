@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tauten.models import BagTokenizer
-from tauten.training import Config, DataConfig, train
+from tauten.training import Config, DataConfig, specs, train
 from tauten.training.build import build_loss
 from tauten.training.pairs import PairStore, caption_counts, training_texts
 from tauten.training.splits import PairData
@@ -154,9 +154,10 @@ def test_both_anchors_of_a_pair_have_the_temperature_of_the_image(sizes):
     captions = torch.tensor([1, 3, 2, 1, 2, 1])
     labels = ["a", "b", "b", "a", "a", "c"]
     counts = torch.tensor([3, 2, 2, 3, 3, 1])
-    config = Config(family="sogclr")
-    config.control.kind, config.control.sizes = "mmts", sizes
-    config.loss.weight = "inverse_count"
+    config = Config(
+        loss=specs.loss("sogclr", weight="inverse_count"),
+        control=specs.control("mmts", sizes=sizes),
+    )
     single = build_loss(config, 6, counts, 20, labels)
     loss_fn = build_loss(config, 6, counts, 20, labels, captions=captions)
     image = torch.arange(6).repeat_interleave(captions)

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from tauten.data import load_pairs
-from tauten.training import Config, ControlConfig, DataConfig
+from tauten.training import Config, DataConfig, specs
 from tauten.training.build import build_loss
 from tauten.training.rows import class_names, one_per_picture
+from tauten.training.session import with_classes
 from tauten.training.splits import Classes, load_split, load_splits
-from tauten.training.train import with_classes
 
 
 def png(seed):
@@ -149,7 +149,7 @@ def test_thirds_leave_samples_without_a_class_out():
 
 
 def test_a_control_of_classes_refuses_samples_without_one():
-    config = Config(control=ControlConfig(kind="mmts"))
+    config = Config(control=specs.control("mmts"))
     with pytest.raises(
         ValueError, match="control.kind=mmts needs the class of every .* 2 of 3 have"
     ):

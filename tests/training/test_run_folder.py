@@ -127,7 +127,7 @@ def test_an_empty_record_is_overwritten_when_asked(begun):
         (lambda tree: tree["data"].update(strict="no"), "data.strict is 'no'"),
         (lambda tree: tree["model"].update(channels=["a"]), "model.channels is"),
         (lambda tree: tree["model"]["augmentation"].update(hue=[1]), "model.augmentation.hue is"),
-        (lambda tree: tree.update(family="nosuch"), "family is 'nosuch'"),
+        (lambda tree: tree.update(family="nosuch"), "family 'nosuch' is unknown"),
         (lambda tree: tree.update(seed=True), "seed is True"),
     ],
 )

@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 
 from tauten.data import ShardPairs, emoji_lt, index_shards
 from tauten.data.epoch_order import EpochOrder
-from tauten.training import Config, evaluate, train
+from tauten.training import Config, evaluate, specs, train
 from tauten.training.splits import load_splits
 from tauten.training.trainer import ContrastiveTrainer
 
@@ -58,7 +58,7 @@ def streamed(output, data, name="whole") -> Config:
     made.data = replace(made.data, test=made.data.val, label="label", stream=True, buffer=BUFFER)
     made.data.keywords, made.data.alternative = 0.3, 0.3
     made.model.channels, made.model.grid, made.model.dim, made.model.text_width = (6,), 2, 8, 8
-    made.control.kind = "mmts"
+    made.control = specs.control("mmts")
     made.optim.batch_size, made.optim.epochs = BATCH, 2
     made.evaluation.every, made.evaluation.bootstrap = 0.75, 10
     return made
@@ -239,7 +239,8 @@ def test_a_batch_without_a_readable_picture_is_no_step_of_the_loss(data, tmp_pat
     config = streamed(tmp_path / "run", data)
     config.data.source, config.data.label = str(tmp_path / "bad"), None
     config.data.keywords = config.data.alternative = 0.0
-    config.control.kind, config.optim.batch_size, config.optim.epochs = "constant", 2, 1
+    config.control = specs.control("constant")
+    config.optim.batch_size, config.optim.epochs = 2, 1
     train(config)
     results = json.loads((config.output / "results.json").read_text())
     assert results["skipped"]["count"] == 16

@@ -26,7 +26,7 @@ from tauten.comparison.tested import load_scores
 from tauten.files import replace_text
 from tauten.training import from_dict
 from tauten.training.config_tree import completed, differences
-from tauten.training.train import versions
+from tauten.training.session import versions
 
 CONFIG, RESULT, QUERIES = "config.json", "result.json", "queries.npz"
 FEATURES = "features.npz"
@@ -76,7 +76,7 @@ class Cell:
     @property
     def force(self) -> str:
         """How the force is sized."""
-        return str(self.config["loss"]["force"])
+        return str(self.config["loss"].get("force", "plain"))
 
     @property
     def place(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tauten.comparison import catalogue
 from tauten.comparison.cells import Runner
-from tauten.comparison.kinds import FAMILIES, Kind, kind_of, methods_of, usual
+from tauten.comparison.kinds import Kind, families, kind_of, methods_of, usual
 from tauten.comparison.methods import Method, configure
 from tauten.comparison.scores import Scores
 from tauten.comparison.shared import check_settings
@@ -17,8 +17,8 @@ from tauten.comparison.synthetic import SyntheticConfig, groups_for
 from tauten.comparison.tested import tested_by
 from tauten.recipes import get
 from tauten.recipes.emoji import emoji
-from tauten.training import Config, ControlConfig, LossConfig, to_dict
-from tauten.training.config_tree import from_dict
+from tauten.training import Config, specs
+from tauten.training.config_tree import changed
 
 DEFAULT, TUNED = "default", "tuned"
 Mode = Literal["auto", "frozen", "train"]
@@ -39,7 +39,7 @@ class Grid:
             synthetic data and given features. Two views are always trained end to end.
         trials: settings tried for each control on the validation split, the default among them.
         force: of the schedules' loss.
-        family: of the schedules' loss: infonce, dcl or maxmargin, whose margin they drive; by
+        family: of the schedules' loss: infonce, dcl, maxmargin, whose margin they drive, ...; by
             default that of the recipe if it is one of them, else infonce.
         hidden: width of a hidden layer in the heads; 0 for linear heads.
         features: a file of features to use instead of the recipe's data.
@@ -106,9 +106,9 @@ class Grid:
                 f"the baseline {self.baseline!r} is not among the controls "
                 f"{', '.join(self.controls)}"
             )
-        if self.force not in ("plain", "equalized") or self.family not in (None, *FAMILIES):
+        if self.force not in ("plain", "equalized") or self.family not in (None, *families()):
             raise ValueError(
-                f"force must be plain or equalized and family one of {', '.join(FAMILIES)}, got "
+                f"force must be plain or equalized and family one of {', '.join(families())}, got "
                 f"{self.force} and {self.family}"
             )
         apart = [name for name in self.controls if name in ("weight-only", "shape-only")]
@@ -149,12 +149,13 @@ class Grid:
             ValueError: an unknown recipe or setting.
         """
         if self.recipe in ("emoji", "synthetic"):
-            config = emoji("compare", "infonce", ControlConfig(), LossConfig())
+            config = emoji("compare", specs.control(), specs.loss())
         else:
             config = get(self.recipe)()
-        own = config.family if config.family in FAMILIES else "infonce"
-        config.family = self.family or own  # type: ignore[assignment]
-        config.loss.force = self.force  # type: ignore[assignment]
+        own = config.family if config.family in families() else "infonce"
+        config = changed(config, {"family": self.family or own})
+        if self.force != "plain" or "force" in config.loss.option_names():
+            config = changed(config, {"loss.force": self.force})
         config.data.source = self.recipe if self.recipe == "synthetic" else config.data.source
         config.evaluation.bootstrap = 0
         if config.task == "views":
@@ -166,17 +167,6 @@ class Grid:
             config.optim.lr, config.optim.weight_decay = 2e-3, 0.5
         if self.recipe == "synthetic":
             config.data.head, config.data.tail = groups_for(self.synthetic)
-        tree = to_dict(config)
-        for path, value in self.settings.items():
-            _put(tree, path, value)
-        return from_dict(tree)
-
-
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    *parts, last = path.split(".")
-    owner: Any = tree
-    for part in parts:
-        owner = owner.get(part) if isinstance(owner, dict) else None
-    if not isinstance(owner, dict) or last not in owner:
-        raise ValueError(f"there is no setting {path!r}; an example is optim.epochs")
-    owner[last] = value
+        # those of controls are refused by name once the controls are known
+        shared = {name: v for name, v in self.settings.items() if not name.startswith("control.")}
+        return changed(config, shared)

@@ -10,29 +10,68 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from tauten.comparison.catalogue import METHODS, band_settings
+from tauten.comparison.catalogue import METHODS, TAU, band_settings
 from tauten.comparison.methods import Draw, Method, OneOf, Settings, Uniform
 from tauten.training import Config
+from tauten.training.specs import known_controls, known_losses
 
 Kind = Literal["temperature", "margin", "views"]
 
 #: controls that are compared unless told otherwise
 CONTROLS = ("constant", "matched", "learnable", "ts", "ics", "mmts")
-#: families that schedules can drive; the last has a margin
-FAMILIES = ("infonce", "dcl", "maxmargin")
-_MARGINS = ("maxmargin", "sms")
 
 
 def kind_of(config: Config) -> Kind:
     """What the schedules of a comparison with this configuration drive."""
     if config.task == "views":
         return "views"
-    return "margin" if config.family in _MARGINS else "temperature"
+    return config.loss.strength
 
 
 def methods_of(kind: Kind) -> Mapping[str, Method]:
     """The controls by name, with their default settings and what tuning draws for this kind."""
-    return _METHODS[kind]
+    return {**_METHODS[kind], **_others(kind)}
+
+
+def families() -> list[str]:
+    """Return the losses that the schedules of a comparison can drive."""
+    apart = {str(method.fixed["family"]) for method in METHODS.values() if "family" in method.fixed}
+    return [
+        name
+        for name, known in known_losses().items()
+        if name not in apart and known().own_control() is None and known().relevance == "none"
+    ]
+
+
+def _others(kind: Kind) -> dict[str, Method]:
+    """Return the controls and losses that nothing here names, such as those of plugins.
+
+    They are compared at their default options.
+    """
+    named = {str(m.fixed.get("control.kind")) for m in (*METHODS.values(), _COSINE)}
+    brought = {known().own_control() for known in known_losses().values()}
+    found = {
+        name: Method(name, known.about(), {"control.kind": name})
+        for name, known in known_controls().items()
+        if name not in named | brought
+    }
+    if kind == "margin":
+        return found
+    for name, known in known_losses().items():
+        skipped = name in _METHODS[kind] or name == "infonce" or known().relevance != "none"
+        if skipped or known.strength == "margin" or known().own_control() is not None:
+            continue
+        refused = "" if kind != "views" or known.views else f"{name} takes two modalities"
+        found[name] = Method(
+            name,
+            known.about(),
+            {"family": name, "control.kind": "constant"},
+            {"control.value": 0.07 if kind == "temperature" else 0.2},
+            {"control.value": TAU if kind == "temperature" else _WIDE},
+            schedules=False,
+            refused=refused,
+        )
+    return found
 
 
 def usual(kind: Kind) -> tuple[str, ...]:
@@ -123,13 +162,13 @@ _OF_VIEWS = {
     ),
     "sogclr": _Own({"control.value": 0.1, "loss.gamma": 0.8}, {"control.value": _WIDE}),
     "isogclr": _Own(
-        {"control.value": 0.1, "loss.gamma": 0.8, "loss.rho": 0.4, "loss.tau_lr": 0.03},
-        {"control.value": _WIDE, "loss.rho": _RHO},
-        {**_ENDS, "loss.tau_beta": 0.5, "loss.tau_clip": 3.0},
+        {"control.value": 0.1, "loss.gamma": 0.8, "control.rho": 0.4, "control.lr": 0.03},
+        {"control.value": _WIDE, "control.rho": _RHO},
+        {**_ENDS, "control.beta": 0.5, "control.max_gradient": 3.0},
     ),
     "tempnet": _Own(
-        {**_ENDS, "loss.gamma": 0.8, "loss.rho": 0.4},
-        {"low": Uniform(0.02, 0.1, log=True), "loss.rho": _RHO},
+        {**_ENDS, "loss.gamma": 0.8, "control.rho": 0.4},
+        {"low": Uniform(0.02, 0.1, log=True), "control.rho": _RHO},
     ),
     "temo": _Own({"control.low": 0.1, "control.high": 0.3}, {"low": Uniform(0.03, 0.3, log=True)}),
 }

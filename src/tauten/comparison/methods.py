@@ -7,7 +7,6 @@ has no settings of its own: it takes those of the schedule, default or tuned.
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 import warnings
@@ -18,6 +17,8 @@ from typing import Any
 from tauten.losses import CompositionWarning
 from tauten.training import Config
 from tauten.training.build import check_loss
+from tauten.training.config_tree import changed
+from tauten.training.specs import lost_options
 
 Settings = Mapping[str, Any]
 _ATTEMPTS = 200
@@ -93,18 +94,11 @@ def configure(base: Config, method: Method, settings: Settings) -> Config:
     Raises:
         ValueError: a setting that there is not, or a combination that means nothing.
     """
-    config = copy.deepcopy(base)
-    for path, value in {**settings, **method.fixed}.items():
-        *parts, last = path.split(".")
-        owner: Any = config
-        for part in parts:
-            owner = getattr(owner, part, None)
-        if not hasattr(owner, last):
-            raise ValueError(f"there is no setting {path!r}")
-        setattr(owner, last, value)
-    if not method.schedules:
-        config.loss.force = "plain"
-    config.validate()
+    if not method.schedules and "force" in base.loss.option_names():
+        base = changed(base, {"loss.force": "plain"})
+    config = changed(base, {**settings, **method.fixed})
+    for name, value in lost_options(base.loss, config.loss).items():
+        raise ValueError(f"loss.{name} means nothing to family={config.family}, got {value}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CompositionWarning)
         check_loss(config)

@@ -60,6 +60,8 @@ def check_settings(grid: Grid) -> None:
                 f"{name} changes nothing in a training of heads on {what} features: leave it out"
             )
         setting = [m for m in grid.controls if name in _of_control(grid, m)]
+        if name.startswith("control.") and not setting:
+            raise ValueError(f"{name} is a setting of none of {', '.join(grid.controls)}")
         if setting and name not in _EITHER:
             raise ValueError(
                 f"{name} is a setting of {', '.join(setting)} and is tried at its default and "

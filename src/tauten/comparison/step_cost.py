@@ -76,11 +76,16 @@ def _steps(config: Config, best: Path, total_steps: int) -> _Steps | None:
     module: ContrastiveModule | ViewModule
     store: PairStore | ViewStore
     if config.task == "views":
-        module = ViewModule(encoder, loss_fn, loss.queue, loss.momentum)
+        module = ViewModule(encoder, loss_fn, *loss.keys_kept)
         store = ViewStore(train)
     else:
-        chunk = config.optim.chunk
-        module = ContrastiveModule(encoder, loss_fn, loss.mask_duplicates, chunk, loss.adaptive)
+        module = ContrastiveModule(
+            encoder,
+            loss_fn,
+            loss.mask_duplicates,
+            config.optim.chunk,
+            adaptive=loss.relevance == "positives",
+        )
         store = PairStore(train, tokenizer[0], config.data)
     return _Steps(config, module.train(), store, torch.arange(len(train)))
 

@@ -22,8 +22,8 @@ from tauten.comparison.synthetic import synthetic
 from tauten.comparison.tuning import Trial, best, tune
 from tauten.files import Lock, replace_text
 from tauten.training import to_dict
+from tauten.training.session import with_classes
 from tauten.training.splits import load_split, load_splits
-from tauten.training.train import with_classes
 
 FAILED, TUNING = "failed.json", "tuning.json"
 

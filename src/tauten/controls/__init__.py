@@ -1,25 +1,27 @@
 """Controls: which temperature or margin each anchor, or each pair, has now."""
 
-from tauten.controls.anchors import Anchors, Direction
-from tauten.controls.base import Control, as_control
+from tauten.controls.anchors import Anchors as Anchors
+from tauten.controls.anchors import Direction as Direction
+from tauten.controls.base import Control
+from tauten.controls.base import as_control as as_control
 from tauten.controls.constant import Constant
-from tauten.controls.density import ClusterShift, mmts, shuffled_counts
+from tauten.controls.density import ClusterShift
+from tauten.controls.density import shuffled_counts as shuffled_counts
 from tauten.controls.distance import PairDistance
 from tauten.controls.individual import Individual
 from tauten.controls.learnable import Learnable
+from tauten.controls.mmts import mmts
 from tauten.controls.predicted import TaU, TempNet
 from tauten.controls.schedules import Anneal, Cosine
 from tauten.controls.similarity import MACL, DySTreSS, TeMo
 
 __all__ = [
     "MACL",
-    "Anchors",
     "Anneal",
     "ClusterShift",
     "Constant",
     "Control",
     "Cosine",
-    "Direction",
     "DySTreSS",
     "Individual",
     "Learnable",
@@ -27,7 +29,5 @@ __all__ = [
     "TaU",
     "TeMo",
     "TempNet",
-    "as_control",
     "mmts",
-    "shuffled_counts",
 ]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tauten.controls.base import Range, Scheduled, finite
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tauten.controls.base import Control, Range, Scheduled, finite
+from tauten.spec import Context, ControlSpec, Level
 
 
 class Constant(Scheduled):
@@ -29,3 +34,18 @@ class Constant(Scheduled):
 
     def __repr__(self) -> str:
         return f"Constant({self.value:g})"
+
+
+@dataclass
+class ConstantSpec(ControlSpec):
+    """One value for all samples and steps."""
+
+    kind: ClassVar[str] = "constant"
+    title: ClassVar[str] = "constant"
+    as_margin: ClassVar[Mapping[str, float]] = {"value": 0.2}
+
+    value: Level = 0.07
+    """the temperature or margin"""
+
+    def build(self, context: Context) -> Control:
+        return Constant(self.value)

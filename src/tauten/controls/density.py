@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from tauten.controls.anchors import Anchors, Direction
-from tauten.controls.base import Control, Range, finite
+from tauten.controls.base import Range, finite
 from tauten.controls.fingerprint import OfData
-from tauten.controls.schedules import Cosine
 from tauten.ids import check_ids, check_index
 from tauten.pairwise.numbers import Number
 
@@ -173,34 +172,3 @@ def shuffled_counts(counts: Tensor, classes: Sequence[Hashable], seed: int = 0) 
         )
     drawn = torch.randperm(len(size), generator=torch.Generator().manual_seed(seed))
     return size[drawn][member]
-
-
-def mmts(
-    counts: Counts,
-    alpha: float,
-    shift: tuple[float, float],
-    period: float,
-    *,
-    scale: str = "linear",
-) -> Control:
-    """MM-TS: a zero-mean cosine over training plus a shift by cluster size (WACV 2026).
-
-    τ_i(t) = α/2 · cos(2πt/P) + sh(n_i),  in [shift low − α/2, shift high + α/2]
-
-    Use it as the temperature of a softmax loss or the margin of a max-margin loss. A temperature
-    must stay positive, so a loss refuses shift low <= α/2.
-
-    Args:
-        counts: (num_samples,) size of each sample's caption cluster, by data set index; or a pair
-            (counts of x, counts of y) where the sides have ids of their own.
-        alpha: peak-to-peak amplitude of the oscillation, >= 0.
-        shift: (low, high), the level of the rarest and of the densest sample.
-        period: optimiser steps of one oscillation, > 0; published: a fifth of the training.
-        scale: how counts grow, see :class:`ClusterShift`; published: ``"linear"``.
-    """
-    alpha = finite("alpha", alpha)
-    if alpha < 0:
-        raise ValueError(f"alpha must be >= 0, got {alpha:g}")
-    if not isinstance(shift, (tuple, list)) or len(shift) != 2:
-        raise ValueError(f"shift must be two numbers (low, high), got {shift!r}")
-    return Cosine(-alpha / 2, alpha / 2, period) + ClusterShift(counts, *shift, scale=scale)

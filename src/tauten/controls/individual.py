@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from tauten.controls.base import Control, Range, finite
 from tauten.controls.tables import SideTables, Sizes
 from tauten.ids import check_index
 from tauten.pairwise.numbers import Number
+from tauten.spec import Context, ControlSpec, Level, NewestWeight, Rate
+from tauten.spec import Range as Interval
 from tauten.state import Pending, SampleTable, mean_by_sample
 
 _EPSILON = 1e-8
@@ -140,3 +143,37 @@ class Individual(Control):
 
     def __repr__(self) -> str:
         return f"Individual(low={self.low:g}, high={self.high:g}, rho={self.rho:g})"
+
+
+@dataclass
+class IndividualSpec(ControlSpec):
+    """A temperature for each sample, learned by the robust objective (iSogCLR)."""
+
+    kind: ClassVar[str] = "individual"
+    title: ClassVar[str] = "individual τ"
+
+    value: Level = 0.07
+    """of a sample that was never seen"""
+    low: Level = 0.01
+    """lower bound"""
+    high: Level = 1.0
+    """upper bound"""
+    rho: Annotated[float, Interval(0.0, 1e6, above=True)] = 6.0
+    """radius of the uncertainty set; larger values give lower temperatures"""
+    lr: Rate = 0.03
+    """learning rate of the temperatures"""
+    beta: NewestWeight = 0.5
+    """weight of the newest gradient in its average"""
+    max_gradient: Rate = 5.0
+    """bound of a temperature's gradient; published for two views: 3"""
+
+    def build(self, context: Context) -> Control:
+        return Individual(
+            context.sizes,
+            rho=self.rho,
+            tau_init=self.value,
+            tau_range=(self.low, self.high),
+            lr=self.lr,
+            beta=self.beta,
+            max_gradient=self.max_gradient,
+        )

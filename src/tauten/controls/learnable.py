@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from tauten.controls.base import Control, Range, finite
+from tauten.spec import Context, ControlSpec, Level
 
 
 class Learnable(Control):
@@ -57,3 +60,21 @@ class Learnable(Control):
     def __repr__(self) -> str:
         value = float(self.values(torch.zeros(1, dtype=torch.long), 0).detach())
         return f"Learnable({value:g}, low={self.low:g}, high={self.high:g})"
+
+
+@dataclass
+class LearnableSpec(ControlSpec):
+    """One value for all samples, learned by the gradient of the loss."""
+
+    kind: ClassVar[str] = "learnable"
+    title: ClassVar[str] = "one learned τ"
+
+    value: Level = 0.07
+    """at the start"""
+    low: Level = 0.01
+    """lower bound"""
+    high: Level = 1.0
+    """upper bound"""
+
+    def build(self, context: Context) -> Control:
+        return Learnable(self.value, self.low, self.high)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import BatchControl, Range, finite
 from tauten.pairwise.numbers import Number
 from tauten.pairwise.sides import within_range
+from tauten.spec import Context, ControlSpec, Level, Rate
 
 #: the softmax temperature of TempNet's prototypes at the start
 _SHARPNESS = 0.01
@@ -204,3 +207,37 @@ class TaU(_OfSides):
 
     def __repr__(self) -> str:
         return f"TaU({self.value:g}, high={self.high:g})"
+
+
+@dataclass
+class TempNetSpec(ControlSpec):
+    """A temperature that a small network predicts from each embedding (TempNet)."""
+
+    kind: ClassVar[str] = "tempnet"
+    title: ClassVar[str] = "TempNet"
+
+    low: Level = 0.005
+    """lowest temperature"""
+    high: Level = 0.05
+    """highest temperature"""
+    rho: Rate = 7.0
+    """radius of the uncertainty set; larger values give lower temperatures"""
+
+    def build(self, context: Context) -> TempNet:
+        return TempNet(context.dim, tau_range=(self.low, self.high), rho=self.rho)
+
+
+@dataclass
+class TaUSpec(ControlSpec):
+    """A temperature that grows with the uncertainty predicted from each embedding (TaU)."""
+
+    kind: ClassVar[str] = "tau_uncertainty"
+    title: ClassVar[str] = "TaU"
+
+    value: Level = 0.07
+    """lowest temperature"""
+    high: Level = 10.0
+    """highest temperature"""
+
+    def build(self, context: Context) -> TaU:
+        return TaU(context.dim, self.value, self.high)

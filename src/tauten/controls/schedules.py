@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from tauten.checks import whole
-from tauten.controls.base import Range, Scheduled, finite
+from tauten.controls.base import Control, Range, Scheduled, finite
+from tauten.spec import Context, ControlSpec, Level, Periods
 
 
 def _positive_steps(name: str, value: float) -> float:
@@ -93,3 +97,59 @@ class Anneal(Scheduled):
     def __repr__(self) -> str:
         every = f", every={self.every}" if self.every > 1 else ""
         return f"Anneal({self.start:g}, {self.end:g}, steps={self.duration:g}{every})"
+
+
+@dataclass
+class CosineSpec(ControlSpec):
+    """TS: one value for all samples, between two ends over training."""
+
+    kind: ClassVar[str] = "cosine"
+    title: ClassVar[str] = "cosine"
+    as_margin: ClassVar[Mapping[str, float]] = {"low": 0.1, "high": 0.3}
+
+    low: Level = 0.01
+    """lowest value"""
+    high: Level = 1.0
+    """highest value, at the start"""
+    oscillations: Periods = 5.0
+    """full periods over the training"""
+    every: Literal["step", "epoch"] = "step"
+    """epoch holds each value for an epoch, and counts epochs from 1, as TS does"""
+
+    @property
+    def scheduled(self) -> bool:
+        return True
+
+    def build(self, context: Context) -> Control:
+        period = context.total_steps / self.oscillations
+        if self.every == "step":
+            return Cosine(self.low, self.high, period)
+        epoch = context.per_epoch
+        return Cosine(self.low, self.high, period, phase=2 * math.pi * epoch / period, every=epoch)
+
+    def period(self, total_steps: int) -> float:
+        return total_steps / self.oscillations
+
+    def held(self, per_epoch: int) -> int:
+        return per_epoch if self.every == "epoch" else 1
+
+
+@dataclass
+class AnnealSpec(ControlSpec):
+    """One value for all samples, that falls once over training."""
+
+    kind: ClassVar[str] = "anneal"
+    title: ClassVar[str] = "anneal"
+    as_margin: ClassVar[Mapping[str, float]] = {"low": 0.1, "high": 0.3}
+
+    low: Level = 0.01
+    """value at the end"""
+    high: Level = 1.0
+    """value at the start"""
+
+    @property
+    def scheduled(self) -> bool:
+        return True
+
+    def build(self, context: Context) -> Control:
+        return Anneal(self.high, self.low, context.total_steps)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from tauten.checks import flag
 from tauten.controls.anchors import Anchors
 from tauten.controls.base import BatchControl, Range, finite
 from tauten.pairwise.numbers import Number, PairNumber
+from tauten.spec import Context, ControlSpec, Level, Similarity
+from tauten.spec import Range as Interval
 
 #: points of [0, 1] at which a logit s/τ(s) is checked to rise
 _GRID = 2001
@@ -165,3 +169,57 @@ class MACL(BatchControl):
 
     def __repr__(self) -> str:
         return f"MACL({self.init:g}, slope={self.slope:g}, threshold={self.threshold:g})"
+
+
+@dataclass
+class DySTreSSSpec(ControlSpec):
+    """A temperature for each pair by its similarity, highest at a peak (DySTreSS)."""
+
+    kind: ClassVar[str] = "dystress"
+    title: ClassVar[str] = "DySTreSS"
+
+    low: Level = 0.1
+    """lowest temperature"""
+    high: Level = 0.2
+    """highest temperature"""
+    peak: Similarity = 1.0
+    """similarity from which on τ is high"""
+    width: Annotated[float, Interval(0.0, 1e3, above=True)] = 1.0
+    """distance in similarity from the peak to the lowest τ"""
+
+    def build(self, context: Context) -> DySTreSS:
+        return DySTreSS(self.low, self.high, self.peak, self.width)
+
+
+@dataclass
+class TeMoSpec(ControlSpec):
+    """A temperature for each pair that grows with its similarity (TeMo)."""
+
+    kind: ClassVar[str] = "temo"
+    title: ClassVar[str] = "TeMo"
+
+    low: Level = 0.01
+    """temperature at similarity -1"""
+    high: Level = 0.03
+    """temperature at similarity 1"""
+
+    def build(self, context: Context) -> TeMo:
+        return TeMo(self.low, self.high)
+
+
+@dataclass
+class MACLSpec(ControlSpec):
+    """One temperature for all samples that rises with the alignment of the batch (MACL)."""
+
+    kind: ClassVar[str] = "macl"
+    title: ClassVar[str] = "MACL"
+
+    value: Level = 0.07
+    """temperature at the alignment threshold"""
+    slope: Annotated[float, Interval(0.0, 1e6)] = 0.5
+    """how fast τ rises with alignment, relative to value"""
+    threshold: Similarity = 0.0
+    """alignment at which τ is value"""
+
+    def build(self, context: Context) -> MACL:
+        return MACL(self.value, self.slope, self.threshold)

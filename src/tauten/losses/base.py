@@ -15,7 +15,7 @@ from tauten.controls.tables import SideTables
 from tauten.ids import check_index
 from tauten.losses import parameters
 from tauten.losses.batch import Batch
-from tauten.losses.composition import WEIGHT, Composition, check_composition, check_range
+from tauten.losses.composition import ALONE, WEIGHT, Composition, check_composition, check_range
 from tauten.losses.force import RunningMean
 from tauten.losses.traps import Traps, looks_up
 from tauten.modules import StateModule
@@ -69,21 +69,29 @@ class NonFiniteLossError(FloatingPointError, ValueError):
 class ContrastiveLoss(StateModule):
     """Base of the losses between x and y; see :class:`InfoNCE` for the arguments.
 
-    A subclass gives :meth:`_anchor_losses` and, for ``force="equalized"``, says in
-    :meth:`_inverse_size` what divides the size of its force out.
+    A subclass gives :meth:`anchor_losses`. What it can do beside that it declares with it: in
+    ``forces`` what ``force=`` may be, in ``composition`` which controls may drive it. Where it
+    declares nothing, forces other than the plain one and temperatures that the robust objective
+    teaches are refused, also if the class above has them. For ``force="equalized"``
+    :meth:`_inverse_size` says what divides the size of the force out.
     """
 
     #: the name of what the control sets: "temperature" or "margin"
     strength_name: str = "temperature"
     #: what ``force=`` may be
-    forces: tuple[Force, ...] = ("plain", "equalized")
+    forces: tuple[Force, ...] = ("plain",)
     #: which controls may drive it
-    composition: Composition = Composition()
+    composition: Composition = ALONE
 
     _step: Tensor
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "anchor_losses" in cls.__dict__:
+            if "forces" not in cls.__dict__:
+                cls.forces = ("plain",)
+            if "composition" not in cls.__dict__:
+                cls.composition = ALONE
         also = {"tau": cls.strength_name, "logit_scale": cls.strength_name}
         names_options(cls, also, passed=("force",))
 
@@ -237,8 +245,13 @@ class ContrastiveLoss(StateModule):
             self.running.commit(merge=self.ranks == "local")
         self._step += 1
 
-    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        """For each direction the loss of each of its anchors."""
+    def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        """Return for each direction the loss of each of its anchors: (N,) for x2y, (M,) for y2x.
+
+        Args:
+            batch: embeddings, ids and relation; its values and sums are those of all processes.
+            directions: "x2y", "y2x", or both.
+        """
         raise NotImplementedError
 
     def _inverse_size(self, batch: Batch, direction: Direction) -> Tensor:
@@ -425,7 +438,7 @@ class ContrastiveLoss(StateModule):
         elif self.directions != "both":
             directions = [d for d in directions if d == self.directions]
         with torch.autocast(batch.x.device.type, enabled=False):
-            losses = self._anchor_losses(batch, directions)
+            losses = self.anchor_losses(batch, directions)
             self._note(batch, directions[0])
             if self.running is not None:
                 sizes = [self._inverse_size(batch, d).expand(len(batch.ids[d])) for d in directions]

@@ -57,6 +57,11 @@ class CompositionWarning(UserWarning):
     """A control drives a loss for which that is doubtful."""
 
 
+#: of a loss that says nothing of its controls
+ALONE = Composition(
+    dual=Refused("it does not implement the robust objective, which alone teaches such a τ")
+)
+
 _NO_WEIGHT = Refused("the loss falls as its weights do, so a learned weight only shrinks")
 
 #: of weights of anchors

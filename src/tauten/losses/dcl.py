@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful, Refused
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.partition import need_negatives
+from tauten.losses.queued import Queued
+from tauten.spec import Context, ControlSpec
 
 
 class DCL(InfoNCE):
@@ -39,9 +43,29 @@ class DCL(InfoNCE):
         ),
     )
 
-    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+    def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
         return self._from_negatives(batch, directions)
 
     def _of(self, z: Tensor) -> Tensor:
         return z
+
+
+@dataclass
+class DCLSpec(Queued):
+    """InfoNCE without the positive in the denominator (DCL)."""
+
+    kind: ClassVar[str] = "dcl"
+    title: ClassVar[str] = "DCL"
+    views: ClassVar[bool] = True
+
+    force: Literal["plain", "equalized"] = "plain"
+    """plain: as published; equalized: the control changes the shape of the force, not its size"""
+
+    def build(self, control: ControlSpec, context: Context) -> DCL:
+        return DCL(
+            control.build(context),
+            force=self.force,
+            **self.directions(context),
+            **self.weighting(control, context),
+        )

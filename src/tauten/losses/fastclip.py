@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from tauten.checks import finite, two
 from tauten.controls import Constant, Control, Direction, Individual, Learnable
+from tauten.controls.individual import IndividualSpec
+from tauten.controls.learnable import LearnableSpec
+from tauten.controls.schedules import Anneal
 from tauten.controls.tables import Sizes
 from tauten.losses.composition import Composition
 from tauten.losses.sogclr import SogCLR, TableOptions
+from tauten.spec import Context, ControlSpec, LossSpec, NewestWeight, Range, Share
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -114,3 +119,58 @@ class FastCLIP(SogCLR):
 
     def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
         return torch.tensor(math.log(self.epsilon)) if self.epsilon else None
+
+
+#: the control of each version
+_CONTROLS = {"v0": "learnable", "v1": "constant", "v2": "individual", "v3": "learnable"}
+
+
+@dataclass
+class FastCLIPSpec(LossSpec):
+    """SogCLR for image-text pairs with one τ or one for each sample (FastCLIP)."""
+
+    kind: ClassVar[str] = "fastclip"
+    title: ClassVar[str] = "FastCLIP"
+
+    version: Literal["v0", "v1", "v2", "v3"] = "v3"
+    """v0, v3 learn one τ (control.kind learnable), v1 has a constant one (constant), v2 one for
+    each sample (individual)"""
+    gamma: NewestWeight = 0.8
+    """weight of the newest estimate of a sample's partition, to which it falls from 1, by epoch"""
+    gamma_epochs: Share = 0.5
+    """share of the training's epochs in which gamma falls"""
+    rho: Annotated[float, Range(0.0, 1e6, above=True)] | None = None
+    """v2, v3: radius of the uncertainty set; None for the published one"""
+
+    def own_control(self) -> str:
+        return _CONTROLS[self.version]
+
+    def check(self, control: ControlSpec) -> None:
+        super().check(control)
+        if isinstance(control, IndividualSpec):
+            usual = IndividualSpec()
+            if (control.beta, control.max_gradient) != (usual.beta, usual.max_gradient):
+                raise ValueError(
+                    "family=fastclip moves individual temperatures by Adam: leave control.beta and "
+                    f"control.max_gradient out, got {control.beta} and {control.max_gradient}"
+                )
+            if self.rho is not None:
+                raise ValueError(
+                    f"loss.version=v2 has its radius in control.rho: leave out loss.rho={self.rho}"
+                )
+
+    def build(self, control: ControlSpec, context: Context) -> FastCLIP:
+        self.check(control)
+        falls = self.gamma_epochs * context.total_steps
+        options: dict[str, Any] = {"tau_init": getattr(control, "value", None), "rho": self.rho}
+        if isinstance(control, (LearnableSpec, IndividualSpec)):
+            options["tau_range"] = (control.low, control.high)
+        if isinstance(control, IndividualSpec):
+            options |= {"tau_lr": control.lr, "rho": control.rho}
+        return FastCLIP(
+            context.sizes,
+            self.version,
+            Anneal(1.0, self.gamma, falls, every=context.per_epoch),
+            **options,
+            **self.directions(context),
+        )

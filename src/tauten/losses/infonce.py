@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,9 +21,11 @@ from tauten.losses.partition import (
     report,
     robust_gradients,
 )
+from tauten.losses.queued import Queued
 from tauten.pairwise import reciprocal
 from tauten.pairwise.once import hold
 from tauten.pairwise.terms import LOST
+from tauten.spec import Context, ControlSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -71,7 +74,7 @@ class InfoNCE(ContrastiveLoss):
     def __init__(self, temperature: Control | float, **options: Unpack[Options]) -> None:
         super().__init__(temperature, **options)
 
-    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+    def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         several = batch.relation.labels is not None
         if not several or self.force == "reweighted" or self.strength.learns == "dual":
             return self._from_negatives(batch, directions)
@@ -147,3 +150,24 @@ class InfoNCE(ContrastiveLoss):
         won = z.detach() < _WON
         value = torch.where(won, 1 + z.exp() / 2, F.softplus(z) / torch.sigmoid(z.clamp(min=_WON)))
         return z + (value - z).detach()
+
+
+@dataclass
+class InfoNCESpec(Queued):
+    """Softmax cross-entropy of each positive among all candidates (InfoNCE, CLIP)."""
+
+    kind: ClassVar[str] = "infonce"
+    title: ClassVar[str] = "InfoNCE"
+    views: ClassVar[bool] = True
+
+    force: Literal["plain", "equalized", "reweighted"] = "plain"
+    """plain: as published; equalized: the control changes the shape of the force, not its size;
+    reweighted: attraction never fades, as in MACL"""
+
+    def build(self, control: ControlSpec, context: Context) -> InfoNCE:
+        return InfoNCE(
+            control.build(context),
+            force=self.force,
+            **self.directions(context),
+            **self.weighting(control, context),
+        )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from tauten.controls import Control, Individual
 from tauten.controls.tables import Sizes
 from tauten.losses.sogclr import SogCLR, TableOptions
+from tauten.losses.weighting import SizeWeighted
+from tauten.spec import Context, ControlSpec, NewestWeight
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -56,3 +59,27 @@ class iSogCLR(SogCLR):  # noqa: N801 (the published name)
             table_device=options.get("table_device"),
         )
         super().__init__(num_samples, control, gamma, **options)
+
+
+@dataclass
+class iSogCLRSpec(SizeWeighted):  # noqa: N801 (the published name)
+    """SogCLR with a temperature learned for each sample (iSogCLR)."""
+
+    kind: ClassVar[str] = "isogclr"
+    title: ClassVar[str] = "iSogCLR"
+    views: ClassVar[bool] = True
+
+    gamma: NewestWeight = 0.8
+    """weight of the newest estimate of a sample's partition"""
+
+    def own_control(self) -> str:
+        return "individual"
+
+    def build(self, control: ControlSpec, context: Context) -> SogCLR:
+        return SogCLR(
+            context.sizes,
+            control.build(context),
+            self.gamma,
+            **self.directions(context),
+            **self.weighting(control, context),
+        )

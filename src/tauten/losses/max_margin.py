@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from tauten.controls import Control, Direction
-from tauten.losses.base import ContrastiveLoss, Options, RelationOptions
+from tauten.losses.base import ContrastiveLoss, Force, Options, RelationOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_range
 from tauten.losses.partition import need_negatives
+from tauten.losses.weighting import SizeWeighted
 from tauten.pairwise import Active, Hinge, Number, Reduction, combine
 from tauten.relations import Ids
+from tauten.spec import Context, ControlSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -73,6 +75,9 @@ class MaxMargin(MarginLoss):
         ValueError: a margin that can fall below 0, or an unknown option.
     """
 
+    forces: tuple[Force, ...] = ("plain", "equalized")
+    composition = MarginLoss.composition
+
     def __init__(self, margin: Control | float, **options: Unpack[Options]) -> None:
         super().__init__(margin, **options)
 
@@ -129,7 +134,7 @@ class MaxMargin(MarginLoss):
             raise ValueError(f"relevance must be ({len(x)},) in [0, 1]")
         return replace(super().batch(x, y, index, **relation), relevance=relevance)
 
-    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+    def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
         hinges = [
             Reduction.of(along(d), "sum", Hinge(), self._violation(batch, d)) for d in directions
@@ -153,3 +158,30 @@ class MaxMargin(MarginLoss):
         number = self._violation(batch, direction)
         (active,) = batch.reduce(Reduction.of(along(direction), "sum", Active(), number), own=True)
         return 1 / active.clamp(min=1)
+
+
+@dataclass
+class MaxMarginSpec(SizeWeighted):
+    """Hinge on the gap between each positive and every negative (max-margin)."""
+
+    kind: ClassVar[str] = "maxmargin"
+    title: ClassVar[str] = "MaxMargin"
+    strength: ClassVar[Literal["temperature", "margin"]] = "margin"
+
+    force: Literal["plain", "equalized"] = "plain"
+    """plain: as published; equalized: the control changes the shape of the force, not its size"""
+    adaptive: bool = False
+    """with data.relevancy or epic_kitchens: the margin is multiplied by the relevancy of each
+    pair"""
+
+    @property
+    def relevance(self) -> Literal["none", "positives", "pairs"]:
+        return "positives" if self.adaptive else "none"
+
+    def build(self, control: ControlSpec, context: Context) -> MaxMargin:
+        return MaxMargin(
+            control.build(context),
+            force=self.force,
+            **self.directions(context),
+            **self.weighting(control, context),
+        )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from tauten.losses.partition import Partition
 from tauten.losses.sogclr import SogCLR, TableOptions
 from tauten.pairwise import Offset, Reduction, Weight
 from tauten.relations import Ids
+from tauten.spec import Context, ControlSpec, LossSpec, NewestWeight, Rate
 from tauten.state import Pending, mean_by_sample
 
 if TYPE_CHECKING:
@@ -186,3 +187,25 @@ class NUCLR(SogCLR):
         side = _OTHER[d]
         numbers = (batch.number(scale, d), batch.number(zeta, side), batch.number(offset, d))
         return Reduction.of(along(side), "sum", Weight(), *numbers)
+
+
+@dataclass
+class NUCLRSpec(LossSpec):
+    """SogCLR whose candidates have learned offsets (NUCLR)."""
+
+    kind: ClassVar[str] = "nuclr"
+    title: ClassVar[str] = "NUCLR"
+
+    gamma: NewestWeight = 0.8
+    """weight of the newest estimate of a sample's partition"""
+    zeta_lr: Rate = 0.01
+    """learning rate of the candidates' offsets"""
+
+    def build(self, control: ControlSpec, context: Context) -> NUCLR:
+        return NUCLR(
+            context.sizes,
+            control.build(context),
+            self.gamma,
+            self.zeta_lr,
+            **self.directions(context),
+        )

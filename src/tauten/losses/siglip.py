@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tauten.controls import Control, Direction, as_control
-from tauten.losses.base import ContrastiveLoss, Options
+from tauten.controls import Control, Direction, Learnable, as_control
+from tauten.losses.base import ContrastiveLoss, Force, Options
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_composition, check_range
+from tauten.losses.weighting import Weighted
 from tauten.pairwise import Reduction, Softplus, reciprocal
 from tauten.pairwise.terms import LOST
+from tauten.spec import Context, ControlSpec, Range
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,6 +49,7 @@ class SigLIP(ContrastiveLoss):
         ValueError: a temperature that can reach 0 or below, or an unknown option.
     """
 
+    forces: tuple[Force, ...] = ("plain", "equalized")
     composition = Composition(
         dual=Refused("each pair is judged alone, so there is no partition to learn τ from")
     )
@@ -62,7 +66,7 @@ class SigLIP(ContrastiveLoss):
         check_composition("SigLIP", "bias", self.bias, _BIAS, cosine=self.normalize)
         self._use_controls()
 
-    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+    def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]
         biases = [batch.values(self.bias, d) for d in directions]
         slopes = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
@@ -92,3 +96,25 @@ class SigLIP(ContrastiveLoss):
             total - torch.as_tensor(batch.positive_counts(d)).to(total) * logit
             for total, logit, d in zip(sums, logits, directions, strict=True)
         ]
+
+
+@dataclass
+class SigLIPSpec(Weighted):
+    """Each pair classified on its own as matching or not (SigLIP)."""
+
+    kind: ClassVar[str] = "siglip"
+    title: ClassVar[str] = "SigLIP"
+
+    force: Literal["plain", "equalized"] = "plain"
+    """plain: as published; equalized: the control changes the shape of the force, not its size"""
+    bias: Annotated[float, Range(-100.0, 100.0)] = -10.0
+    """initial bias, learned"""
+
+    def build(self, control: ControlSpec, context: Context) -> SigLIP:
+        return SigLIP(
+            control.build(context),
+            Learnable(self.bias, low=-100.0, high=100.0),
+            force=self.force,
+            **self.directions(context),
+            **self.weighting(control, context),
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from tauten.losses.max_margin import MarginLoss
 from tauten.losses.partition import need_negatives
 from tauten.pairwise import PairNumber, Reduction, Term
 from tauten.relations import Ids
+from tauten.spec import Context, ControlSpec, LossSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -57,6 +58,7 @@ class SMS(MarginLoss):
     """
 
     forces: tuple[Force, ...] = ("plain",)
+    composition = MarginLoss.composition
     table: Tensor | None
 
     def __init__(
@@ -146,7 +148,7 @@ class SMS(MarginLoss):
         col_number = cast(Tensor, batch.number(cols, "y2x"))
         return PairNumber(_LookUp(table.to(device, batch.dtype)), (row_number, col_number))
 
-    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+    def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
         relevancies = batch.relevance
         assert relevancies is not None
@@ -222,3 +224,19 @@ def _check_codes(name: str, codes: Tensor, length: int, size: int) -> None:
             f"codes of {name} must be in 0 .. {size - 1}, got {int(codes.min())} .. "
             f"{int(codes.max())}"
         )
+
+
+@dataclass
+class SMSSpec(LossSpec):
+    """Max-margin whose margins follow graded relevancies (SMS)."""
+
+    kind: ClassVar[str] = "sms"
+    title: ClassVar[str] = "SMS"
+    strength: ClassVar[Literal["temperature", "margin"]] = "margin"
+
+    @property
+    def relevance(self) -> Literal["none", "positives", "pairs"]:
+        return "pairs"
+
+    def build(self, control: ControlSpec, context: Context) -> SMS:
+        return SMS(control.build(context), table=context.relevancies, **self.directions(context))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,9 +29,11 @@ from tauten.losses.partition import (
     report,
     robust_gradients,
 )
+from tauten.losses.weighting import SizeWeighted
 from tauten.pairwise import reciprocal
 from tauten.pairwise.once import hold
 from tauten.relations import Ids
+from tauten.spec import Context, ControlSpec, NewestWeight, Range
 from tauten.state import Pending, log_mean_by_sample
 
 if TYPE_CHECKING:
@@ -200,7 +203,7 @@ class SogCLR(ContrastiveLoss):
             warn(_FURTHER.format(type(self).__name__), CompositionWarning)
         return batch
 
-    def _anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+    def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
         parts = self._partitions(batch, directions)
         if self.training and torch.is_grad_enabled():
@@ -255,3 +258,27 @@ class SogCLR(ContrastiveLoss):
             self._pending[d].add(batch.ids[d][keep], part.log_average[keep].double())
         if isinstance(self.strength, Individual):
             report(self.strength, batch, parts, robust_gradients(batch, parts, self.rho))
+
+
+@dataclass
+class SogCLRSpec(SizeWeighted):
+    """Global contrastive loss with a moving average of each sample's partition (SogCLR)."""
+
+    kind: ClassVar[str] = "sogclr"
+    title: ClassVar[str] = "SogCLR"
+    views: ClassVar[bool] = True
+
+    gamma: NewestWeight = 0.8
+    """weight of the newest estimate of a sample's partition"""
+    rho: Annotated[float, Range(0.0, 1e6)] = 0.0
+    """radius of the uncertainty set, which a τ learned by gradient needs; 0 for none"""
+
+    def build(self, control: ControlSpec, context: Context) -> SogCLR:
+        return SogCLR(
+            context.sizes,
+            control.build(context),
+            self.gamma,
+            self.rho,
+            **self.directions(context),
+            **self.weighting(control, context),
+        )

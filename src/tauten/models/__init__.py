@@ -1,25 +1,29 @@
 """Dual encoders: any two Hugging Face towers, or small built-ins that learn on two CPU cores."""
 
+from typing import TYPE_CHECKING
+
 from tauten.extras import need
+from tauten.lazy import attach
 
 need("tauten.models", "numpy", "transformers")
 
-from tauten.models.augmentation import Augmentation, RandomColor
-from tauten.models.bag import BagTower
-from tauten.models.convolutional import ConvTower
-from tauten.models.dual_encoder import DualEncoder
-from tauten.models.efficientnet import EfficientNetLite
-from tauten.models.features import FeatureTower
-from tauten.models.hf_tokenizer import HFTokenizer
-from tauten.models.huggingface import HFImageTower, HFTextTower
-from tauten.models.pooling import pool
-from tauten.models.published import load_published
-from tauten.models.resnet import ResNetTower
-from tauten.models.space_time import SpaceTimeViT
-from tauten.models.tokenizers import BagTokenizer, Tokenizer, load_tokenizer
-from tauten.models.video import VideoTower
-from tauten.models.view_augmentation import ViewConfig
-from tauten.models.view_encoder import Projector, ViewEncoder
+if TYPE_CHECKING:
+    from tauten.models.augmentation import Augmentation, RandomColor
+    from tauten.models.augmentation_options import ViewConfig
+    from tauten.models.bag import BagTower
+    from tauten.models.convolutional import ConvTower
+    from tauten.models.dual_encoder import DualEncoder
+    from tauten.models.efficientnet import EfficientNetLite
+    from tauten.models.features import FeatureTower
+    from tauten.models.hf_tokenizer import HFTokenizer
+    from tauten.models.huggingface import HFImageTower, HFTextTower
+    from tauten.models.pooling import pool
+    from tauten.models.published import load_published
+    from tauten.models.resnet import ResNetTower
+    from tauten.models.space_time import SpaceTimeViT
+    from tauten.models.tokenizers import BagTokenizer, Tokenizer, load_tokenizer
+    from tauten.models.video import VideoTower
+    from tauten.models.view_encoder import Projector, ViewEncoder
 
 __all__ = [
     "Augmentation",
@@ -44,3 +48,5 @@ __all__ = [
     "load_tokenizer",
     "pool",
 ]
+
+__getattr__ = attach(__name__, __file__)

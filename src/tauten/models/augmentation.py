@@ -6,13 +6,14 @@ All draws come from torch's global generator, so that a restored generator resto
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from kornia.augmentation import IntensityAugmentationBase2D, RandomAffine
 from kornia.augmentation.random_generator import PlainUniformGenerator
 from torch import Tensor, nn
+
+from tauten.models.augmentation_options import AugmentationConfig
 
 # rows: luma, and the two colour differences of the NTSC space YIQ
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
@@ -84,37 +85,6 @@ class RandomColor(IntensityAugmentationBase2D):  # type: ignore[misc]
         matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq * contrast
         offset = drawn["brightness"][:, None, None] + 1 - contrast
         return torch.baddbmm(offset.expand(-1, 3, 1), matrix, input.flatten(2)).view_as(input)
-
-
-@dataclass
-class AugmentationConfig:
-    """How training images are changed at random; 0 switches a change off."""
-
-    rotation: float = 10.0
-    """largest rotation in degrees"""
-    translation: float = 0.1
-    """largest shift as a share of the image's size"""
-    scale: float = 0.15
-    """the size factor is drawn from 1 ± this"""
-    hue: float = 0.1
-    """largest hue rotation as a share of the colour circle, at most 0.5"""
-    saturation: float = 0.3
-    """the saturation factor is drawn from 1 ± this"""
-    contrast: float = 0.3
-    """the contrast factor (around white) is drawn from 1 ± this"""
-    brightness: float = 0.1
-    """what is added to all pixels (range 0..1) is drawn from ± this"""
-    grayscale: float = 0.0
-    """probability that an image loses its colour"""
-    noise: float = 0.0
-    """standard deviation of white noise added to pixels (range 0..1)"""
-
-    def __post_init__(self) -> None:
-        limits = {"hue": 0.5, "grayscale": 1.0, "scale": 0.99, "translation": 1.0, "rotation": 180}
-        for name, value in vars(self).items():
-            high = limits.get(name, math.inf)
-            if not 0 <= value <= high:
-                raise ValueError(f"augmentation {name} must be in [0, {high}], got {value}")
 
 
 class Augmentation(nn.Module):

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tauten.models.augmentation import Augmentation, AugmentationConfig
+from tauten.models.augmentation import Augmentation
+from tauten.models.augmentation_options import AugmentationConfig
 from tauten.models.bag import BagTower
 from tauten.models.convolutional import ConvTower
 from tauten.models.efficientnet import EfficientNetLite

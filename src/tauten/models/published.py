@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextConfig
 
-from tauten.models.augmentation import Augmentation, AugmentationConfig
+from tauten.models.augmentation import Augmentation
+from tauten.models.augmentation_options import AugmentationConfig
 from tauten.models.dual_encoder import DualEncoder
 from tauten.models.huggingface import HFTextTower
 from tauten.models.space_time import SpaceTimeViT

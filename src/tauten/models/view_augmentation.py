@@ -6,7 +6,6 @@ All draws come from torch's global generator, so that a restored generator resto
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from kornia.augmentation import (
@@ -17,42 +16,11 @@ from kornia.augmentation import (
 )
 from torch import Tensor, nn
 
+from tauten.models.augmentation_options import ViewConfig
+
 _LUMA = (0.299, 0.587, 0.114)
 # rows: luma, and the two colour differences of the NTSC space YIQ
 _YIQ = (_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
-
-
-@dataclass
-class ViewConfig:
-    """How each view is drawn; the defaults are those of TS for CIFAR, without normalisation."""
-
-    crop: float = 0.1
-    """least share of the image's area that a view shows; 1 shows all of it"""
-    flip: float = 0.5
-    """probability of a left-right mirror image"""
-    brightness: float = 0.4
-    """the brightness factor is drawn from 1 ± this"""
-    contrast: float = 0.4
-    """the contrast factor, around the image's mean grey, is drawn from 1 ± this"""
-    saturation: float = 0.4
-    """the saturation factor is drawn from 1 ± this"""
-    hue: float = 0.1
-    """largest hue rotation as a share of the colour circle, at most 0.5"""
-    jitter: float = 0.8
-    """probability that brightness, contrast, saturation and hue are changed"""
-    grayscale: float = 0.2
-    """probability that a view has no colour"""
-    blur: float = 0.0
-    """probability of a Gaussian blur of 0.1 to 2 pixels; TS for ImageNet and iSogCLR: 0.5"""
-
-    def __post_init__(self) -> None:
-        limits = {"hue": 0.5}
-        for name, value in vars(self).items():
-            high = limits.get(name, 1.0)
-            if not 0 <= value <= high:
-                raise ValueError(f"views: {name} must be in [0, {high}], got {value}")
-        if self.crop == 0:
-            raise ValueError("views: crop must be above 0, the least share of the area shown")
 
 
 class ColorJitter(nn.Module):

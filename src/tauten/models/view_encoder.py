@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tauten.models.augmentation_options import ViewConfig
 from tauten.models.dual_encoder import build_tower
 from tauten.models.tower import Description, Tower
-from tauten.models.view_augmentation import ViewAugmentation, ViewConfig
+from tauten.models.view_augmentation import ViewAugmentation
 
 Projection = Literal["mlp", "linear"]
 

@@ -7,6 +7,7 @@ that ``tauten recipes`` prints.
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,12 @@ def get(name: str) -> Callable[..., Config]:
     """The recipe of this name.
 
     Raises:
-        ValueError: there is none, with the names that there are.
+        ValueError: there is none, with the names closest to it.
     """
     if name not in RECIPES:
-        raise ValueError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+        close = get_close_matches(name, [*RECIPES, *EXPERIMENTS], n=3, cutoff=0.5)
+        meant = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ValueError(f"no recipe {name!r}; {meant}'tauten recipes' lists all")
     return RECIPES[name]
 
 

@@ -7,20 +7,19 @@ take 12 GB at 8 frames of 224 pixels.
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 from tauten.training import (
     Config,
-    ControlConfig,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
     OptimConfig,
+    specs,
 )
 
 CLUSTERS = 200
-MMTS = ControlConfig(kind="mmts", alpha=0.04, shift_low=0.04, shift_high=0.08, oscillations=5.0)
+MMTS = {"alpha": 0.04, "shift_low": 0.04, "shift_high": 0.08, "oscillations": 5.0}
 
 
 def _run(
@@ -32,11 +31,9 @@ def _run(
     output: Path | None,
     seed: int,
 ) -> Config:
-    control = copy.copy(MMTS)
-    control.kind = kind  # type: ignore[assignment]
     return Config(
         name=name,
-        control=control,
+        control=specs.control(kind, **MMTS),
         data=data,
         model=model,
         optim=optim,

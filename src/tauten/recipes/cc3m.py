@@ -12,43 +12,39 @@ second or so for millions of them, so there is one every 100 steps.
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
+from tauten.spec import ControlSpec, LossSpec
 from tauten.training import (
     Config,
-    ControlConfig,
     DataConfig,
     EvaluationConfig,
-    LossConfig,
     ModelConfig,
     OptimConfig,
+    specs,
 )
-from tauten.training.config import Family
 
 CLUSTERS = 200
 #: of a development fork of a co-author of MM-TS; those of the paper are not stated
-TS = ControlConfig(kind="cosine", low=0.01, high=0.05, oscillations=5.0)
-MMTS = ControlConfig(kind="mmts", alpha=0.04, shift_low=0.04, shift_high=0.08, oscillations=5.0)
+TS = {"low": 0.01, "high": 0.05, "oscillations": 5.0}
+MMTS = {"alpha": 0.04, "shift_low": 0.04, "shift_high": 0.08, "oscillations": 5.0}
 
 
 def _cc3m(
     name: str,
-    control: ControlConfig,
+    control: ControlSpec,
     output: Path | None,
     epochs: float,
     seed: int,
-    family: Family = "infonce",
-    loss: LossConfig | None = None,
+    loss: LossSpec | None = None,
     clusters: int = 0,
 ) -> Config:
     """ResNet-50 of ImageNet and DistilBERT, as in the code of iSogCLR."""
-    found = loss or LossConfig()
+    found = loss or specs.loss()
     found.mask_duplicates = False
     return Config(
         name=name,
-        family=family,
-        control=copy.copy(control),
+        control=control,
         data=DataConfig(
             source="cc3m:",
             val="coco:",
@@ -103,7 +99,7 @@ def cc3m_clip(output: Path | None = None, epochs: float = 30.0, seed: int = 0) -
     Our choice: our augmentation in the place of RandAugment(2, 7); warm-up as a share, 1.2 %, of
     2,000 iterations at 2.9 million pairs.
     """
-    control = ControlConfig(kind="constant", value=0.01)
+    control = specs.control("constant", value=0.01)
     return _cc3m("cc3m_clip", control, output, epochs, seed)
 
 
@@ -120,7 +116,7 @@ def cc3m_ts(output: Path | None = None, epochs: float = 30.0, seed: int = 0) -> 
 
     Our choice: τ between 0.01 and 0.05, one of the ranges of a development fork of a co-author.
     """
-    return _cc3m("cc3m_ts", TS, output, epochs, seed)
+    return _cc3m("cc3m_ts", specs.control("cosine", **TS), output, epochs, seed)
 
 
 def cc3m_ts_matched(output: Path | None = None, epochs: float = 30.0, seed: int = 0) -> Config:
@@ -133,7 +129,7 @@ def cc3m_ts_matched(output: Path | None = None, epochs: float = 30.0, seed: int 
 
     Published: none; it is the fair control of cc3m_ts.
     """
-    control = ControlConfig(kind="constant", value=(TS.low + TS.high) / 2)
+    control = specs.control("constant", value=(TS["low"] + TS["high"]) / 2)
     return _cc3m("cc3m_ts_matched", control, output, epochs, seed)
 
 
@@ -153,7 +149,8 @@ def cc3m_mmts(output: Path | None = None, epochs: float = 30.0, seed: int = 0) -
     0.02 to 0.10. The paper's text encoder, k and range are not known to us; these are of a
     development fork of a co-author. Try 18, 200 and 1,000 clusters.
     """
-    return _cc3m("cc3m_mmts", MMTS, output, epochs, seed, clusters=CLUSTERS)
+    control = specs.control("mmts", **MMTS)
+    return _cc3m("cc3m_mmts", control, output, epochs, seed, clusters=CLUSTERS)
 
 
 def cc3m_mmts_matched(output: Path | None = None, epochs: float = 30.0, seed: int = 0) -> Config:
@@ -166,8 +163,7 @@ def cc3m_mmts_matched(output: Path | None = None, epochs: float = 30.0, seed: in
 
     Published: none; it is the fair control of cc3m_mmts: the mean over samples and steps.
     """
-    control = copy.copy(MMTS)
-    control.kind = "matched"
+    control = specs.control("matched", **MMTS)
     return _cc3m("cc3m_mmts_matched", control, output, epochs, seed, clusters=CLUSTERS)
 
 
@@ -186,8 +182,8 @@ def cc3m_sogclr(output: Path | None = None, epochs: float = 30.0, seed: int = 0)
     Our choice: the positive is not among the negatives, and the first estimate of a sample is used
     whole; the official code differs in both.
     """
-    control = ControlConfig(kind="constant", value=0.01)
-    return _cc3m("cc3m_sogclr", control, output, epochs, seed, "sogclr", LossConfig(gamma=0.8))
+    control = specs.control("constant", value=0.01)
+    return _cc3m("cc3m_sogclr", control, output, epochs, seed, specs.loss("sogclr", gamma=0.8))
 
 
 def cc3m_isogclr(output: Path | None = None, epochs: float = 30.0, seed: int = 0) -> Config:
@@ -206,9 +202,11 @@ def cc3m_isogclr(output: Path | None = None, epochs: float = 30.0, seed: int = 0
 
     Our choice: as for cc3m_sogclr.
     """
-    control = ControlConfig(kind="individual", value=0.01, low=0.005, high=1.0)
-    loss = LossConfig(gamma=0.8, rho=6.0, tau_lr=0.03, tau_beta=0.9, tau_clip=5.0)
-    return _cc3m("cc3m_isogclr", control, output, epochs, seed, "isogclr", loss)
+    control = specs.control(
+        "individual", value=0.01, low=0.005, high=1.0, rho=6.0, lr=0.03, beta=0.9, max_gradient=5.0
+    )
+    loss = specs.loss("isogclr", gamma=0.8)
+    return _cc3m("cc3m_isogclr", control, output, epochs, seed, loss)
 
 
 def cc3m_tempnet(output: Path | None = None, epochs: float = 30.0, seed: int = 0) -> Config:
@@ -227,9 +225,9 @@ def cc3m_tempnet(output: Path | None = None, epochs: float = 30.0, seed: int = 0
     Our choice: batch 512 and rate 2e-4 where TempNet ran 8 GPUs with 8e-4; TempNet's rate falls
     with a cosine, not by 0.9 each epoch, and shares the optimiser.
     """
-    control = ControlConfig(kind="tempnet", low=0.005, high=0.05)
-    loss = LossConfig(gamma=0.8, rho=7.0)
-    config = _cc3m("cc3m_tempnet", control, output, epochs, seed, "sogclr", loss)
+    control = specs.control("tempnet", low=0.005, high=0.05, rho=7.0)
+    loss = specs.loss("sogclr", gamma=0.8)
+    config = _cc3m("cc3m_tempnet", control, output, epochs, seed, loss)
     config.optim.loss_lr = 3e-5
     return config
 
@@ -253,9 +251,9 @@ def cc3m_fastclip_v3(output: Path | None = None, epochs: float = 37.0, seed: int
     transformer with random weights, 224 pixels; warm-up as a share, 10 %, of 10,000 iterations; τ's
     rate falls with a cosine, not to a third below 0.03.
     """
-    control = ControlConfig(kind="learnable", value=0.07, low=0.01, high=1.0)
-    loss = LossConfig(version="v3", gamma=0.2, gamma_epochs=min(1.0, 18 / 37), rho=6.5)
-    config = _cc3m("cc3m_fastclip_v3", control, output, epochs, seed, "fastclip", loss)
+    control = specs.control("learnable", value=0.07, low=0.01, high=1.0)
+    loss = specs.loss("fastclip", version="v3", gamma=0.2, gamma_epochs=min(1.0, 18 / 37), rho=6.5)
+    config = _cc3m("cc3m_fastclip_v3", control, output, epochs, seed, loss)
     config.model = ModelConfig(
         image="resnet50", text="openai/clip-vit-base-patch32", random_weights=True, dim=1024
     )

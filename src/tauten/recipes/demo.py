@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tauten.recipes.emoji import (
     EPOCHS,
@@ -17,7 +17,10 @@ from tauten.recipes.emoji import (
     emoji_maxmargin_mmts,
     emoji_tempnet,
 )
-from tauten.training import Config, RunResult, train
+from tauten.training import Config
+
+if TYPE_CHECKING:
+    from tauten.training import RunResult
 
 Panel = Literal["schedules", "temperatures"]
 
@@ -84,7 +87,7 @@ def run_demo(
         Path of the report.
 
     Raises:
-        ValueError: no seed, a folder with other files, or see :func:`tauten.training.train`.
+        ValueError: no seed, a folder with other files, or see :func:`tauten.training.session`.
     """
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not chosen:
@@ -97,14 +100,15 @@ def run_demo(
             "choose another output"
         )
     configs = [config for seed in chosen for config in demo(output, epochs, seed, panel)]
+    from tauten import report
+    from tauten.training import train
+
     results: dict[str, list[RunResult]] = {}
     for number, config in enumerate(configs, 1):
         config.progress = progress
         print(f"[{number}/{len(configs)}] {config.name}, seed {config.seed}", flush=True)
         results.setdefault(config.name, []).append(train(config))
     print(table(results))
-    from tauten import report
-
     written: Path = report.write([config.output for config in configs], output, notes=NOTES)
     return written
 

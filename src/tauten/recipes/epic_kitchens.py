@@ -7,45 +7,46 @@ projection is trained, beside a text tower.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
+from tauten.spec import ControlSpec
 from tauten.training import (
     Config,
-    ControlConfig,
     DataConfig,
     EvaluationConfig,
-    LossConfig,
     ModelConfig,
     OptimConfig,
+    specs,
 )
-from tauten.training.config import Family
 
 #: README of MM-TS; the margins average 0.2112 over clips and steps
-MMTS = ControlConfig(kind="mmts", alpha=0.2, shift_low=0.17, shift_high=0.30, oscillations=5.0)
+MMTS = {"alpha": 0.2, "shift_low": 0.17, "shift_high": 0.30, "oscillations": 5.0}
 
 
 #: loss of LaViLa and AVION
-MARGIN = ControlConfig(kind="constant", value=0.2)
+MARGIN = 0.2
+
+
+def _margin() -> ControlSpec:
+    return specs.control("constant", value=MARGIN)
 
 
 def _epic(
     name: str,
-    control: ControlConfig,
+    control: ControlSpec,
     output: Path | None,
     epochs: float,
     seed: int,
-    family: Family = "maxmargin",
+    family: str = "maxmargin",
 ) -> Config:
     """What the rows share."""
     return Config(
         name=name,
-        family=family,
-        control=copy.copy(control),
+        control=control,
         data=DataConfig(source="epic_kitchens:", features="", label="noun", held_out=0.02),
         model=ModelConfig(image="features", text="minilm", dim=256, augment=False),
-        loss=LossConfig(mask_duplicates=False),
+        loss=specs.loss(family, mask_duplicates=False),
         optim=OptimConfig(
             epochs=epochs,
             batch_size=512,
@@ -84,7 +85,7 @@ def epic_kitchens_margin(
     third as the published rate does; the checkpoint is chosen every epoch on 2 % of the training
     clips, where the papers choose on the test clips (AVION every 5 epochs, MM-TS every epoch).
     """
-    return _epic("epic_kitchens_margin", MARGIN, output, epochs, seed)
+    return _epic("epic_kitchens_margin", _margin(), output, epochs, seed)
 
 
 def epic_kitchens_ts(output: Path | None = None, epochs: float = 100.0, seed: int = 0) -> Config:
@@ -100,8 +101,7 @@ def epic_kitchens_ts(output: Path | None = None, epochs: float = 100.0, seed: in
 
     Our choice: the oscillation of epic_kitchens_mmts around its mean, 0.211 ± 0.1.
     """
-    control = copy.copy(MMTS)
-    control.part = "oscillation"
+    control = specs.control("mmts", **MMTS, part="oscillation")
     return _epic("epic_kitchens_ts", control, output, epochs, seed)
 
 
@@ -122,7 +122,7 @@ def epic_kitchens_mmts(output: Path | None = None, epochs: float = 100.0, seed: 
 
     Our choice: as for epic_kitchens_margin.
     """
-    return _epic("epic_kitchens_mmts", MMTS, output, epochs, seed)
+    return _epic("epic_kitchens_mmts", specs.control("mmts", **MMTS), output, epochs, seed)
 
 
 def epic_kitchens_matched(
@@ -137,8 +137,7 @@ def epic_kitchens_matched(
 
     Published: none; it is the fair control of epic_kitchens_ts and epic_kitchens_mmts.
     """
-    control = copy.copy(MMTS)
-    control.kind = "matched"
+    control = specs.control("matched", **MMTS)
     return _epic("epic_kitchens_matched", control, output, epochs, seed)
 
 
@@ -158,9 +157,9 @@ def epic_kitchens_adaptive(
 
     Our choice: as for epic_kitchens_margin.
     """
-    control = ControlConfig(kind="constant", value=0.4)
+    control = specs.control("constant", value=0.4)
     config = _epic("epic_kitchens_adaptive", control, output, epochs, seed)
-    config.loss.adaptive = True
+    config.loss = specs.loss("maxmargin", mask_duplicates=False, adaptive=True)
     return config
 
 
@@ -178,7 +177,7 @@ def epic_kitchens_sms(output: Path | None = None, epochs: float = 100.0, seed: i
 
     Our choice: as for epic_kitchens_margin; relevancies are exact, not rounded to 240ths.
     """
-    control = ControlConfig(kind="constant", value=0.6)
+    control = specs.control("constant", value=0.6)
     return _epic("epic_kitchens_sms", control, output, epochs, seed, family="sms")
 
 
@@ -218,7 +217,15 @@ def epic_kitchens_clips_margin(
     no mixed precision; 32 clips at a time in a batch; the checkpoint is chosen every epoch on 2 %
     of the training clips, where AVION chooses on the test clips every 5.
     """
-    return _on_clips(_epic("epic_kitchens_clips_margin", MARGIN, output, epochs, seed))
+    return _on_clips(
+        _epic(
+            "epic_kitchens_clips_margin",
+            _margin(),
+            output,
+            epochs,
+            seed,
+        )
+    )
 
 
 def epic_kitchens_clips_mmts(
@@ -237,7 +244,8 @@ def epic_kitchens_clips_mmts(
 
     Our choice: as for epic_kitchens_clips_margin.
     """
-    return _on_clips(_epic("epic_kitchens_clips_mmts", MMTS, output, epochs, seed))
+    control = specs.control("mmts", **MMTS)
+    return _on_clips(_epic("epic_kitchens_clips_mmts", control, output, epochs, seed))
 
 
 def epic_kitchens_clips_matched(
@@ -252,7 +260,7 @@ def epic_kitchens_clips_matched(
 
     Published: none; it is the fair control of epic_kitchens_clips_mmts.
     """
-    control = replace(MMTS, kind="matched")
+    control = specs.control("matched", **MMTS)
     return _on_clips(_epic("epic_kitchens_clips_matched", control, output, epochs, seed))
 
 
@@ -272,7 +280,15 @@ def epic_kitchens_clips_vitl(
 
     Our choice: as for epic_kitchens_clips_margin, with 8 clips at a time.
     """
-    config = _on_clips(_epic("epic_kitchens_clips_vitl", MARGIN, output, epochs, seed))
+    config = _on_clips(
+        _epic(
+            "epic_kitchens_clips_vitl",
+            _margin(),
+            output,
+            epochs,
+            seed,
+        )
+    )
     config.optim.chunk = config.evaluation.batch_size = 8
     return config
 

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tauten.training import Config, DataConfig, EvaluationConfig, ModelConfig, OptimConfig
+from tauten.training import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimConfig,
+    specs,
+)
 
 EPOCHS = 4.0
 LIMIT = 1024
@@ -52,7 +59,7 @@ def runlocal(config: Config, source: str | None = None) -> Config:
     if config.task != "pairs":
         raise ValueError(f"{config.name} trains on views: use local(recipe)")
     config = copy.deepcopy(config)
-    config.control.oscillations = min(config.control.oscillations, 2.0)
+    config.control = specs.at_most(config.control, oscillations=2.0)
     config.data = _data(config, source or "emoji_lt")
     config.model = _model(config)
     rate = config.optim.loss_lr

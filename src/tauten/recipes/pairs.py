@@ -6,12 +6,11 @@ from pathlib import Path
 
 from tauten.training import (
     Config,
-    ControlConfig,
     DataConfig,
     EvaluationConfig,
-    LossConfig,
     ModelConfig,
     OptimConfig,
+    specs,
 )
 
 
@@ -19,11 +18,9 @@ def pairs(output: Path | None = None, epochs: float = 20.0, seed: int = 0) -> Co
     """Your own folder, table or tar of images and captions, InfoNCE; set data.source."""
     return Config(
         name="pairs",
-        family="infonce",
-        control=ControlConfig(kind="constant", value=0.07),
+        control=specs.control("constant", value=0.07),
         data=DataConfig(source="", image_size=64),
         model=ModelConfig(text="ngrams", channels=(32, 64, 128, 256), dim=512),
-        loss=LossConfig(),
         optim=OptimConfig(epochs=epochs, batch_size=128, lr=2e-3),
         evaluation=EvaluationConfig(every=1.0),
         seed=seed,

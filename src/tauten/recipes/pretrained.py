@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tauten.training import (
     Config,
-    ControlConfig,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
     OptimConfig,
+    specs,
 )
 
 EPOCHS = 6.0
@@ -31,7 +31,7 @@ def emoji_pretrained(output: Path | None = None, epochs: float = EPOCHS, seed: i
     """
     return Config(
         name="emoji_pretrained",
-        control=ControlConfig(kind="constant", value=0.1),
+        control=specs.control("constant", value=0.1),
         data=DataConfig(source="emoji_lt", label="label", image_size=160),
         model=ModelConfig(
             image="efficientnet-lite0", text="minilm", grid=3, max_tokens=16, dim=256

@@ -20,15 +20,15 @@ from typing import Any, Literal
 
 from tauten.files import replace_text
 from tauten.recipes.emoji import EPOCHS, PUBLISHED, Learned, Schedule, emoji
-from tauten.training import ControlConfig, LossConfig, train
-from tauten.training.config import Family
+from tauten.spec import ControlSpec, LossSpec
+from tauten.training import specs
 
-CONSTANTS: dict[Family, tuple[float, ...]] = {
+CONSTANTS: dict[str, tuple[float, ...]] = {
     "infonce": (0.03, 0.05, 0.07, 0.1, 0.15),
     "maxmargin": (0.1, 0.2, 0.4),
 }
 # with a constant τ the two forces are the same; with a constant margin they are not
-CONSTANT_FORCES: dict[Family, tuple[str, ...]] = {
+CONSTANT_FORCES: dict[str, tuple[str, ...]] = {
     "infonce": ("plain",),
     "maxmargin": ("plain", "equalized"),
 }
@@ -82,22 +82,22 @@ class Trial:
     Attributes:
         stage: "constant", "mmts", "learned" or "confirm".
         name: tells settings apart, also the folder's name.
-        family: the loss.
         control: temperature or margin.
-        loss: its force, or its partition.
+        loss: what it drives.
         seed: of the run.
         loss_lr: learning rate of the loss's own parameters.
     """
 
     stage: str
     name: str
-    family: Family
-    control: ControlConfig
-    loss: LossConfig
+    control: ControlSpec
+    loss: LossSpec
     seed: int
     loss_lr: float | None = None
 
 
+#: options of the controls that are recorded
+_COLUMNS = ("value", "alpha", "shift_low", "shift_high", "oscillations", "low", "high")
 #: runs trials and returns their scores
 Runner = Callable[[Sequence[Trial]], list[float]]
 
@@ -124,7 +124,7 @@ def search(
         Path of ``trials.csv``.
 
     Raises:
-        ValueError: no seed, candidates < 1, or see :func:`tauten.training.train`.
+        ValueError: no seed, candidates < 1, or see :func:`tauten.training.session`.
     """
     if not seeds or candidates < 1:
         raise ValueError(f"search needs seeds and candidates >= 1, got {seeds} and {candidates}")
@@ -147,7 +147,7 @@ def search(
     return output / "trials.csv"
 
 
-def _search_schedules(family: Family, candidates: int, seeds: Sequence[int], run: Runner) -> None:
+def _search_schedules(family: str, candidates: int, seeds: Sequence[int], run: Runner) -> None:
     constants = [
         _constant(family, value, force, seeds[0])
         for value in CONSTANTS[family]
@@ -156,7 +156,7 @@ def _search_schedules(family: Family, candidates: int, seeds: Sequence[int], run
     constant = constants[_argmax(run(constants))]
     schedules = [
         _mmts(family, schedule, "mmts", seeds[0])
-        for schedule in candidates_around(constant.control.value, candidates)
+        for schedule in candidates_around(vars(constant.control)["value"], candidates)
     ]
     best = schedules[_argmax(run(schedules))]
     run([_mmts(family, part, "mmts", seeds[0]) for part in parts_of(_schedule(best))])
@@ -184,26 +184,26 @@ def candidates_around(level: float, number: int) -> list[Schedule]:
     ]
 
 
-def _constant(family: Family, value: float, force: str, seed: int) -> Trial:
+def _constant(family: str, value: float, force: str, seed: int) -> Trial:
     name = f"{family}-constant-{value:g}-{force}"
-    loss = LossConfig(force=force)  # type: ignore[arg-type]
-    return Trial("constant", name, family, ControlConfig(value=value), loss, seed)
+    loss = specs.loss(family, force=force)
+    return Trial("constant", name, specs.control("constant", value=value), loss, seed)
 
 
-def _mmts(family: Family, schedule: Schedule, kind: str, seed: int) -> Trial:
+def _mmts(family: str, schedule: Schedule, kind: str, seed: int) -> Trial:
     low, high = schedule.shift
     name = (
         f"{family}-{kind}-{schedule.alpha:g}-{low:g}-{high:g}-{schedule.oscillations:g}"
         f"-{schedule.force}"
     )
-    return Trial("mmts", name, family, schedule.control(kind), schedule.loss(), seed)
+    return Trial("mmts", name, schedule.control(kind), schedule.loss(family), seed)
 
 
 def _learned(method: str, learned: Learned, seed: int) -> Trial:
     low, high = learned.bounds
     name = f"{method}-{learned.rho:g}-{learned.rate:g}-{low:g}-{high:g}-{learned.gamma:g}"
     control, loss = learned.control(), learned.loss()
-    return Trial("learned", name, learned.family, control, loss, seed, learned.rate)
+    return Trial("learned", name, control, loss, seed, learned.rate)
 
 
 def parts_of(schedule: Schedule) -> list[Schedule]:
@@ -216,13 +216,14 @@ def parts_of(schedule: Schedule) -> list[Schedule]:
 
 
 def _schedule(trial: Trial) -> Schedule:
-    control = trial.control
-    shift = (control.shift_low, control.shift_high)
-    return Schedule(control.alpha, shift, control.oscillations, trial.loss.force)
+    options = vars(trial.control)
+    shift = (options["shift_low"], options["shift_high"])
+    force = vars(trial.loss)["force"]
+    return Schedule(options["alpha"], shift, options["oscillations"], force)
 
 
 def _confirmations(constant: Trial, best: Trial, seeds: Sequence[int]) -> list[Trial]:
-    family = constant.family
+    family = constant.loss.kind
     kinds = [
         constant,
         best,
@@ -237,7 +238,6 @@ def _confirmations(constant: Trial, best: Trial, seeds: Sequence[int]) -> list[T
 def _run(trial: Trial, output: Path, epochs: float, progress: bool) -> dict[str, Any]:
     config = emoji(
         trial.name,
-        trial.family,
         trial.control,
         trial.loss,
         output / "trials" / f"{trial.name}-seed{trial.seed}",
@@ -247,19 +247,22 @@ def _run(trial: Trial, output: Path, epochs: float, progress: bool) -> dict[str,
     )
     config.progress, config.tensorboard = progress, False
     config.evaluation.bootstrap = 0
+    from tauten.training import train
+
     result = train(config)
-    control = dataclasses.asdict(trial.control)
+    control, loss = dataclasses.asdict(trial.control), dataclasses.asdict(trial.loss)
     return {
         "stage": trial.stage,
         "name": trial.name,
-        "family": trial.family,
+        "family": trial.loss.kind,
         "seed": trial.seed,
-        "force": trial.loss.force,
+        "force": loss.get("force", "plain"),
         "epochs": epochs,
-        **{name: control[name] for name in ("kind", "value", "alpha", "shift_low", "shift_high")},
-        "oscillations": control["oscillations"],
-        **{"low": control["low"], "high": control["high"], "rho": trial.loss.rho},
-        **{"gamma": trial.loss.gamma, "rate": trial.loss_lr},
+        "kind": trial.control.kind,
+        **{name: control.get(name) for name in _COLUMNS},
+        "rho": control.get("rho", loss.get("rho")),
+        "gamma": loss.get("gamma"),
+        "rate": trial.loss_lr,
         **{f"val/{name}": result.val[name] for name in METRICS if name in result.val},
         "wall_s": round(result.wall_s, 1),
     }

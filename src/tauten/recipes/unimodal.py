@@ -12,33 +12,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tauten.spec import ControlSpec, LossSpec
 from tauten.training import (
     Config,
-    ControlConfig,
     DataConfig,
     EvaluationConfig,
-    LossConfig,
     ModelConfig,
     OptimConfig,
+    specs,
 )
-from tauten.training.config import Family
 
 #: epochs of the small runs
 SMALL = 16.0
 #: settings of the small runs; chosen by hand, not searched
-CONSTANT = ControlConfig(kind="constant", value=0.2)
-MMTS = ControlConfig(kind="mmts", alpha=0.1, shift_low=0.15, shift_high=0.3, oscillations=2.0)
+CONSTANT = {"value": 0.2}
+MMTS = {"alpha": 0.1, "shift_low": 0.15, "shift_high": 0.3, "oscillations": 2.0}
 
 
-def ts(oscillations: float) -> ControlConfig:
+def ts(oscillations: float) -> ControlSpec:
     """TS (Kukleva et al., ICLR 2023): 1.0 to 0.1 and back, by epoch, so many times."""
-    return ControlConfig(kind="cosine", low=0.1, high=1.0, oscillations=oscillations, every="epoch")
+    return specs.control("cosine", low=0.1, high=1.0, oscillations=oscillations, every="epoch")
 
 
-def individual() -> tuple[ControlConfig, LossConfig]:
+def individual() -> tuple[ControlSpec, LossSpec]:
     """iSogCLR for one modality (Qiu et al., ICML 2023), with the settings for CIFAR100."""
-    control = ControlConfig(kind="individual", value=0.1, low=0.05, high=1.0)
-    return control, LossConfig(gamma=0.8, rho=0.4, tau_lr=0.03, tau_beta=0.5, tau_clip=3.0)
+    control = specs.control(
+        "individual", value=0.1, low=0.05, high=1.0, rho=0.4, lr=0.03, beta=0.5, max_gradient=3.0
+    )
+    return control, specs.loss("isogclr", gamma=0.8)
 
 
 def _small_model() -> ModelConfig:
@@ -47,23 +48,21 @@ def _small_model() -> ModelConfig:
 
 def _small(
     name: str,
-    control: ControlConfig,
+    control: ControlSpec,
     output: Path | None,
     epochs: float,
     seed: int,
     data: Path | None,
     runlocal: bool,
-    family: Family = "infonce",
-    loss: LossConfig | None = None,
+    loss: LossSpec | None = None,
 ) -> Config:
     config = Config(
         name=name,
-        family=family,
         task="views",
         control=control,
         data=_data("caltech98_lt", data),
         model=_small_model(),
-        loss=loss or LossConfig(),
+        loss=loss or specs.loss(),
         optim=OptimConfig(epochs=epochs, batch_size=256, lr=2e-3, weight_decay=1e-4),
         evaluation=EvaluationConfig(every=max(1.0, epochs / 5), metric="knn@10/class_mean"),
         seed=seed,
@@ -87,9 +86,8 @@ def _local(config: Config, data: Path | None, epochs: float) -> Config:
     )
     config.optim = OptimConfig(epochs=epochs, batch_size=256, lr=2e-3, weight_decay=1e-4)
     config.evaluation = EvaluationConfig(every=max(1.0, epochs / 2), metric="knn@10/class_mean")
-    config.control.oscillations = min(config.control.oscillations, 2.0)
-    if config.loss.queue:
-        config.loss.queue = 1024
+    config.control = specs.at_most(config.control, oscillations=2.0)
+    config.loss = specs.at_most(config.loss, queue=1024)
     return config
 
 
@@ -107,7 +105,7 @@ def caltech98_lt_simclr(
     Published: none; the settings were chosen by hand.
     """
     name = "caltech98_lt_simclr"
-    return _small(name, _copy(CONSTANT), output, epochs, seed, data, runlocal)
+    return _small(name, specs.control("constant", **CONSTANT), output, epochs, seed, data, runlocal)
 
 
 def caltech98_lt_ts(
@@ -139,7 +137,9 @@ def caltech98_lt_mmts(
 
     Published: none; the settings were chosen by hand.
     """
-    return _small("caltech98_lt_mmts", _copy(MMTS), output, epochs, seed, data, runlocal)
+    return _small(
+        "caltech98_lt_mmts", specs.control("mmts", **MMTS), output, epochs, seed, data, runlocal
+    )
 
 
 def caltech98_lt_isogclr(
@@ -157,7 +157,7 @@ def caltech98_lt_isogclr(
     """
     control, loss = individual()
     name = "caltech98_lt_isogclr"
-    return _small(name, control, output, epochs, seed, data, runlocal, "isogclr", loss)
+    return _small(name, control, output, epochs, seed, data, runlocal, loss)
 
 
 def caltech98_lt_moco(
@@ -173,21 +173,19 @@ def caltech98_lt_moco(
 
     Published: none; the settings were chosen by hand.
     """
-    loss = LossConfig(queue=2048, momentum=0.99)
+    loss = specs.loss("infonce", queue=2048, momentum=0.99)
     name = "caltech98_lt_moco"
-    config = _small(name, _copy(CONSTANT), output, epochs, seed, data, runlocal, "infonce", loss)
+    config = _small(
+        name, specs.control("constant", **CONSTANT), output, epochs, seed, data, runlocal, loss
+    )
     config.model.projector = "linear"
     return config
-
-
-def _copy(control: ControlConfig) -> ControlConfig:
-    return ControlConfig(**vars(control))
 
 
 def _published(
     name: str,
     dataset: str,
-    control: ControlConfig,
+    control: ControlSpec,
     output: Path | None,
     epochs: float,
     seed: int,
@@ -233,7 +231,7 @@ def cifar10_lt_simclr(
     Settings: those of cifar10_lt_ts but for τ.
     """
     name, dataset = "cifar10_lt_simclr", "cifar10_lt_sdclr"
-    control = _copy(CONSTANT)
+    control = specs.control("constant", **CONSTANT)
     return _published(name, dataset, control, output, epochs, seed, data, runlocal)
 
 
@@ -320,8 +318,16 @@ def _isogclr(
     name: str, dataset: str, output: Path | None, epochs: float, seed: int, data: Path | None
 ) -> Config:
     """The views, optimiser and probe of iSogCLR for CIFAR."""
-    config = _published(name, dataset, CONSTANT, output, epochs, seed, data, runlocal=False)
-    config.family = "isogclr"
+    config = _published(
+        name,
+        dataset,
+        specs.control("constant", **CONSTANT),
+        output,
+        epochs,
+        seed,
+        data,
+        runlocal=False,
+    )
     config.control, config.loss = individual()
     config.model.views.crop, config.model.views.blur = 0.2, 0.5
     config.optim = OptimConfig(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tauten.recipes.emoji import Schedule
+from tauten.spec import ControlSpec
 from tauten.training import (
     Config,
-    ControlConfig,
     DataConfig,
     EvaluationConfig,
-    LossConfig,
     ModelConfig,
     OptimConfig,
+    specs,
 )
 
 EPOCHS = 20.0
@@ -24,12 +24,11 @@ SOURCE = "emoji_video:"
 
 
 def _emoji_video(
-    name: str, control: ControlConfig, output: Path | None, epochs: float, seed: int
+    name: str, control: ControlSpec, output: Path | None, epochs: float, seed: int
 ) -> Config:
     """What both runs share: clips of 4 frames of 24 x 24 pixels, a frame tower, their mean."""
     return Config(
         name=name,
-        family="maxmargin",
         control=control,
         data=DataConfig(
             source=SOURCE,
@@ -40,7 +39,7 @@ def _emoji_video(
             relevancy="names",
         ),
         model=ModelConfig(text="words", channels=(32, 64, 128), grid=3, dim=256),
-        loss=LossConfig(),
+        loss=specs.loss("maxmargin"),
         optim=OptimConfig(epochs=epochs, batch_size=128, lr=3e-3),
         evaluation=EvaluationConfig(every=max(1.0, epochs / 5)),
         seed=seed,

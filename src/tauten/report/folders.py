@@ -16,32 +16,9 @@ import numpy as np
 from tauten.report.comparable import comparable
 from tauten.report.files import read_arrays, read_json, read_lines, read_yaml
 from tauten.report.kept import embeddings, features, sample_values
+from tauten.report.known import control_name, loss_of
 from tauten.report.markup import printable
 from tauten.report.runs import Run, SeedRun
-
-FAMILIES = {
-    "infonce": "InfoNCE",
-    "maxmargin": "MaxMargin",
-    "sms": "SMS",
-    "dcl": "DCL",
-    "siglip": "SigLIP",
-    "sogclr": "SogCLR",
-    "isogclr": "iSogCLR",
-    "fastclip": "FastCLIP",
-    "nuclr": "NUCLR",
-}
-CONTROLS = {
-    "matched": "constant",
-    "learnable": "one learned τ",
-    "mmts": "MM-TS",
-    "mm-ts": "MM-TS",
-    "individual": "individual τ",
-    "tempnet": "TempNet",
-    "tau_uncertainty": "TaU",
-    "dystress": "DySTreSS",
-    "temo": "TeMo",
-    "macl": "MACL",
-}
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
@@ -164,11 +141,10 @@ def _join(name: str, seeds: Sequence[SeedRun]) -> Run:
 
 
 def _describe(run: SeedRun) -> tuple[str, str, str]:
-    control = run.config.get("control", "constant")
-    kind = str(control.get("kind", "constant") if isinstance(control, dict) else control)
-    family = str(run.config.get("family", "loss"))
+    loss = loss_of(run.config)
+    family = str(run.config.get("family", "loss")) if loss is None else loss.title
     name = str(run.config.get("name", printable(run.path.name)))
-    return name, FAMILIES.get(family.lower(), family), CONTROLS.get(kind.lower(), kind)
+    return name, family, control_name(run.config)
 
 
 def _load_seed(path: Path) -> SeedRun:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from tauten.evaluation import QueryRanks, ranks
+from tauten.report.known import control_of, loss_of
 
 Array = npt.NDArray[Any]
 
@@ -137,37 +138,28 @@ class Run:
     @property
     def knob(self) -> str:
         """What the control sets: "temperature" or "margin"."""
-        return "margin" if self.family in ("MaxMargin", "SMS") else "temperature"
+        loss = loss_of(self.first.config)
+        recorded = str(self.first.results.get("strength", "temperature"))
+        return recorded if loss is None else loss.strength
 
     @property
     def symbol(self) -> str:
         """The knob's letter."""
-        return "m" if self.family in ("MaxMargin", "SMS") else "τ"
+        return "m" if self.knob == "margin" else "τ"
 
     @property
     def period(self) -> float | None:
         """Steps per full oscillation of the control, or None if it does not oscillate."""
-        if self.control == "constant":
+        control = control_of(self.first.config)
+        if control is None or not self.first.steps:
             return None
-        control = self.first.config.get("control")
-        places = [self.first.config, control if isinstance(control, dict) else {}]
-        for place in places:
-            if place.get("period"):
-                return float(place["period"])
-            if place.get("part") == "shift":
-                return None
-            oscillations = place.get("oscillations")
-            if oscillations and self.first.steps and place.get("kind") in (None, "mmts", "cosine"):
-                return self.first.steps / float(oscillations)
-        return None
+        return control.period(self.first.steps)
 
     @property
     def held(self) -> int:
         """Steps for which the control holds a value: those of an epoch for TS by epoch, else 1."""
-        control, optim = (self.first.config.get(name) for name in ("control", "optim"))
-        if not isinstance(control, dict) or not isinstance(optim, dict):
+        control, optim = control_of(self.first.config), self.first.config.get("optim")
+        epochs = optim.get("epochs") if isinstance(optim, dict) else None
+        if control is None or not epochs or not self.first.steps:
             return 1
-        by_epoch = control.get("kind") == "cosine" and control.get("every") == "epoch"
-        if not by_epoch or not self.first.steps:
-            return 1
-        return max(1, round(self.first.steps / float(optim["epochs"])))
+        return control.held(max(1, round(self.first.steps / float(epochs))))

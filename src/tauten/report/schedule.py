@@ -15,7 +15,6 @@ import torch
 from tauten.report.numbers import ALL
 from tauten.report.runs import Array, SeedRun
 
-KINDS = ("cosine", "anneal", "mmts")
 POINTS = 2048
 """Steps at which a schedule is drawn, at least, where it has as many."""
 PER_PERIOD = 32
@@ -55,15 +54,14 @@ def schedule(run: SeedRun) -> Schedule | None:
     """The schedule of a run; None where it has none, or where the logged means are not of it."""
     from tauten.training import from_dict
 
-    control = run.config.get("control")
     logged = {row["step"]: float(row["tau/mean"]) for row in run.history if "tau/mean" in row}
-    if not isinstance(control, Mapping) or control.get("kind") not in KINDS or not logged:
-        return None
-    if control.get("sizes") == "shuffled" or not run.steps:
+    if not logged or not run.steps:
         return None
     beside = ("fingerprint", "versions")
     try:
         config = from_dict({name: part for name, part in run.config.items() if name not in beside})
+        if not config.control.scheduled:
+            return None
         steps = np.array([*logged])
         # a line has the value in its step, or that after it where an earlier version wrote it
         for at in (steps - 1, steps):
@@ -101,15 +99,17 @@ def deciles(found: Schedule) -> Array:
 
 
 def _values(run: SeedRun, config: Any, logged: Array) -> Schedule:
-    from tauten.training.build import build_control
+    from tauten.training.build import context
 
     counts = run.samples.get("counts", np.zeros(0, np.int64))
     some = torch.from_numpy(counts) if len(counts) else None
-    control = build_control(config, max(len(counts), 1), some, run.steps)
+    told = context(config, max(len(counts), 1), some, run.steps)
+    control = config.control.build(told)
     count, index, samples = np.unique(
         counts if len(counts) else np.zeros(1, np.int64), return_index=True, return_counts=True
     )
-    points = max(POINTS, int(PER_PERIOD * config.control.oscillations))
+    period = config.control.period(run.steps)
+    points = max(POINTS, int(PER_PERIOD * run.steps / period) if period else 0)
     grid = np.linspace(0, run.steps, min(points, run.steps) + 1).round().astype(np.int64)
     steps = np.union1d(grid, logged)
     with torch.no_grad():

@@ -1,29 +1,29 @@
 """Training on Hugging Face ``Trainer``: resumes bit-exactly, stops on NaN, leaves a run folder."""
 
+from typing import TYPE_CHECKING
+
 from tauten.extras import need
+from tauten.lazy import attach
 
 need("tauten.training", "numpy", "transformers", "accelerate", "datasets", "yaml", "safetensors")
 
-from tauten.training.config import (
-    Config,
-    ControlConfig,
-    DataConfig,
-    EvaluationConfig,
-    LossConfig,
-    ModelConfig,
-    OptimConfig,
-)
-from tauten.training.config_tree import from_dict, to_dict
-from tauten.training.evaluate import evaluate
-from tauten.training.results import load_encoder
-from tauten.training.train import RunResult, load_result, train
+if TYPE_CHECKING:
+    from tauten.training.config import (
+        Config,
+        DataConfig,
+        EvaluationConfig,
+        ModelConfig,
+        OptimConfig,
+    )
+    from tauten.training.config_tree import from_dict, to_dict
+    from tauten.training.evaluation import evaluate
+    from tauten.training.results import load_encoder
+    from tauten.training.session import RunResult, load_result, train
 
 __all__ = [
     "Config",
-    "ControlConfig",
     "DataConfig",
     "EvaluationConfig",
-    "LossConfig",
     "ModelConfig",
     "OptimConfig",
     "RunResult",
@@ -34,3 +34,5 @@ __all__ = [
     "to_dict",
     "train",
 ]
+
+__getattr__ = attach(__name__, __file__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,33 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.controls import (
-    MACL,
-    Anneal,
-    ClusterShift,
-    Constant,
-    Control,
-    Cosine,
-    DySTreSS,
-    Individual,
-    Learnable,
-    TaU,
-    TeMo,
-    TempNet,
-    mmts,
-    shuffled_counts,
-)
-from tauten.losses import (
-    DCL,
-    NUCLR,
-    SMS,
-    ContrastiveLoss,
-    FastCLIP,
-    InfoNCE,
-    MaxMargin,
-    SigLIP,
-    SogCLR,
-)
+from tauten.controls import Control
+from tauten.losses import ContrastiveLoss
 from tauten.models import (
     BagTokenizer,
     BagTower,
@@ -56,8 +30,9 @@ from tauten.models import (
 )
 from tauten.models.huggingface import read_config
 from tauten.models.tower import Tower
+from tauten.spec import Context
 from tauten.state import SampleTable
-from tauten.training.config import POWERS, Config, ModelConfig
+from tauten.training.config import Config, ModelConfig
 from tauten.training.pretrained import is_joint_model
 
 logger = logging.getLogger("tauten.training")
@@ -193,158 +168,7 @@ def _check_vocabulary(tower: Any, size: int, name: str) -> None:
         )
 
 
-def build_control(
-    config: Config,
-    num_samples: int,
-    counts: Tensor | None,
-    total_steps: int,
-    labels: Sequence[str] | None = None,
-    per_epoch: int | None = None,
-    captions: Tensor | None = None,
-) -> Control:
-    """The control over a training.
-
-    Args:
-        config: of the run.
-        num_samples: size of the training split.
-        counts: (num_samples,) training count of each sample's class; needed by mmts and matched.
-        total_steps: optimiser steps of the whole training.
-        labels: class of each sample; needed by shuffled sizes.
-        per_epoch: optimiser steps of an epoch; None for the total over ``optim.epochs``.
-        captions: (num_samples,) how many captions each sample has, where they have ids of their
-            own; the count of each is that of its sample.
-
-    Raises:
-        ValueError: mmts or matched without counts, shuffled sizes without labels, or values that
-            the control refuses.
-    """
-    control = config.control
-    bounds = (control.low, control.high)
-    period = total_steps / control.oscillations
-    if control.kind == "constant":
-        return Constant(control.value)
-    if control.kind == "learnable":
-        return Learnable(control.value, *bounds)
-    if control.kind == "cosine":
-        if control.every == "step":
-            return Cosine(*bounds, period)
-        epoch = per_epoch or _epoch(config, total_steps)
-        return Cosine(*bounds, period, phase=2 * math.pi * epoch / period, every=epoch)
-    if control.kind == "anneal":
-        return Anneal(control.high, control.low, total_steps)
-    if control.kind == "individual":
-        loss = config.loss
-        return Individual(
-            _sizes(num_samples, captions),
-            tau_init=control.value,
-            tau_range=bounds,
-            lr=loss.tau_lr,
-            beta=loss.tau_beta,
-            max_gradient=loss.tau_clip,
-            **_rho(config),
-        )
-    if control.kind == "tempnet":
-        return TempNet(config.model.dim, tau_range=bounds, **_rho(config))
-    if control.kind == "tau_uncertainty":
-        return TaU(config.model.dim, control.value, control.high)
-    if control.kind == "dystress":
-        return DySTreSS(*bounds, control.peak, control.width)
-    if control.kind == "temo":
-        return TeMo(*bounds)
-    if control.kind == "macl":
-        return MACL(control.value, control.slope, control.threshold)
-    schedule = _schedule(config, counts, total_steps, labels, captions)
-    return schedule if control.kind == "mmts" else Constant(_mean(schedule, counts, total_steps))
-
-
-def _sizes(num_samples: int, captions: Tensor | None) -> int | tuple[int, int]:
-    """Return the size of the data set, or of each side where captions have ids of their own."""
-    return num_samples if captions is None else (num_samples, int(captions.sum()))
-
-
-def _of_sides(counts: Tensor, captions: Tensor | None) -> Any:
-    """Return the counts, or (those of samples, those of captions): each that of its sample.
-
-    So both anchors of a pair have one value.
-    """
-    return counts if captions is None else (counts, counts.repeat_interleave(captions))
-
-
-def _schedule(
-    config: Config,
-    counts: Tensor | None,
-    total_steps: int,
-    labels: Sequence[str] | None,
-    captions: Tensor | None,
-) -> Control:
-    """The configured mmts schedule, or what a comparison puts in its place, of the same mean."""
-    control = config.control
-    if counts is None:
-        raise ValueError(
-            f"control.kind={control.kind} needs to know how dense each sample's class is: set "
-            "data.label to a class column, or data.clusters to a number of caption clusters"
-        )
-    _check_known(counts, f"control.kind={control.kind}")
-    ends, scale = (control.shift_low, control.shift_high), control.scale
-    period = total_steps / control.oscillations
-    sides = _of_sides(counts, captions)
-    if control.part == "both" and control.sizes == "true":
-        return mmts(sides, control.alpha, ends, period, scale=scale)
-    oscillation = Cosine(-control.alpha / 2, control.alpha / 2, period)
-    shift: Control = ClusterShift(sides, *ends, scale=scale)
-    level = _mean(shift, counts, 1)
-    if control.part == "oscillation":
-        return oscillation + level
-    if control.sizes == "reversed":
-        shift = level / _mean(1 / shift, counts, 1) / shift
-    elif control.sizes == "shuffled":
-        if labels is None:
-            raise ValueError(
-                "control.sizes=shuffled exchanges the sizes of classes: give the class of each "
-                "sample as labels"
-            )
-        shuffled = _of_sides(shuffled_counts(counts, labels, config.seed), captions)
-        drawn = ClusterShift(shuffled, *ends, scale=scale)
-        shift = drawn + (level - _mean(drawn, counts, 1))
-    if control.part == "shift":
-        return shift + oscillation.mean(torch.zeros(1, dtype=torch.int64), total_steps)
-    return oscillation + shift
-
-
-def _check_known(counts: Tensor, option: str) -> None:
-    """Refuse samples without a class, whose count is 0."""
-    unknown = (counts == 0).nonzero().flatten().tolist()
-    if unknown:
-        raise ValueError(
-            f"{option} needs the class of every training sample, and {len(unknown)} of "
-            f"{len(counts)} have none in the column data.label, first: sample {unknown[0]}: label "
-            "them, leave those rows out, or give data.clusters (caption clusters) in place of "
-            "data.label"
-        )
-
-
-def _rarity(
-    config: Config, counts: Tensor | None, power: float, captions: Tensor | None
-) -> Control:
-    """Weights n^−power, n the size of the sample's class, over their mean."""
-    if counts is None:
-        raise ValueError(
-            "loss.weight by count needs to know the size of each sample's class: set data.label to "
-            "a class column, or data.clusters to a number of caption clusters"
-        )
-    _check_known(counts, f"loss.weight={config.loss.weight}")
-    sizes = counts.double() ** power
-    ends = float(sizes.min()), float(sizes.max())
-    table = ClusterShift(_of_sides(sizes, captions), *ends)
-    return 1 / _mean(1 / table, counts, 1) / table
-
-
-def _mean(control: Control, counts: Tensor | None, steps: int) -> float:
-    """Its mean over all training samples and these steps."""
-    return control.mean(torch.arange(0 if counts is None else len(counts)), steps)
-
-
-def build_loss(
+def context(
     config: Config,
     num_samples: int,
     counts: Tensor | None,
@@ -353,69 +177,63 @@ def build_loss(
     table: Tensor | None = None,
     per_epoch: int | None = None,
     captions: Tensor | None = None,
-) -> ContrastiveLoss:
-    """The loss of the configured family, driven by the configured control.
+) -> Context:
+    """Return what the specs of control and loss are told of a training.
 
-    Args and errors are those of :func:`build_control`, and ``table``, relevancies between kinds of
-    images and of captions, for sms; the loss also refuses controls and options that mean nothing to
-    it.
+    Args:
+        config: of the run.
+        num_samples: size of the training split.
+        counts: (num_samples,) training count of each sample's class; None where not known.
+        total_steps: optimiser steps of the whole training.
+        labels: class of each sample; None where not known.
+        table: relevancies between kinds of images and of captions; None where not graded.
+        per_epoch: optimiser steps of an epoch; None for the total over ``optim.epochs``.
+        captions: (num_samples,) how many captions each sample has, where they have ids of their
+            own.
     """
-    if config.family == "fastclip":
-        return _fastclip(config, _sizes(num_samples, captions), total_steps, per_epoch)
-    loss = config.loss
-    control = build_control(config, num_samples, counts, total_steps, labels, per_epoch, captions)
-    force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
-    if config.task == "views":
-        force["directions"] = "x2y"
-    if loss.weight == "inverse_tau":
-        schedule = _schedule(config, counts, total_steps, labels, captions)
-        force["weight"] = _mean(schedule, counts, total_steps) / schedule
-    elif loss.weight in POWERS:
-        force["weight"] = _rarity(config, counts, POWERS[loss.weight], captions)
-    if config.family == "infonce":
-        return InfoNCE(control, **force)
-    if config.family == "maxmargin":
-        return MaxMargin(control, **force)
-    if config.family == "sms":
-        return SMS(control, table=table, **force)
-    if config.family == "dcl":
-        return DCL(control, **force)
-    if config.family == "siglip":
-        return SigLIP(control, Learnable(loss.bias, low=-100.0, high=100.0), **force)
-    sizes = _sizes(num_samples, captions)
-    if config.family == "nuclr":
-        return NUCLR(sizes, control, loss.gamma, loss.zeta_lr, **force)
-    return SogCLR(sizes, control, loss.gamma, **_rho(config), **force)
-
-
-def _fastclip(
-    config: Config,
-    num_samples: int | tuple[int, int],
-    total_steps: int,
-    per_epoch: int | None,
-) -> FastCLIP:
-    loss, control = config.loss, config.control
-    force: dict[str, Any] = {} if loss.force == "plain" else {"force": loss.force}
-    falls = loss.gamma_epochs * total_steps
-    return FastCLIP(
-        num_samples,
-        loss.version,
-        Anneal(1.0, loss.gamma, falls, every=per_epoch or _epoch(config, total_steps)),
-        tau_init=control.value,
-        tau_range=(control.low, control.high),
-        tau_lr=loss.tau_lr,
-        **_rho(config),
-        **force,
+    return Context(
+        num_samples=num_samples,
+        total_steps=total_steps,
+        per_epoch=per_epoch or max(1, round(total_steps / config.optim.epochs)),
+        dim=config.model.dim,
+        counts=counts,
+        labels=labels,
+        relevancies=table,
+        captions=captions,
+        one_sided=config.task == "views",
+        seed=config.seed,
     )
 
 
-def _epoch(config: Config, total_steps: int) -> int:
-    """Optimiser steps of an epoch, where only those of the training are known."""
-    return max(1, round(total_steps / config.optim.epochs))
+def build_control(config: Config, *args: Any, **kwargs: Any) -> Control:
+    """Return the configured control.
+
+    Args:
+        config: of the run.
+        args: of :func:`context`.
+        kwargs: of :func:`context`.
+
+    Raises:
+        ValueError: classes that are needed and not known, or values that the control refuses.
+    """
+    control: Control = config.control.build(context(config, *args, **kwargs))
+    return control
 
 
-def _rho(config: Config) -> dict[str, Any]:
-    return {} if config.loss.rho is None else {"rho": config.loss.rho}
+def build_loss(config: Config, *args: Any, **kwargs: Any) -> ContrastiveLoss:
+    """Return the configured loss, driven by the configured control.
+
+    Args:
+        config: of the run.
+        args: of :func:`context`.
+        kwargs: of :func:`context`.
+
+    Raises:
+        ValueError: controls and options that mean nothing to the loss, or classes that are needed
+            and not known.
+    """
+    loss_fn: ContrastiveLoss = config.loss.build(config.control, context(config, *args, **kwargs))
+    return loss_fn
 
 
 def check_loss(config: Config) -> bool:

@@ -6,85 +6,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tauten.models.augmentation import AugmentationConfig
-from tauten.models.view_augmentation import ViewConfig
-from tauten.training.families import own_control
+from tauten.models.augmentation_options import AugmentationConfig, ViewConfig
+from tauten.spec import ControlSpec, LossSpec
 from tauten.training.ranges import check_values
 from tauten.training.stream_rules import check_stream
 from tauten.training.view_rules import check_views
 
-Family = Literal[
-    "infonce", "maxmargin", "dcl", "siglip", "sogclr", "isogclr", "fastclip", "nuclr", "sms"
-]
-ControlKind = Literal[
-    "constant",
-    "matched",
-    "learnable",
-    "cosine",
-    "anneal",
-    "mmts",
-    "individual",
-    "tempnet",
-    "tau_uncertainty",
-    "dystress",
-    "temo",
-    "macl",
-]
 
-Weight = Literal["none", "inverse_tau", "inverse_fourth_root", "inverse_root", "inverse_count"]
-#: of class size, of the weights that go by it
-POWERS = {"inverse_fourth_root": 0.25, "inverse_root": 0.5, "inverse_count": 1.0}
+def _usual_control() -> ControlSpec:
+    from tauten.training.specs import control
+
+    return control()
 
 
-@dataclass
-class ControlConfig:
-    """The temperature, or the margin of maxmargin and sms, of each sample or pair over time.
+def _usual_loss() -> LossSpec:
+    from tauten.training.specs import loss
 
-    The defaults are temperatures. On the command line --family maxmargin or sms makes them margins.
-    """
-
-    kind: ControlKind = "constant"
-    """constant: value; matched: the constant equal to the mean of the mmts schedule given by the
-    other fields, over all training samples and steps; learnable: from value, within low..high;
-    cosine: between low and high; anneal: once from high to low; mmts: cosine of amplitude alpha
-    plus a shift by class size; individual: each sample's own, learned from value within low..high;
-    tempnet: predicted from the embedding within low..high; tau_uncertainty: predicted, from value
-    to high; dystress, temo: by the similarity of each pair, low to high; macl: value, changed by
-    the alignment of the batch"""
-    value: float = 0.07
-    """of constant; the start of learnable and individual; the least of tau_uncertainty; of macl at
-    alignment threshold"""
-    low: float = 0.01
-    """lower end of learnable, cosine, anneal, individual, tempnet, dystress, temo"""
-    high: float = 1.0
-    """upper end of the same, and of tau_uncertainty"""
-    alpha: float = 0.04
-    """mmts: peak-to-peak amplitude of the oscillation"""
-    shift_low: float = 0.05
-    """mmts: level of the rarest class"""
-    shift_high: float = 0.09
-    """mmts: level of the densest class"""
-    oscillations: float = 5.0
-    """full periods of cosine and mmts over the training"""
-    every: Literal["step", "epoch"] = "step"
-    """cosine: epoch holds each value for an epoch, and counts epochs from 1, as TS does"""
-    scale: Literal["linear", "log", "sqrt"] = "linear"
-    """mmts: how class size enters the shift; published: linear"""
-    part: Literal["both", "shift", "oscillation"] = "both"
-    """mmts: shift and oscillation, or one of them with the mean of the other"""
-    sizes: Literal["true", "shuffled", "reversed"] = "true"
-    """mmts: which class has which shift: by its size; by the size of a class drawn at random, with
-    the run's seed; mirrored on a log scale, so that rare classes have the high values. The mean
-    over samples stays
-    """
-    peak: float = 1.0
-    """dystress: similarity from which on τ is high"""
-    width: float = 1.0
-    """dystress: distance in similarity from the peak to the lowest τ"""
-    slope: float = 0.5
-    """macl: how fast τ rises with alignment, relative to value"""
-    threshold: float = 0.0
-    """macl: alignment at which τ is value"""
+    return loss()
 
 
 @dataclass
@@ -214,52 +152,6 @@ class ModelConfig:
 
 
 @dataclass
-class LossConfig:
-    """What the control drives."""
-
-    force: Literal["plain", "equalized", "reweighted"] = "plain"
-    """plain: as published; equalized (infonce, dcl, siglip, maxmargin): the control changes the
-    shape of the force, not its size; reweighted (infonce): attraction never fades, as in MACL"""
-    weight: Weight = "none"
-    """inverse_tau (control.kind matched): each anchor weighs 1/τ_i of the mmts schedule, times its
-    mean, while its temperature stays constant; inverse_fourth_root, inverse_root,
-    inverse_count: each anchor weighs n^−¼, n^−½ or 1/n, n the size of its class, times a constant
-    that makes the mean 1"""
-    adaptive: bool = False
-    """maxmargin, with data.relevancy or epic_kitchens: the margin is multiplied by the relevancy of
-    each pair"""
-    mask_duplicates: bool = True
-    """pairs in a batch that share the image or the caption are not used as negatives"""
-    bias: float = -10.0
-    """siglip: initial bias, learned"""
-    version: Literal["v0", "v1", "v2", "v3"] = "v3"
-    """fastclip: v0, v3 learn one τ (control.kind learnable), v1 has a constant one (constant), v2
-    one for each sample (individual)"""
-    gamma: float = 0.8
-    """sogclr, isogclr, nuclr: weight of the newest estimate of a sample's partition; fastclip: what
-    it falls to from 1, by epoch"""
-    gamma_epochs: float = 0.5
-    """fastclip: share of the training's epochs in which gamma falls"""
-    rho: float | None = None
-    """radius of the uncertainty set, larger values give lower temperatures: of individual, tempnet,
-    fastclip v2 and v3, by default the published one; sogclr with a τ learned by gradient needs it
-    """
-    tau_lr: float = 0.03
-    """individual, fastclip v2: learning rate of the samples' temperatures"""
-    tau_beta: float = 0.5
-    """individual: weight of the newest temperature gradient in its average"""
-    tau_clip: float = 5.0
-    """individual: bound of a temperature's gradient; published for two views: 3"""
-    zeta_lr: float = 0.01
-    """nuclr: learning rate of the candidates' offsets"""
-    queue: int = 0
-    """views: keys of earlier batches that are further negatives, made by a momentum encoder (MoCo);
-    0 for the other views of the batch alone"""
-    momentum: float = 0.999
-    """views with a queue: how slowly the momentum encoder follows, in [0, 1)"""
-
-
-@dataclass
 class OptimConfig:
     """AdamW, SGD or LARS, with linear warm-up and cosine decay."""
 
@@ -325,12 +217,10 @@ class Config:
     """shown in tables and reports"""
     task: Literal["pairs", "views"] = "pairs"
     """pairs: images and texts; views: two random views of each image, of one modality"""
-    family: Family = "infonce"
-    """the loss"""
-    control: ControlConfig = field(default_factory=ControlConfig)
+    control: ControlSpec = field(default_factory=_usual_control)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: LossSpec = field(default_factory=_usual_loss)
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
@@ -354,6 +244,11 @@ class Config:
     def __post_init__(self) -> None:
         self.validate()
 
+    @property
+    def family(self) -> str:
+        """Name of the loss."""
+        return self.loss.kind
+
     def validate(self) -> None:
         """Check what can be checked without data.
 
@@ -361,13 +256,7 @@ class Config:
             ValueError: naming the field, its value and what it may be.
         """
         check_values(self)
-        own = own_control(self.family, self.loss.version)
-        if own is not None and self.control.kind != own:
-            raise ValueError(
-                f"family={self.family} has a temperature of its own: it needs control.kind={own}, "
-                f"got {self.control.kind}"
-            )
-        self._check_weight()
+        self.loss.check(self.control)
         if self.optim.min_lr > self.optim.lr:
             raise ValueError(
                 f"optim.min_lr must be in [0, optim.lr={self.optim.lr}], got {self.optim.min_lr}"
@@ -408,23 +297,6 @@ class Config:
                 "searched with data.protocol=all"
             )
 
-    def _check_weight(self) -> None:
-        loss, weighted = self.loss, ("infonce", "dcl", "siglip")
-        if loss.weight == "inverse_tau" and (
-            self.control.kind != "matched" or self.family not in weighted
-        ):
-            raise ValueError(
-                f"loss.weight={loss.weight} weighs a constant temperature's anchors by a "
-                f"schedule: it needs control.kind=matched, got {self.control.kind}, and one of the "
-                f"families {', '.join(weighted)}, got {self.family}"
-            )
-        by_size = (*weighted, "maxmargin", "sogclr", "isogclr")
-        if loss.weight in POWERS and self.family not in by_size:
-            raise ValueError(
-                f"loss.weight={loss.weight} needs one of the families {', '.join(by_size)}, got "
-                f"{self.family}"
-            )
-
     def _check_clips(self) -> None:
         frames, strip = self.data.frames, self.data.strip
         if strip and not 1 <= frames <= strip:
@@ -432,11 +304,8 @@ class Config:
                 "data.frames must be 0 or more, and with strips 1 to data.strip, got "
                 f"{frames} and data.strip={strip}"
             )
-        graded = self.family == "sms" or self.loss.adaptive
-        if graded and not self.data.graded:
+        if self.loss.relevance != "none" and not self.data.graded:
             raise ValueError(
-                "family=sms and loss.adaptive need to know how relevant captions are: set "
-                "data.relevancy, or train on epic_kitchens"
+                f"family={self.family} needs "
+                "to know how relevant captions are: set data.relevancy, or train on epic_kitchens"
             )
-        if self.loss.adaptive and self.family != "maxmargin":
-            raise ValueError(f"loss.adaptive needs family=maxmargin, got {self.family}")

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from tauten.models.augmentation import AugmentationConfig
-from tauten.models.view_augmentation import ViewConfig
+from tauten.models.augmentation_options import AugmentationConfig, ViewConfig
 from tauten.training.config import (
     Config,
-    ControlConfig,
     DataConfig,
     EvaluationConfig,
-    LossConfig,
     ModelConfig,
     OptimConfig,
 )
+from tauten.training.specs import control, loss, same_options
+from tauten.training.upgrade import upgraded
 
 _PARTS: dict[str, Any] = {
-    "control": ControlConfig,
     "data": DataConfig,
     "model": ModelConfig,
-    "loss": LossConfig,
     "optim": OptimConfig,
     "evaluation": EvaluationConfig,
 }
@@ -31,9 +29,12 @@ _NAMES = {kind: name for name, kind in _PARTS.items()}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config tree as plain numbers, strings, lists and dicts."""
+    """Return a config tree as plain numbers, strings, lists and dicts."""
     plain = _plain(dataclasses.asdict(config))
     assert isinstance(plain, dict)
+    if isinstance(config, Config):
+        plain = {"family": config.family, **plain}
+        plain["control"] = {"kind": config.control.kind, **plain["control"]}
     return plain
 
 
@@ -46,20 +47,24 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(tree: dict[str, Any]) -> Config:
-    """The config of which :func:`to_dict` made this tree.
+    """Return the config of which :func:`to_dict` made this tree.
 
     Raises:
         ValueError: a field that this version does not know, or of another type; a section that is
             none.
     """
-    parts = _PARTS
     if not isinstance(tree, dict):
         raise ValueError(f"not a configuration: {tree!r:.80}")
-    tree = dict(tree)
+    for name in ("control", "loss"):
+        _section(name, tree.get(name, {}))
+    tree = upgraded(tree)
+    parts = _PARTS
     try:
         for name, kind in parts.items():
             if name in tree:
                 tree[name] = _part(kind, _section(name, tree[name]))
+        tree["loss"] = loss(tree.pop("family", "infonce"), **tree.get("loss", {}))
+        tree["control"] = control(**tree.get("control", {}))
         if "output" in tree:
             tree["output"] = Path(tree["output"])
         _check_types(Config, {name: tree[name] for name in tree if name not in parts}, "")
@@ -119,6 +124,39 @@ def _part(kind: Any, fields: dict[str, Any]) -> Any:
                 fields[name] = inner(**section)
     _check_types(kind, fields, f"{_NAMES[kind]}.")
     return kind(**fields)
+
+
+def changed(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return a configuration with other settings.
+
+    Another ``family`` or ``control.kind`` starts from its own defaults. Of the loss before it keeps
+    the options that both have.
+
+    Args:
+        config: to change; it stays as it is.
+        settings: values by the name of the option, such as ``{"optim.lr": 1e-3}``.
+
+    Raises:
+        ValueError: a setting that there is not, or one that the configuration refuses.
+    """
+    tree, rest = to_dict(config), dict(settings)
+    made = config.loss
+    family, kind = rest.pop("family", made.kind), rest.pop("control.kind", config.control.kind)
+    if family != made.kind:
+        made = loss(family)
+        made = dataclasses.replace(made, **same_options(config.loss, type(made)))
+        tree["family"], tree["loss"] = family, dataclasses.asdict(made)
+    if kind != config.control.kind:
+        tree["control"] = {"kind": kind, **dataclasses.asdict(control(kind))}
+    for path, value in rest.items():
+        *parts, last = path.split(".")
+        owner: Any = tree
+        for part in parts:
+            owner = owner.get(part) if isinstance(owner, dict) else None
+        if not isinstance(owner, dict) or last not in owner:
+            raise ValueError(f"there is no setting {path!r}; an example is optim.epochs")
+        owner[last] = value
+    return from_dict(tree)
 
 
 def completed(tree: dict[str, Any]) -> dict[str, Any]:

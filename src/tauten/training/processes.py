@@ -83,17 +83,6 @@ def linger() -> None:
     time.sleep(10)
 
 
-def only_one(what: str) -> None:
-    """Refuse several processes.
-
-    Raises:
-        ValueError: there are several.
-    """
-    with together():
-        if count() > 1:
-            raise ValueError(f"{what} runs on one process, and a launcher started {count()}")
-
-
 def barrier() -> None:
     """Wait for all."""
     if count() > 1:

@@ -5,39 +5,13 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from tauten.spec import Range, Spec
 
-@dataclass(frozen=True)
-class Range:
-    """An interval of numbers.
-
-    Attributes:
-        low: least.
-        high: largest; infinite where every finite number from ``low`` on is allowed.
-        above: whether the number must be more than ``low``.
-        below: whether it must be less than ``high``.
-    """
-
-    low: float
-    high: float = math.inf
-    above: bool = False
-    below: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        low = value > self.low if self.above else value >= self.low
-        return low and (value < self.high if self.below else value <= self.high)
-
-    def __str__(self) -> str:
-        if self.high == math.inf:
-            return f"more than {self.low:g}" if self.above else f"{self.low:g} or more"
-        ends = f"{_shown(self.low)}, {_shown(self.high)}"
-        return f"in {'(' if self.above else '['}{ends}{')' if self.below else ']'}"
-
-
-_ANY, _SHARE = Range(-1e6, 1e6), Range(0.0, 1.0)
+_SHARE = Range(0.0, 1.0)
 _FROM_0, _FROM_1, _ABOVE_0 = Range(0), Range(1), Range(0, above=True)
 _RATE = Range(0.0, 1e6, above=True)
 _DECAY = Range(0.0, 1.0, below=True)
@@ -46,17 +20,6 @@ _PER_EPOCH = Range(0.0, 1e6, above=True)
 
 #: by the name of the option
 RANGES: dict[str, Range] = {
-    "control.value": _LEVEL,
-    "control.low": _LEVEL,
-    "control.high": _LEVEL,
-    "control.alpha": _LEVEL,
-    "control.shift_low": _LEVEL,
-    "control.shift_high": _LEVEL,
-    "control.oscillations": _PER_EPOCH,
-    "control.peak": Range(-1.0, 1.0),
-    "control.width": Range(0.0, 1e3, above=True),
-    "control.slope": _ANY,
-    "control.threshold": Range(-1.0, 1.0),
     "data.held_out": Range(0.0, 0.5, above=True, below=True),
     "data.clusters": _FROM_0,
     "data.head": _FROM_1,
@@ -94,16 +57,6 @@ RANGES: dict[str, Range] = {
     "model.views.jitter": _SHARE,
     "model.views.grayscale": _SHARE,
     "model.views.blur": _SHARE,
-    "loss.bias": Range(-100.0, 100.0),
-    "loss.gamma": Range(0.0, 1.0, above=True),
-    "loss.gamma_epochs": _SHARE,
-    "loss.rho": Range(0.0, 1e6, above=True),
-    "loss.tau_lr": _RATE,
-    "loss.tau_beta": Range(0.0, 1.0, above=True),
-    "loss.tau_clip": _RATE,
-    "loss.zeta_lr": _RATE,
-    "loss.queue": _FROM_0,
-    "loss.momentum": _DECAY,
     "optim.epochs": _PER_EPOCH,
     "optim.batch_size": Range(2),
     "optim.accumulation": _FROM_1,
@@ -131,6 +84,7 @@ def check_values(config: Any) -> None:
     Raises:
         ValueError: naming the option, its value and what it may be.
     """
+    ranges = ranges_of(config)
     for name, hint, value in options(config):
         kinds = {hint, *typing.get_args(hint)}
         if typing.get_origin(hint) is typing.Literal:
@@ -139,9 +93,9 @@ def check_values(config: Any) -> None:
                 raise ValueError(f"{name} must be one of {choices}, got {value!r}")
         elif value is None and type(None) in kinds:
             continue
-        elif name in RANGES:
+        elif name in ranges:
             for number in value if isinstance(value, (list, tuple)) else (value,):
-                check(name, number, RANGES[name], whole=float not in kinds)
+                check(name, number, ranges[name], whole=float not in kinds)
         elif not isinstance(value, tuple(t for kind in kinds for t in _PLAIN.get(kind, ()))):
             raise ValueError(f"{name} must be of type {_name(hint)}, got {value!r}")
 
@@ -178,6 +132,29 @@ def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield f"{prefix}{name}", hint, value
 
 
+def ranges_of(config: Any) -> dict[str, Range]:
+    """Return the range of every number of a configuration, by the name of the option."""
+    parts = {"control.": config.control, "loss.": config.loss}
+    found = dict(RANGES)
+    for prefix, spec in parts.items():
+        if isinstance(spec, Spec):
+            found |= _of_spec(spec, prefix)
+    return found
+
+
+def _of_spec(spec: Spec, prefix: str) -> dict[str, Range]:
+    """Return the ranges of a spec's numbers, which stand at its options."""
+    hints = typing.get_type_hints(type(spec), include_extras=True)
+    found = {}
+    for option in fields(spec):  # type: ignore[arg-type]
+        kinds = (hints[option.name], *typing.get_args(hints[option.name]))
+        extras = [extra for kind in kinds for extra in getattr(kind, "__metadata__", ())]
+        stated = [extra for extra in extras if isinstance(extra, Range)]
+        if stated or {int, float} & {*kinds}:
+            found[prefix + option.name] = stated[0] if stated else Range(-math.inf)
+    return found
+
+
 def _hints(of: type) -> dict[str, Any]:
     hints = typing.get_type_hints(of)
     return {field.name: hints[field.name] for field in fields(of)}
@@ -189,7 +166,3 @@ _PLAIN: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), Path: (str, P
 
 def _name(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint))
-
-
-def _shown(end: float) -> str:
-    return str(end) if isinstance(end, int) else f"{end:g}"

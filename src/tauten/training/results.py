@@ -155,6 +155,7 @@ def _write(
     results = {
         "name": config.name,
         "family": config.family,
+        "strength": config.loss.strength,
         "control": repr(probe.loss_fn.strength),
         "control_range": [low, high],
         "protocol": protocol(config, splits, encoded["test"]),

@@ -153,6 +153,7 @@ def _write(
     results = {
         "name": config.name,
         "family": config.family,
+        "strength": config.loss.strength,
         "task": config.task,
         "control": repr(probe.loss_fn.strength),
         "control_range": [low, high],

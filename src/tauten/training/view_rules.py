@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tauten.training.specs import known_losses
+
 if TYPE_CHECKING:
     from tauten.training.config import Config
 
@@ -11,8 +13,6 @@ if TYPE_CHECKING:
 KS = (1, 10)
 #: what the best checkpoint may be chosen by
 METRICS = ("last", *(f"knn@{k}{kind}" for k in KS for kind in ("", "/class_mean")))
-FAMILIES = ("infonce", "dcl", "sogclr", "isogclr")
-_QUEUED = ("infonce", "dcl")
 
 
 def check_views(config: Config) -> None:
@@ -21,22 +21,19 @@ def check_views(config: Config) -> None:
     Raises:
         ValueError: naming the field, its value and what it may be.
     """
+    queue, _ = config.loss.keys_kept
     if config.task != "views":
-        if config.loss.queue:
-            raise ValueError(f"loss.queue is of task=views, got {config.loss.queue} with pairs")
+        if queue:
+            raise ValueError(f"loss.queue is of task=views, got {queue} with pairs")
         return
-    if config.family not in FAMILIES:
-        raise ValueError(f"task=views has the families {', '.join(FAMILIES)}, got {config.family}")
-    metric, queue = config.evaluation.metric, config.loss.queue
+    if not config.loss.views:
+        families = [name for name, known in known_losses().items() if known.views]
+        raise ValueError(f"task=views has the families {', '.join(families)}, got {config.family}")
+    metric = config.evaluation.metric
     if metric not in METRICS:
         raise ValueError(
             f"evaluation.metric={metric!r} is none of task=views: choose one of "
             f"{', '.join(METRICS)}"
-        )
-    if queue and config.family not in _QUEUED:
-        raise ValueError(
-            f"loss.queue must be 0, or positive with family={' or '.join(_QUEUED)}, got {queue} "
-            f"with {config.family}"
         )
     if config.optim.chunk is not None:
         raise ValueError(

@@ -96,5 +96,5 @@ def build_views(
             check_repeats(encoder.tower, *(encoder.eval()(train.images[:1]) for _ in range(2)))
     if processes.count() > 1:
         with_whole_batches(encoder)
-    module = ViewModule(encoder.train(), loss_fn, config.loss.queue, config.loss.momentum)
+    module = ViewModule(encoder.train(), loss_fn, *config.loss.keys_kept)
     return module, None, ViewStore(train)

@@ -270,7 +270,11 @@ def _build(
     if processes.count() > 1:
         with_whole_batches(encoder)
     module = ContrastiveModule(
-        encoder, loss_fn, config.loss.mask_duplicates, config.optim.chunk, config.loss.adaptive
+        encoder,
+        loss_fn,
+        config.loss.mask_duplicates,
+        config.optim.chunk,
+        adaptive=config.loss.relevance == "positives",
     )
     store = _store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, _usable(train))
