@@ -63,6 +63,7 @@ LOSSES = {
     "reweighted": lambda c, **k: tt.InfoNCE(c, force="reweighted", **k),
     "weighted": lambda c, **k: tt.InfoNCE(c, weight=tt.ClusterShift(COUNTS, 0.5, 2.0), **k),
     "dcl": tt.DCL,
+    "dclw": tt.DCLW,
     "siglip": lambda c, **k: tt.SigLIP(c, tt.Learnable(-1.0, -5.0, 5.0), **k),
     "max-margin": tt.MaxMargin,
     "max-margin-equalized": lambda c, **k: tt.MaxMargin(c, force="equalized", **k),

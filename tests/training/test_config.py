@@ -182,6 +182,7 @@ CLASSES = {
     "infonce": tt.InfoNCE,
     "maxmargin": tt.MaxMargin,
     "dcl": tt.DCL,
+    "dclw": tt.DCLW,
     "siglip": tt.SigLIP,
     "sogclr": tt.SogCLR,
     "isogclr": tt.SogCLR,
@@ -205,6 +206,7 @@ CONTROLS = {
 SHRINKS, NO_PARTITION, ALONE = "margin only shrinks", "hinges have no partition", "judged alone"
 NO_RHO, ONE_TAU, ITS_OWN = "give rho > 0", "one τ for each anchor", "a temperature of its own"
 OFFSETS, UNBOUNDED = "its offsets are learned", "without bound"
+UNWEIGHTED = "no weights of positives"
 REFUSED = {
     "infonce": {},
     "maxmargin": {
@@ -214,6 +216,7 @@ REFUSED = {
         "tempnet": NO_PARTITION,
     },
     "dcl": {"learnable": UNBOUNDED},
+    "dclw": {"learnable": UNBOUNDED, "individual": UNWEIGHTED, "tempnet": UNWEIGHTED},
     "siglip": {"individual": ALONE, "tempnet": ALONE},
     "sogclr": {
         "learnable": NO_RHO,

@@ -120,6 +120,17 @@ class Batch:
         of_all = self.ranks.sum_(sums.detach())
         return of_all[0] / of_all[1]
 
+    @torch.no_grad()
+    def relative_exp(self, logs: Tensor, direction: Direction) -> Tensor:
+        """exp(logs) over its mean over the anchors of all processes, (n,), detached."""
+        logs = logs.detach()
+        peak = torch.cat([self.anchored(logs, direction), logs.new_full((1,), -torch.inf)]).max()
+        if self.ranks is not None:
+            peak = self.ranks.max_(peak)
+        # what is no anchor may lie above the peak
+        raised = (logs - peak).clamp(max=0).exp()
+        return raised / self.mean(self.anchored(raised, direction))
+
     def at_positives(self, values: Number, direction: Direction) -> Tensor:
         """Values of anchors, or of pairs at each anchor's positive: (n,) or ()."""
         if isinstance(values, Tensor):
