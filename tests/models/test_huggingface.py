@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     BertConfig,
@@ -132,3 +133,47 @@ def test_minilm_is_the_sentence_encoder_that_its_package_carries():
     with torch.no_grad():
         found = torch.nn.functional.normalize(tower(**tokenizer(captions)), dim=1)
     torch.testing.assert_close(found, embed_captions(captions, progress=False), atol=1e-5, rtol=0)
+
+
+def _renamed(folder, rename):
+    path = folder / "model.safetensors"
+    kept = {rename(name): value for name, value in load_file(path).items()}
+    kept.pop(None, None)
+    save_file(kept, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(("config", "tower"), [(VIT, HFImageTower), (DISTILBERT, HFTextTower)])
+def test_a_file_of_other_weights_is_refused(tmp_path, caplog, config, tower):
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    _renamed(tmp_path, lambda name: None if name.endswith(".bias") and "norm" in name else name)
+    tower.from_pretrained(tmp_path)
+    assert "has no weights for" in caplog.text
+    _renamed(tmp_path, lambda name: f"other.{name}.x")
+    with pytest.raises(ValueError, match=r"no weights for .* tensors .*other names"):
+        tower.from_pretrained(tmp_path)
+
+
+def test_a_whole_model_is_read_without_a_word(tmp_path, caplog):
+    AutoModel.from_config(VIT).save_pretrained(tmp_path / "image")
+    AutoModel.from_config(DISTILBERT).save_pretrained(tmp_path / "text")
+    HFImageTower.from_pretrained(tmp_path / "image")
+    HFTextTower.from_pretrained(tmp_path / "text")
+    assert "no weights" not in caplog.text
+
+
+@pytest.mark.parametrize(("mean", "std"), [([0.5] * 4, [0.5] * 4), ([0.5] * 3, [0.0, 0.5, 0.5])])
+def test_statistics_that_no_picture_has_are_refused(tmp_path, mean, std):
+    AutoModel.from_config(VIT).save_pretrained(tmp_path)
+    settings = {"image_mean": mean, "image_std": std}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="image_mean and image_std .* three channels"):
+        HFImageTower.from_pretrained(tmp_path)
+
+
+def test_code_of_a_model_is_not_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *words: pytest.fail("asked at the terminal"))
+    settings = {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModel": "own.M"}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "own.py").write_text("raise SystemExit")
+    with pytest.raises(ValueError, match="no model could be read"):
+        HFTextTower.from_pretrained(tmp_path)

@@ -86,7 +86,9 @@ class HFTokenizer:
             settings["max_length"] = max_length or settings["max_length"]
             folder = ""
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place, subfolder=folder)
+            tokenizer = AutoTokenizer.from_pretrained(
+                place, subfolder=folder, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
             raise ValueError(
                 f"no tokenizer could be read from {name}: {one_line(error)}"
@@ -146,7 +148,7 @@ def _settings(place: str | Path, max_length: int, name: str) -> tuple[dict[str, 
     try:
         sentence = sentence_settings(place, pooling="mean")
         folder, lower = sentence.folder, sentence.lower
-        config = AutoConfig.from_pretrained(place, subfolder=folder)
+        config = AutoConfig.from_pretrained(place, subfolder=folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError):  # a tokenizer alone
         return {"max_length": max_length}, ""
     config = getattr(config, "text_config", config)

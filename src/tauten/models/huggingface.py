@@ -91,9 +91,25 @@ class HFImageTower(Tower):
     def of_model(
         cls, model: Any, settings: ImageSettings, missing: Sequence[str], name: str | Path
     ) -> HFImageTower:
-        """The image part of a model; ``missing`` are weights that its file did not have."""
+        """Make a tower of the image part of a model.
+
+        Args:
+            model: the whole model.
+            settings: of its processor.
+            missing: weights that its file did not have.
+            name: for messages.
+
+        Raises:
+            ValueError: most weights are missing, or the settings of its processor are unusable.
+        """
         pooling = _without_pooler(missing, name, "first", ("vision_model.pooler", "pooler"))
         part = _image_part(model)
+        _check_weights(model, part, missing, name)
+        if {len(settings.mean), len(settings.std)} - {1, 3} or not min(settings.std) > 0:
+            raise ValueError(
+                f"{name}: image_mean and image_std of its processor must be numbers for three "
+                f"channels, image_std above 0, and are {settings.mean} and {settings.std}"
+            )
         tower = cls(part, pooling or "auto", settings.mean, settings.std, settings.bgr)
         tower.trained_on = settings
         return tower
@@ -226,8 +242,20 @@ class HFTextTower(Tower):
         name: str | Path,
         pooling: Pooling = "auto",
     ) -> HFTextTower:
-        """The text part of a model; ``missing`` are weights that its file did not have."""
+        """Make a tower of the text part of a model.
+
+        Args:
+            model: the whole model.
+            sentence: settings of a sentence encoder.
+            missing: weights that its file did not have.
+            name: for messages.
+            pooling: takes the place of the saved one, unless it is "auto".
+
+        Raises:
+            ValueError: most weights are missing.
+        """
         part = _text_part(model)
+        _check_weights(model, part, missing, name)
         saved = sentence.pooling or (None if pooling == "auto" else pooling)
         if saved is None and _is_decoder(part.config):
             saved = "last"
@@ -276,7 +304,11 @@ def load_model(name: str | Path, **kwargs: Any) -> tuple[Any, list[str]]:
     Raises:
         ValueError: no model can be read.
     """
-    options = {"dtype": torch.get_default_dtype(), "output_loading_info": True} | kwargs
+    options = {
+        "dtype": torch.get_default_dtype(),
+        "output_loading_info": True,
+        "trust_remote_code": False,  # else transformers asks at the terminal
+    } | kwargs
     try:
         model, info = AutoModel.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
@@ -292,7 +324,7 @@ def read_config(name: str | Path) -> Any:
     """
     place = folder_of(name)
     try:
-        return AutoConfig.from_pretrained(place)
+        return AutoConfig.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ValueError(f"no model could be read from {name}: {one_line(error)}") from error
 
@@ -328,6 +360,31 @@ def _is_decoder(config: Any) -> bool:
     causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return causal and not masked and not getattr(config, "is_encoder_decoder", False)
+
+
+def _check_weights(model: Any, part: Any, missing: Sequence[str], name: str | Path) -> None:
+    """Refuse a tower most of whose weights are not in its file, and name a few that are not.
+
+    Raises:
+        ValueError: the file is of another model, or has other names.
+    """
+    used = {id(weight) for weight in part.parameters()}
+    own = [weight for weight, tensor in model.named_parameters() if id(tensor) in used]
+    lost = [weight for weight in own if weight in set(missing) and "pooler" not in weight]
+    if 2 * len(lost) > len(own):
+        raise ValueError(
+            f"{name}: its file has no weights for {len(lost)} of the {len(own)} tensors of a "
+            f"{type(model).__name__}, the first is {lost[0]}: it is of another model or has other "
+            "names. To train from random weights set model.random_weights"
+        )
+    if lost:
+        logger.warning(
+            "%s: its file has no weights for %d of %d tensors, they start at random; first: %s",
+            name,
+            len(lost),
+            len(own),
+            lost[0],
+        )
 
 
 def _without_pooler(
