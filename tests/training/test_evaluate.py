@@ -70,7 +70,7 @@ def test_options_of_other_data_need_other_data(finished_run, tmp_path):
         evaluate(finished_run.output, label="nosuch")
     with pytest.raises(ValueError, match="protocol='5k'"):
         evaluate(finished_run.output, protocol="5k")
-    with pytest.raises(ValueError, match="no label column 'nosuch'"):
+    with pytest.raises(ValueError, match=r"no label column 'nosuch' in \S"):
         evaluate(finished_run.output, emoji_lt("val").select(range(8)), label="nosuch")
     with pytest.raises(ValueError, match="5000 test images with 5 captions, there are 8"):
         evaluate(finished_run.output, emoji_lt("val").select(range(8)), protocol="5k")

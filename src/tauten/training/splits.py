@@ -112,10 +112,10 @@ def to_pairs(
     dataset: Dataset, config: DataConfig, progress: bool = True, views: bool = False
 ) -> PairData:
     """A data set with the columns image and caption, decoded once."""
+    place = config.source or config.test or config.val or "the data"
     if len(dataset) == 0:
         raise ValueError(
-            f"no sample left in a split of {config.source}; give more data, or data.val and "
-            "data.test"
+            f"no sample left in a split of {place}; give more data, or data.val and data.test"
         )
     if config.limit is not None and config.limit < len(dataset):
         kept = torch.linspace(0, len(dataset) - 1, config.limit).round().long().tolist()
@@ -123,9 +123,7 @@ def to_pairs(
     names = dataset.column_names
     label = config.label or ("label" if config.source == "emoji_lt" else None)
     if label is not None and label not in names:
-        raise ValueError(
-            f"no label column {label!r} in {config.source}; columns: {some(names, 20)}"
-        )
+        raise ValueError(f"no label column {label!r} in {place}; columns: {some(names, 20)}")
     if config.frames:
         pixels, dataset, content = decode(dataset, config, progress)
     else:
@@ -140,9 +138,7 @@ def to_pairs(
         captions=captions,
         alternatives=[text or "" for text in alternatives],
         keywords=[[words] if isinstance(words, str) else list(words or ()) for words in keywords],
-        labels=None
-        if label is None
-        else class_names(dataset[label], label, config.source, needed=views),
+        labels=None if label is None else class_names(dataset[label], label, place, needed=views),
         fingerprint=content,
         contents="" if config.frames else contents(dataset),
     )
