@@ -22,6 +22,7 @@ from transformers import (
 
 from tauten.models import HFTextTower, HFTokenizer, load_tokenizer
 from tauten.models.rebuild import check_rebuilds
+from tauten.models.sentence import sentence_settings
 
 from .conftest import SMALL, TEXT, siglip, word_tokenizer
 
@@ -223,3 +224,13 @@ def test_a_tokenizer_without_any_special_token_is_refused(tmp_path):
     word_tokenizer(tmp_path)
     with pytest.raises(ValueError, match="has no token to pad with"):
         HFTokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(("default", "told"), [("query", True), (None, False), ("document", False)])
+def test_a_prompt_of_the_encoder_is_told_of(tmp_path, caplog, default, told):
+    modules = [{"type": "sentence_transformers.models.Transformer", "path": ""}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    saved = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": default}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(saved))
+    sentence_settings(tmp_path)
+    assert ("'query: ' before every text" in caplog.text) == told

@@ -85,6 +85,7 @@ def sentence_settings(
     settings: dict[str, Any] = {"folder": kinds[0][1], "dense": (), "weights": ()}
     own = saved_json(name, f"{_inside(kinds[0][1])}sentence_bert_config.json", **place) or {}
     settings["lower"] = bool(own.get("do_lower_case"))
+    _tell_of_prompt(name, saved_json(name, "config_sentence_transformers.json", **place) or {})
     for position, (kind, path) in enumerate(kinds[1:], 1):
         config = saved_json(name, f"{_inside(path)}config.json", **place) or {}
         if kind == "Pooling":
@@ -106,6 +107,19 @@ def sentence_settings(
             (prompts.get("prompts") or {}).get(prompts["default_prompt_name"]),
         )
     return SentenceSettings(**settings)
+
+
+def _tell_of_prompt(name: str | Path, saved: Mapping[str, Any]) -> None:
+    """Name the words that the encoder itself puts before every text."""
+    prompts = saved.get("prompts") or {}
+    prompt = prompts.get(saved.get("default_prompt_name"))
+    if prompt:
+        logger.warning(
+            "%s puts %r before every text by itself; captions are taken as they are: where that "
+            "matters, write it before them",
+            name,
+            prompt,
+        )
 
 
 def _inside(path: str) -> str:
