@@ -164,3 +164,34 @@ def test_a_family_alone_sets_its_control(words, expected):
     config = parsed(pairs, pairs(), words)
     assert (config.control.kind, config.control.value) == expected
     config.validate()
+
+
+def shown_options(capsys, *words):
+    with pytest.raises(SystemExit):
+        main(["train", *words, "--help"])
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    return {line.split()[0].rstrip(",") for line in lines if line.startswith("--")}
+
+
+def test_help_shows_the_options_of_the_recipe_and_no_others(capsys):
+    found = shown_options(capsys, "emoji_infonce_mmts")
+    assert len(found) <= 75
+    assert {"--control.alpha", "--loss.force", "--model.channels", "--optim.beta2"} <= found
+    foreign = (
+        "--control.rho",
+        "--control.value",
+        "--loss.gamma",
+        "--loss.bias",
+        "--model.views.hue",
+    )
+    assert not found & {*foreign, "--optim.momentum", "--model.text-pooling", "--data.caption"}
+
+
+def test_words_bring_the_options_that_they_need(capsys):
+    words = ("--family", "isogclr", "--optim.name=sgd", "--model.image", "resnet18")
+    found = shown_options(capsys, "emoji_infonce_mmts", *words)
+    assert {"--control.rho", "--loss.gamma", "--optim.momentum"} <= found
+    assert not found & {"--control.alpha", "--optim.beta2", "--model.channels"}
+    config = parsed(pairs, pairs(), ["--optim.name", "sgd", "--optim.momentum", "0.5"])
+    assert (config.optim.name, config.optim.momentum) == ("sgd", 0.5)
+    assert type(config.optim).__module__ == "tauten.training.config"

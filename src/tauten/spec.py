@@ -46,6 +46,27 @@ class Range:
         return f"in {'(' if self.above else '['}{ends}{')' if self.below else ']'}"
 
 
+@dataclass(frozen=True)
+class When:
+    """Where an option has meaning: only where another one has one of these values.
+
+    Attributes:
+        option: the other one, such as ``model.image``.
+        values: that it must have; () for any but 0, False and None.
+        but: values that it must not have.
+    """
+
+    option: str
+    values: tuple[Any, ...] = ()
+    but: tuple[Any, ...] = ()
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the option has meaning where the other one has this value."""
+        if self.but:
+            return value not in self.but
+        return value in self.values if self.values else bool(value)
+
+
 def _shown(end: float) -> str:
     return str(end) if isinstance(end, int) else f"{end:g}"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tauten.models.augmentation_options import AugmentationConfig, ViewConfig
-from tauten.spec import ControlSpec, LossSpec
+from tauten.spec import ControlSpec, LossSpec, When
 from tauten.training.ranges import check_values
 from tauten.training.stream_rules import check_stream
 from tauten.training.view_rules import check_views
@@ -25,6 +25,18 @@ def _usual_loss() -> LossSpec:
     return loss()
 
 
+#: where options have meaning
+_PAIRS, _VIEWS = When("task", ("pairs",)), When("task", ("views",))
+_OWN = When("data.source", but=("emoji_lt",))
+_FEATURES = When("model.image", ("features",))
+_CONVOLUTIONAL = When("model.image", ("convolutional",))
+_MAPS = When("model.image", ("convolutional", "efficientnet-lite0"))
+_OWN_TEXT = When("model.text", ("words", "ngrams"))
+_OTHER_TEXT = When("model.text", but=("words", "ngrams"))
+_CLIPS, _STREAM = When("data.frames"), When("data.stream")
+_ADAMW, _MOMENTUM = When("optim.name", ("adamw",)), When("optim.name", ("sgd", "lars"))
+
+
 @dataclass
 class DataConfig:
     """What to train and evaluate on."""
@@ -32,26 +44,26 @@ class DataConfig:
     source: str = "emoji_lt"
     """emoji_lt (embedded), or a folder, parquet, json(l), csv or WebDataset tar of pairs, or
     NAME:FOLDER with a name of 'tauten data list', such as emoji_video:data"""
-    val: str | None = None
+    val: Annotated[str | None, _OWN] = None
     """the validation pairs; by default a split column, else a share of the source. Of NAME:FOLDER
     the validation split is taken"""
-    test: str | None = None
+    test: Annotated[str | None, _OWN] = None
     """the test pairs; by default a split column, else a share of the source. Of NAME:FOLDER the
     test split is taken"""
     protocol: Literal["all", "1k", "5k", "1k-of-5k"] = "all"
     """how the test split is searched. all: every caption of every image, equal ones once; the
     others as published for Flickr30K and MSCOCO: so many images, the first five captions of each,
     all of them candidates; 1k-of-5k: mean over five thousands"""
-    features: str | None = None
+    features: Annotated[str | None, _FEATURES] = None
     """epic_kitchens without videos: a file of features of the clips by their narration_id (.npy,
     .safetensors, .tar), for model.image=features; synthetic: made of the classes with noise, to try
     things out"""
-    held_out: float = 0.1
+    held_out: Annotated[float, _OWN] = 0.1
     """share of the source for each of val and test where they are not given; all pairs of one
     image, or of one caption that few pairs have, stay together"""
-    image: str = "image"
+    image: Annotated[str, _OWN] = "image"
     """name of the image column"""
-    caption: str = "caption"
+    caption: Annotated[str, _OWN] = "caption"
     """name of the caption column"""
     label: str | None = None
     """name of the class column whose counts define head, mid and tail, and the mmts shift"""
@@ -77,28 +89,28 @@ class DataConfig:
     data.image is then their column, or their extension, such as mp4, in a folder or tar. Of a split
     of more than 2 GiB, and of epic_kitchens, videos are read batch by batch, and in training each
     frame is drawn from its segment"""
-    strip: int = 0
+    strip: Annotated[int, _CLIPS] = 0
     """frames side by side in each picture; 0: the pictures are no strips"""
     relevancy: Literal["none", "names"] = "none"
     """names: how relevant captions are to each other by the rule for names of emoji, which adds
     multi-instance metrics, and which family sms needs; epic_kitchens has relevancies of its own"""
     strict: bool = False
     """an unreadable image or clip ends the run instead of being skipped"""
-    allow_truncated: bool = False
+    allow_truncated: Annotated[bool, _OWN] = False
     """use the whole members of a tar that is cut, instead of refusing it"""
     limit: int | None = None
     """use at most this many samples of each split, evenly spaced"""
-    alternative: float = 0.0
+    alternative: Annotated[float, _PAIRS] = 0.0
     """probability in training of the column alt_caption instead of the caption, if there is one"""
-    keywords: float = 0.0
+    keywords: Annotated[float, _PAIRS] = 0.0
     """probability in training that a random half of the column keywords is added to the caption"""
-    stream: bool = False
+    stream: Annotated[bool, _OWN] = False
     """read training pictures where they lie, in WebDataset tars or parquet files, batch by batch;
     val and test are needed and stay in memory"""
-    buffer: int = 8192
+    buffer: Annotated[int, _STREAM] = 8192
     """stream: samples that are shuffled with each other, of neighbours in runs of 256 or row
     groups; most rows of parquet files in memory"""
-    workers: int = 0
+    workers: Annotated[int, _OWN] = 0
     """stream: processes that read and decode ahead, of each training process; they change no batch.
     Videos that are read batch by batch: threads that decode, 0 for one for each core"""
 
@@ -120,8 +132,9 @@ class ModelConfig:
     text: str = "words"
     """words or ngrams (built-in), minilm (pretrained, no network), or the name or folder of a
     Hugging Face text model; of CLIP's tokenizer where the image tower is a checkpoint of both"""
-    text_pooling: Literal[
-        "auto", "pooler", "first", "last", "mean", "max", "weighted_mean", "mean_sqrt_len"
+    text_pooling: Annotated[
+        Literal["auto", "pooler", "first", "last", "mean", "max", "weighted_mean", "mean_sqrt_len"],
+        _OTHER_TEXT,
     ] = "auto"
     """of a Hugging Face text model's tokens; first: [CLS]; auto: as saved with the model, else
     the last token of a decoder, the pooler's vector or the mean of another model"""
@@ -130,25 +143,25 @@ class ModelConfig:
     dim: int = 256
     """width of the common space; where both towers are one pretrained model, such as CLIP, it is
     that of the model's own space, whose projections are taken"""
-    channels: tuple[int, ...] = (48, 96, 192)
+    channels: Annotated[tuple[int, ...], _CONVOLUTIONAL] = (48, 96, 192)
     """convolutional: output channels of each layer"""
-    grid: int = 4
+    grid: Annotated[int, _MAPS] = 4
     """convolutional, efficientnet-lite0: places per side that the last map is averaged to; 1: the
     mean over all places"""
-    feature_hidden: int = 0
+    feature_hidden: Annotated[int, _FEATURES] = 0
     """features: width of a hidden layer before the projection; 0: none"""
-    text_width: int = 256
+    text_width: Annotated[int, _OWN_TEXT] = 256
     """words, ngrams: width of the token embeddings"""
-    max_tokens: int = 64
+    max_tokens: Annotated[int, _PAIRS] = 64
     """tokens kept per caption"""
-    temporal: Literal["mean", "attention"] = "mean"
+    temporal: Annotated[Literal["mean", "attention"], _CLIPS] = "mean"
     """clips: how the vectors of frames become one; attention: with learned weights"""
     augment: bool = True
     """change training images at random"""
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    projector: Literal["mlp", "linear"] = "mlp"
+    augmentation: Annotated[AugmentationConfig, _PAIRS] = field(default_factory=AugmentationConfig)
+    projector: Annotated[Literal["mlp", "linear"], _VIEWS] = "mlp"
     """views: what is between the features that are evaluated and the loss"""
-    views: ViewConfig = field(default_factory=ViewConfig)
+    views: Annotated[ViewConfig, _VIEWS] = field(default_factory=ViewConfig)
 
 
 @dataclass
@@ -165,7 +178,7 @@ class OptimConfig:
     out"""
     accumulation: int = 1
     """batches per optimiser step, each with its own negatives"""
-    chunk: int | None = None
+    chunk: Annotated[int | None, _PAIRS] = None
     """pairs whose activations are held at a time; larger batches are encoded in such parts, and
     again for the gradient, with the same result. Towers must not normalise over the batch"""
     lr: float = 2e-3
@@ -182,9 +195,9 @@ class OptimConfig:
     """of matrices; biases, norms and the loss's parameters have none"""
     warmup: float = 0.15
     """share of the steps in which the learning rate rises"""
-    beta2: float = 0.98
+    beta2: Annotated[float, _ADAMW] = 0.98
     """AdamW's decay of squared gradients"""
-    momentum: float = 0.9
+    momentum: Annotated[float, _MOMENTUM] = 0.9
     """of sgd and lars"""
     max_grad_norm: float = 0.0
     """gradients are scaled down to this norm; 0 for never"""
@@ -200,7 +213,7 @@ class EvaluationConfig:
     """what the best checkpoint is chosen by: mean_recall (mean of hit@1, 5, 10 both ways), or any
     metric of tauten.evaluation.retrieval where higher is better; for views such as
     knn@10/class_mean, or last for the last checkpoint"""
-    probe: Literal["svm", "sgd", "none"] = "svm"
+    probe: Annotated[Literal["svm", "sgd", "none"], _VIEWS] = "svm"
     """views: linear probe of the final features; svm is that of TS and needs scikit-learn, sgd that
     of iSogCLR"""
     bootstrap: int = 1000

@@ -8,8 +8,9 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+from tauten.spec import When
 from tauten.training.config import (
     Config,
     DataConfig,
@@ -62,15 +63,61 @@ def parsed(
     import tyro
 
     chosen, words = _chosen([SHORT.get(word, word) for word in words])
+    kinds = {name: _shown(kind, default, words) for name, kind in _PARTS.items()}
+    parts = {name: kind(**vars(getattr(default, name))) for name, kind in kinds.items()}
+    sections = [(n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()]
+    typed = dataclasses.make_dataclass("Config", sections, bases=(_Typed,))
+    typed.__doc__ = _Typed.__doc__
     found = tyro.cli(
-        _Typed,
+        typed,
         prog=f"tauten train {recipe.__name__}",
         description=f"{recipe.__doc__}\n\n{_choices()}",
-        default=_Typed(**(vars(default) | _specs(default, chosen))),
+        default=typed(**(vars(default) | parts | _specs(default, chosen))),
         args=words,
         console_outputs=speaks,
     )
-    return Config(**vars(found))
+    plain = {name: kind(**vars(getattr(found, name))) for name, kind in _PARTS.items()}
+    return Config(**(vars(found) | plain))
+
+
+def _shown(kind: type, default: Config, words: Sequence[str]) -> type:
+    """Return a section of the configuration whose help shows the options that have meaning.
+
+    It depends on the recipe and on the words: ``--model.text ngrams`` brings the options of that
+    tower.
+    """
+    from tyro.conf import Suppress
+
+    typed, hints = _typed(words), get_type_hints(kind, include_extras=True)
+    hidden = []
+    for option in dataclasses.fields(kind):
+        hint: Any = hints[option.name]
+        conditions = [e for e in getattr(hint, "__metadata__", ()) if isinstance(e, When)]
+        if all(e.holds(typed.get(e.option, _value(default, e.option))) for e in conditions):
+            continue
+        usual = dataclasses.field(default=option.default)
+        if option.default is dataclasses.MISSING:
+            usual = dataclasses.field(default_factory=option.default_factory)
+        hidden.append((option.name, Suppress[get_args(hint)[0]], usual))  # type: ignore[misc]
+    return dataclasses.make_dataclass(kind.__name__, hidden, bases=(kind,))
+
+
+def _value(config: Config, option: str) -> Any:
+    found: Any = config
+    for name in option.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _typed(words: Sequence[str]) -> dict[str, str | bool]:
+    """Return the options that the words give, by name."""
+    split = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
+    found: dict[str, str | bool] = {}
+    for name, value in pairwise([*split, "--"]):
+        if name.startswith("--"):
+            option = name.removeprefix("--").replace("-", "_")
+            found[option] = True if value.startswith("--") else value
+    return found
 
 
 def as_typed(message: str) -> str:
@@ -95,11 +142,10 @@ def _chosen(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--control.kind", dest="kind")
     chosen, rest = parser.parse_known_args([*words])
     # an option of the loss may decide which control it takes
-    split = [part for word in rest for part in (word.split("=", 1) if "=" in word else [word])]
     chosen.of_loss = {
-        name.removeprefix("--loss.").replace("-", "_"): value
-        for name, value in pairwise(split)
-        if name.startswith("--loss.")
+        name.removeprefix("loss."): value
+        for name, value in _typed(rest).items()
+        if name.startswith("loss.")
     }
     return chosen, rest
 
