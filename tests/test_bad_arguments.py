@@ -165,7 +165,7 @@ def test_bad_arguments_of_methods_are_refused(at, data):
         (lambda: tt.SogCLR(9, 0.1, table_dev="cpu"), r"did you mean table_device=\?"),
         (lambda: tt.Cosine(min=0.1, high=0.2, period=3), r"did you mean low=\?"),
         (lambda: tt.TempNet(4, tau_rang=(0.1, 0.2)), r"did you mean tau_range=\?"),
-        (lambda: tt.InfoNCE(0.1, zzz=1), r"has no option zzz=: It has temperature, weight,"),
+        (lambda: tt.InfoNCE(0.1, zzz=1), r"has no option zzz=: It has temperature, label_smooth"),
     ],
 )
 def test_an_unknown_option_is_answered_with_the_nearest(call, message):

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tauten.checks import finite
 from tauten.controls import Control, Direction, Individual
 from tauten.losses.base import ContrastiveLoss, Force, Options
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful
 from tauten.losses.partition import (
     Partition,
+    above_mean,
     logits_lse,
     need_negatives,
     report,
     robust_gradients,
 )
 from tauten.losses.queued import Queued
-from tauten.pairwise import reciprocal
+from tauten.pairwise import Number, reciprocal
 from tauten.pairwise.once import hold
 from tauten.pairwise.terms import LOST
-from tauten.spec import Context, ControlSpec
+from tauten.spec import Context, ControlSpec, Range
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -50,6 +52,10 @@ class InfoNCE(ContrastiveLoss):
             that τ changes the shape of the force and not its size; ``"reweighted"`` multiplies it
             by 1/(1 − p_ii), as MACL does, so that attraction never fades: the gradient is that of
             :class:`DCL`.
+        label_smoothing: ε in [0, 1): cross-entropy against 1 − ε for the positive plus ε spread
+            evenly over all candidates that are not ignored, as that of
+            ``torch.nn.functional.cross_entropy``; it adds ε·(s_ii/τ_i − mean_j s_ij/τ_i). Not with
+            ``force="reweighted"`` or a temperature of the robust objective.
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         directions: ``"both"``, or only ``"x2y"`` or ``"y2x"``.
         normalize: whether rows are scaled to length 1 first.
@@ -71,17 +77,56 @@ class InfoNCE(ContrastiveLoss):
         ),
     )
 
-    def __init__(self, temperature: Control | float, **options: Unpack[Options]) -> None:
+    def __init__(
+        self,
+        temperature: Control | float,
+        *,
+        label_smoothing: float = 0.0,
+        **options: Unpack[Options],
+    ) -> None:
         super().__init__(temperature, **options)
+        self.label_smoothing = finite("label_smoothing", label_smoothing)
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing!r}")
+        if self.label_smoothing:
+            self._needs_cross_entropy(f"label_smoothing={label_smoothing!r}")
+
+    def _needs_cross_entropy(self, option: str) -> None:
+        """Refuse an option of the cross-entropy where the loss is another."""
+        if type(self).anchor_losses is not InfoNCE.anchor_losses:
+            raise ValueError(f"{type(self).__name__} is no cross-entropy, so {option} has no place")
+        if self.force == "reweighted":
+            raise ValueError(
+                f"force='reweighted' has the gradient of DCL, which is no cross-entropy, so "
+                f"{option} has no place: use force='plain' or 'equalized'"
+            )
+        if self.strength.learns == "dual":
+            raise ValueError(
+                f"{self.strength!r} is learned by the robust objective, which says nothing of "
+                f"{option}: leave it out, or take another control"
+            )
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        losses = self._cross_entropies(batch, directions)
+        if not self.label_smoothing:
+            return losses
+        scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]
+        logits = [self._logits(batch, s, d) for s, d in zip(scales, directions, strict=True)]
+        gaps = above_mean(batch, scales, logits, directions)
+        return [loss + self.label_smoothing * gap for loss, gap in zip(losses, gaps, strict=True)]
+
+    def _logits(self, batch: Batch, scale: Number, direction: Direction) -> Tensor:
+        """(n,) mean logit of each anchor's positives."""
+        return batch.positives(direction) * batch.at_positives(scale, direction)
+
+    def _cross_entropies(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         several = batch.relation.labels is not None
         if not several or self.force == "reweighted" or self.strength.learns == "dual":
             return self._from_negatives(batch, directions)
         scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]
         partitions = logits_lse(batch, scales, directions, own=False)
         return [
-            partition - batch.positives(d) * batch.at_positives(scale, d)
+            partition - self._logits(batch, scale, d)
             for partition, scale, d in zip(partitions, scales, directions, strict=True)
         ]
 
@@ -103,7 +148,7 @@ class InfoNCE(ContrastiveLoss):
         margins, alone, losses = [], [], []
         partitions = logits_lse(batch, scales, directions, own=True)
         for partition, scale, d in zip(partitions, scales, directions, strict=True):
-            logit = batch.positives(d) * batch.at_positives(scale, d)
+            logit = self._logits(batch, scale, d)
             if batch.relation.single and batch.candidates(d) > 1:
                 empty = batch.without_anchor(torch.zeros_like(partition, dtype=torch.bool), d)
                 z = partition - logit
@@ -163,11 +208,14 @@ class InfoNCESpec(Queued):
     force: Literal["plain", "equalized", "reweighted"] = "plain"
     """plain: as published; equalized: the control changes the shape of the force, not its size;
     reweighted: attraction never fades, as in MACL"""
+    label_smoothing: Annotated[float, Range(0.0, 1.0, below=True)] = 0.0
+    """share of the target that is spread evenly over all candidates (ALIGN: 0.1)"""
 
     def build(self, control: ControlSpec, context: Context) -> InfoNCE:
         return InfoNCE(
             control.build(context),
             force=self.force,
+            label_smoothing=self.label_smoothing,
             **self.directions(context),
             **self.weighting(control, context),
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from tauten.controls import Direction, Individual
 from tauten.losses.batch import Batch, along
 from tauten.pairwise import Number, Reduction, Scaled, Tilted
+from tauten.pairwise.reduction import How
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,42 @@ def logits_lse(
         directions: of the anchors.
         own: whether positives are left out.
     """
+    return batch.reduce(*_of_logits("logsumexp", batch, scales, directions), own=own)
+
+
+def above_mean(
+    batch: Batch,
+    scales: Sequence[Number],
+    positives: Sequence[Tensor],
+    directions: Sequence[Direction],
+) -> list[Tensor]:
+    """Return how far the logit of each anchor's positive lies above the mean of its candidates.
+
+    Args:
+        batch: of embeddings.
+        scales: 1/τ of each direction.
+        positives: (n,) of each direction the mean logit of each anchor's positives.
+        directions: of the anchors.
+    """
+    sums = batch.reduce(*_of_logits("sum", batch, scales, directions), own=True)
+    gaps = []
+    for total, positive, d in zip(sums, positives, directions, strict=True):
+        negatives = batch.negatives(d)
+        candidates = (negatives + batch.positive_counts(d)).clamp(min=1)
+        gaps.append((negatives * positive - total) / candidates)
+    return gaps
+
+
+def _of_logits(
+    how: How, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+) -> list[Reduction]:
     numbers = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
     if isinstance(scales[0], Tensor) and scales[0].dim() == 0:
         numbers = [numbers[0]] * len(numbers)
-    return batch.reduce(
-        *(
-            Reduction.of(along(d), "logsumexp", Scaled(), number)
-            for number, d in zip(numbers, directions, strict=True)
-        ),
-        own=own,
-    )
+    return [
+        Reduction.of(along(d), how, Scaled(), number)
+        for number, d in zip(numbers, directions, strict=True)
+    ]
 
 
 def need_negatives(loss: object, batch: Batch, directions: Sequence[Direction]) -> None:
