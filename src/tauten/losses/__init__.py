@@ -4,6 +4,7 @@ from tauten.losses.base import ContrastiveLoss, NonFiniteLossError
 from tauten.losses.composition import CompositionWarning
 from tauten.losses.dcl import DCL
 from tauten.losses.dclw import DCLW
+from tauten.losses.dro import DRO
 from tauten.losses.fastclip import FastCLIP
 from tauten.losses.forces import Forces, forces
 from tauten.losses.infonce import InfoNCE
@@ -19,6 +20,7 @@ from tauten.losses.traps import UsageWarning
 __all__ = [
     "DCL",
     "DCLW",
+    "DRO",
     "NUCLR",
     "SMS",
     "CompositionWarning",

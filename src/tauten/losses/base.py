@@ -16,6 +16,7 @@ from tauten.ids import check_index
 from tauten.losses import parameters
 from tauten.losses.batch import Batch
 from tauten.losses.composition import ALONE, WEIGHT, Composition, check_composition, check_range
+from tauten.losses.dro import DRO
 from tauten.losses.force import RunningMean
 from tauten.losses.traps import Traps, looks_up
 from tauten.modules import StateModule
@@ -40,7 +41,7 @@ class SharedOptions(TypedDict, total=False):
     directions: Directions
     normalize: bool
     tile: Tile
-    reduction: ReductionMode
+    reduction: ReductionMode | DRO
     ranks: Across
 
 
@@ -104,7 +105,7 @@ class ContrastiveLoss(StateModule):
         directions: Directions = "both",
         normalize: bool = True,
         tile: Tile = "auto",
-        reduction: ReductionMode = "mean",
+        reduction: ReductionMode | DRO = "mean",
         ranks: Across = "auto",
     ) -> None:
         super().__init__()
@@ -122,7 +123,9 @@ class ContrastiveLoss(StateModule):
             )
         _one_of("directions", directions, ("both", "x2y", "y2x"))
         self.directions: Directions = directions
-        self.reduction = _one_of("reduction", reduction, ("mean", "sum", "none"))
+        if not isinstance(reduction, DRO):
+            _one_of("reduction", reduction, ("mean", "sum", "none"))
+        self.reduction: ReductionMode | DRO = reduction
         self.ranks = _one_of("ranks", ranks, ("auto", "gather", "ring", "local"))
         self.normalize = flag("normalize", normalize)
         self.tile = check_tile(tile)
@@ -389,7 +392,9 @@ class ContrastiveLoss(StateModule):
             self._check_finite(parts, batch)
             if self.reduction == "none":
                 return parts[0]
-            means = [part.mean() if self.reduction == "mean" else part.sum() for part in parts]
+            if isinstance(self.reduction, DRO):
+                parts = self.reduction.weighted(parts, batch)
+            means = [part.sum() if self.reduction == "sum" else part.mean() for part in parts]
             return means[0] if len(means) == 1 else means[0] + means[1]
         facts = [
             torch.stack([part.detach().sum(), part.new_tensor(float(len(part))), _failed(part)])
@@ -401,8 +406,11 @@ class ContrastiveLoss(StateModule):
             raise NonFiniteLossError("the loss of another process is NaN or infinite")
         if self.reduction == "none":
             return parts[0]
+        if isinstance(self.reduction, DRO):
+            parts = self.reduction.weighted(parts, batch)
+            sums = batch.ranks.sum_(torch.stack([part.detach().sum() for part in parts]))
         of_all, mine = list(sums), [part.sum() for part in parts]
-        if self.reduction == "mean":
+        if self.reduction != "sum":
             of_all = [part / count for part, count in zip(of_all, anchors, strict=True)]
             mine = [part / count for part, count in zip(mine, anchors, strict=True)]
         value, part = (side[0] if len(side) == 1 else side[0] + side[1] for side in (of_all, mine))

@@ -121,15 +121,18 @@ class Batch:
         return of_all[0] / of_all[1]
 
     @torch.no_grad()
-    def relative_exp(self, logs: Tensor, direction: Direction) -> Tensor:
-        """exp(logs) over its mean over the anchors of all processes, (n,), detached."""
-        logs = logs.detach()
-        peak = torch.cat([self.anchored(logs, direction), logs.new_full((1,), -torch.inf)]).max()
+    def relative_exp(self, logs: Tensor, direction: Direction | None = None) -> Tensor:
+        """exp(logs) over its mean over all processes, (n,), detached.
+
+        With a direction the mean is over its anchors alone.
+        """
+        of_mean = logs if direction is None else self.anchored(logs, direction)
+        peak = torch.cat([of_mean, logs.new_full((1,), -torch.inf)]).max()
         if self.ranks is not None:
             peak = self.ranks.max_(peak)
         # what is no anchor may lie above the peak
         raised = (logs - peak).clamp(max=0).exp()
-        return raised / self.mean(self.anchored(raised, direction))
+        return raised / self.mean((of_mean - peak).exp())
 
     def at_positives(self, values: Number, direction: Direction) -> Tensor:
         """Values of anchors, or of pairs at each anchor's positive: (n,) or ()."""

@@ -60,7 +60,7 @@ class InfoNCE(ContrastiveLoss):
         directions: ``"both"``, or only ``"x2y"`` or ``"y2x"``.
         normalize: whether rows are scaled to length 1 first.
         tile: ``"auto"``, ``"dense"``, ``"triton"``, or the size of the engine's tiles.
-        reduction: ``"mean"`` or ``"sum"`` over anchors, or ``"none"``.
+        reduction: ``"mean"`` or ``"sum"`` over anchors, ``"none"``, or ``DRO(...)``.
         ranks: over several processes ``"gather"`` (as ``"auto"``) holds all rows of y on each,
             ``"ring"`` passes them on; ``"local"`` gives each process its own negatives only.
 

@@ -88,7 +88,7 @@ class SogCLR(ContrastiveLoss):
         directions: ``"both"``, or only ``"x2y"`` or ``"y2x"``.
         normalize: whether rows are scaled to length 1 first.
         tile: ``"auto"``, ``"dense"``, ``"triton"``, or the size of the engine's tiles.
-        reduction: ``"mean"`` or ``"sum"`` over anchors, or ``"none"``.
+        reduction: ``"mean"`` or ``"sum"`` over anchors, ``"none"``, or ``DRO(...)``.
         ranks: see :class:`InfoNCE`.
         table_device: ``"cpu"`` keeps the tables in main memory when the loss is moved.
 
