@@ -338,6 +338,10 @@ def test_settings_reach_the_control():
     given = {"control__value": 0.1, "control__slope": 0.2, "control__threshold": 0.5}
     assert built(configured(kind="macl", **given)).strength.range() == pytest.approx((0.07, 0.11))
     assert built(configured("nuclr", loss__zeta_lr=0.3, loss__gamma=0.6)).lr == 0.3
+    assert built(configured("dclw", loss__sigma=0.3)).sigma == 0.3
+    smooth = built(configured(loss__label_smoothing=0.1, loss__margin=-0.5))
+    assert (smooth.label_smoothing, smooth.margin.range()) == (0.1, (-0.5, -0.5))
+    assert built(configured()).margin is None
 
 
 @pytest.mark.parametrize("family", ["maxmargin", "dcl", "siglip"])

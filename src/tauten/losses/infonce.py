@@ -11,10 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.checks import finite
-from tauten.controls import Control, Direction, Individual
+from tauten.controls import Control, Direction, Individual, as_control
 from tauten.losses.base import ContrastiveLoss, Force, Options
 from tauten.losses.batch import Batch
-from tauten.losses.composition import Composition, Doubtful
+from tauten.losses.composition import (
+    Composition,
+    Doubtful,
+    Refused,
+    check_composition,
+    check_range,
+)
 from tauten.losses.partition import (
     Partition,
     above_mean,
@@ -27,6 +33,7 @@ from tauten.losses.queued import Queued
 from tauten.pairwise import Number, reciprocal
 from tauten.pairwise.once import hold
 from tauten.pairwise.terms import LOST
+from tauten.relations import Relation
 from tauten.spec import Context, ControlSpec, Range
 
 if TYPE_CHECKING:
@@ -34,6 +41,15 @@ if TYPE_CHECKING:
 
 #: z below which exp(z)² is lost in float32
 _WON = -15.0
+
+
+_SHRINKS = Refused("the loss falls as the margin does, so a learned margin only shrinks")
+_MARGIN = Composition(
+    learned=_SHRINKS,
+    learned_anchor=_SHRINKS,
+    dual=Refused("the robust objective says nothing of a margin"),
+    pair=Refused("an anchor's positive has one margin; a pair's logit is set by its temperature"),
+)
 
 
 class InfoNCE(ContrastiveLoss):
@@ -56,6 +72,9 @@ class InfoNCE(ContrastiveLoss):
             evenly over all candidates that are not ignored, as that of
             ``torch.nn.functional.cross_entropy``; it adds ε·(s_ii/τ_i − mean_j s_ij/τ_i). Not with
             ``force="reweighted"`` or a temperature of the robust objective.
+        margin: a control or a number m_i in units of s, of either sign, subtracted from s_ii: the
+            positive must win by it, as in CosFace and InterCLR (there −0.5). It needs one positive
+            for each anchor; otherwise as for ``label_smoothing``.
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         directions: ``"both"``, or only ``"x2y"`` or ``"y2x"``.
         normalize: whether rows are scaled to length 1 first.
@@ -82,6 +101,7 @@ class InfoNCE(ContrastiveLoss):
         temperature: Control | float,
         *,
         label_smoothing: float = 0.0,
+        margin: Control | float | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(temperature, **options)
@@ -90,6 +110,14 @@ class InfoNCE(ContrastiveLoss):
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing!r}")
         if self.label_smoothing:
             self._needs_cross_entropy(f"label_smoothing={label_smoothing!r}")
+        margin = None if margin is None else as_control(margin)
+        self.margin = None if margin is None or margin.fixed == 0 else margin
+        if self.margin is not None:
+            self._needs_cross_entropy(f"margin={self.margin!r}")
+            name = type(self).__name__
+            check_range(f"{name}'s margin", self.margin, -float("inf"), strict=False)
+            check_composition(name, "margin", self.margin, _MARGIN, cosine=self.normalize)
+            self._use_controls()
 
     def _needs_cross_entropy(self, option: str) -> None:
         """Refuse an option of the cross-entropy where the loss is another."""
@@ -116,8 +144,19 @@ class InfoNCE(ContrastiveLoss):
         return [loss + self.label_smoothing * gap for loss, gap in zip(losses, gaps, strict=True)]
 
     def _logits(self, batch: Batch, scale: Number, direction: Direction) -> Tensor:
-        """(n,) mean logit of each anchor's positives."""
-        return batch.positives(direction) * batch.at_positives(scale, direction)
+        """(n,) mean logit of each anchor's positives, less its margin."""
+        s = batch.positives(direction)
+        if self.margin is not None:
+            s = s - batch.values(self.margin, direction)
+        return s * batch.at_positives(scale, direction)
+
+    def _check_labels(self, relation: Relation, *, twice: bool) -> None:
+        if self.margin is not None:
+            raise ValueError(
+                "margin= is what one positive must win by, and labels= give several: leave it out, "
+                "or pass labels as same= to InfoNCE, which leaves the further positives out"
+            )
+        super()._check_labels(relation, twice=twice)
 
     def _cross_entropies(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         several = batch.relation.labels is not None
@@ -210,12 +249,15 @@ class InfoNCESpec(Queued):
     reweighted: attraction never fades, as in MACL"""
     label_smoothing: Annotated[float, Range(0.0, 1.0, below=True)] = 0.0
     """share of the target that is spread evenly over all candidates (ALIGN: 0.1)"""
+    margin: Annotated[float, Range(-2.0, 2.0)] = 0.0
+    """by how much the cosine of a positive must win (InterCLR: -0.5 between images)"""
 
     def build(self, control: ControlSpec, context: Context) -> InfoNCE:
         return InfoNCE(
             control.build(context),
             force=self.force,
             label_smoothing=self.label_smoothing,
+            margin=self.margin,
             **self.directions(context),
             **self.weighting(control, context),
         )
