@@ -75,6 +75,25 @@ def test_a_seek_finds_the_frames_that_were_asked_for(tmp_path, kind):
         assert numbers(load_clip(Clip(path, start, stop), 4)) == wanted
 
 
+@pytest.mark.parametrize("kind", ["mpg", "vob", "h264"])
+def test_frames_without_times_are_counted(tmp_path, kind):
+    path = write(tmp_path / f"a.{kind}", codec="libx264")
+    with Video(path) as video:
+        assert video.duration == pytest.approx(3.0, abs=0.5 / FPS)
+    assert numbers(load_clip(Clip(path, 0.0, 3.0), 75)) == list(range(75))
+    assert numbers(load_clip(path, 5)) == [7, 22, 37, 52, 67]
+    assert numbers(load_clip(Clip(path, 2.2, 3.0), 4)) == [57, 62, 67, 72]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_clock_that_begins_anew_is_followed(tmp_path, codec):
+    path = write(tmp_path / "a.mpg", codec=codec)
+    path.write_bytes(path.read_bytes() * 2)
+    with Video(path) as video:
+        assert video.duration == pytest.approx(6.0, abs=0.2)
+    assert numbers(load_clip(Clip(path, 4.0, 5.0), 2)) == pytest.approx([31, 43], abs=2)
+
+
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "ts", "flv"])
 def test_sound_that_goes_on_does_not_make_a_video_longer(tmp_path, kind):
     path = write(tmp_path / f"a.{kind}", 50, FORMATS[kind], sound=5.0)

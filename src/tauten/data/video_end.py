@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tauten.data.video_clock import Clock
+
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _SLACK = 1.0
 
@@ -16,7 +18,8 @@ _SLACK = 1.0
 def packets_end(path: Path, whole: bool) -> float | None:
     """Return the seconds, from the beginning of its pictures, at which a video's pictures end.
 
-    Packets are read and not decoded, from the last key frame on.
+    Packets are read and not decoded, from the last key frame on. A picture without a time follows
+    the one before it.
 
     Args:
         path: of the file.
@@ -42,26 +45,29 @@ def _packets_end(path: Path, whole: bool, size: int, changed: int) -> float | No
                 container.seek(0)
                 ends = _ends(container, stream)
         else:
-            ends = _ends(container, stream)
+            ends = _ends(container, stream, whole)
         pictures, anything = ends
     if pictures is None or (not whole and stated is not None and anything < stated - _SLACK):
         return None
     return float(pictures - (stream.start_time or 0) * stream.time_base)
 
 
-def _ends(container: Any, stream: Any) -> tuple[Fraction | None, Fraction]:
+def _ends(container: Any, stream: Any, whole: bool = False) -> tuple[Fraction | None, Fraction]:
     """The end of the pictures, and that of any stream, in the file's own time."""
-    pictures, anything = None, Fraction(0)
+    clock, pictures, anything = Clock(follows=whole), None, Fraction(0)
     length = 1 / stream.average_rate if stream.average_rate else Fraction(0)
     for packet in container.demux():
-        if packet.pts is None:
-            continue
         is_picture = packet.stream.index == stream.index
-        lasts = (packet.duration or 0) * packet.time_base or (length if is_picture else 0)
-        end = packet.pts * packet.time_base + lasts
-        anything = max(anything, end)
+        if packet.pts is None and not (is_picture and packet.size and whole):
+            continue
+        begins = None if packet.pts is None else packet.pts * packet.time_base
+        lasts = (packet.duration or 0) * packet.time_base or (length if is_picture else Fraction(0))
         if is_picture:
-            pictures = end if pictures is None else max(pictures, end)
+            pictures = clock.begins(begins, lasts) + lasts
+            pictures = clock.end = max(clock.end, pictures)
+            anything = max(anything, pictures)
+        elif begins is not None:
+            anything = max(anything, begins + lasts)
     return pictures, anything
 
 

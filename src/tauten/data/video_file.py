@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from tauten.data.orientation import display_matrix, shown
+from tauten.data.video_clock import Clock
 from tauten.data.video_end import packets_end, tagged_end
 
 #: formats whose times after a seek, and whose stated length, are guesses
@@ -85,6 +87,8 @@ class Video:
         if end is None and container.duration is not None:
             end = float(container.duration / self.av.time_base)
         if end is None:
+            end = packets_end(self.path, whole=True)
+        if end is None:
             raise ValueError(f"{self.path} does not say how long it is: give the clip a stop")
         return end
 
@@ -121,7 +125,7 @@ class Video:
                 chosen.append(_picture(last))
             if len(chosen) == len(times):
                 return chosen, None, begins
-            last, end = frame, begins + self._length(frame)
+            last, end = frame, begins + float(self._length(frame))
         while last is not None and len(chosen) < len(times) and times[len(chosen)] <= end:
             chosen.append(_picture(last))
         return chosen, None if last is None else _picture(last), end
@@ -131,7 +135,8 @@ class Video:
 
         A seek may land behind what was asked for: then it is repeated further back.
         """
-        back, target = 0.0, 0.0 if self._is(_GUESSING) else time
+        untimed = self._is(_GUESSING) or self.stream.start_time is None
+        back, target = 0.0, 0.0 if untimed else time
         while target > 0:
             start = int((target + float(self.origin)) / self.stream.time_base)
             self.container.seek(start, stream=self.stream, backward=True)
@@ -154,9 +159,12 @@ class Video:
         """Frames from here on, in the order they are shown, and when each begins."""
         base = self.stream.time_base
         if not self._is(_COUNTED):
+            clock = Clock(follows=self._is(_GUESSING))
             for frame in self.container.decode(self.stream):
-                if frame.pts is not None:
-                    yield float(frame.pts * base - self.origin), frame
+                told = None if frame.pts is None else frame.pts * base - self.origin
+                begins = clock.begins(told, self._length(frame))
+                clock.end = begins + self._length(frame)
+                yield float(begins), frame
             return
         places: deque[int] = deque()
         for packet in self.container.demux(self.stream):
@@ -166,10 +174,10 @@ class Video:
                 if places:
                     yield float(places.popleft() * base - self.origin), frame
 
-    def _length(self, frame: Any) -> float:
+    def _length(self, frame: Any) -> Fraction:
         if frame.duration:
-            return float(frame.duration * self.stream.time_base)
-        return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.0
+            return Fraction(frame.duration * self.stream.time_base)
+        return Fraction(1 / self.stream.average_rate) if self.stream.average_rate else Fraction(0)
 
 
 def _picture(frame: Any) -> Image.Image:
