@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Conversion = Callable[[Tensor], Tensor]
 Self = TypeVar("Self", bound="StateModule")
+
+
+class Notes(Protocol):
+    """What forward passes note for the next step."""
+
+    def mark(self) -> Any:
+        """Return where the notes stand."""
+
+    def back(self, mark: Any) -> None:
+        """Forget what was noted since that mark."""
 
 
 def full_precision(fn: Conversion) -> Conversion:
@@ -39,6 +49,10 @@ class StateModule(nn.Module):
     def refuse(self, state_dict: Mapping[str, Any], prefix: str) -> None:
         """Raise ValueError for a state that was saved for other data."""
 
+    def notes(self) -> Sequence[Notes]:
+        """Return what its forward passes, not those of its parts, note for the next step."""
+        return ()
+
     def growing(self) -> Sequence[str]:
         """Return the names of the tensors that take whatever length was saved."""
         return ()
@@ -52,6 +66,12 @@ class StateModule(nn.Module):
     ) -> None:
         check_state(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def marks(module: nn.Module) -> list[tuple[Notes, Any]]:
+    """Return where all notes of a module and its parts stand."""
+    parts = [part for part in module.modules() if isinstance(part, StateModule)]
+    return [(notes, notes.mark()) for part in parts for notes in part.notes()]
 
 
 def check_state(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> None:

@@ -263,6 +263,14 @@ class Pending:
             )
         self._seen.append((ids.detach(), torch.stack([v.detach() for v in values], dim=1)))
 
+    def mark(self) -> int:
+        """Return how many forward passes were noted."""
+        return len(self._seen)
+
+    def back(self, mark: int) -> None:
+        """Forget the forward passes since a mark."""
+        del self._seen[mark:]
+
     def take(self) -> tuple[Tensor, Tensor] | None:
         """All ids and values (n, k) since the last call, the same on every rank."""
         seen, self._seen = self._seen, []

@@ -19,7 +19,7 @@ from tauten.losses.composition import ALONE, WEIGHT, Composition, check_composit
 from tauten.losses.dro import DRO
 from tauten.losses.force import RunningMean
 from tauten.losses.traps import Traps, looks_up
-from tauten.modules import StateModule
+from tauten.modules import StateModule, marks
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.pairwise.exchange import Ranks
 from tauten.pairwise.sides import within_range
@@ -385,6 +385,16 @@ class ContrastiveLoss(StateModule):
         return {"x2y": checked[0].to(device), "y2x": checked[1].to(device)}
 
     def _reduce(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch; one that is refused leaves no note for the next step."""
+        before = marks(self)
+        try:
+            return self._reduced(batch)
+        except Exception:
+            for notes, mark in before:
+                notes.back(mark)
+            raise
+
+    def _reduced(self, batch: Batch) -> Tensor:
         parts = parameters.sides(self, batch)
         if not torch.compiler.is_compiling():
             self._watch(batch)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from tauten.modules import StateModule
+from tauten.modules import Notes, StateModule
 
 
 class RunningMean(StateModule):
@@ -35,6 +35,17 @@ class RunningMean(StateModule):
             total, times = self._pending or (torch.zeros_like(batch), 0)
             self._pending = (total + batch, times + 1)
         return torch.where(self.count > 0, self.mean.to(batch), batch)
+
+    def notes(self) -> Sequence[Notes]:
+        return (self,)
+
+    def mark(self) -> tuple[Tensor, int] | None:
+        """Return what was seen since the last commit."""
+        return self._pending
+
+    def back(self, mark: tuple[Tensor, int] | None) -> None:
+        """Forget what was seen since a mark."""
+        self._pending = mark
 
     def commit(self, *, merge: bool = False) -> None:
         """Add what was seen since the last commit as one step's value.

@@ -19,6 +19,7 @@ from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.partition import Partition
 from tauten.losses.sogclr import SogCLR, TableOptions
+from tauten.modules import Notes
 from tauten.pairwise import Offset, Reduction, Weight
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, LossSpec, NewestWeight, Rate
@@ -85,6 +86,9 @@ class NUCLR(SogCLR):
     def zeta(self, index: Tensor, side: Direction = "x2y") -> Tensor:
         """(n,) offsets of samples of x as candidates; ``side="y2x"`` for samples of y."""
         return self.offsets.of(side).read(index)["zeta"]
+
+    def notes(self) -> Sequence[Notes]:
+        return (*super().notes(), *self._masses.values())
 
     @torch.no_grad()
     def step(self) -> None:

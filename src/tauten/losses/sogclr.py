@@ -30,6 +30,7 @@ from tauten.losses.partition import (
     robust_gradients,
 )
 from tauten.losses.weighting import SizeWeighted
+from tauten.modules import Notes
 from tauten.pairwise import reciprocal
 from tauten.pairwise.once import hold
 from tauten.relations import Ids
@@ -168,6 +169,9 @@ class SogCLR(ContrastiveLoss):
         self.tables.prefetch(index, to)
         if isinstance(self.strength, Individual):
             self.strength.tables.prefetch(index, to)
+
+    def notes(self) -> Sequence[Notes]:
+        return tuple(self._pending.values())
 
     def step(self) -> None:
         """Advance by one optimiser step and write what was seen to the tables."""
