@@ -52,6 +52,17 @@ def test_evaluate_repeats_the_metrics_of_the_run(run, tmp_path):
     assert found["x2y/hit@5"] == expected["x2y/hit@5"]
 
 
+def test_evaluate_names_its_options_of_other_data(run, tmp_path, capsys):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    table = tmp_path / "pairs.csv"
+    table.write_text("photo,title\na.png,a dark square\n")
+    words = ["evaluate", str(run), "--data", str(table), "--bootstrap", "0"]
+    assert main([*words, "--image", "photo"]) == 1
+    assert "choose one with caption= (--caption)" in capsys.readouterr().err
+    assert main([*words, "--image", "photo", "--caption", "title"]) == 0
+    assert "x2y/hit@1" in capsys.readouterr().out
+
+
 def test_report_names_the_page_that_it_wrote(run, tmp_path, capsys):
     assert main(["report", str(run), "--output", str(tmp_path)]) == 0
     assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
@@ -120,6 +131,13 @@ def test_recipes_lists_what_train_knows(capsys):
             "emoji_lt is searched with --data.protocol=all",
         ),
         (["evaluate", "/missing", "--label", "nosuch"], "give data too, or leave them out"),
+        (["train", "pairs", "--output", "", "--overwrite"], "--output is empty, as of a shell"),
+        (["demo", "--output="], "--output is empty, as of a shell variable"),
+        (["compare", "--out", " "], "--output is empty, as of a shell variable"),
+        (["report", "/missing", "--output", ""], "--output is empty, as of a shell variable"),
+        (["evaluate", "/missing", "--output", ""], "--output is empty, as of a shell variable"),
+        (["cluster", "/missing", "-k", "3", "--output", ""], "--output is empty, as of a shell"),
+        (["data", "check", "cc3m", "--root", "x", "--json", ""], "--json is empty, as of a shell"),
         (["evaluate", "/missing", "--bootstrap", "-1"], "bootstrap must be in [0, 1000000], got"),
     ],
 )

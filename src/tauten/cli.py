@@ -6,9 +6,11 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,10 @@ from tauten.extras import explained
 
 if TYPE_CHECKING:
     pass
+
+
+#: options of a configuration that are options of ``tauten evaluate --data``
+_OF_DATA = re.compile(r"(?:--|(?<![-\w./]))data\.(image|caption|label|protocol)(?![\w./])")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for noisy in ("httpx", "datasets", "transformers", "sentence_transformers", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
+        _check_written(words)
         command(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -58,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tauten.training.words import as_typed
 
             said = as_typed(said)
+        if words[:1] == ["evaluate"]:
+            said = _OF_DATA.sub(r"--\1", said)
         print(f"tauten: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
@@ -66,6 +75,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"tauten: interrupted: {said}; the same command goes on from it", file=sys.stderr)
         return 130
     return 0
+
+
+def _check_written(words: Sequence[str]) -> None:
+    """Refuse an empty output, as of a shell variable that is not set."""
+    split = [part for word in words for part in (word.split("=", 1) if "--" in word else [word])]
+    for name, value in pairwise(split):
+        wanted = next((o for o in ("--output", "--json") if o.startswith(name)), None)
+        if wanted is not None and len(name) > 2 and not value.strip():
+            raise ValueError(
+                f"{wanted} is empty, as of a shell variable that is not set: name what to write to"
+            )
 
 
 def _processes() -> int:
@@ -111,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("checkpoint", type=Path, help="run folder or checkpoint")
     evaluate.add_argument("--data", type=Path, help="other pairs; default: the run's own data")
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="test")
+    evaluate.add_argument("--image", help="column of --data; default: as of the run's data")
+    evaluate.add_argument("--caption", help="column of --data; default: as of the run's data")
     evaluate.add_argument("--label", help="class column of --data, for head, mid and tail")
     evaluate.add_argument(
         "--protocol",
@@ -260,6 +282,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.split,
             output=options.output,
             label=options.label,
+            image=options.image,
+            caption=options.caption,
             protocol=options.protocol,
             bootstrap=options.bootstrap,
         )

@@ -74,5 +74,43 @@ def test_options_of_other_data_need_other_data(finished_run, tmp_path):
         evaluate(finished_run.output, emoji_lt("val").select(range(8)), label="nosuch")
     with pytest.raises(ValueError, match="5000 test images with 5 captions, there are 8"):
         evaluate(finished_run.output, emoji_lt("val").select(range(8)), protocol="5k")
+    with pytest.raises(ValueError, match="leave them out, got caption='text'"):
+        evaluate(finished_run.output, caption="text")
+    with pytest.raises(ValueError, match="no image column 'photo'; columns: "):
+        evaluate(finished_run.output, emoji_lt("val").select(range(8)), image="photo")
     with pytest.raises(ValueError, match="bootstrap must be in"):
         evaluate(finished_run.output, bootstrap=-1)
+
+
+def test_other_data_have_columns_of_their_own(finished_run, tmp_path):
+    dataset = emoji_lt("val").select(range(12))
+    expected = evaluate(finished_run.output, dataset, bootstrap=0)
+    renamed = dataset.rename_columns({"image": "photo", "caption": "title"})
+    renamed = renamed.add_column("caption", ["another text"] * 12)
+    output = tmp_path / "new" / "folder" / "e.json"
+    columns = {"image": "photo", "caption": "title"}
+    found = evaluate(finished_run.output, renamed, bootstrap=0, output=output, **columns)
+    assert found == pytest.approx(expected)
+    assert json.loads(output.read_text()) == found
+
+    table = tmp_path / "pairs.csv"
+    lines = ["photo,title"]
+    for row in dataset:
+        row["image"].save(tmp_path / f"{row['id']}.png")
+        lines.append(f'{row["id"]}.png,"{row["caption"]}"')
+    table.write_text("\n".join(lines))
+    found = evaluate(finished_run.output, table, bootstrap=0, **columns)
+    assert found["x2y/hit@1"] == pytest.approx(expected["x2y/hit@1"])
+    assert found["y2x/n"] == 12
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(finished_run, tmp_path):
+    (tmp_path / "file").touch()
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(ValueError, match="is a folder: name a json file"):
+        evaluate(finished_run.output, nowhere, output=tmp_path)
+    with pytest.raises(ValueError, match=r"file is no folder: choose another output"):
+        evaluate(finished_run.output, nowhere, output=tmp_path / "file" / "x" / "e.json")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        evaluate(finished_run.output, nowhere, output=tmp_path / "new" / "e.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
 from datasets import Dataset
 
-from tauten.files import replace_text
+from tauten.files import make_folder, replace_text
+from tauten.structure.cells import some
 from tauten.training import checkpoints
 from tauten.training.config import Config
 from tauten.training.encode import encode
@@ -29,6 +32,8 @@ def evaluate(
     *,
     output: str | Path | None = None,
     label: str | None = None,
+    image: str | None = None,
+    caption: str | None = None,
     protocol: Literal["all", "1k", "5k", "1k-of-5k"] = "all",
     bootstrap: int = 1000,
     batch_size: int = 512,
@@ -44,8 +49,12 @@ def evaluate(
             all of them are used, of NAME:FOLDER the test split. By default the split of the run's
             own data.
         split: of the run's own data.
-        output: a json file to write the metrics to; nothing is written without it.
+        output: a json file to write the metrics to, in a folder that is made if need be; nothing
+            is written without it.
         label: class column of ``data``.
+        image: column of the pictures in ``data``, by default as in the run's own data; see
+            :func:`tauten.data.load_pairs`.
+        caption: column of the captions in ``data``, likewise.
         protocol: how ``data`` are searched, see ``data.protocol`` of a configuration.
         bootstrap: replicates of the 95 % intervals; 0 for none.
         batch_size: samples encoded at a time.
@@ -56,15 +65,22 @@ def evaluate(
 
     Raises:
         ValueError: not a run or checkpoint; the run's own data are not there any more or have
-            changed; other data that cannot be read.
+            changed; other data that cannot be read; an output that is a folder.
     """
     check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
     check("batch_size", batch_size, RANGES["evaluation.batch_size"], whole=True)
-    if data is None and (label is not None or protocol != "all"):
+    given = {"label": label, "image": image, "caption": caption}
+    given = {name: value for name, value in given.items() if value is not None}
+    if protocol != "all":
+        given["protocol"] = protocol
+    if data is None and given:
         raise ValueError(
-            "label and protocol are of other data; a run's own data keep theirs: give data too, "
-            f"or leave them out, got label={label!r} and protocol={protocol!r}"
+            "label, image, caption and protocol are of other data; a run's own data keep theirs: "
+            "give data too, or leave them out, got "
+            + " and ".join(f"{name}={value!r}" for name, value in given.items())
         )
+    if output is not None:
+        _check_output(Path(output))
     checkpoint, record = _find(Path(checkpoint_or_run))
     config = record.config()
     if config.task == "views":
@@ -80,13 +96,21 @@ def evaluate(
         pairs = _own(checkpoint, record, config, split, progress)
     else:
         other = dataclasses.replace(
-            config.data, label=label, limit=None, clusters=0, val=None, protocol=protocol
+            config.data,
+            label=label,
+            image=image or config.data.image,
+            caption=caption or config.data.caption,
+            limit=None,
+            clusters=0,
+            val=None,
+            protocol=protocol,
         )
         if isinstance(data, Dataset):
             other = dataclasses.replace(other, source="the given data set")
-            if not other.frames and "image" in data.column_names:
-                data = one_per_picture(data, label, other.source)
-            pairs = to_pairs(data, other, progress)
+            found = _named(data, {"caption": caption} | ({} if other.frames else {"image": image}))
+            if not other.frames and "image" in found.column_names:
+                found = one_per_picture(found, label, other.source)
+            pairs = to_pairs(found, other, progress)
             pairs = pairs if protocol == "all" else as_published(pairs, protocol)
         else:
             other = dataclasses.replace(other, source="", test=str(data))
@@ -97,8 +121,35 @@ def evaluate(
     return _written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
 
 
+def _named(data: Dataset, names: dict[str, str | None]) -> Dataset:
+    """A data set whose columns image and caption are those of these names."""
+    for name, column in names.items():
+        if column is None or column == name:
+            continue
+        if column not in data.column_names:
+            raise ValueError(
+                f"the given data set has no {name} column {column!r}; columns: "
+                f"{some(data.column_names, 20)}"
+            )
+        rest = data.remove_columns(name) if name in data.column_names else data
+        data = rest.rename_column(column, name)
+    return data
+
+
+def _check_output(path: Path) -> None:
+    """Refuse a file that cannot be written, before the work."""
+    if path.is_dir():
+        raise ValueError(f"output={path} is a folder: name a json file, such as {path / 'e.json'}")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise ValueError(f"output={path}: {above} is no folder: choose another output")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
+
+
 def _written(metrics: dict[str, float], output: str | Path | None) -> dict[str, float]:
     if output is not None:
+        make_folder(Path(output).parent)
         replace_text(Path(output), json.dumps(metrics, indent=1))
     return metrics
 
