@@ -42,6 +42,23 @@ class PerSample(tt.Control):
         return 0.2, 0.6
 
 
+class OfThree:
+    """A loss over three views, as one of pairs."""
+
+    def forward(self, x, y, index=None, **relation):
+        if relation or y is None:
+            raise ValueError("views have no relation")
+        return super().forward([x, y, 0.5 * x - y], index)
+
+
+class ThreeInfoNCE(OfThree, tt.MVInfoNCE):
+    pass
+
+
+class ThreeDHEL(OfThree, tt.MVDHEL):
+    pass
+
+
 CONTROLS = {
     "constant": lambda: tt.Constant(0.2),
     "learnable": lambda: tt.Learnable(0.2, 0.01, 1.0),
@@ -61,6 +78,8 @@ LOSSES = {
     "smoothed": lambda c, **k: tt.InfoNCE(c, label_smoothing=0.2, **k),
     "dro": lambda c, **k: tt.InfoNCE(c, reduction=tt.DRO(0.7), **k),
     "margin": lambda c, **k: tt.InfoNCE(c, margin=tt.ClusterShift(COUNTS, -0.1, 0.3), **k),
+    "mv-infonce": ThreeInfoNCE,
+    "mv-dhel": lambda c, **k: ThreeDHEL(c, reduction=tt.DRO(0.7), **k),
     "infonce-sum": lambda c, **k: tt.InfoNCE(c, reduction="sum", **k),
     "equalized": lambda c, **k: tt.InfoNCE(c, force="equalized", **k),
     "reweighted": lambda c, **k: tt.InfoNCE(c, force="reweighted", **k),

@@ -10,6 +10,7 @@ from tauten.losses.forces import Forces, forces
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.isogclr import iSogCLR
 from tauten.losses.max_margin import MaxMargin
+from tauten.losses.multi_view import MVDHEL, MVInfoNCE
 from tauten.losses.nuclr import NUCLR
 from tauten.losses.siglip import SigLIP
 from tauten.losses.sms import SMS
@@ -21,6 +22,7 @@ __all__ = [
     "DCL",
     "DCLW",
     "DRO",
+    "MVDHEL",
     "NUCLR",
     "SMS",
     "CompositionWarning",
@@ -28,6 +30,7 @@ __all__ = [
     "FastCLIP",
     "Forces",
     "InfoNCE",
+    "MVInfoNCE",
     "MaxMargin",
     "NonFiniteLossError",
     "SigLIP",

@@ -38,6 +38,7 @@ class Batch:
         ranks: the processes that share the pair matrix, if there are several.
         exchange: how columns reach all of them.
         named: whether the ids were given.
+        blocks: how many views of the same samples x has, one after the other.
     """
 
     x: Tensor
@@ -51,6 +52,7 @@ class Batch:
     ranks: Ranks | None = None
     exchange: Exchange = "gather"
     named: bool = True
+    blocks: int = 1
 
     def strength(self, control: Control, direction: Direction) -> Number:
         """The control's values for the anchors of that direction.
