@@ -99,10 +99,13 @@ def test_caption_shared_by_two_groups_is_in_that_of_its_first_image(tmp_path, ti
         ({"results.json": "{"}, "results.json is not valid JSON"),
         ({"results.json": "[]"}, 'has no "test" metrics'),
         ({"results.json": json.dumps({"val": {}})}, 'has no "test" metrics'),
-        ({"history.jsonl": '{"step": 1}\n{"st'}, "history.jsonl, line 2, is not valid JSON"),
+        ({"history.jsonl": '{"step": 1}\n{"st\n{}'}, "history.jsonl, line 2, is not valid JSON"),
         ({"test": {"captions": None}}, "embeddings.npz lacks captions"),
         ({"test": {"captions": ["a"]}}, "embeddings.npz has 1 captions for 4 y"),
-        ({"test": {"captions": np.array(["a", 1, 2, 3], object)}}, "cannot be read as plain"),
+        (
+            {"test": {"captions": np.array(["a", 1, 2, 3], object)}},
+            "embeddings.npz is damaged or no file of arrays",
+        ),
     ],
 )
 def test_errors_of_a_folder(tmp_path, tiny, changes, message):
@@ -142,11 +145,11 @@ def test_embeddings_that_do_not_fit(tmp_path, tiny, changes, message):
     [
         ("config.yaml", "seed: [1]", "config.yaml: seed is not a whole number"),
         ("config.yaml", "config: 3", "config.yaml: config is not a mapping"),
-        ("config.yaml", "a: &a {b: 1}\nc: {<<: *a}", "merge of mappings"),
-        ("config.yaml", "[" * 5000, "config.yaml is nested too deeply"),
+        ("config.yaml", "a: &a {b: 1}\nc: {<<: *a}", "config.yaml refers to a part of itself"),
+        ("config.yaml", "[" * 5000 + "]" * 5000, "config.yaml is nested too deeply"),
         ("results.json", "[" * 100_000, "results.json is nested too deeply"),
         ("results.json", '{"test": {"x2y/hit@1": "high"}}', "x2y/hit@1 is not a number"),
-        ("history.jsonl", "[1, 2]", "history.jsonl, line 1, is not a JSON object"),
+        ("history.jsonl", "[1, 2]", "history.jsonl, line 1, is damaged: it holds no object"),
         ("history.jsonl", '{"loss": 1}', "history.jsonl, line 1, has no step"),
         ("history.jsonl", '{"step": 1, "loss": "x"}', "history.jsonl: loss is not a number"),
     ],
@@ -156,17 +159,13 @@ def test_files_of_another_kind(tmp_path, tiny, file, text, message):
         load_runs([tiny(tmp_path / "r", **{file: text})])
 
 
-@pytest.mark.parametrize("levels", [3, 9])
-def test_a_configuration_that_grows_beyond_measure(tmp_path, tiny, levels):
+def test_a_configuration_that_grows_beyond_measure(tmp_path, tiny):
     bomb = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    for k in range(1, levels):
+    for k in range(1, 9):
         bomb.append(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]")
     path = tiny(tmp_path / "r", **{"config.yaml": "\n".join(bomb)})
-    if levels == 3:
-        assert len(load_runs([path])[0].first.config["a2"]) == 10
-    else:
-        with pytest.raises(ValueError, match="config.yaml holds more than 100,000 values"):
-            load_runs([path])
+    with pytest.raises(ValueError, match="config.yaml refers to a part of itself"):
+        load_runs([path])
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "text"])
@@ -180,7 +179,7 @@ def test_damaged_arrays_are_named(tmp_path, tiny, file, damage):
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     made = {"empty": b"", "cut": whole[: len(whole) // 2], "flipped": flipped, "text": b"hello"}
     (path / file).write_bytes(made[damage])
-    with pytest.raises(ValueError, match=f"{file} cannot be read as plain arrays") as raised:
+    with pytest.raises(ValueError, match=f"{file} is damaged or no file of arrays") as raised:
         load_runs([path])
     assert "\n" not in str(raised.value)
 
