@@ -61,13 +61,18 @@ def test_a_scheduled_margin_moves_with_the_steps(pair):
         (lambda: tt.InfoNCE(0.1, margin=tt.DySTreSS()), "has one margin"),
         (lambda: tt.InfoNCE(0.1, margin=0.1, force="reweighted"), "has the gradient of DCL"),
         (lambda: tt.InfoNCE(tt.Individual(9, rho=1.0), margin=0.1), "robust objective"),
-        (lambda: tt.DCL(0.1, margin=0.1), "DCL is no cross-entropy"),
         (lambda: tt.InfoNCE(0.1, margin=float("nan")), "finite"),
     ],
 )
 def test_what_it_means_nothing_to_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [tt.DCL, tt.SupCon])
+def test_losses_in_which_it_means_nothing_do_not_have_it(make):
+    with pytest.raises(TypeError, match="has no option margin="):
+        make(0.1, margin=0.1)
 
 
 def test_several_positives_have_no_margin(pair):

@@ -98,11 +98,24 @@ def test_values_outside_the_range_are_refused(value):
         tt.InfoNCE(0.1, label_smoothing=value)
 
 
+class Another(tt.InfoNCE):
+    """A loss of one's own that takes InfoNCE's options."""
+
+    def anchor_losses(self, batch, directions):
+        return [batch.positives(d) for d in directions]
+
+
+@pytest.mark.parametrize("make", [tt.DCL, tt.DCLW])
+def test_losses_of_the_negatives_alone_do_not_have_the_option(make):
+    with pytest.raises(TypeError, match="has no option label_smoothing="):
+        make(0.1, label_smoothing=0.1)
+
+
 @pytest.mark.filterwarnings("ignore::tauten.CompositionWarning")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tt.DCL(0.1, label_smoothing=0.1), "DCL is no cross-entropy"),
+        (lambda: Another(0.1, label_smoothing=0.1), "Another is no cross-entropy"),
         (lambda: tt.InfoNCE(0.1, label_smoothing=0.1, force="reweighted"), "has the gradient of"),
         (lambda: tt.InfoNCE(tt.Individual(9, rho=1.0), label_smoothing=0.1), "robust objective"),
     ],

@@ -148,6 +148,7 @@ def test_torchs_settings_are_restored(tmp_path, make_config):
         ("siglip", "learnable"),
         ("maxmargin", "anneal"),
         ("dcl", "anneal"),
+        ("dclw", "anneal"),
         ("nuclr", "anneal"),
         ("fastclip", "learnable"),
         ("sogclr", "tempnet"),

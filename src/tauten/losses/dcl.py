@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
-from tauten.controls import Direction
-from tauten.losses.base import Force
+from tauten.controls import Control, Direction
+from tauten.losses.base import Force, Options
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful, Refused
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Queued
 from tauten.spec import Context, ControlSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class DCL(InfoNCE):
@@ -24,8 +27,8 @@ class DCL(InfoNCE):
     ℓ_i = ½ [ LSE_{j≠i}(s_ij/τ_i) + LSE_{j≠i}(s_ji/τ_i) ] − s_ii/τ_i
 
     Yeh et al., ECCV 2022, between the two sides. An anchor whose candidates are all ignored or
-    positive contributes 0. Arguments as for :class:`InfoNCE`, without ``force="reweighted"``, which
-    would change nothing.
+    positive contributes 0. Arguments as for :class:`InfoNCE`, without ``force="reweighted"`` and
+    ``margin=``, which would change nothing, and ``label_smoothing=``.
 
     A temperature cannot be learned by the gradient of this loss: once pairs are separated it falls
     without bound as τ does. Learn it by the robust objective (:class:`SogCLR` with ``rho``,
@@ -42,6 +45,9 @@ class DCL(InfoNCE):
             "once pairs are separated the loss falls as τ does, so only its lower bound holds τ"
         ),
     )
+
+    def __init__(self, temperature: Control | float, **options: Unpack[Options]) -> None:
+        super().__init__(temperature, **options)
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)

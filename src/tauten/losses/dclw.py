@@ -37,7 +37,7 @@ class DCLW(DCL):
         temperature: a control or a number; must stay > 0 over all steps and samples.
         sigma: > 0, in units of s; the smaller, the more unequal the weights. Published: 0.5.
 
-    The other arguments are those of :class:`InfoNCE`, without ``force="reweighted"``.
+    The other arguments are those of :class:`DCL`.
 
     Raises:
         ValueError: a sigma that is not > 0, a temperature that can reach 0 or below, or one that is

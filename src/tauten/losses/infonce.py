@@ -153,8 +153,8 @@ class InfoNCE(ContrastiveLoss):
     def _check_labels(self, relation: Relation, *, twice: bool) -> None:
         if self.margin is not None:
             raise ValueError(
-                "margin= is what one positive must win by, and labels= give several: leave it out, "
-                "or pass labels as same= to InfoNCE, which leaves the further positives out"
+                "margin= is what one positive must win by, and labels= give several: pass "
+                "labels as same=, which leaves the further positives out, or leave margin= out"
             )
         super()._check_labels(relation, twice=twice)
 

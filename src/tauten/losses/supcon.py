@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tauten.losses.base import Force, RelationOptions
+from tauten.controls import Control
+from tauten.losses.base import Force, Options, RelationOptions
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.infonce import InfoNCE
@@ -33,7 +34,8 @@ class SupCon(InfoNCE):
         temperature: a control or a number; must stay > 0 over all steps and samples; published: 0.1
             (0.07 in the public code).
 
-    The other arguments are those of :class:`InfoNCE`, without ``force="reweighted"``.
+    The other arguments are those of :class:`InfoNCE`, without ``force="reweighted"`` and
+    ``margin=``.
 
     Raises:
         ValueError: a temperature that can reach 0 or below, one of pairs, or one that is learned by
@@ -42,6 +44,15 @@ class SupCon(InfoNCE):
 
     forces: tuple[Force, ...] = ("plain", "equalized")
     composition = Composition(dual=_SEVERAL, pair=_SEVERAL)
+
+    def __init__(
+        self,
+        temperature: Control | float,
+        *,
+        label_smoothing: float = 0.0,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(temperature, label_smoothing=label_smoothing, **options)
 
     def batch(
         self,
