@@ -150,6 +150,17 @@ def test_embeddings_that_do_not_fit(tmp_path, tiny, changes, message):
         ("results.json", "[" * 100_000, "results.json is nested too deeply"),
         ("results.json", '{"test": {"x2y/hit@1": "high"}}', "x2y/hit@1 is not a number"),
         ("history.jsonl", "[1, 2]", "history.jsonl, line 1, is damaged: it holds no object"),
+        ("results.json", '{"test": {"mean_recall": null}}', "json: mean_recall is not a number bu"),
+        (
+            "results.json",
+            '{"test": {}, "best_step": "9"}',
+            "json: best_step is not a number but '9'",
+        ),
+        (
+            "results.json",
+            '{"test": {}, "total_steps": []}',
+            "json: total_steps is not a number but",
+        ),
         ("history.jsonl", '{"loss": 1}', "history.jsonl, line 1, has no step"),
         ("history.jsonl", '{"step": 1, "loss": "x"}', "history.jsonl: loss is not a number"),
     ],

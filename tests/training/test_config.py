@@ -13,7 +13,7 @@ from tauten import recipes
 from tauten.training import Config, ModelConfig, OptimConfig, from_dict, specs, to_dict
 from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss, check_loss
-from tauten.training.config_tree import differences
+from tauten.training.config_tree import changed, differences
 from tauten.training.module import ContrastiveModule
 from tauten.training.ranges import check_values, options, ranges_of
 from tauten.training.words import parsed
@@ -50,6 +50,29 @@ def test_help_explains_the_fields(capsys):
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for phrase in ("passes over the training split", "peak-to-peak amplitude"):
         assert phrase in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "model.channels",
+            8,
+            r"^model\.channels is 8 \(int\), it must be a list, such as \[1, 2\]",
+        ),
+        (
+            "model.channels",
+            [8, "x"],
+            r"^model\.channels is \(8, 'x'\) \(tuple\), it must be a list",
+        ),
+        ("optim.lr", "high", r"^optim\.lr is 'high' \(str\), it must be float"),
+        ("model", 3, r"^model is 3, not a section"),
+    ],
+)
+def test_a_setting_of_another_type_is_named(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        changed(Config(), {name: value})
+    assert changed(Config(), {"model.channels": [8]}).model.channels == (8,)
 
 
 def test_unknown_field():

@@ -227,8 +227,26 @@ def test_bytes_damaged_within_a_file_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="__0_0.distcp has another content than was written"):
         load_sharded(tmp_path / "last", model)
     without_sums(tmp_path / "last")
-    with pytest.raises(RuntimeError, match="was not read"):
+    with pytest.raises(ValueError, match=r"last/__0_0\.distcp is damaged: .*; load another ch"):
         load_sharded(tmp_path / "last", model)
+
+
+@pytest.mark.parametrize("damage", ["zeros", "half", "empty", "bits"])
+def test_a_damaged_file_whose_sum_fits_is_named(tmp_path, damage):
+    model, _ = build()
+    save_sharded(tmp_path / "last", model)
+    path = tmp_path / "last" / "__0_0.distcp"
+    content = path.read_bytes()
+    path.write_bytes({
+        "zeros": b"\0" * len(content),
+        "half": content[: len(content) // 2],
+        "empty": b"",
+        "bits": bytes(b ^ 255 if k % 50 == 0 else b for k, b in enumerate(content)),
+    }[damage])  # fmt: skip
+    checkpoints.seal(tmp_path / "last")
+    with pytest.raises(ValueError, match=r"last/__0_0\.distcp is damaged: ") as caught:
+        load_sharded(tmp_path / "last", model)
+    assert "\n" not in str(caught.value)
 
 
 def without_sums(folder):

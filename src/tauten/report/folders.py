@@ -152,7 +152,9 @@ def _load_seed(path: Path) -> SeedRun:
     results = read_json(_require(path, "results.json"))
     if not isinstance(results, dict) or not isinstance(results.get("test"), dict):
         raise ValueError(f'{path / "results.json"} has no "test" metrics: is the run finished?')
-    _numbers(results["test"], path / "results.json")
+    _numbers(results["test"], path / "results.json", each=True)
+    steps = {name: results.get(name) for name in ("best_step", "total_steps")}
+    _numbers(steps, path / "results.json")
     test = features(path) if results.get("task") == "views" else embeddings(path)
     samples = sample_values(path)
     pictures = path / "test_images.npz"
@@ -180,9 +182,14 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _numbers(values: Mapping[str, Any], path: Path) -> None:
+def _numbers(values: Mapping[str, Any], path: Path, each: bool = False) -> None:
+    """Refuse what is no number; None stands for a number that was not recorded, unless `each` is.
+
+    Raises:
+        ValueError: with the file and the name of the number.
+    """
     for name, value in values.items():
-        if value is not None and not isinstance(value, (int, float)):
+        if (value is None and each) or not isinstance(value, (int, float, type(None))):
             raise ValueError(f"{path}: {name} is not a number but {value!r}")
 
 

@@ -85,7 +85,9 @@ def _check_types(kind: Any, fields: dict[str, Any], where: str) -> None:
     for name, value in fields.items():
         if name in hints and not _is(value, hints[name]):
             wanted = getattr(hints[name], "__name__", str(hints[name]))
-            if get_origin(hints[name]) is not None:
+            if get_origin(hints[name]) is tuple:
+                wanted = "a list, such as [1, 2]"
+            elif get_origin(hints[name]) is not None:
                 wanted = str(hints[name]).replace("typing.", "")
             raise ValueError(
                 f"not a configuration: {where}{name} is {value!r:.80} ({type(value).__name__}), "
@@ -115,7 +117,7 @@ def _is(value: Any, hint: Any) -> bool:
 
 def _part(kind: Any, fields: dict[str, Any]) -> Any:
     if kind is ModelConfig:
-        if "channels" in fields:
+        if isinstance(fields.get("channels"), list):
             fields["channels"] = tuple(fields["channels"])
         for name, inner in (("augmentation", AugmentationConfig), ("views", ViewConfig)):
             if name in fields:
@@ -156,7 +158,10 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
         if not isinstance(owner, dict) or last not in owner:
             raise ValueError(f"there is no setting {path!r}; an example is optim.epochs")
         owner[last] = value
-    return from_dict(tree)
+    try:
+        return from_dict(tree)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("not a configuration: ")) from error
 
 
 def completed(tree: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ are known by name; whatever else is named is refused.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import io
 import pickle
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -17,7 +18,8 @@ from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
-from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+from torch.futures import Future
 
 from tauten.files import told
 
@@ -90,6 +92,30 @@ class PlainReader(FileSystemReader):
         found.storage_meta.load_id = self.load_id
         index: Metadata = found
         return index
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Read what a plan asks for, one file after the other.
+
+        Raises:
+            OSError: a file that cannot be opened or read.
+            ValueError: a damaged file, by its name, or one of more than plain values.
+        """
+        files: dict[str, list[ReadItem]] = {}
+        for item in plan.items:
+            place = self.storage_data[item.storage_index].relative_path
+            files.setdefault(place, []).append(item)
+        for name, items in files.items():
+            try:
+                super().read_data(dataclasses.replace(plan, items=items), planner).wait()
+            except (OSError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                raise ValueError(
+                    f"{self._folder / name} is damaged: {told(error)}; load another checkpoint"
+                ) from error
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
     def _check(self, found: Any) -> None:
         if not isinstance(found, Metadata):

@@ -114,7 +114,7 @@ def read(folder: Path, state: dict[str, Any]) -> None:
 
     Raises:
         RuntimeError: a process could not read.
-        ValueError: a file holds more than plain values.
+        ValueError: a file is damaged or holds more than plain values.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
