@@ -215,6 +215,43 @@ def test_more_tokens_than_places_are_cut_and_told_of(saved_as, caplog):
     assert "model.max_tokens=64" in caplog.text
 
 
+def test_captions_are_cut_where_the_sentence_encoder_cuts_texts(saved_as, caplog):
+    encoder, folder = sentence_encoder(saved_as(bert()))
+    encoder.max_seq_length = 4
+    encoder.save_pretrained(str(folder))
+    with caplog.at_level(logging.WARNING, "tauten.models"):
+        tokenizer = HFTokenizer.load(folder, 12)
+    assert tokenizer.max_length == 4
+    assert "model.max_tokens=12" in caplog.text
+    assert "takes 4 tokens" in caplog.text
+    tower = HFTextTower.from_pretrained(folder).eval()
+    text = ["a red cat on a mat"]
+    with torch.no_grad():
+        ours = directions(tower(**tokenizer(text)))
+    torch.testing.assert_close(ours, directions(encoder.encode(text)))
+    caplog.clear()
+    assert HFTokenizer.load(folder, 3).max_length == 3
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("encoder", "tokenizer", "expected"), [(5, None, 5), (None, 7, 7), (9, 7, 9), (40, None, 16)]
+)
+def test_the_length_of_an_encoder_goes_before_that_of_its_tokenizer(
+    saved_as, encoder, tokenizer, expected
+):
+    _, folder = sentence_encoder(saved_as(bert()))
+    for name, key, value in (
+        ("sentence_bert_config.json", "max_seq_length", encoder),
+        ("tokenizer_config.json", "model_max_length", tokenizer),
+    ):
+        path = folder / name
+        saved = json.loads(path.read_text()) if path.exists() else {}
+        saved.pop(key, None)
+        path.write_text(json.dumps(saved if value is None else saved | {key: value}))
+    assert HFTokenizer.load(folder, 20).max_length == expected
+
+
 def test_a_folder_without_a_tokenizer_is_refused(saved_as):
     with pytest.raises(ValueError, match="model has no tokenizer: none of tokenizer.json"):
         HFTokenizer.load(saved_as(bert(), tokenizer=False))

@@ -68,7 +68,8 @@ class HFTokenizer:
         """Read a tokenizer from the hub or a folder.
 
         Padding is that of the model beside it: SigLIP's texts are padded to its full length. A
-        text is cut where the model has no more places, which a line in the log says.
+        text is cut where the model has no more places, or where its sentence encoder or tokenizer
+        says that it is, which a line in the log tells.
 
         Args:
             name: of the tokenizer.
@@ -81,10 +82,9 @@ class HFTokenizer:
         settings = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else None
         place = folder_of(name)
         if settings is None:
-            settings, folder = _settings(place, max_length or 64, str(name))
+            settings, folder, said = _settings(place)
         else:
-            settings["max_length"] = max_length or settings["max_length"]
-            folder = ""
+            folder, said = "", (None, None)
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 place, subfolder=folder, trust_remote_code=False
@@ -101,7 +101,12 @@ class HFTokenizer:
                 f"{name} has no tokenizer: none of {', '.join(files)} is there; save the model's "
                 "tokenizer beside it"
             )
-        return cls(tokenizer, **settings)
+        wanted = max_length or settings.get("max_length", 64)
+        if not saved.is_file():
+            places, own_most = said
+            most = tokenizer.model_max_length if own_most is None else own_most
+            wanted = _cut(wanted, (places, most), str(name))
+        return cls(tokenizer, **settings | {"max_length": wanted})
 
     @property
     def vocabulary_size(self) -> int:
@@ -143,23 +148,33 @@ def fixed_length(config: Any) -> int | None:
     return None
 
 
-def _settings(place: str | Path, max_length: int, name: str) -> tuple[dict[str, Any], str]:
-    """Arguments from the model beside the tokenizer, and the folder inside it where both lie."""
+def _settings(place: str | Path) -> tuple[dict[str, Any], str, tuple[Any, Any]]:
+    """What the model beside a tokenizer says.
+
+    Returns:
+        Arguments; the folder inside the model where both lie; the number of its places, and that of
+        the tokens it takes of a text as a sentence encoder, where it says so.
+    """
     try:
         sentence = sentence_settings(place, pooling="mean")
         folder, lower = sentence.folder, sentence.lower
         config = AutoConfig.from_pretrained(place, subfolder=folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError):  # a tokenizer alone
-        return {"max_length": max_length}, ""
+        return {}, "", (None, None)
     config = getattr(config, "text_config", config)
     places = getattr(config, "max_position_embeddings", None)
-    if isinstance(places, int) and 0 < places < max_length:
+    settings = {"lower": lower, "pad_to": fixed_length(config)}
+    return settings, folder, (places, sentence.max_length)
+
+
+def _cut(wanted: int, said: Sequence[Any], name: str) -> int:
+    """The tokens kept per text; the log tells where a model takes fewer than are wanted."""
+    least = min([wanted, *(most for most in said if isinstance(most, int) and most > 0)])
+    if least < wanted:
         logger.warning(
-            "model.max_tokens=%d: %s has places for %d tokens, longer captions are cut there",
-            max_length,
+            "model.max_tokens=%d: %s takes %d tokens, longer captions are cut there",
+            wanted,
             name,
-            places,
+            least,
         )
-        max_length = places
-    settings: dict[str, Any] = {"max_length": max_length, "lower": lower}
-    return settings | {"pad_to": fixed_length(config)}, folder
+    return least

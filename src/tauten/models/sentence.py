@@ -39,6 +39,7 @@ class SentenceSettings:
         dense: layers after it, as ``DenseLayers`` takes them.
         weights: of those layers.
         lower: texts are put into lower case.
+        max_length: tokens that it takes of a text; None: nothing is said.
     """
 
     folder: str = ""
@@ -46,6 +47,7 @@ class SentenceSettings:
     dense: tuple[dict[str, Any], ...] = ()
     weights: tuple[Mapping[str, Tensor], ...] = ()
     lower: bool = False
+    max_length: int | None = None
 
 
 class DenseLayers(nn.Sequential):
@@ -85,6 +87,7 @@ def sentence_settings(
     settings: dict[str, Any] = {"folder": kinds[0][1], "dense": (), "weights": ()}
     own = saved_json(name, f"{_inside(kinds[0][1])}sentence_bert_config.json", **place) or {}
     settings["lower"] = bool(own.get("do_lower_case"))
+    settings["max_length"] = own.get("max_seq_length")
     _tell_of_prompt(name, saved_json(name, "config_sentence_transformers.json", **place) or {})
     for position, (kind, path) in enumerate(kinds[1:], 1):
         config = saved_json(name, f"{_inside(path)}config.json", **place) or {}
