@@ -272,12 +272,14 @@ def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Rel
     own = slice(None) if ranks is None else ranks.own
     if relation.itself:
         directions = "x2y"
+    checks = []
     if directions != "y2x":
-        _check_positives("x", labels[0], left[0], lacking or " on the other side")
+        checks.append(("x", labels[0], left[0], lacking or " on the other side"))
     if directions == "y2x":
-        _check_positives("y", labels[1][own], left[1][own], lacking or " on the other side")
+        checks.append(("y", labels[1][own], left[1][own], lacking or " on the other side"))
     elif directions == "both":
-        _check_positives("y", labels[1][own], (left[1] | ~meant[1])[own], lacking)
+        checks.append(("y", labels[1][own], (left[1] | ~meant[1])[own], lacking))
+    _check_positives(checks, ranks)
     alone = bool((~left[1]).any())
     lengths = (rows, cols) if ranks is None else (ranks.rows, ranks.cols)
     some_rows, some_cols = ~left[0].all(), ~left[1][own].all()
@@ -315,14 +317,33 @@ def _left_with_positive(relation: Relation) -> tuple[Tensor, Tensor]:
     return of_rows, of_cols > 0
 
 
-def _check_positives(name: str, labels: Tensor, paired: Tensor, what: str) -> None:
-    alone = (~paired).nonzero().squeeze(1)
-    if len(alone):
-        missing = labels[alone].unique()
-        raise ValueError(
-            f"labels [{_some(missing)}] of {name} have no positive{what}: rows {_some(alone)}; "
-            "leave these rows out of the batch"
-        )
+def _check_positives(
+    checks: Sequence[tuple[str, Tensor, Tensor, str]], ranks: Ranks | None
+) -> None:
+    """Refuse anchors without a positive, on all processes if on one.
+
+    Args:
+        checks: name of the side, labels and whether there is a positive, (n,) both, and what is
+            said of the lack of one.
+        ranks: the processes, if there are several.
+    """
+    lacking = torch.stack([(~paired).sum() for _, _, paired, _ in checks]).sum()
+    if ranks is not None:
+        lacking = ranks.sum_(lacking)
+    if not bool(lacking):
+        return
+    for name, labels, paired, what in checks:
+        alone = (~paired).nonzero().squeeze(1)
+        if len(alone):
+            missing = labels[alone].unique()
+            raise ValueError(
+                f"labels [{_some(missing)}] of {name} have no positive{what}: rows {_some(alone)}; "
+                "leave these rows out of the batch"
+            )
+    raise ValueError(
+        f"labels= leave {int(lacking)} anchors of other processes without a positive: their "
+        "messages name the rows"
+    )
 
 
 def _checked_ignore(ignore: Tensor, shape: tuple[int, int]) -> Tensor:

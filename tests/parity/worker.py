@@ -110,18 +110,22 @@ def relations(rows, cols):
         "ignore": {"ignore": ignore[rows][:, cols]},
         "labels and ignore": {"labels": labels[rows], "ignore": ignore[rows][:, cols]},
         "one set": {"y_kept": None, "labels": labels[rows]},
+        "further": {"further": 3} if rows.stop == cols.stop else {},  # the last has them
         "fewer columns": {"y_kept": kept, "labels": (labels[rows], labels[rows][kept])},
     }
 
 
-def sides(y, ids, y_kept=..., **_):
-    """What the loss is given for y and as ids: nothing, some rows, or all."""
+def sides(y, ids, y_kept=..., further=None, **_):
+    """What the loss is given for y and as ids: nothing, some rows, all, or more than those."""
+    if further is not None:
+        more = torch.randn(further, DIM, generator=torch.Generator().manual_seed(7)).to(y)
+        return torch.cat([y, more]), (ids, torch.cat([ids, torch.arange(further)]))
     if y_kept is None:
         return None, ids
     return (y, ids) if y_kept is ... else (y[y_kept], (ids, ids[y_kept]))
 
 
-def options(y_kept=..., **relation):
+def options(y_kept=..., further=None, **relation):
     """The keywords of the loss itself."""
     return relation
 
@@ -199,6 +203,24 @@ def cases():
             yield f"{loss_name} {control_name}", partial(build, loss, control)
 
 
+def refused_together(rank, world):
+    """Lines on a batch that only the last process has reason to refuse; none may wait for it."""
+    x = torch.randn(2, DIM)
+    labels = torch.tensor([0, 0 if rank < world - 1 else 9])
+    reasons = [None] * world
+    try:
+        tt.SupCon(0.1)(x, labels=labels)
+        mine = "accepted"
+    except ValueError as error:
+        mine = str(error)
+    dist.all_gather_object(reasons, mine)
+    wanted = ["1 anchors of other processes without a positive"] * (world - 1)
+    wanted.append("labels [9] of x have no positive but itself: rows 1")
+    return [
+        f"refusal: {said}" for said, want in zip(reasons, wanted, strict=True) if want not in said
+    ]
+
+
 def main():
     rank, world = int(sys.argv[1]), int(sys.argv[2])
     warnings.simplefilter("ignore")
@@ -213,6 +235,8 @@ def main():
     for name, make in cases():
         for relation in relations(whole, whole):
             told = ("per-sample", "dystress", "individual", "infonce learnable", "siglip learnable")
+            if relation == "further":
+                told = ("per-sample", "nuclr constant", "sogclr constant")
             if relation != "plain" and not name.endswith(told):
                 continue
             if world > 2 and not name.startswith("infonce ") and not name.endswith("per-sample"):
@@ -228,6 +252,7 @@ def main():
                 count += 1
                 if rank == 0:
                     problems += differences(f"{name} {relation} {mode}", alone, across)
+    problems += refused_together(rank, world)
     if rank == 0:
         Path(sys.argv[4]).write_text(json.dumps({"cases": count, "problems": problems}))
     dist.destroy_process_group()

@@ -171,7 +171,8 @@ class NUCLR(SogCLR):
         numbers = ((1 / part.tau).expand_as(offset), zeta, offset.masked_fill(part.alone, math.inf))
         own = torch.exp(log_own - log_whole).masked_fill(part.alone, 0.0)
         own = own.new_zeros(len(zeta)).index_add(0, column, own) if d == "x2y" else own[column]
-        if batch.relation.single and batch.relation.times is None:
+        # another process may have candidates of several anchors, or of none
+        if batch.ranks is None and batch.relation.single and batch.relation.times is None:
             (mass,) = batch.reduce(self._weights(batch, d, *numbers), own=True)
             anchors = batch.negatives(side)
         else:
