@@ -247,7 +247,7 @@ class LossSpec(Spec):
     strength: ClassVar[Literal["temperature", "margin"]] = "temperature"
     #: whether it takes two views of one modality
     views: ClassVar[bool] = False
-    mask_duplicates: bool = True
+    mask_duplicates: Annotated[bool, When("task", ("pairs",))] = True
     """pairs in a batch that share the image or the caption are not used as negatives"""
 
     def build(self, control: ControlSpec, context: Context) -> Any:

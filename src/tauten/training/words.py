@@ -63,8 +63,9 @@ def parsed(
     import tyro
 
     chosen, words = _chosen([SHORT.get(word, word) for word in words])
-    kinds = {name: _shown(kind, default, words) for name, kind in _PARTS.items()}
-    parts = {name: kind(**vars(getattr(default, name))) for name, kind in kinds.items()}
+    chosen_parts = {name: getattr(default, name) for name in _PARTS} | _specs(default, chosen)
+    kinds = {name: _shown(type(part), default, words) for name, part in chosen_parts.items()}
+    parts = {name: kinds[name](**vars(part)) for name, part in chosen_parts.items()}
     sections = [(n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()]
     typed = dataclasses.make_dataclass("Config", sections, bases=(_Typed,))
     typed.__doc__ = _Typed.__doc__
@@ -72,11 +73,11 @@ def parsed(
         typed,
         prog=f"tauten train {recipe.__name__}",
         description=f"{recipe.__doc__}\n\n{_choices()}",
-        default=typed(**(vars(default) | parts | _specs(default, chosen))),
+        default=typed(**(vars(default) | parts)),
         args=words,
         console_outputs=speaks,
     )
-    plain = {name: kind(**vars(getattr(found, name))) for name, kind in _PARTS.items()}
+    plain = {n: type(part)(**vars(getattr(found, n))) for n, part in chosen_parts.items()}
     return Config(**(vars(found) | plain))
 
 
