@@ -46,7 +46,7 @@ class OfThree:
     """A loss over three views, as one of pairs."""
 
     def forward(self, x, y, index=None, **relation):
-        if relation or y is None:
+        if relation or y is None or x.shape != y.shape:
             raise ValueError("views have no relation")
         return super().forward([x, y, 0.5 * x - y], index)
 
