@@ -21,7 +21,7 @@ from tauten.losses.force import RunningMean
 from tauten.losses.traps import Traps, looks_up
 from tauten.modules import StateModule, marks
 from tauten.pairwise.engine import Tile, check_tile
-from tauten.pairwise.exchange import Ranks
+from tauten.pairwise.exchange import Ranks, several_processes
 from tauten.pairwise.sides import within_range
 from tauten.relations import Ids, Relation, relate
 
@@ -359,7 +359,7 @@ class ContrastiveLoss(StateModule):
         )
 
     def _ranks(self, rows: int, cols: int, device: torch.device) -> Ranks | None:
-        if self.ranks == "local" or not parameters.several_processes():
+        if self.ranks == "local" or not several_processes():
             return None
         return Ranks(rows, cols, device)
 

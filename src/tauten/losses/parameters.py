@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed, nn
 
+from tauten.pairwise.exchange import several_processes
 from tauten.pairwise.once import apply_once, first_only
 
 if TYPE_CHECKING:
@@ -39,15 +40,6 @@ def sides(loss_fn: ContrastiveLoss, batch: Batch) -> list[Tensor]:
     exchanged = {f"loss_fn.{name}": part for name, part in zip(learned, shared, strict=True)}
     losses: list[Tensor] = torch.func.functional_call(_Call(loss_fn), exchanged, (batch,))
     return losses
-
-
-def several_processes() -> bool:
-    """Return whether this process is one of a group."""
-    return (
-        distributed.is_available()
-        and distributed.is_initialized()
-        and distributed.get_world_size() > 1
-    )
 
 
 class _Call(nn.Module):

@@ -26,6 +26,15 @@ _reduce_scatter = (
 PIECE = 1024
 
 
+def several_processes() -> bool:
+    """Return whether this process is one of a group."""
+    return (
+        distributed.is_available()
+        and distributed.is_initialized()
+        and distributed.get_world_size() > 1
+    )
+
+
 class Ranks:
     """The processes of the default group and how many rows and columns each has.
 

@@ -6,10 +6,11 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from tauten.pairwise import PairMask, Reduction, Scaled, reduce_pairs
-from tauten.pairwise.exchange import Ranks
+from tauten.pairwise.exchange import Ranks, several_processes
+from tauten.pairwise.sides import compute_dtype
 
 Across = Literal["auto", "local"]
 
@@ -33,9 +34,7 @@ class AddedTerm(nn.Module):
 
     def _group(self, rows: int, device: torch.device) -> Ranks | None:
         """Return the processes that share the batch; None if this one is alone."""
-        if self.ranks == "local" or not distributed.is_available():
-            return None
-        if not distributed.is_initialized() or distributed.get_world_size() == 1:
+        if self.ranks == "local" or not several_processes():
             return None
         return Ranks(rows, rows, device)
 
@@ -86,7 +85,7 @@ def off_diagonal_lse(x: Tensor, y: Tensor, scale: float, group: Ranks | None) ->
     """Return (n,) log Σ_{j≠i} exp(scale·s_ij) for unit rows of x against those of y."""
     first = 0 if group is None else group.first
     column = torch.arange(len(x), device=x.device) + first
-    number = torch.full((1, 1), scale, device=x.device, dtype=_precision(x, y))
+    number = torch.full((1, 1), scale, device=x.device, dtype=compute_dtype(x, y))
     (lse,) = reduce_pairs(
         x,
         y,
@@ -101,10 +100,6 @@ def off_diagonal_lse(x: Tensor, y: Tensor, scale: float, group: Ranks | None) ->
 def log_pairs(rows: int) -> float:
     """Return the log of the number of ordered pairs of different rows."""
     return math.log(rows) + math.log(rows - 1)
-
-
-def _precision(*vectors: Tensor) -> torch.dtype:
-    return torch.float64 if any(v.dtype == torch.float64 for v in vectors) else torch.float32
 
 
 def _whole(mine: Tensor, group: Ranks) -> Tensor:

@@ -17,7 +17,29 @@ from tauten.terms.base import (
 )
 
 
-class Uniformity(AddedTerm):
+class _Potential(AddedTerm):
+    """A Gaussian potential of a sharpness t, over pairs of different rows."""
+
+    def __init__(self, t: float = 2.0, *, ranks: Across = "auto") -> None:
+        super().__init__(ranks)
+        self.t = _check_sharpness(t)
+
+    def extra_repr(self) -> str:
+        return f"t={self.t:g}"
+
+    def _of(self, x: Tensor, y: Tensor) -> Tensor:
+        group = self._group(len(x), x.device)
+        rows = check_rows("x", x, 2, group)
+        check_rows("y", y, 2, group)
+        with torch.autocast(x.device.type, enabled=False):
+            same, x = y is x, within_range(x)
+            y = x if same else within_range(y)
+            per_row = off_diagonal_lse(x, y, 2 * self.t, group)
+            # ‖a − b‖² = 2 − 2s for unit rows
+            return batch_log_sum_exp(per_row, group) - 2 * self.t - log_pairs(rows)
+
+
+class Uniformity(_Potential):
     """Log of the mean Gaussian potential of pairs of different rows of one side.
 
     U(x) = log mean_{i≠j} exp(−t ‖x_i − x_j‖²), rows scaled to length 1. It is 0 where all rows are
@@ -31,23 +53,16 @@ class Uniformity(AddedTerm):
         ValueError: t that is not above 0.
     """
 
-    def __init__(self, t: float = 2.0, *, ranks: Across = "auto") -> None:
-        super().__init__(ranks)
-        self.t = _check_sharpness(t)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the term, a scalar.
 
         Args:
             x: (N, d) embeddings, N >= 2 over all processes.
         """
-        return _potential(self, x, x)
-
-    def extra_repr(self) -> str:
-        return f"t={self.t:g}"
+        return self._of(x, x)
 
 
-class CrossUniformity(AddedTerm):
+class CrossUniformity(_Potential):
     """Log of the mean Gaussian potential of pairs of two sides that do not match.
 
     U(x, y) = log mean_{i≠j} exp(−t ‖x_i − y_j‖²), rows scaled to length 1. Lower values push the
@@ -62,10 +77,6 @@ class CrossUniformity(AddedTerm):
         ValueError: t that is not above 0.
     """
 
-    def __init__(self, t: float = 2.0, *, ranks: Across = "auto") -> None:
-        super().__init__(ranks)
-        self.t = _check_sharpness(t)
-
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the term, a scalar.
 
@@ -74,22 +85,7 @@ class CrossUniformity(AddedTerm):
             y: (N, d) embeddings of the other; x[i] and y[i] match.
         """
         check_pairs(x, y)
-        return _potential(self, x, y)
-
-    def extra_repr(self) -> str:
-        return f"t={self.t:g}"
-
-
-def _potential(term: Uniformity | CrossUniformity, x: Tensor, y: Tensor) -> Tensor:
-    group = term._group(len(x), x.device)
-    rows = check_rows("x", x, 2, group)
-    check_rows("y", y, 2, group)
-    with torch.autocast(x.device.type, enabled=False):
-        same, x = y is x, within_range(x)
-        y = x if same else within_range(y)
-        per_row = off_diagonal_lse(x, y, 2 * term.t, group)
-        # ‖a − b‖² = 2 − 2s for unit rows
-        return batch_log_sum_exp(per_row, group) - 2 * term.t - log_pairs(rows)
+        return self._of(x, y)
 
 
 def _check_sharpness(t: float) -> float:
