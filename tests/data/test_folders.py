@@ -1,9 +1,11 @@
 """Kinds of folders beside those of test_pairs.py."""
 
+import gc
 import io
 import json
 import logging
 import tarfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,18 @@ def test_members_whose_names_have_dots_are_counted(
     with pytest.raises(ValueError, match="no caption column 'caption'; columns:") as error:
         load_pairs(only)
     assert len(str(error.value)) < 2000
+
+
+def test_a_stream_closes_its_files(tmp_path: Path) -> None:
+    stream = ShardPairs(
+        index_shards(tar(tmp_path / "d.tar", sorted_pairs(4)), tmp_path / "d.jsonl")
+    )
+    stream.row(2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del stream
+        gc.collect()
+    assert not [str(w.message) for w in caught if w.category is ResourceWarning]
 
 
 def test_a_rarer_kind_counts_only_alone(tmp_path: Path) -> None:

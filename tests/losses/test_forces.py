@@ -388,6 +388,7 @@ def test_half_precision_embeddings_have_finite_forces():
     x, y = (part.half() for part in embeddings())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # files of earlier tests
         found = tt.forces(tt.InfoNCE(0.01), x, y)
     assert found.pairs.dtype == torch.float32
     assert torch.isfinite(found.pairs).all()

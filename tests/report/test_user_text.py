@@ -86,6 +86,7 @@ def test_a_page_shows_names_as_text(tmp_path, tiny, name):
     np.savez(runs[0] / "test_images.npz", images=np.zeros((4, 8, 8, 3), np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # files of earlier tests
         path = write(runs, tmp_path / "page", title=name, notes=[name], bootstrap=20)
     text = path.read_text("utf-8")
     page = check(text)

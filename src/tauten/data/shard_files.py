@@ -1,8 +1,9 @@
 """Single samples out of shards, undecoded; the latest files and row groups stay open."""
 
 import os
+import weakref
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +49,7 @@ class ShardFiles:
     def _forget(self) -> None:
         self._process = os.getpid()
         self._open: OrderedDict[Path, Any] = OrderedDict()
+        weakref.finalize(self, _close, self._open)
         self._groups: OrderedDict[tuple[Path, int], Any] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -144,6 +146,11 @@ class ShardFiles:
             )
         self._open.move_to_end(shard.path)
         return self._open[shard.path]
+
+
+def _close(files: Mapping[Path, Any]) -> None:
+    for file in files.values():
+        file.close()
 
 
 def _present(wanted: str, names: Container[str]) -> str:
