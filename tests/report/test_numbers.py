@@ -100,7 +100,7 @@ def test_recall_has_columns_where_images_have_several_captions(tmp_path, tiny):
     ]
 
 
-def runs_with_ranks(tmp_path, tiny, gains):
+def runs_with_ranks(tmp_path, tiny, gains, seeds=2):
     """Constant run finds the first ``base`` of 40 captions, the other ``base + gain``."""
     paths = []
     for name, control, found in (("base", "constant", 10), ("new", "mmts", 10 + gains)):
@@ -108,7 +108,9 @@ def runs_with_ranks(tmp_path, tiny, gains):
         y[found:] = np.roll(y, 1, axis=0)[found:]
         test = {"x": np.eye(40, dtype=np.float32), "y": y, "y_of_x": np.arange(40)}
         test |= {"captions": [str(i) for i in range(40)], "group_of_x": ["head", "tail"] * 20}
-        paths.append(tiny(tmp_path / name, name, control=control, test=test))
+        for seed in range(seeds):
+            tiny(tmp_path / name / f"seed{seed}", name, control=control, seed=seed, test=test)
+        paths.append(tmp_path / name)
     return collect(load_runs(paths), bootstrap=500, seed=0)
 
 
@@ -129,9 +131,23 @@ def test_verdict_follows_the_interval(tmp_path, tiny, gain, kind, badge):
     assert verdict.title == "InfoNCE: MM-TS against a constant temperature"
     ending = {"same": SAME, "better": "a measurable gain", "worse": "a measurable loss"}[kind]
     assert all(sentence.endswith(f"{ending}.") for sentence in verdict.sentences[:2])
-    assert "One seed: the interval covers the choice of test queries" in verdict.sentences[-1]
+    assert "2 seeds, paired: the interval covers test queries and" in verdict.sentences[-1]
     in_groups = verdict.sentences[2]
     assert ("in any group" in in_groups) == (kind == "same")
+
+
+@pytest.mark.parametrize("gain", [0, 16, -8])
+def test_one_seed_gives_no_verdict(tmp_path, tiny, gain):
+    numbers = runs_with_ranks(tmp_path, tiny, gain, seeds=1)
+    (verdict,) = verdicts(numbers, "hit@1")
+    assert (verdict.kind, verdict.badge) == ("unknown", "one seed: no verdict")
+    said = " ".join(verdict.sentences)
+    assert "One seed: the interval covers the choice of test queries" in said
+    assert "measurabl" not in said
+    compared = [cell for cell in numbers.cells.values() if cell.difference is not None]
+    assert compared
+    assert not any(cell.measurable for cell in compared)
+    assert false_alarms(numbers) == ""
 
 
 def test_lower_rank_is_better(tmp_path, tiny):
@@ -141,10 +157,10 @@ def test_lower_rank_is_better(tmp_path, tiny):
     assert cell.verdict == "better"
 
 
-def test_false_alarms_are_counted(runs):
-    numbers = collect(load_runs(runs), bootstrap=20, seed=0)
-    assert "makes 112 comparisons at 95 %" in false_alarms(numbers)
-    assert "about 6 would still be marked" in false_alarms(numbers)
+def test_false_alarms_are_counted(seeded_runs):
+    numbers = collect(load_runs(seeded_runs), bootstrap=20, seed=0)
+    assert "makes 56 comparisons at 95 %" in false_alarms(numbers)
+    assert "about 3 would still be marked" in false_alarms(numbers)
 
 
 def test_formats():

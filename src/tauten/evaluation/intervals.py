@@ -75,6 +75,8 @@ def over_seeds_and_queries(
         return ends
     value, whole = float(value_S.mean()), float(mean_R.var(correction=0))
     share = float(query_variance(drawn_RS)) / whole if whole > 0 else 1.0
+    if share > 1 - 1e-9:  # seeds that agree: rounding must not move an end off 0
+        share = 1.0
     training = student(seeds - 1) ** 2 * float(value_S.var()) / seeds
     below, above = (max(0.0, distance) ** 2 for distance in (value - ends[0], ends[1] - value))
     return value - math.sqrt(training + share * below), value + math.sqrt(training + share * above)

@@ -36,10 +36,18 @@ class Cell:
     better: int
 
     @property
+    def measurable(self) -> bool:
+        """Whether it is better or worse than its baseline."""
+        return self.verdict in ("better", "worse")
+
+    @property
     def verdict(self) -> str:
-        """ "better", "worse", "same" (no measurable difference) or "" (not compared)."""
+        """ "better", "worse", "same" (no measurable difference), "unknown" (from one
+        seed, which tells nothing of others) or "" (not compared)."""
         if self.difference is None:
             return ""
+        if self.difference.seeds < 2:
+            return "unknown"
         if not self.difference.measurable:
             return "same"
         return "better" if self.difference.value * self.better > 0 else "worse"

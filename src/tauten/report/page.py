@@ -36,7 +36,8 @@ def write(
     The runs are all of pairs or all of two views. All pictures are inlined and nothing is loaded
     from elsewhere. Within each family (loss) the
     runs are compared with the one of constant control, paired by test query and by seed; a
-    difference whose 95 % interval contains 0 is called no measurable difference. A run that is part
+    difference whose 95 % interval contains 0 is called no measurable difference, and with one seed
+    there is no verdict. A run that is part
     of a comparison links to the comparison's page.
 
     Args:

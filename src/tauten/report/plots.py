@@ -61,11 +61,11 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
     panels = []
     for run, base in numbers.compared():
         gains = {
-            (direction, group): numbers.cells[run.name, direction, group, metric].difference
+            (direction, group): numbers.cells[run.name, direction, group, metric]
             for direction in numbers.directions
             for group in numbers.groups
         }
-        if None in gains.values():
+        if any(cell.difference is None for cell in gains.values()):
             continue
         with figure((4.1, 0.75 + 0.42 * len(numbers.groups))) as drawing:
             axes = drawing.add_subplot()
@@ -74,10 +74,11 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
             markers = zip(numbers.directions.items(), MARKERS, strict=False)
             for place, ((direction, name), marker) in enumerate(markers):
                 for row, group in enumerate(numbers.groups):
-                    gain = gains[direction, group]
+                    cell = gains[direction, group]
+                    gain = cell.difference
                     assert gain is not None
                     height = row + 0.32 * (place - middle)
-                    color = TOKENS[RUNS[1]] if gain.measurable else TOKENS["muted"]
+                    color = TOKENS[RUNS[1]] if cell.measurable else TOKENS["muted"]
                     axes.plot([100 * gain.low, 100 * gain.high], [height] * 2, color=color)
                     axes.plot(
                         [100 * gain.value],
@@ -85,7 +86,7 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
                         marker,
                         color=color,
                         markersize=4.5,
-                        markerfacecolor=color if gain.measurable else TOKENS["paper"],
+                        markerfacecolor=color if cell.measurable else TOKENS["paper"],
                     )
                     said.append(
                         f"{group}, {name.lower()} {signed(metric, gain.value)} "

@@ -110,7 +110,8 @@ def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str
         (
             "Differences",
             "Paired: both runs are resampled with the same queries, seed by seed, "
-            f"{bootstrap:,} replicates. Measurable means that the 95 % interval excludes 0.",
+            f"{bootstrap:,} replicates. Measurable means that the 95 % interval over two seeds or "
+            "more excludes 0.",
         ),
     ]
     counts = first.samples.get("counts")

@@ -89,7 +89,8 @@ def _protocol(numbers: ViewNumbers, bootstrap: int, seed: int) -> list[tuple[str
         (
             "Differences",
             "Paired: both runs are resampled with the same images and seeds, "
-            f"{bootstrap:,} replicates. Measurable means that the 95 % interval excludes 0.",
+            f"{bootstrap:,} replicates. Measurable means that the 95 % interval over two seeds or "
+            "more excludes 0.",
         ),
         *settings.checkpoints(numbers.runs),
     ]

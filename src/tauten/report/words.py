@@ -17,7 +17,13 @@ NAMES = {
     "linear_lt": "linear LT",
     "linear_fs": "linear FS",
 }
-BADGES = {"same": SAME, "better": "measurably better", "worse": "measurably worse"}
+ONE_SEED = "one seed: no verdict"
+BADGES = {
+    "same": SAME,
+    "better": "measurably better",
+    "worse": "measurably worse",
+    "unknown": ONE_SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Verdict:
         run: Name of the run.
         baseline: Name of its baseline.
         title: What is compared.
-        kind: "same", "better", "worse" or "mixed".
+        kind: "same", "better", "worse", "mixed", or "unknown" from one seed.
         badge: The kind in words.
         sentences: The reasons, one sentence each.
     """
@@ -98,11 +104,16 @@ def _direction(
     ours = number(metric, cell.estimate.value)
     other = numbers.cells[base.name, direction, numbers.overall, metric].estimate
     theirs = number(metric, other.value)
-    outcome = {"same": SAME, "better": "a measurable gain", "worse": "a measurable loss"}
+    outcome = {
+        "same": f": {SAME}",
+        "better": ": a measurable gain",
+        "worse": ": a measurable loss",
+        "unknown": " over test queries",
+    }
     return (
         f"{numbers.directions[direction]}, {metric_name(metric)}: {ours} % against {theirs} %, a "
         f"difference of {signed(metric, gain.value)} points (95 % interval "
-        f"{signed(metric, gain.low)} to {signed(metric, gain.high)}): {outcome[cell.verdict]}."
+        f"{signed(metric, gain.low)} to {signed(metric, gain.high)}){outcome[cell.verdict]}."
     )
 
 
@@ -114,7 +125,9 @@ def _groups(numbers: Numbers, run: Run, metric: str) -> str:
     for direction, name in numbers.directions.items():
         for group in groups:
             cell = numbers.cells[run.name, direction, group, metric]
-            if cell.verdict in ("better", "worse") and cell.difference is not None:
+            if cell.verdict == "unknown":
+                return ""
+            if cell.measurable and cell.difference is not None:
                 gain = cell.difference
                 shown.append(
                     f"{group}, {name.lower()}, {signed(metric, gain.value)} points "
@@ -129,17 +142,20 @@ def _resolution(cells: dict[str, Cell]) -> str:
     gains = [cell.difference for cell in cells.values() if cell.difference is not None]
     half = max(gain.high - gain.low for gain in gains) / 2
     seeds = gains[0].seeds
-    over = (
-        "One seed: the interval covers the choice of test queries, not of the seed"
-        if seeds == 1
-        else f"{seeds} seeds, paired: the interval covers test queries and seeds"
+    if seeds == 1:
+        return (
+            "One seed: the interval covers the choice of test queries, not of the seed, so there is "
+            "no verdict. Train both with two seeds or more."
+        )
+    return (
+        f"{seeds} seeds, paired: the interval covers test queries and seeds. A difference of less "
+        f"than about {100 * half:.1f} points would not show here."
     )
-    return f"{over}. A difference of less than about {100 * half:.1f} points would not show here."
 
 
 def false_alarms(numbers: Numbers) -> str:
     """How many measurable differences chance alone would give in the table."""
-    count = sum(cell.difference is not None for cell in numbers.cells.values())
+    count = sum(cell.verdict not in ("", "unknown") for cell in numbers.cells.values())
     if not count:
         return ""
     return (
