@@ -1,6 +1,8 @@
 """Damaged files, and files made to harm, end in one line that names them."""
 
+import gc
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -43,6 +45,17 @@ def refused(read, path, match=""):
 def test_json(tmp_path, text, match):
     (tmp_path / "a.json").write_bytes(text)
     refused(read_json, tmp_path / "a.json", match)
+
+
+def test_a_damaged_archive_is_closed(tmp_path):
+    np.savez(tmp_path / "whole.npz", a=np.arange(99))
+    path = tmp_path / "cut.npz"
+    path.write_bytes((tmp_path / "whole.npz").read_bytes()[:-50])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        refused(read_arrays, path, "damaged or no file of arrays")
+        gc.collect()
+    assert [str(w.message) for w in caught if path.name in str(w.message)] == []
 
 
 @pytest.mark.parametrize(

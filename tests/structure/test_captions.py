@@ -72,7 +72,8 @@ def test_files_written_and_what_they_hold(tmp_path: Path, source: Path) -> None:
     loaded = Clusters.load(output)
     assert torch.equal(loaded.centroids, found.centroids)
     assert torch.equal(loaded.per_sample_counts, found.per_sample_counts)
-    assert Image.open(output.with_suffix(".png")).size == (1200, 675)
+    with Image.open(output.with_suffix(".png")) as picture:
+        assert picture.size == (1200, 675)
 
 
 def test_progress_is_shown(

@@ -48,7 +48,8 @@ def test_order_of_the_counts_does_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize("counts", [[5], [3, 3, 3], [10**7, 1]])
 def test_extremes_can_be_drawn(tmp_path: Path, counts: list[int]) -> None:
     plot_tail(counts, tmp_path / "tail.png")
-    assert Image.open(tmp_path / "tail.png").size == (1200, 675)
+    with Image.open(tmp_path / "tail.png") as picture:
+        assert picture.size == (1200, 675)
 
 
 def test_no_counts(tmp_path: Path) -> None:

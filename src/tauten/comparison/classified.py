@@ -15,7 +15,7 @@ from torch import Tensor
 from tauten.comparison.scores import Scores
 from tauten.evaluation import knn_predict
 from tauten.evaluation.classification import class_numbers
-from tauten.files import replacing
+from tauten.files import opened_arrays, replacing
 from tauten.training.view_rules import KS
 
 _CLASS_MEAN = "/class_mean"
@@ -96,7 +96,7 @@ class Classified(Scores):
     @staticmethod
     def load(path: Path) -> Classified:
         """What :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
+        with opened_arrays(path) as stored:
             return Classified(
                 {rule: torch.from_numpy(stored[rule]) for rule in _RULES},
                 [str(label) for label in stored["labels"]],

@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from tauten.comparison.queries import METRICS, Queries
 from tauten.evaluation import multi_instance_scores
+from tauten.files import opened_arrays
 
 #: per query, as the evaluation of EPIC-KITCHENS-100 has them
 GRADED = {"nDCG": "nDCG", "mAP": "mAP_official"}
@@ -72,7 +72,7 @@ class GradedQueries(Queries):
         """What :meth:`save` wrote."""
         plain = Queries.load(path)
         own = {field.name: getattr(plain, field.name) for field in fields(plain)}
-        with np.load(path, allow_pickle=False) as stored:
+        with opened_arrays(path) as stored:
             return GradedQueries(
                 **own, graded={name: torch.from_numpy(stored[name]) for name in GRADED}
             )

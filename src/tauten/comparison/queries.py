@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tauten.comparison.scores import ALL, GROUPS, Scores
 from tauten.evaluation import ranks
-from tauten.files import replacing
+from tauten.files import opened_arrays, replacing
 
 __all__ = ["ALL", "GROUPS", "KS", "METRICS", "Queries"]
 
@@ -115,7 +115,7 @@ class Queries(Scores):
     @staticmethod
     def load(path: Path) -> Queries:
         """What :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
+        with opened_arrays(path) as stored:
             x, y, owner, target = (
                 torch.from_numpy(stored[name].astype(np.int64))
                 for name in ("x", "y", "owner", "target")

@@ -11,7 +11,7 @@ from tauten.comparison.classified import Classified
 from tauten.comparison.graded import GradedQueries
 from tauten.comparison.queries import Queries
 from tauten.comparison.scores import Scores
-from tauten.files import read_arrays
+from tauten.files import opened_arrays, read_arrays
 from tauten.training import Config
 from tauten.training.named import is_named
 from tauten.training.run_folder import EMBEDDINGS, FEATURES
@@ -48,7 +48,7 @@ def of_run(config: Config) -> Scores:
 
 def load_scores(path: Path) -> Scores:
     """What a cell has kept of its test queries."""
-    with np.load(path, allow_pickle=False) as stored:
+    with opened_arrays(path) as stored:
         names = stored.files
     if "labels" in names:
         return Classified.load(path)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tauten.files import replacing
+from tauten.files import opened_arrays, replacing
 
 Action = tuple[int, Set[int]]
 
@@ -165,7 +165,7 @@ class Relevancy:
             ValueError: the file is another or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with opened_arrays(path) as stored:
                 if str(stored["format"]) != _FORMAT:
                     raise ValueError(f"format {stored['format']!r}")
                 parts = [torch.from_numpy(stored[name]) for name in ("table", "rows", "cols")]

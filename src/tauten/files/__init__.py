@@ -15,6 +15,7 @@ from tauten.files.atomic import (
 from tauten.files.lock import Lock
 from tauten.files.plain import (
     need,
+    opened_arrays,
     parse_json,
     parse_yaml,
     read_arrays,
@@ -33,6 +34,7 @@ __all__ = [
     "make_folder",
     "naming",
     "need",
+    "opened_arrays",
     "packed",
     "parse_json",
     "parse_yaml",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +123,25 @@ def parse_yaml(text: str, where: Path | str) -> Any:
         raise ValueError(f"{where} is not valid YAML: {line[:_SHOWN]}") from error
 
 
+@contextlib.contextmanager
+def opened_arrays(path: Path | str) -> Iterator[Any]:
+    """Open an .npz file for its arrays by name, and close it, be it damaged or not.
+
+    Raises:
+        OSError: it cannot be opened.
+        EOFError, ValueError, zipfile.BadZipFile: it is empty, something else or damaged.
+    """
+    import numpy as np
+
+    # numpy leaves open what it opened by name and cannot read
+    with Path(path).open("rb") as file:
+        stored = np.load(file, allow_pickle=False)
+        if not isinstance(stored, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array, no .npz file")
+        with stored:
+            yield stored
+
+
 def read_arrays(
     path: Path, names: Sequence[str] = (), only: Sequence[str] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
@@ -136,13 +156,8 @@ def read_arrays(
         OSError: it cannot be opened.
         ValueError: it is damaged, holds something else, or lacks a name.
     """
-    import numpy as np
-
     try:
-        stored = np.load(path, allow_pickle=False)
-        if not isinstance(stored, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array, no .npz file")
-        with stored:
+        with opened_arrays(path) as stored:
             wanted = [
                 name for name in stored.files if only is None or {name, _base(name)} & set(only)
             ]

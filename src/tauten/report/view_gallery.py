@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tauten.report.files import read_arrays
 from tauten.report.gallery import TOP, Answer, Query, Shown, data_uri, draw
 from tauten.report.numbers import ALL
 from tauten.report.runs import Array, Run
@@ -53,8 +54,7 @@ def _pictures(run: Run) -> Array | None:
     path = run.first.path / PICTURES
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        images: Array = stored["images"]
+    images: Array = read_arrays(path, ["images"])["images"]
     n = len(run.first.test["train"])
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[::3] != (n, 3):
         raise ValueError(

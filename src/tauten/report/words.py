@@ -144,8 +144,8 @@ def _resolution(cells: dict[str, Cell]) -> str:
     seeds = gains[0].seeds
     if seeds == 1:
         return (
-            "One seed: the interval covers the choice of test queries, not of the seed, so there is "
-            "no verdict. Train both with two seeds or more."
+            "One seed: the interval covers the choice of test queries, not of the seed, so there "
+            "is no verdict. Train both with two seeds or more."
         )
     return (
         f"{seeds} seeds, paired: the interval covers test queries and seeds. A difference of less "

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation.checks import whole
-from tauten.files import write_npz
+from tauten.files import opened_arrays, write_npz
 from tauten.structure.clusters import Clusters
 from tauten.structure.embed import check_captions, embed_captions
 from tauten.structure.extras import require
@@ -389,7 +389,7 @@ class _Assignment:
 
     def _load(self, path: Path) -> Floats:
         try:
-            with np.load(path) as kept:
+            with opened_arrays(path) as kept:
                 centroids = kept["centroids"]
                 inputs = {"starts": 1, **json.loads(str(kept["inputs"]))}
         except (EOFError, KeyError, ValueError, BadZipFile) as error:
