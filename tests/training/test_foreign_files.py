@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import tauten
 from tauten.training import checkpoints, evaluate, train
+from tauten.training.run_folder import RunFolder
 from tauten.training.sharded import load_sharded, save_sharded
 
 
@@ -265,12 +267,76 @@ def test_damaged_files_of_a_checkpoint_are_named_in_one_line(copy, name, content
 
 def test_results_and_history_that_are_damaged(copy, make_config):
     config = make_config(copy, control__kind="mmts", tensorboard=True)
+    results = (copy / "results.json").read_text()
     for content in ("{}", "[]", '{"test": 3}', "", json.dumps([1])):
         (copy / "results.json").write_text(content)
         with pytest.raises(ValueError, match="results.json"):
+            train(config)
+    whole = json.loads(results)
+    for name, value in (("best_step", 1), ("test", whole["test"] | {"x2y/hit@1": 0.75})):
+        (copy / "results.json").write_text(json.dumps(whole | {name: value}))
+        with pytest.raises(ValueError, match=r"results\.json is damaged: it has another content"):
             train(config)
     (copy / "results.json").unlink()
     for content in ("[1, 2]\n{}\n", '{"loss": 3}\n', '{"step": "a"}\n'):
         (copy / "history.jsonl").write_text(content)
         with pytest.raises(ValueError, match="history.jsonl, line 1, is damaged"):
             train(config)
+
+
+@pytest.mark.parametrize("name", ["samples.npz", "embeddings.npz", "history.jsonl"])
+def test_a_file_of_a_finished_run_with_another_content_is_named(copy, tmp_path, name):
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    # a digit, or a byte of a number: nothing that a reader of the format would notice
+    place = content.index(b"loss") + 7 if name.endswith("jsonl") else len(content) // 2
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: it has another content") as caught:
+        tauten.report.write([copy], tmp_path / "page")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_an_earlier_version_has_no_sums(copy, make_config, finished_run, tmp_path):
+    results = json.loads((copy / "results.json").read_text())
+    assert results.pop("seal")["files"].keys() == {
+        *("history.jsonl", "samples.npz", "embeddings.npz", "test_images.npz")
+    }
+    results.pop("run")
+    (copy / "results.json").write_text(json.dumps(results))
+    assert train(make_config(copy, control__kind="mmts", tensorboard=True)).test == (
+        finished_run.test
+    )
+    assert tauten.report.write([copy], tmp_path / "page").exists()
+
+
+@pytest.mark.parametrize("version", ["this", "earlier"])
+def test_results_of_another_run_are_not_believed(tmp_path, make_config, finished_run, version):
+    config = make_config(tmp_path / "run", seed=5, control__kind="mmts", tensorboard=True)
+    folder = RunFolder(config.output)
+    record = RunFolder(finished_run.output).record()
+    folder.prepare(config, record["data"], {})
+    assert not folder.finished()
+    results = json.loads((finished_run.output / "results.json").read_text())
+    if version == "earlier":
+        del results["seal"], results["run"]
+    (config.output / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ValueError, match=r"results\.json is of another run than .*config\.yaml"):
+        train(config)
+
+
+@pytest.mark.parametrize("edit", ["digit", "gone", None])
+def test_a_history_that_is_not_the_checkpoints_is_told(copy, make_config, caplog, edit):
+    (copy / "results.json").unlink()
+    path = copy / "history.jsonl"
+    content = bytearray(path.read_bytes())
+    if edit == "digit":
+        content[content.index(b"loss") + 7] ^= 1
+        path.write_bytes(content)
+    elif edit == "gone":
+        path.unlink()
+    caplog.set_level("WARNING", "tauten.training")
+    train(make_config(copy, control__kind="mmts", tensorboard=True))
+    told = [m for m in caplog.messages if m.startswith(f"{path} is damaged: ")]
+    assert len(told) == (edit is not None)

@@ -77,6 +77,8 @@ def test_metrics_are_the_same(runs, method):
     for run in pair(root, method):
         results = json.loads((run / "results.json").read_text())
         assert results.pop("wall_s") > 0
+        assert len(results.pop("run")) == 16
+        assert len(results.pop("seal")["files"]) >= 3
         found.append(results)
     assert found[0] == found[1]
 

@@ -11,10 +11,10 @@ from tauten.comparison.classified import Classified
 from tauten.comparison.graded import GradedQueries
 from tauten.comparison.queries import Queries
 from tauten.comparison.scores import Scores
-from tauten.files import opened_arrays, read_arrays
+from tauten.files import opened_arrays, read_arrays, read_sealed
 from tauten.training import Config
 from tauten.training.named import is_named
-from tauten.training.run_folder import EMBEDDINGS, FEATURES
+from tauten.training.run_folder import EMBEDDINGS, FEATURES, RESULTS
 from tauten.training.splits import load_split
 
 
@@ -32,7 +32,12 @@ def tested_by(config: Config, *, whole: bool) -> type[Scores]:
 
 
 def of_run(config: Config) -> Scores:
-    """The scores of the test queries of a finished run, from what it has written."""
+    """The scores of the test queries of a finished run, from what it has written.
+
+    Raises:
+        ValueError: that is damaged.
+    """
+    read_sealed(config.output / RESULTS, (EMBEDDINGS, FEATURES))
     if config.task == "views":
         return Classified.of(read_arrays(config.output / FEATURES))
     stored = read_arrays(config.output / EMBEDDINGS, ["x", "y", "y_of_x", "group_of_x"])

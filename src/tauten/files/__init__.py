@@ -26,6 +26,7 @@ from tauten.files.plain import (
     read_yaml,
     told,
 )
+from tauten.files.sums import read_sealed, sealed, sha256
 from tauten.files.texts import packed, unpacked
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "read_arrays",
     "read_json",
     "read_lines",
+    "read_sealed",
     "read_tensors",
     "read_text",
     "read_yaml",
@@ -48,6 +50,8 @@ __all__ = [
     "remove_unused",
     "replace_text",
     "replacing",
+    "sealed",
+    "sha256",
     "sync_folder",
     "sync_tree",
     "told",

@@ -25,13 +25,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return dict(all_printable(found))
 
 
-def read_json(path: Path) -> Any:
-    """Return the value in a JSON file.
+def read_results(path: Path) -> Any:
+    """Return what ``results.json`` of a run holds.
 
     Raises:
-        ValueError: the file is unreadable or is not JSON.
+        ValueError: it, or a file that it seals, is unreadable or not what was written.
     """
-    return all_printable(_read(files.read_json, path))
+    return all_printable(_read(files.read_sealed, path))
 
 
 def read_lines(path: Path) -> list[Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tauten.report.comparable import comparable
-from tauten.report.files import read_arrays, read_json, read_lines, read_yaml
+from tauten.report.files import read_arrays, read_lines, read_results, read_yaml
 from tauten.report.kept import embeddings, features, sample_values
 from tauten.report.known import control_name, loss_of
 from tauten.report.markup import printable
@@ -149,7 +149,7 @@ def _describe(run: SeedRun) -> tuple[str, str, str]:
 
 def _load_seed(path: Path) -> SeedRun:
     config = _config(_require(path, "config.yaml"))
-    results = read_json(_require(path, "results.json"))
+    results = read_results(_require(path, "results.json"))
     if not isinstance(results, dict) or not isinstance(results.get("test"), dict):
         raise ValueError(f'{path / "results.json"} has no "test" metrics: is the run finished?')
     _numbers(results["test"], path / "results.json", each=True)

@@ -8,7 +8,6 @@ their sizes and their SHA-256; then all is flushed to the disk, and one rename m
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tauten.files import need, read_json, replace_text, sync_folder, sync_tree, told
+from tauten.files import need, read_json, replace_text, sha256, sync_folder, sync_tree, told
 
 logger = logging.getLogger("tauten.training")
 
@@ -45,18 +44,10 @@ def seal(folder: Path, sums: Mapping[str, str] | None = None) -> None:
     }
     marker = {
         "files": {name: path.stat().st_size for name, path in files.items()},
-        "sha256": {name: known.get(name) or _sum(path) for name, path in files.items()},
+        "sha256": {name: known.get(name) or sha256(path) for name, path in files.items()},
     }
     sync_tree(folder)
     replace_text(folder / MARKER, json.dumps(marker, indent=1))
-
-
-def _sum(path: Path) -> str:
-    digest, block = hashlib.sha256(), bytearray(2**20)
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(block):
-            digest.update(memoryview(block)[:count])
-    return digest.hexdigest()
 
 
 def _marker(folder: Path) -> tuple[dict[str, int], dict[str, str]]:
@@ -94,7 +85,7 @@ def check(folder: Path) -> None:
     """
     for name, expected in _check_sizes(folder).items():
         path = folder / name
-        if not path.is_file() or _sum(path) != expected:
+        if not path.is_file() or sha256(path) != expected:
             raise ValueError(
                 f"{folder} is damaged: {name} has another content than was written; load an "
                 "earlier checkpoint"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tauten.evaluation import TIES
-from tauten.files import need, packed, read_json, read_tensors, replace_text, write_npz
+from tauten.files import need, packed, read_json, read_tensors, write_npz
 from tauten.models import DualEncoder, Tokenizer, load_tokenizer
 from tauten.training import checkpoints, processes
 from tauten.training.clip_source import ClipSource
@@ -23,7 +22,7 @@ from tauten.training.epic import SYNTHETIC
 from tauten.training.monitor import GROUPS, Clock, TauProbe
 from tauten.training.named import is_named, variant_of
 from tauten.training.places import shown
-from tauten.training.run_folder import EMBEDDINGS, IMAGES, RESULTS, SAMPLES, RunFolder
+from tauten.training.run_folder import EMBEDDINGS, IMAGES, SAMPLES, RunFolder
 from tauten.training.splits import Classes, PairData, Split
 from tauten.training.stream import SKIPPED
 
@@ -169,7 +168,7 @@ def _write(
     last = folder.resumable()
     if last is not None and (last / SKIPPED).exists():
         results["skipped"] = read_json(last / SKIPPED)
-    replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
+    folder.finish(results)
 
 
 def _pictures(images: Tensor | ClipSource) -> Tensor | None:

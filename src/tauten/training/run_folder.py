@@ -19,9 +19,12 @@ from tauten.files import (
     make_folder,
     need,
     read_lines,
+    read_sealed,
     read_yaml,
     remove_parts,
     replace_text,
+    sealed,
+    sha256,
 )
 from tauten.files.lock import NAME as LOCK
 from tauten.training import checkpoints
@@ -53,6 +56,10 @@ _OURS = (
     *(HISTORY, RESULTS, SAMPLES, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES, FAILURE),
     *(CHECKPOINTS, TENSORBOARD, CONFIG),
 )
+
+
+#: what results rest on, or are shown beside them
+_SEALED = (HISTORY, SAMPLES, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES)
 
 
 class RunFolder:
@@ -342,6 +349,65 @@ class RunFolder:
             raise ValueError(
                 f"{checkpoint} is a checkpoint of another run than {self.path}: move it away"
             )
+
+    def history_sum(self) -> dict[str, Any]:
+        """The size and the SHA-256 of ``history.jsonl`` now, to be kept with a checkpoint."""
+        size = self.history.stat().st_size if self.history.exists() else 0
+        return {"bytes": size, "sha256": sha256(self.history, size) if size else ""}
+
+    def check_history(self, then: Mapping[str, Any]) -> None:
+        """Say it if ``history.jsonl`` is not what it was at a checkpoint; the training is.
+
+        Args:
+            then: what :meth:`history_sum` told.
+        """
+        size, there = then["bytes"], self.history.exists()
+        if size and (not there or sha256(self.history, size) != then["sha256"]):
+            logger.warning(
+                "%s is damaged: before the checkpoint that training goes on from it has another "
+                "content than was written. The training is not touched; curves and logged numbers "
+                "of these steps cannot be believed",
+                self.history,
+            )
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Write ``results.json``, the last file of a run, with the sums of what it rests on."""
+        record = {**results, "run": self.record().get("run")}
+        replace_text(self.path / RESULTS, json.dumps(sealed(record, self.path, _SEALED), indent=1))
+
+    def finished(self) -> bool:
+        """Return whether the run has results.
+
+        Raises:
+            ValueError: they are damaged, or of another run.
+        """
+        path = self.path / RESULTS
+        if not path.exists():
+            return False
+        results = read_sealed(path, ())
+        need(results, {}, path)
+        if not self._is_own(results):
+            raise ValueError(
+                f"{path} is of another run than {self.path / CONFIG}: move it away, and start the "
+                "same command again"
+            )
+        return True
+
+    def _is_own(self, results: Mapping[str, Any]) -> bool:
+        """Tell results of this run; those of an earlier version know no more than its settings."""
+        run = self.record().get("run")
+        if run is not None and results.get("run") is not None:
+            return bool(run == results["run"])
+        theirs, ours = results.get("record"), self.provenance()
+        if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
+            return True
+        try:
+            trees = [without_late(completed(one["config"])) for one in (ours, theirs)]
+        except ValueError:
+            return False
+        # of data and model the places may be written differently
+        own, other = ({**_semantic(tree), "data": None, "model": None} for tree in trees)
+        return ours["data"] == theirs.get("data") and not differences(own, other)
 
     def truncate_history(self, step: int) -> None:
         """Drop the lines of steps after ``step``, and one that was cut."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import tauten
 from tauten.data.shard_store import ShardStore
-from tauten.files import Lock, need, read_json
+from tauten.files import Lock, need, read_json, read_sealed
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
 from tauten.models.rebuild import check_rebuilds, check_repeats
@@ -183,7 +183,7 @@ def _kept(path: Path) -> dict[str, Any]:
     """What earlier starts counted."""
     found: Any = read_json(path)
     need(found, {"wall_s": (int, float)}, path)
-    need({"loss": {}} | found, {"loss": dict}, path)
+    need({"loss": {}, "history": {}} | found, {"loss": dict, "history": dict}, path)
     counted: dict[str, Any] = found
     return counted
 
@@ -196,7 +196,7 @@ def _prepare(config: Config, folder: RunFolder, splits: Mapping[Split, PairData]
         versions(),
         {name: data.contents for name, data in splits.items() if data.contents},
     )
-    return (folder.path / RESULTS).exists()
+    return folder.finished()
 
 
 def _go(
@@ -210,6 +210,8 @@ def _go(
     step = 0 if resume is None else _step_of(resume)
     with processes.together():
         if processes.rank() == 0:
+            if resume is not None and "history" in (then := _kept(resume / CLOCK)):
+                folder.check_history(then["history"])
             folder.truncate_history(step)
             (folder.path / FAILURE).unlink(missing_ok=True)
             _restore_best(folder, resume)
@@ -445,12 +447,12 @@ def load_result(run: Path) -> RunResult:
     """The result of a finished run.
 
     Raises:
-        ValueError: the run has not finished.
+        ValueError: the run has not finished, or the file is damaged.
     """
     path = run / RESULTS
     if not path.exists():
         raise ValueError(f"{run} has no {RESULTS}: the run has not finished")
-    found = read_json(path)
+    found = read_sealed(path, ())
     numbers = (int, float)
     fields = {"test": dict, "val": dict, "best_step": int, "total_steps": int, "wall_s": numbers}
     need(found, fields, path)

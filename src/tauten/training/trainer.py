@@ -344,6 +344,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             self.tokenizer.save(folder)
         shutil.copy2(self.folder.path / CONFIG, folder / CONFIG)
         kept = {"wall_s": self.clock.seconds(), "loss": self.running_loss.state()}
+        kept["history"] = self.folder.history_sum()
         (folder / CLOCK).write_text(json.dumps(kept), encoding="utf-8")
 
     def restore(self, checkpoint: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from tauten.data.readers import read
-from tauten.files import replace_text, write_npz
+from tauten.files import write_npz
 from tauten.models import ViewEncoder
 from tauten.training import checkpoints, processes
 from tauten.training.config import Config
@@ -28,7 +27,6 @@ from tauten.training.results import (
 from tauten.training.run_folder import (
     FEATURES,
     IMAGES,
-    RESULTS,
     RIGHT,
     SAMPLES,
     TRAIN_IMAGES,
@@ -165,7 +163,7 @@ def _write(
         "total_steps": total_steps,
         "wall_s": clock.seconds(),
     }
-    replace_text(folder.path / RESULTS, json.dumps(results, indent=1))
+    folder.finish(results)
 
 
 def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]:
