@@ -69,7 +69,16 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(recipes, "EXPERIMENTS", {})
     read_only = ("data_list", "data_check", "recipes")
-    for command in ("demo", "evaluate", "cluster", "report", "compare", *read_only):
+    for command in (
+        "demo",
+        "evaluate",
+        "embed",
+        "search",
+        "cluster",
+        "report",
+        "compare",
+        *read_only,
+    ):
         monkeypatch.setattr(cli, f"_{command}", lambda options: None)
     lines = [line for _, code in blocks(page, "bash") for line in code.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("tauten ")]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tauten import comparison as comparison
     from tauten import data as data
     from tauten import evaluation as evaluation
+    from tauten import inference as inference
     from tauten import models as models
     from tauten import recipes as recipes
     from tauten import report as report
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tauten import terms as terms
     from tauten import training as training
     from tauten.controls import *  # noqa: F403
+    from tauten.inference import load as load
     from tauten.losses import *  # noqa: F403
     from tauten.state import SampleTable as SampleTable
 
@@ -33,6 +35,7 @@ _PACKAGES = (
     "comparison",
     "data",
     "evaluation",
+    "inference",
     "models",
     "recipes",
     "report",
@@ -42,6 +45,8 @@ _PACKAGES = (
 )
 #: modules of which everything in __all__ is an attribute of this one
 _EXPORTING = ("controls", "losses", "state")
+#: functions of packages that need more than torch
+_FUNCTIONS = {"load": "inference"}
 
 
 def _exporting() -> list[ModuleType]:
@@ -50,10 +55,12 @@ def _exporting() -> list[ModuleType]:
 
 def __getattr__(name: str) -> Any:
     if name == "__all__":
-        return sorted({*_PACKAGES, *(name for module in _exporting() for name in module.__all__)})
-    if name in _PACKAGES:
+        exported = {name for module in _exporting() for name in module.__all__}
+        return sorted({*_PACKAGES, *_FUNCTIONS, *exported})
+    if name in _PACKAGES or name in _FUNCTIONS:
         try:
-            return import_module(f"tauten.{name}")
+            package = import_module(f"tauten.{_FUNCTIONS.get(name, name)}")
+            return getattr(package, name) if name in _FUNCTIONS else package
         except ModuleNotFoundError as error:
             raise explained(f"tauten.{name}", error) from error
     if not name.startswith("_"):

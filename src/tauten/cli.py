@@ -1,4 +1,4 @@
-"""The command line: ``tauten demo | train | evaluate | cluster | report | data | compare ...``."""
+"""The command line: ``tauten demo | train | evaluate | embed | search | report | compare ...``."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tauten.training.words import as_typed
 
             said = as_typed(said)
-        if words[:1] == ["evaluate"]:
-            said = _OF_DATA.sub(r"--\1", said)
+        if words[:1] in (["evaluate"], ["embed"]):
+            said = _OF_DATA.sub(r"--\1", said).replace("overwrite=True", "--overwrite")
         print(f"tauten: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
@@ -127,22 +127,11 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("train", help="train a recipe, or go on where it was interrupted")
 
-    evaluate = commands.add_parser("evaluate", help="retrieval metrics of a run or checkpoint")
-    evaluate.add_argument("checkpoint", type=Path, help="run folder or checkpoint")
-    evaluate.add_argument("--data", type=Path, help="other pairs; default: the run's own data")
-    evaluate.add_argument("--split", choices=("train", "val", "test"), default="test")
-    evaluate.add_argument("--image", help="column of --data; default: as of the run's data")
-    evaluate.add_argument("--caption", help="column of --data; default: as of the run's data")
-    evaluate.add_argument("--label", help="class column of --data, for head, mid and tail")
-    evaluate.add_argument(
-        "--protocol",
-        choices=("all", "1k", "5k", "1k-of-5k"),
-        default="all",
-        help="of --data: all captions, or as published for Flickr30K (1k) and MSCOCO",
+    _evaluate_options(
+        commands.add_parser("evaluate", help="retrieval metrics of a run, or of two files")
     )
-    evaluate.add_argument("--bootstrap", type=int, default=1000, help="replicates (default 1000)")
-    evaluate.add_argument("--output", type=Path, help="json file for all metrics")
-    evaluate.set_defaults(command=_evaluate)
+    _embed_options(commands.add_parser("embed", help="embed pictures and captions with a model"))
+    _search_options(commands.add_parser("search", help="what is like a text or a picture"))
 
     cluster = commands.add_parser("cluster", help="k-means over caption embeddings, with counts")
     cluster.add_argument("captions", type=Path, help=".jsonl, .json, .csv, .txt or .parquet")
@@ -178,6 +167,60 @@ def _parser() -> argparse.ArgumentParser:
     recipes.add_argument("name", nargs="?", help="one of them, with all that is known of it")
     recipes.set_defaults(command=_recipes)
     return parser
+
+
+def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
+    add = evaluate.add_argument
+    add("checkpoint", type=Path, nargs="?", help="run folder or checkpoint")
+    add("--data", type=Path, help="other pairs; default: the run's own data")
+    add("--split", choices=("train", "val", "test"), default="test", help="of the run's own data")
+    add("--image", help="column of --data or --table; default: as of the run's data, or image")
+    add("--caption", help="column of --data or --table; default: as of the run's data, or caption")
+    add("--label", help="class column of --data or --table, for head, mid and tail")
+    add(
+        "--protocol",
+        choices=("all", "1k", "5k", "1k-of-5k"),
+        default="all",
+        help="of --data: all captions, or as published for Flickr30K (1k) and MSCOCO",
+    )
+    add("--x", type=Path, help="instead of a run: .npy of pictures' embeddings, (N, d)")
+    add("--y", type=Path, help="and of their captions', (M, d)")
+    add("--table", type=Path, help="of --x and --y: what the rows are; default: pairs, row by row")
+    add("--count", help="column of --table: training samples of the class; default: its pictures")
+    add("--groups", choices=("counts", "thirds"), default="counts", help="of --table (counts)")
+    add("--head", type=int, default=100, help="of --table: least count of head (100)")
+    add("--tail", type=int, default=20, help="of --table: least count that is not tail (20)")
+    add("--bootstrap", type=int, default=1000, help="replicates (default 1000)")
+    add("--output", type=Path, help="json file for all metrics")
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _embed_options(embed: argparse.ArgumentParser) -> None:
+    add = embed.add_argument
+    add("model", help="run folder, folder of a saved model, hf:, clip:, siglip:, st: or open_clip:")
+    add("data", nargs="?", help="as of 'tauten train', or a folder of pictures; default: the run's")
+    add("--output", type=Path, required=True, help="folder written to; again after a kill: goes on")
+    add("--split", choices=("train", "val", "test"), help="default: all of it; the run's own: test")
+    add("--image", help="column of the pictures; default: as of the run's data, or image")
+    add("--caption", help="column of the captions; default: as of the run's data, or caption")
+    add("--label", help="column of the classes; default: label, if there is one")
+    add("--batch-size", type=int, default=64, help="pictures or texts at a time (64)")
+    add("--block", type=int, default=4096, help="rows written at a time (4096)")
+    add("--device", help="cpu, cuda, ...; default: cuda if there is one")
+    add("--overwrite", action="store_true", help="replace embeddings of another model or data")
+    embed.set_defaults(command=_embed)
+
+
+def _search_options(search: argparse.ArgumentParser) -> None:
+    add = search.add_argument
+    add("folder", type=Path, help="that 'tauten embed' wrote")
+    add("--text", action="append", default=[], help="what to look for; may be given again")
+    add("--image", action="append", default=[], type=Path, help="a picture to look for")
+    add("--k", type=int, default=10, help="results of each query (10)")
+    add("--among", choices=("images", "texts"), help="what is searched; default: images, if any")
+    add("--model", help="where the model is, if it was moved")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    search.set_defaults(command=_search)
 
 
 def _compare_options(compare: argparse.ArgumentParser) -> None:
@@ -273,6 +316,19 @@ def _launched() -> Iterator[Callable[[], AbstractContextManager[None]]]:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    files = {f"--{name}": getattr(options, name) for name in ("x", "y")}
+    if options.table is not None or any(files.values()):
+        _evaluate_files(options)
+        return
+    if options.checkpoint is None:
+        raise ValueError("give a run or checkpoint, or two files of embeddings with --x and --y")
+    of_table = {name: getattr(options, name) for name in ("count", "groups", "head", "tail")}
+    usual = {"count": None, "groups": "counts", "head": 100, "tail": 20}
+    if of_table != usual:
+        raise ValueError(
+            "--count, --groups, --head and --tail are of --x and --y: a run keeps those of its "
+            "training"
+        )
     from tauten.training import evaluate
 
     _print_metrics(
@@ -288,6 +344,76 @@ def _evaluate(options: argparse.Namespace) -> None:
             bootstrap=options.bootstrap,
         )
     )
+
+
+def _evaluate_files(options: argparse.Namespace) -> None:
+    for name in ("x", "y"):
+        if getattr(options, name) is None:
+            raise ValueError(f"--{name} is missing: --x, --y and perhaps --table go together")
+    given = {"a run": options.checkpoint, "--data": options.data}
+    wrong = [name for name, value in given.items() if value is not None]
+    wrong += ["--protocol"] if options.protocol != "all" else []
+    if wrong:
+        raise ValueError(f"{wrong[0]} and --x, --y exclude each other: leave one out")
+    from tauten.inference import evaluate_files
+
+    names = ("image", "caption", "label", "count", "groups", "head", "tail", "bootstrap", "output")
+    chosen = {name: getattr(options, name) for name in names}
+    _print_metrics(evaluate_files(options.x, options.y, options.table, **chosen))
+
+
+def _embed(options: argparse.Namespace) -> None:
+    _check_alone("tauten embed")
+    from tauten.inference import embed
+
+    found = embed(
+        options.model,
+        options.data,
+        options.output,
+        split=options.split,
+        image=options.image,
+        caption=options.caption,
+        label=options.label,
+        batch_size=options.batch_size,
+        block=options.block,
+        device=options.device or _device(),
+        overwrite=options.overwrite,
+    )
+    print(
+        f"{len(found.images)} images and {len(found.texts)} texts, width {found.record['dim']}: "
+        f"{options.output}"
+    )
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _search(options: argparse.Namespace) -> None:
+    import json
+
+    if not options.text and not options.image:
+        raise ValueError("nothing to look for: give --text or --image")
+    from tauten.inference import Embedded
+
+    embedded = Embedded(options.folder)
+    side = options.among or ("images" if len(embedded.images) else "texts")
+    model = embedded.model(options.model)
+    queries = [*options.text, *options.image]
+    vectors = [row for query in queries for row in model.encode_query(query)]
+    found = embedded.search([row.tolist() for row in vectors], options.k, side)
+    if options.json:
+        named = [{"query": str(q), "found": rows} for q, rows in zip(queries, found, strict=True)]
+        print(json.dumps(named, ensure_ascii=False, indent=1))
+        return
+    for query, rows in zip(queries, found, strict=True):
+        print(query)
+        for place, row in enumerate(rows, 1):
+            texts = row.get("text") or "; ".join(row.get("caption") or [])
+            parts = [row.get("image"), row.get("label"), texts]
+            print(f"{place:4}  {row['score']:.4f}  " + "  ".join(part for part in parts if part))
 
 
 def _cluster(options: argparse.Namespace) -> None:

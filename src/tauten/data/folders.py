@@ -90,6 +90,8 @@ def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterato
         return _splits({name: _read_folder(folder / name, request, warnings) for name in splits})
     if request.class_folders and len({file.parent for file in pictures.files} - {folder}) > 1:
         return pictures.read_classes()
+    if request.bare and pictures.files:
+        return pictures.read()
     raise ValueError(
         f"no pairs found in {folder}: {len(pictures.files)} files of kind "
         f"{dotted(request.extensions)}, none with a .txt or .json of the same name, no "
@@ -169,7 +171,10 @@ class _Pictures:
             sample = self._sample(picture)
             sample.fields |= {"id": self._name(picture), "label": picture.parent.name}
             if picture.parent == self.folder:
-                sample.problem = "not in the folder of a class"
+                if self.request.bare:
+                    sample.fields["label"] = None
+                else:
+                    sample.problem = "not in the folder of a class"
             yield sample
 
     def _sample(self, picture: Path) -> Sample:

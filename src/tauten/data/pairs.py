@@ -37,6 +37,7 @@ def load_pairs(
     allow_truncated: bool = False,
     media: Media = "image",
     captions: bool = True,
+    bare: bool = False,
     progress: bool = True,
 ) -> Dataset:
     """Load pairs of pictures (or anything else) and captions.
@@ -72,6 +73,8 @@ def load_pairs(
             Its values are taken as found, under the name `image`.
         captions: whether a sample needs a caption. Without, pictures in folders of their class are
             read too, with the folder's name as column `label`.
+        bare: without captions, whether pictures are read too that have nothing beside them and
+            are in no folder of a class.
         progress: show a bar if it takes long.
 
     Returns:
@@ -85,7 +88,7 @@ def load_pairs(
         ValueError: no pairs there, a missing column (with those there are), a cut tar file, a file
             that does not parse, no usable sample; with `strict`, any sample that cannot be used.
     """
-    request = Request(image, caption, media, allow_truncated, class_folders=not captions)
+    request = Request(image, caption, media, allow_truncated, not captions, bare)
     found, warnings = find_samples(path, request)
     samples = list(_checked(found, media, strict, progress))
     for warning in warnings:

@@ -50,6 +50,7 @@ class Request:
         media: kind of the first modality.
         allow_truncated: use what is whole in a shard that is cut.
         class_folders: take the folders of pictures without captions as their classes.
+        bare: take pictures without anything beside them, too.
     """
 
     image: str = "image"
@@ -57,6 +58,7 @@ class Request:
     media: Media = "image"
     allow_truncated: bool = False
     class_folders: bool = False
+    bare: bool = False
 
     @property
     def extensions(self) -> tuple[str, ...]:

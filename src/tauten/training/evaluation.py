@@ -14,7 +14,7 @@ from datasets import Dataset
 from tauten.files import make_folder, replace_text
 from tauten.structure.cells import some
 from tauten.training import checkpoints
-from tauten.training.config import Config
+from tauten.training.config import Config, DataConfig
 from tauten.training.encode import encode
 from tauten.training.pair_data import as_published
 from tauten.training.ranges import RANGES, check
@@ -23,6 +23,8 @@ from tauten.training.rows import one_per_picture
 from tauten.training.run_folder import CONFIG, RunFolder
 from tauten.training.splits import PairData, Split, load_split, to_pairs
 from tauten.training.view_results import evaluate_views
+
+Protocol = Literal["all", "1k", "5k", "1k-of-5k"]
 
 
 def evaluate(
@@ -34,7 +36,7 @@ def evaluate(
     label: str | None = None,
     image: str | None = None,
     caption: str | None = None,
-    protocol: Literal["all", "1k", "5k", "1k-of-5k"] = "all",
+    protocol: Protocol = "all",
     bootstrap: int = 1000,
     batch_size: int = 512,
     progress: bool = True,
@@ -80,8 +82,8 @@ def evaluate(
             + " and ".join(f"{name}={value!r}" for name, value in given.items())
         )
     if output is not None:
-        _check_output(Path(output))
-    checkpoint, record = _find(Path(checkpoint_or_run))
+        check_output(Path(output))
+    checkpoint, record = find_checkpoint(Path(checkpoint_or_run))
     config = record.config()
     if config.task == "views":
         if data is not None:
@@ -90,35 +92,57 @@ def evaluate(
             _own(checkpoint, record, config, name, progress) for name in ("train", split)
         )
         metrics = evaluate_views(checkpoint, config, known, pairs, bootstrap, batch_size, progress)
-        return _written(metrics, output)
+        return written(metrics, output)
     encoder, tokenizer, classes = load_encoder(checkpoint)
     if data is None:
         pairs = _own(checkpoint, record, config, split, progress)
     else:
-        other = dataclasses.replace(
-            config.data,
-            label=label,
-            image=image or config.data.image,
-            caption=caption or config.data.caption,
-            limit=None,
-            clusters=0,
-            val=None,
-            protocol=protocol,
-        )
+        other = on_other_data(config.data, str(data), label, image, caption, protocol)
         if isinstance(data, Dataset):
-            other = dataclasses.replace(other, source="the given data set")
+            other = dataclasses.replace(other, source="the given data set", test=None)
             found = _named(data, {"caption": caption} | ({} if other.frames else {"image": image}))
             if not other.frames and "image" in found.column_names:
                 found = one_per_picture(found, label, other.source)
             pairs = to_pairs(found, other, progress)
             pairs = pairs if protocol == "all" else as_published(pairs, protocol)
         else:
-            other = dataclasses.replace(other, source="", test=str(data))
             pairs = load_split(other, "test", progress)
         if label is not None and pairs.labels is None:
             raise ValueError(f"{other.source or data} has no classes, got label={label!r}")
     encoded = encode(encoder, tokenizer, pairs, classes, batch_size, progress)
-    return _written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
+    return written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
+
+
+def on_other_data(
+    own: DataConfig,
+    place: str,
+    label: str | None = None,
+    image: str | None = None,
+    caption: str | None = None,
+    protocol: Protocol = "all",
+) -> DataConfig:
+    """Return how other data are read as a test split, as a run's own are but for what is given.
+
+    Args:
+        own: of the run.
+        place: of the data.
+        label: their class column.
+        image: their column of pictures.
+        caption: their column of captions.
+        protocol: how they are searched.
+    """
+    return dataclasses.replace(
+        own,
+        source="",
+        test=place,
+        label=label,
+        image=image or own.image,
+        caption=caption or own.caption,
+        limit=None,
+        clusters=0,
+        val=None,
+        protocol=protocol,
+    )
 
 
 def _named(data: Dataset, names: dict[str, str | None]) -> Dataset:
@@ -136,7 +160,7 @@ def _named(data: Dataset, names: dict[str, str | None]) -> Dataset:
     return data
 
 
-def _check_output(path: Path) -> None:
+def check_output(path: Path) -> None:
     """Refuse a file that cannot be written, before the work."""
     if path.is_dir():
         raise ValueError(f"output={path} is a folder: name a json file, such as {path / 'e.json'}")
@@ -147,7 +171,8 @@ def _check_output(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
 
 
-def _written(metrics: dict[str, float], output: str | Path | None) -> dict[str, float]:
+def written(metrics: dict[str, float], output: str | Path | None) -> dict[str, float]:
+    """Write metrics to a json file if one is given, and return them."""
     if output is not None:
         make_folder(Path(output).parent)
         replace_text(Path(output), json.dumps(metrics, indent=1))
@@ -170,8 +195,15 @@ def _own(
     return pairs
 
 
-def _find(path: Path) -> tuple[Path, RunFolder]:
-    """The checkpoint to load, and the folder whose config.yaml describes it."""
+def find_checkpoint(path: Path) -> tuple[Path, RunFolder]:
+    """Return the checkpoint to load, and the folder whose config.yaml describes it.
+
+    Args:
+        path: a run, whose best checkpoint is taken, or a checkpoint.
+
+    Raises:
+        ValueError: neither, or a run without a finished evaluation.
+    """
     if not path.is_dir():
         raise ValueError(f"{path} is no folder: give a run or one of its checkpoints")
     if (path / checkpoints.MARKER).exists():

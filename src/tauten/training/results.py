@@ -31,12 +31,13 @@ Encoder = TypeVar("Encoder", bound=nn.Module)
 _LARGEST_COPY = 64 * 2**20
 
 
-def load_encoder(checkpoint: Path) -> tuple[DualEncoder, Tokenizer, Classes | None]:
-    """Towers, tokenizer and training counts of a checkpoint.
+def load_encoder(checkpoint: str | Path) -> tuple[DualEncoder, Tokenizer, Classes | None]:
+    """Load towers, tokenizer and training counts of a checkpoint; see also :func:`tauten.load`.
 
     Raises:
         ValueError: the folder is not a whole checkpoint of ours.
     """
+    checkpoint = Path(checkpoint)
     description = described(checkpoint)
     encoder: DualEncoder = built(checkpoint, lambda: DualEncoder.from_description(description))
     with checkpoints.reading(checkpoint, "tokenizer.json"):
