@@ -147,7 +147,7 @@ def remove_parts(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and those above it.
+    """Make a folder and those above it, and flush their names to the disk.
 
     Returns:
         The folders that were made, the deepest first.
@@ -169,6 +169,7 @@ def make_folder(folder: Path) -> list[Path]:
         missing.append(path)
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
     return missing
 
 

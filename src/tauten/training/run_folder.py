@@ -25,6 +25,7 @@ from tauten.files import (
     replace_text,
     sealed,
     sha256,
+    sync_folder,
 )
 from tauten.files.lock import NAME as LOCK
 from tauten.training import checkpoints
@@ -200,7 +201,7 @@ class RunFolder:
             self._write(record | {_CLEARS: True})
             self._clear_rest()
             self._write(record)
-        self.checkpoints.mkdir(exist_ok=True)
+        make_folder(self.checkpoints)
         checkpoints.clean(self.checkpoints)
         remove_parts(self.path)
 
@@ -432,6 +433,7 @@ class RunFolder:
         if self.history.exists():
             with self.history.open("rb") as file:
                 os.fsync(file.fileno())
+            sync_folder(self.path)  # its name, where it is new
 
     def append_history(self, line: dict[str, Any]) -> None:
         """Add one line."""
