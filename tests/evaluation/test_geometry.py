@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tauten.evaluation import geometry
+from tauten.evaluation import effective_rank, geometry
 
 SQUARE = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]).double()
 
@@ -52,6 +52,10 @@ def loop(x, y, labels, y_of_x, t):
         out[f"uniformity/{name}"] = math.log(np.mean(kernel))
         same = [a[i] @ b[j] for i, j in pairs if left[i] == right[j]]
         out[f"tolerance/{name}"] = np.mean(same)
+    for name, side in rows.items():
+        sigma = np.linalg.svd(side, compute_uv=False)
+        share = sigma / sigma.sum()
+        out[f"effective_rank/{name}"] = math.exp(-(share * np.log(share)).sum())
     out["modality_gap"] = np.linalg.norm(x.mean(0) - y.mean(0))
     return out
 
@@ -144,3 +148,19 @@ def test_several_matches_are_left_out_of_the_cross_uniformity():
     for tile in (2, 5, 100):
         found = geometry(x, y, y_of_x=y_of_x, t=9.0, tile=tile)["uniformity/cross"]
         assert found == pytest.approx(math.log(sum(apart) / len(apart)), rel=1e-5)
+
+
+def test_effective_rank_against_singular_values():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 8))
+    sigma = np.linalg.svd(rows, compute_uv=False)[:3]
+    share = sigma / sigma.sum()
+    expected = np.exp(-(share * np.log(share)).sum())
+    assert effective_rank(torch.tensor(rows)) == pytest.approx(expected)
+    assert effective_rank(torch.eye(5)) == pytest.approx(5)
+    assert effective_rank(torch.ones(7, 5)) == pytest.approx(1)
+    assert effective_rank(torch.zeros(7, 5)) == 0
+    line = torch.randn(9, 4, dtype=torch.float64)
+    found = geometry(torch.ones(9, 4), line)
+    assert found["effective_rank/x"] == pytest.approx(1)
+    assert 1 < found["effective_rank/y"] <= 4 + 1e-9

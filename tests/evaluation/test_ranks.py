@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tauten.evaluation import ranks, retrieval
-from tauten.evaluation.ranks import _count_at_least, _count_true
+from tauten.evaluation.ranks import _count_true, count_at_least
 
 
 def loop_ranks(sim, relevant):
@@ -129,7 +129,7 @@ def test_scores_equal_to_a_bar_reach_it(k, highest, by_column):
         [sum(score >= bar for score in row) for bar in own]
         for row, own in zip(rows.tolist(), bars.tolist(), strict=True)
     ]
-    assert _count_at_least(sim, bars, by_column).tolist() == expected
+    assert count_at_least(sim, bars, by_column).tolist() == expected
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (300, 9), (9, 3000), (129, 1025)])

@@ -33,6 +33,7 @@ def loop_metrics(sim, relevant, ks):
         "median_rank": np.median(best),
         "mean_rank": np.mean(best),
         "mAP": np.mean(ap),
+        "MRR": np.mean([1 / rank for rank in best]),
         "n": len(best),
     }
 
@@ -95,7 +96,7 @@ def test_intervals_have_every_key_and_enclose_the_value():
     groups = ["head"] * 120 + ["tail"] * 80
     found = retrieval(x, y, torch.arange(200), groups=groups, bootstrap=300)
     names = [f"{kind}@{k}" for kind in ("hit", "recall") for k in (1, 5, 10)]
-    names += ["mAP", "mean_rank", "median_rank"]
+    names += ["mAP", "MRR", "mean_rank", "median_rank"]
     values = [
         f"{direction}/{name}{group}"
         for direction in ("x2y", "y2x")

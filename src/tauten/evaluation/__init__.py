@@ -1,11 +1,15 @@
 """Numbers with their protocol: retrieval, classification, embedding geometry, intervals."""
 
+from tauten.evaluation.auc import pair_auc
 from tauten.evaluation.bootstrap import Difference, Estimate, bootstrap_mean, paired_bootstrap
+from tauten.evaluation.class_level import ClassScores, class_retrieval, class_scores
 from tauten.evaluation.classification import accuracy, thirds
+from tauten.evaluation.compositional import compositional
 from tauten.evaluation.correlation import spearman
-from tauten.evaluation.geometry import geometry
+from tauten.evaluation.geometry import effective_rank, geometry
 from tauten.evaluation.multi_instance import multi_instance_retrieval, multi_instance_scores
 from tauten.evaluation.neighbours import knn, knn_predict
+from tauten.evaluation.penalty import penalty
 from tauten.evaluation.probes import few_shot, sgd_predict, sgd_probe, svm_predict, svm_probe
 from tauten.evaluation.ranks import QueryRanks, ranks
 from tauten.evaluation.retrieval import TIES, retrieval
@@ -14,19 +18,26 @@ from tauten.evaluation.zero_shot import TEMPLATES, class_embeddings, zero_shot
 __all__ = [
     "TEMPLATES",
     "TIES",
+    "ClassScores",
     "Difference",
     "Estimate",
     "QueryRanks",
     "accuracy",
     "bootstrap_mean",
     "class_embeddings",
+    "class_retrieval",
+    "class_scores",
+    "compositional",
+    "effective_rank",
     "few_shot",
     "geometry",
     "knn",
     "knn_predict",
     "multi_instance_retrieval",
     "multi_instance_scores",
+    "pair_auc",
     "paired_bootstrap",
+    "penalty",
     "ranks",
     "retrieval",
     "sgd_predict",

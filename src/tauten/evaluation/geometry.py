@@ -39,6 +39,8 @@ def geometry(
       pairs (x_i, y_j) that do not match;
     * ``tolerance/x``, ``/y``: mean cosine of distinct points of one class (Wang & Liu 2021);
       ``tolerance/cross``: of x_i and y_j of one class that do not match. Needs ``labels``;
+    * ``effective_rank/x``, ``/y``: exp of the entropy of the singular values over their sum,
+      between 1 (all on one line) and d (Roy & Vetterli 2007; RankMe of Garrido et al. 2023);
     * ``modality_gap``: distance of the two sides' centroids (Liang et al. 2022);
     * ``separability``: held-out accuracy of a linear classifier (ridge on +-1, trained on a random
       half of each side) that tells x from y; 0.5 is inseparable, 1 fully separated.
@@ -78,6 +80,8 @@ def geometry(
         "uniformity/x": _uniformity_within(x, t, tile),
         "uniformity/y": _uniformity_within(y, t, tile),
         "uniformity/cross": _log_kernel_mean(x, y, (owners, targets), t, tile),
+        "effective_rank/x": effective_rank(x),
+        "effective_rank/y": effective_rank(y),
         "modality_gap": float((x.mean(dim=0) - y.mean(dim=0)).norm()),
     }
     if labels is not None:
@@ -85,6 +89,28 @@ def geometry(
     if separability:
         out["separability"] = _separability(x, y, seed)
     return out
+
+
+@torch.no_grad()
+def effective_rank(rows: Tensor) -> float:
+    """Return exp(−Σ_k p_k log p_k) of p_k = σ_k / Σ_l σ_l, σ the singular values.
+
+    They are the roots of the eigenvalues of the (d, d) Gram matrix in float64, so that those below
+    1e-7 of the largest are rounding and left out. Rows of zeros alone give 0.
+
+    Args:
+        rows: (N, d), as given: not centred, not scaled.
+    """
+    gram = sum(
+        (part.double().T @ part.double() for part in rows.split(2**16)),
+        rows.new_zeros(rows.shape[1], rows.shape[1], dtype=torch.float64),
+    )
+    sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    sigma = sigma[sigma > 1e-7 * sigma.max()]
+    if not len(sigma):
+        return 0.0
+    share = sigma / sigma.sum()
+    return float(torch.special.entr(share).sum().exp())
 
 
 def _log_kernel_mean(

@@ -82,8 +82,12 @@ class QueryRanks:
         position = torch.arange(len(self.values)) - self.offsets[self._owners()] + 1
         return self._mean(position.double() / self.values.double())
 
+    def reciprocal(self) -> Tensor:
+        """(Q,) float64: 1 / rank of the best match."""
+        return 1 / self.best.double()
+
     def metric(self, name: str) -> Tensor:
-        """(Q,) float64 per-query values of "hit@K", "recall@K", "mAP" or "rank".
+        """(Q,) float64 per-query values of "hit@K", "recall@K", "mAP", "MRR" or "rank".
 
         Raises:
             ValueError: Another name.
@@ -93,9 +97,11 @@ class QueryRanks:
             return self.hit(int(k)) if kind == "hit" else self.recall(int(k))
         if name == "mAP":
             return self.average_precision()
+        if name == "MRR":
+            return self.reciprocal()
         if name == "rank":
             return self.best.double()
-        raise ValueError(f"unknown metric {name!r}: use hit@K, recall@K, mAP or rank")
+        raise ValueError(f"unknown metric {name!r}: use hit@K, recall@K, mAP, MRR or rank")
 
     def _owners(self) -> Tensor:
         lengths = self.offsets.diff()
@@ -408,15 +414,15 @@ def _count(
                 first, stop = max(block.start, part.start), min(block.stop, part.stop)
                 own = torch.arange(first, max(first, stop), device=sim_bc.device)
                 sim_bc[own - block.start, own - part.start] = -torch.inf
-            count_bk += _count_at_least(sim_bc, bar_bk)
+            count_bk += count_at_least(sim_bc, bar_bk)
             for counter in by_column:
-                counter.add(part, _count_at_least(sim_bc, counter.bar_nk(part), by_column=True))
+                counter.add(part, count_at_least(sim_bc, counter.bar_nk(part), by_column=True))
         by_row.add(block, count_bk)
         if state:
             state.save(names, block.stop)
 
 
-def _count_at_least(sim_bc: Tensor, bar_nk: Tensor, by_column: bool = False) -> Tensor:
+def count_at_least(sim_bc: Tensor, bar_nk: Tensor, by_column: bool = False) -> Tensor:
     """For each bar of a row, or column, how many of its scores reach it: (n, k). Bars descend.
 
     Where few scores reach the lowest bar, the others are compared to these alone.

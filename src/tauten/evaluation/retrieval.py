@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from tauten.evaluation.bootstrap import percentile_interval, redraw, weighted_medians
 from tauten.evaluation.checks import group_names, whole, whole_numbers
 from tauten.evaluation.correspondence import correspondence, propagate
-from tauten.evaluation.intervals import share_interval
-from tauten.evaluation.ranks import DIRECTIONS, QueryRanks, Ties, ranks
+from tauten.evaluation.ranks import DIRECTIONS, Ties, ranks
+from tauten.evaluation.summary import PerQuery, summarize
 
 TIES = (
     "Ties are counted pessimistically: a candidate that does not match the query and scores the "
@@ -50,6 +46,7 @@ def retrieval(
     * ``D/recall@K``: mean over queries of the fraction of its matches in the top K;
     * ``D/median_rank``, ``D/mean_rank``: of the best match, 1 is the top;
     * ``D/mAP``: mean over queries of textbook binary average precision;
+    * ``D/MRR``: mean over queries of 1 / rank of the best match;
     * ``D/n``: number of queries;
     * ``.../G``: the same over the queries of that group (ranked against *all* candidates);
     * ``.../low``, ``.../high``: 95 % intervals over the queries in question. Those of hit@K and
@@ -114,84 +111,6 @@ def retrieval(
         if direction == "y2x":
             first = pairs.inverse()
             names, clusters = group_of_y, first.targets[first.offsets[:-1]]
-        out |= _summary(direction, found[direction], ks, names, clusters, bootstrap, seed)
+        scores = PerQuery.of(found[direction], ks)
+        out |= summarize(direction, scores, names, clusters, bootstrap, seed)
     return out
-
-
-def _summary(
-    direction: str,
-    found: QueryRanks,
-    ks: Sequence[int],
-    names: Sequence[str] | None,
-    clusters: Tensor | None,
-    bootstrap: int,
-    seed: int,
-) -> dict[str, float]:
-    shares = {f"hit@{k}": found.hit(k) for k in ks}
-    shares |= {f"recall@{k}": found.recall(k) for k in ks}
-    means = {"mean_rank": found.best.double(), "mAP": found.average_precision()}
-    out: dict[str, float] = {}
-    for group in ("", *sorted(set(names or ()))):
-        rows = torch.arange(len(found.best))
-        if group:
-            rows = torch.tensor([i for i, name in enumerate(names or ()) if name == group])
-        together = None
-        if clusters is not None:
-            together = clusters[rows].unique(return_inverse=True)[1]
-        own = _Queries(
-            {name: score[rows] for name, score in shares.items()},
-            {name: score[rows] for name, score in means.items()},
-            found.best[rows].double(),
-            None if together is None or len(together.unique()) == len(rows) else together,
-        )
-        for name, values in own.values(bootstrap, seed).items():
-            key = f"{direction}/{name}/{group}" if group else f"{direction}/{name}"
-            ends = ("",) if len(values) == 1 else ("", "/low", "/high")
-            out |= {f"{key}{end}": value for end, value in zip(ends, values, strict=True)}
-    return out
-
-
-class _Queries(NamedTuple):
-    """What is found of some queries of one direction.
-
-    Attributes:
-        shares: (Q,) in [0, 1] by name.
-        means: (Q,) of other kinds by name.
-        best: (Q,) rank of the best match.
-        clusters: (Q,) long, queries that are drawn together; None: each by itself.
-    """
-
-    shares: dict[str, Tensor]
-    means: dict[str, Tensor]
-    best: Tensor
-    clusters: Tensor | None
-
-    def values(self, bootstrap: int, seed: int) -> dict[str, tuple[float, ...]]:
-        """Each metric, alone or with both ends of its interval."""
-        share_QK = torch.stack(list(self.shares.values()), dim=1)
-        mean_QK = torch.stack(list(self.means.values()), dim=1)
-        once = torch.ones(1, len(self.best), dtype=torch.float64)
-        value = [*share_QK.mean(dim=0).tolist(), *mean_QK.mean(dim=0).tolist()]
-        value += weighted_medians(self.best, once).tolist()
-        found = dict(zip((*self.shares, *self.means, "median_rank"), value, strict=True))
-        out: dict[str, tuple[float, ...]] = {"n": (float(len(self.best)),)}
-        if not bootstrap:
-            return {name: (number,) for name, number in found.items()} | out
-        generator = torch.Generator().manual_seed(seed)
-        drawn = [
-            torch.cat(
-                [
-                    weight @ mean_QK / weight.sum(dim=1, keepdim=True),
-                    weighted_medians(self.best, weight)[:, None],
-                ],
-                dim=1,
-            )
-            for weight in redraw(len(self.best), self.clusters, bootstrap, generator)
-        ]
-        ends = zip(
-            share_interval(share_QK, self.clusters),
-            percentile_interval(torch.cat(drawn)),
-            strict=True,
-        )
-        low, high = (torch.cat(end).tolist() for end in ends)
-        return dict(zip(found, zip(value, low, high, strict=True), strict=True)) | out

@@ -1,0 +1,69 @@
+"""Accuracy against an anchor's own hard negatives, such as captions with one word changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tauten.evaluation.checks import group_names, tensor, whole
+from tauten.evaluation.correspondence import sides, unit
+from tauten.evaluation.summary import PerQuery, summarize
+
+
+@torch.no_grad()
+def compositional(
+    x: Any,
+    y: Any,
+    negatives: Any,
+    groups: Sequence[str] | None = None,
+    *,
+    normalize: bool = True,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return how often x_i prefers y_i to its own negatives n_i1, ..., n_iK.
+
+    * ``accuracy``: share of i with s(x_i, y_i) > max_k s(x_i, n_ik); chance is 1/(K + 1);
+    * ``pairwise``: mean over i of the share of k with s(x_i, y_i) > s(x_i, n_ik); chance is 1/2;
+    * ``n``, ``.../GROUP``, ``.../low``, ``.../high`` as :func:`tauten.evaluation.retrieval` has
+      them; the intervals are Wilson's.
+
+    A negative that scores the same, up to rounding of the dot product, wins.
+
+    Args:
+        x: (N, d) anchors, such as images.
+        y: (N, d), row i belongs to row i of x.
+        negatives: (N, K, d), those of each anchor.
+        groups: a name per x.
+        normalize: score by cosine, else by the dot product.
+        bootstrap: 0 leaves the intervals out.
+        seed: has no effect on Wilson's intervals; for one signature with the others.
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, groups of another length.
+    """
+    whole(bootstrap, "bootstrap", 0)
+    anchors, own = sides(x, y, normalize)
+    other = tensor(negatives, "negatives")
+    right = other.ndim == 3 and other.shape[1] >= 1 and other.is_floating_point()
+    if len(own) != len(anchors) or not right or other[:, 0].shape != anchors.shape:
+        raise ValueError(
+            f"x and y must be (N, d) and negatives (N, K, d) with K >= 1, got "
+            f"{tuple(anchors.shape)}, {tuple(own.shape)} and {tuple(other.shape)}"
+        )
+    if not bool(other.isfinite().all()):
+        bad = int((~other.isfinite()).any(dim=2).any(dim=1).sum())
+        raise ValueError(f"negatives has NaN or inf for {bad} of {len(anchors)} x")
+    if groups is not None:
+        group_names(groups, "groups", "x", len(anchors))
+    other = other.to(anchors.dtype)
+    if normalize:
+        other = unit(other.flatten(0, 1)).view(other.shape)
+    score_N = (anchors * own).sum(dim=1)
+    tolerance_N = 8 * torch.finfo(score_N.dtype).eps * anchors.norm(dim=1) * own.norm(dim=1)
+    beaten_NK = torch.einsum("nd,nkd->nk", anchors, other) < (score_N - tolerance_N)[:, None]
+    shares = {"accuracy": beaten_NK.all(dim=1), "pairwise": beaten_NK.double().mean(dim=1)}
+    scores = PerQuery({name: share.double().cpu() for name, share in shares.items()})
+    return summarize("", scores, groups, None, bootstrap, seed)

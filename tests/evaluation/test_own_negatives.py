@@ -1,0 +1,86 @@
+"""Accuracy against own negatives, penalty entropy and hard loss, against loops."""
+
+import numpy as np
+import pytest
+import torch
+
+from tauten.evaluation import compositional, penalty
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def test_compositional_against_a_loop():
+    rng = np.random.default_rng(0)
+    x, y, n = rng.normal(size=(40, 6)), rng.normal(size=(40, 6)), rng.normal(size=(40, 3, 6))
+    groups = ["head"] * 15 + ["tail"] * 25
+    found = compositional(*(torch.tensor(a) for a in (x, y, n)), groups)
+    wins = np.array(
+        [
+            [unit(x)[i] @ unit(y)[i] > unit(x)[i] @ unit(n)[i, k] for k in range(3)]
+            for i in range(40)
+        ]
+    )
+    assert found["accuracy"] == pytest.approx(wins.all(axis=1).mean())
+    assert found["pairwise/tail"] == pytest.approx(wins[15:].mean())
+    assert found["accuracy/head/low"] <= found["accuracy/head"] <= found["accuracy/head/high"]
+    assert found["n/head"] == 15
+
+
+def test_a_negative_that_ties_wins():
+    x = torch.randn(20, 32)
+    y = torch.randn(20, 32)
+    tied = torch.stack([y, -x], dim=1) * 3
+    found = compositional(x, y, tied, bootstrap=0)
+    assert found["accuracy"] == 0
+    beaten = compositional(x, y, tied[:, 1:], bootstrap=0)
+    assert beaten["accuracy"] == 1
+    assert set(beaten) == {"accuracy", "pairwise", "n"}
+
+
+@pytest.mark.parametrize("budget", [1, 10**6])
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_penalty_against_a_loop(budget, share):
+    rng = np.random.default_rng(1)
+    x, y, tau = rng.normal(size=(9, 4)), rng.normal(size=(11, 4)), rng.uniform(0.05, 0.5, 9)
+    own, groups = rng.integers(0, 11, 9), ["head"] * 4 + ["tail"] * 5
+    entropy, hard = [], []
+    for i in range(9):
+        sim = unit(y) @ unit(x)[i]
+        negative = np.delete(sim, own[i])
+        r = np.exp(negative / tau[i]) / np.exp(negative / tau[i]).sum()
+        entropy.append(-(r * np.log(r)).sum())
+        kept = np.sort(negative)[::-1][: int(np.ceil(share * 10))]
+        up = np.exp(sim[own[i]] / tau[i])
+        hard.append(-np.log(up / (up + np.exp(kept / tau[i]).sum())))
+    sides = torch.tensor(x), torch.tensor(y), torch.tensor(tau)
+    found = penalty(*sides, groups, own=own, share=share, budget=budget)
+    assert found["penalty_entropy"] == pytest.approx(np.mean(entropy))
+    assert found["penalty_entropy/tail"] == pytest.approx(np.mean(entropy[4:]))
+    assert found["hard_loss"] == pytest.approx(np.mean(hard))
+    assert found["hard_loss/head"] == pytest.approx(np.mean(hard[:4]))
+    assert found["hard_loss/low"] <= found["hard_loss"] <= found["hard_loss/high"]
+
+
+def test_entropy_rises_with_the_temperature():
+    x, y = torch.randn(20, 8), torch.randn(20, 8)
+    found = [penalty(x, y, tau, bootstrap=0)["penalty_entropy"] for tau in (0.01, 0.1, 1.0, 1e4)]
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(np.log(19), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"tau": 0.0}, "tau must be positive"),
+        ({"tau": [0.1]}, "tau must be one number or one for each"),
+        ({"own": [0, 1, 9]}, "own spans 0..9 for 3 candidates"),
+        ({"share": 1.5}, "share must be in"),
+    ],
+)
+def test_bad_arguments(given, said):
+    with pytest.raises(ValueError, match=said):
+        penalty(**({"x": torch.eye(3), "y": torch.eye(3), "tau": 0.1} | given))
+    with pytest.raises(ValueError, match=r"negatives \(N, K, d\)"):
+        compositional(torch.eye(3), torch.eye(3), torch.eye(3))
