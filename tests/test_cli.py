@@ -179,7 +179,7 @@ def test_no_command_prints_the_help(capsys):
     ],
 )
 def test_a_family_alone_sets_its_control(words, expected):
-    config = parsed(pairs, pairs(), words)
+    config = parsed("pairs", "", pairs(), words)
     assert (config.control.kind, config.control.value) == expected
     config.validate()
 
@@ -210,6 +210,6 @@ def test_words_bring_the_options_that_they_need(capsys):
     found = shown_options(capsys, "emoji_infonce_mmts", *words)
     assert {"--control.rho", "--loss.gamma", "--optim.momentum"} <= found
     assert not found & {"--control.alpha", "--optim.beta2", "--model.channels"}
-    config = parsed(pairs, pairs(), ["--optim.name", "sgd", "--optim.momentum", "0.5"])
+    config = parsed("pairs", "", pairs(), ["--optim.name", "sgd", "--optim.momentum", "0.5"])
     assert (config.optim.name, config.optim.momentum) == ("sgd", 0.5)
     assert type(config.optim).__module__ == "tauten.training.config"

@@ -268,7 +268,7 @@ def _train(options: argparse.Namespace) -> None:
         print("'tauten train RECIPE --help' lists the options of a recipe with their defaults.\n")
         _recipes(options)
         return
-    from tauten.recipes import EXPERIMENTS, get, local
+    from tauten.recipes import EXPERIMENTS, get, runlocal
     from tauten.training.words import parsed
 
     name, *words = options.words
@@ -283,11 +283,11 @@ def _train(options: argparse.Namespace) -> None:
             return
         with together():
             recipe = get(name)
-        config = parsed(recipe, recipe(), words)
+        config = parsed(recipe.name, recipe.text(), recipe(), words)
         if config.runlocal:
             given = config.data.source
             source = None if given == recipe().data.source else given
-            config = parsed(recipe, local(recipe, source), words)
+            config = parsed(recipe.name, recipe.text(), runlocal(recipe(), source), words)
 
         from tauten.training import train
         from tauten.training.results import cautions
@@ -523,7 +523,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _recipes(options: argparse.Namespace) -> None:
-    from tauten.recipes import EXPERIMENTS, RECIPES, describe, facts
+    from tauten.recipes import EXPERIMENTS, RECIPES, describe
 
     if getattr(options, "name", None) is not None:
         _recipe(options.name)
@@ -534,13 +534,13 @@ def _recipes(options: argparse.Namespace) -> None:
         print(f"{title}:")
         for name in names:
             print(f"  {name:{width}}  {lines[name]}")
-            known = facts(RECIPES[name]) if name in RECIPES else None
-            if known is not None and known.published:
-                print(f"  {'':{width}}  on {known.data}, published: {known.figures}")
+            if name in RECIPES and RECIPES[name].published:
+                recipe = RECIPES[name]
+                print(f"  {'':{width}}  on {recipe.dataset}, published: {recipe.published}")
 
 
 def _recipe(name: str) -> None:
-    """Everything about one recipe: its docstring, then its configuration."""
+    """Print all that is known of a recipe, then its configuration."""
     import inspect
 
     import yaml
@@ -548,10 +548,12 @@ def _recipe(name: str) -> None:
     from tauten.recipes import EXPERIMENTS, get
     from tauten.training import to_dict
 
-    print(f"{name}\n\n{inspect.getdoc(EXPERIMENTS[name] if name in EXPERIMENTS else get(name))}")
-    if name not in EXPERIMENTS:
-        tree = yaml.safe_dump(to_dict(get(name)()), sort_keys=False, allow_unicode=True)
-        print(f"\n{tree}", end="")
+    if name in EXPERIMENTS:
+        print(f"{name}\n\n{inspect.getdoc(EXPERIMENTS[name])}")
+        return
+    recipe = get(name)
+    tree = yaml.safe_dump(to_dict(recipe()), sort_keys=False, allow_unicode=True)
+    print(f"{name}\n\n{recipe.text()}\n\n{tree}", end="")
 
 
 def _print_metrics(metrics: dict[str, float]) -> None:

@@ -8,14 +8,21 @@ import pytest
 
 from tauten import recipes
 from tauten.cli import main
-from tauten.recipes import RECIPES, facts
-from tauten.recipes.facts import parts
+from tauten.recipes import (
+    RECIPES,
+    Recipe,
+    captioned,
+    cc3m,
+    epic_kitchens,
+    recipes_of,
+    unimodal,
+)
 from tauten.training import Config, specs, train
 from tauten.training.trainer import ContrastiveTrainer
 from tauten.training.view_trainer import ViewTrainer
 
-PAPERS = (*recipes.CC3M, *recipes.EPIC_KITCHENS, *recipes.CAPTIONED)
-NAMES = [recipe.__name__ for recipe in PAPERS]
+PAPERS = recipes_of(cc3m, epic_kitchens, captioned).values()
+NAMES = [recipe.name for recipe in PAPERS]
 every_paper = pytest.mark.parametrize("recipe", PAPERS, ids=NAMES)
 
 #: README of MM-TS, table of TempNet's repository
@@ -35,15 +42,34 @@ FIGURES = {
 
 
 @every_paper
-def test_the_docstring_says_command_data_and_published_number(recipe):
-    found = facts(recipe)
-    said = parts(recipe.__doc__)
-    assert found.command.startswith(f"tauten train {found.name} --data {found.data}:")
-    assert {"Command", "Data", "Published"} <= set(said)
-    assert found.published or said["Published"].startswith("none; ")
-    for figure in FIGURES.get(found.name, ()):
-        assert re.search(rf"\b{re.escape(figure)}\b", found.published)
-    assert "Our choice" in said or found.name.endswith("matched")
+def test_a_recipe_says_command_data_and_published_number(recipe):
+    assert recipe.command.startswith(f"tauten train {recipe.name} --data {recipe.dataset}:")
+    assert recipe.data
+    assert bool(recipe.published) == bool(recipe.source)
+    assert recipe.published or recipe.figures() == f"none; {recipe.remark}"
+    for figure in FIGURES.get(recipe.name, ()):
+        assert re.search(rf"\b{re.escape(figure)}\b", recipe.published)
+    assert recipe.choice or recipe.name.endswith("matched")
+
+
+def test_what_is_known_of_a_recipe_in_paragraphs():
+    def build(epochs):
+        """Something small."""
+        return Config()
+
+    given = {"options": "--data x:F", "published": "R@1 1.0", "source": "a table", "choice": "all."}
+    assert Recipe(build, epochs=2.0, **given).text().split("\n\n") == [
+        "Something small.",
+        "Command: tauten train build --data x:F",
+        "Published: R@1 1.0 (a table).",
+        "Our choice: all.",
+    ]
+    noted = Recipe(build, epochs=2.0, remark="not run.", then="--data y:G")
+    assert noted.text().split("\n\n")[1:] == [
+        "Command: tauten train build, then tauten evaluate runs/build --data y:G",
+        "Published: none; not run.",
+    ]
+    assert Recipe(build, epochs=2.0).text() == "Something small."
 
 
 @every_paper
@@ -57,14 +83,14 @@ def test_the_command_is_understood_and_leads_to_the_recipe(recipe, monkeypatch):
         return training.RunResult(config.output, {}, {}, 0, 0, 0.0)
 
     monkeypatch.setattr(training, "train", stand_in)
-    command = facts(recipe).command.split(", then ")[0]
+    command = recipe.command.split(", then ")[0]
     assert main(command.split()[1:]) == 0
-    assert trained[0].name == recipe.__name__
+    assert trained[0].name == recipe.name
     assert trained[0].data.source.partition(":")[2]
 
 
 def test_controls_of_schedules_have_their_mean():
-    by_name = {recipe.__name__: recipe() for recipe in PAPERS}
+    by_name = {recipe.name: recipe() for recipe in PAPERS}
     pairs = [
         ("cc3m_mmts", "cc3m_mmts_matched"),
         ("epic_kitchens_mmts", "epic_kitchens_matched"),
@@ -115,7 +141,7 @@ def test_the_list_and_the_page_of_a_recipe(capsys):
     assert "no recipe 'cc3m'; did you mean" in capsys.readouterr().err
 
 
-def test_the_page_has_the_table_of_the_docstrings():
+def test_the_page_has_the_table_of_the_recipes():
     page = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
     assert recipes.table(RECIPES) in page.read_text(encoding="utf-8")
 
@@ -142,26 +168,26 @@ def test_every_trial_trains_on_the_embedded_data(recipe, tmp_path):
     result = train(small(config, tmp_path))
     assert result.total_steps == 3
     found = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert found["name"] == f"{recipe.__name__} (runlocal)"
+    assert found["name"] == f"{recipe.name} (runlocal)"
     assert "trial of a few steps on emoji_lt" in found["protocol"]["runlocal"]
     assert found["record"]["config"]["seed"] == 0
-    graded = recipe in recipes.EPIC_KITCHENS
+    graded = recipe.dataset == "epic_kitchens"
     assert ("multi_instance/mAP_official/mean" in found["test"]) == graded
 
 
-@pytest.mark.parametrize("recipe", recipes.UNIMODAL, ids=lambda recipe: recipe.__name__)
+@pytest.mark.parametrize("recipe", recipes_of(unimodal).values(), ids=lambda recipe: recipe.name)
 def test_every_trial_of_views_trains(recipe, tmp_path):
-    config = small(recipes.local(recipe), tmp_path)
+    config = small(recipes.runlocal(recipe()), tmp_path)
     config.data.groups = "counts"
     config.loss = specs.at_most(config.loss, queue=64)
     assert train(config).total_steps == 3
     found = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert found["name"] == f"{recipe.__name__} (runlocal)"
+    assert found["name"] == f"{recipe.name} (runlocal)"
     assert "runlocal" in found["protocol"]
 
 
 def test_trials_on_photos_with_five_captions(tmp_path, shared_data):
-    config = recipes.local(RECIPES["cc3m_clip"], f"coco35:{shared_data}")
+    config = recipes.runlocal(RECIPES["cc3m_clip"](), f"coco35:{shared_data}")
     assert (config.optim.batch_size, config.data.protocol) == (8, "all")
     config.output, config.optim.epochs, config.progress = tmp_path / "run", 1, False
     config.tensorboard = False
@@ -215,7 +241,7 @@ def test_an_interrupted_trial_goes_on(name, trainer, tmp_path, monkeypatch, requ
         source = f"epic_kitchens:{request.getfixturevalue('shared_data') / 'ek100'}"
     found = []
     for folder in ("whole", "broken"):
-        config = small(recipes.local(RECIPES[name], source), tmp_path / folder)
+        config = small(recipes.runlocal(RECIPES[name](), source), tmp_path / folder)
         config.loss = specs.at_most(config.loss, queue=64)
         config.evaluation.every = 1 / 3
         if folder == "broken":
@@ -227,9 +253,12 @@ def test_an_interrupted_trial_goes_on(name, trainer, tmp_path, monkeypatch, requ
     assert found[0] == found[1]
 
 
-def test_views_have_a_trial_of_their_own():
-    with pytest.raises(ValueError, match=r"trains on views: use local\(recipe\)"):
-        recipes.runlocal(RECIPES["caltech98_lt_ts"]())
+def test_a_trial_of_views_keeps_the_projector_and_may_read_caltech98():
+    whole = RECIPES["caltech98_lt_moco"]()
+    config = recipes.runlocal(whole, "caltech98_lt:folder")
+    assert (config.model.projector, config.data.source) == ("linear", "caltech98_lt:folder")
+    assert (config.loss.queue, whole.loss.queue) == (1024, 2048)
+    assert recipes.runlocal(whole, "emoji_video:folder").data.source == "emoji_lt"
 
 
 def test_rows_without_data_say_what_is_missing(tmp_path):

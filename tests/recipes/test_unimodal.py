@@ -5,10 +5,10 @@ import pytest
 
 from tauten import recipes
 from tauten.cli import main
-from tauten.recipes.unimodal import UNIMODAL
+from tauten.recipes import recipes_of, unimodal
 from tauten.training.build import build_view_encoder, check_loss
 
-NAMES = [recipe.__name__ for recipe in UNIMODAL]
+NAMES = list(recipes_of(unimodal))
 
 
 def data_of(name):
@@ -20,21 +20,23 @@ def data_of(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("runlocal", [False, True])
-def test_every_recipe_is_of_two_views_and_names_its_data(tmp_path, name, runlocal):
-    config = recipes.get(name)(output=tmp_path / "x", data=tmp_path, runlocal=runlocal)
+@pytest.mark.parametrize("trial", [False, True])
+def test_every_recipe_is_of_two_views_and_names_its_data(name, trial):
+    config = recipes.get(name)()
+    if trial:
+        config = recipes.runlocal(config, "caltech98_lt:data")
     config.validate()
     check_loss(config)
     assert config.task == "views"
     assert config.loss.views
     source, _, root = config.data.source.partition(":")
-    assert root == str(tmp_path)
-    assert source == ("caltech98_lt" if runlocal else data_of(name))
+    assert source == ("caltech98_lt" if trial else data_of(name))
+    assert root == ("data" if trial else f"data/{source}")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_local_run_is_short_and_needs_no_data(name):
-    config = recipes.get(name)(runlocal=True)
+    config = recipes.runlocal(recipes.get(name)())
     assert config.data.source == "emoji_lt"
     assert config.optim.epochs <= 6
     assert config.model.image == "convolutional"
@@ -63,7 +65,7 @@ def test_rows_of_ts_have_the_published_settings(tmp_path):
 
 
 def test_small_recipes_differ_in_method_only(tmp_path):
-    trees = [dataclasses.asdict(recipe(tmp_path)) for recipe in UNIMODAL[:4]]
+    trees = [dataclasses.asdict(recipes.get(name)(tmp_path)) for name in NAMES[:4]]
     for tree in trees:
         for name in ("name", "control", "loss"):
             del tree[name]

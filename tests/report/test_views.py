@@ -11,7 +11,7 @@ import yaml
 from torch.nn import functional as F
 
 from tauten.evaluation import knn
-from tauten.recipes import get
+from tauten.recipes import get, runlocal
 from tauten.report import write
 from tauten.report.folders import load_runs
 from tauten.report.gallery import data_uri, draw
@@ -28,7 +28,8 @@ def views(tmp_path_factory):
     """SimCLR with a constant and with MM-TS, two seeds each, on a few drawings."""
     root = tmp_path_factory.mktemp("views")
     for kind, seed in RUNS:
-        config = get(f"caltech98_lt_{kind}")(runlocal=True, seed=seed, epochs=2.0)
+        config = runlocal(get(f"caltech98_lt_{kind}")(seed=seed, epochs=2.0))
+        config.name, config.runlocal = f"caltech98_lt_{kind}", False
         config.output = root / f"{kind}{seed}"
         config.data.limit, config.model.channels = 400, (8,)
         config.evaluation.bootstrap = 20

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import tauten as tt
-from tauten import recipes
 from tauten.training import Config, ModelConfig, OptimConfig, from_dict, specs, to_dict
 from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss, check_loss
@@ -38,7 +37,7 @@ def test_command_line():
         "--data.val": "x.parquet",
     }
     args = [word for option in options.items() for word in option]
-    config = parsed(recipes.pairs, Config(), [*args, "--model.channels", "4", "8"])
+    config = parsed("pairs", "", Config(), [*args, "--model.channels", "4", "8"])
     assert (config.optim.lr, config.control.kind, config.seed) == (0.5, "mmts", 7)
     assert (config.model.channels, config.model.augmentation.hue) == ((4, 8), 0.2)
     assert config.data.val == "x.parquet"
@@ -46,7 +45,7 @@ def test_command_line():
 
 def test_help_explains_the_fields(capsys):
     with pytest.raises(SystemExit):
-        parsed(recipes.pairs, Config(), ["--control.kind", "mmts", "--help"])
+        parsed("pairs", "", Config(), ["--control.kind", "mmts", "--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for phrase in ("passes over the training split", "peak-to-peak amplitude"):
         assert phrase in shown

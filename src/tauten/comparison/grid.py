@@ -16,7 +16,7 @@ from tauten.comparison.shared import check_settings
 from tauten.comparison.synthetic import SyntheticConfig, groups_for
 from tauten.comparison.tested import tested_by
 from tauten.recipes import get
-from tauten.recipes.emoji import emoji
+from tauten.recipes.emoji import EPOCHS, emoji
 from tauten.training import Config, specs
 from tauten.training.config_tree import changed
 
@@ -149,7 +149,7 @@ class Grid:
             ValueError: an unknown recipe or setting.
         """
         if self.recipe in ("emoji", "synthetic"):
-            config = emoji("compare", specs.control(), specs.loss())
+            config = emoji(EPOCHS, specs.control(), specs.loss())
         else:
             config = get(self.recipe)()
         own = config.family if config.family in families() else "infonce"

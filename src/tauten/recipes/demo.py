@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ from tauten.recipes.emoji import (
     emoji_maxmargin_mmts,
     emoji_tempnet,
 )
+from tauten.recipes.recipe import Recipe
 from tauten.training import Config
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Panel = Literal["schedules", "temperatures"]
 
 #: schedules: two losses, each with a constant and with MM-TS; temperatures: ways to set or learn τ
-PANELS: dict[Panel, tuple[Callable[..., Config], ...]] = {
+PANELS: dict[Panel, tuple[Recipe, ...]] = {
     "schedules": (
         emoji_infonce_constant,
         emoji_infonce_mmts,
@@ -60,7 +61,7 @@ def demo(
 ) -> list[Config]:
     """The runs of a panel with equal budget and seed; see ``tauten demo``."""
     return [
-        recipe(output / "runs" / f"{recipe.__name__}-seed{seed}", epochs, seed)
+        recipe(output / "runs" / f"{recipe.name}-seed{seed}", epochs, seed)
         for recipe in PANELS[panel]
     ]
 

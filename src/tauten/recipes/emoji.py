@@ -6,8 +6,9 @@ Settings were found on the validation split by the recipe ``search``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
+from tauten.recipes.recipe import Recipe
 from tauten.spec import ControlSpec, LossSpec
 from tauten.training import (
     Config,
@@ -126,83 +127,75 @@ LEARNED: dict[str, Learned] = {
 
 
 def emoji(
-    name: str,
-    control: ControlSpec,
-    loss: LossSpec,
-    output: Path | None = None,
-    epochs: float = EPOCHS,
-    seed: int = 0,
-    loss_lr: float | None = None,
+    epochs: float, control: ControlSpec, loss: LossSpec, loss_lr: float | None = None
 ) -> Config:
-    """The model, data and optimiser that all emoji runs share."""
+    """Return the model, data and optimiser that all emoji runs share, with what differs."""
     return Config(
-        name=name,
         control=control,
         data=DataConfig(source="emoji_lt"),
         model=ModelConfig(channels=(32, 64, 128), dim=512, text_width=256),
         loss=loss,
         optim=OptimConfig(epochs=epochs, batch_size=128, lr=3e-3, loss_lr=loss_lr),
         evaluation=EvaluationConfig(every=max(1.0, epochs / 5)),
-        seed=seed,
-        output=output or Path("runs") / name,
     )
 
 
-def _found(
-    name: str, family: str, kind: str, output: Path | None, epochs: float, seed: int
-) -> Config:
+def _found(epochs: float, family: str, kind: str) -> Config:
     schedule = FOUND[family]
-    return emoji(name, schedule.control(kind), schedule.loss(family), output, epochs, seed)
+    return emoji(epochs, schedule.control(kind), schedule.loss(family))
 
 
-def emoji_infonce_constant(
-    output: Path | None = None, epochs: float = EPOCHS, seed: int = 0
-) -> Config:
+def _learned(epochs: float, method: str) -> Config:
+    learned = LEARNED[method]
+    return emoji(epochs, learned.control(), learned.loss(), learned.rate)
+
+
+_row = partial(Recipe, epochs=EPOCHS)
+
+
+@_row
+def emoji_infonce_constant(epochs: float) -> Config:
     """emoji_lt, InfoNCE, constant temperature equal to the mean of the MM-TS schedule below."""
-    return _found("emoji_infonce_constant", "infonce", "matched", output, epochs, seed)
+    return _found(epochs, "infonce", "matched")
 
 
-def emoji_infonce_mmts(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
+@_row
+def emoji_infonce_mmts(epochs: float) -> Config:
     """emoji_lt, InfoNCE, MM-TS: temperature by class size and over time."""
-    return _found("emoji_infonce_mmts", "infonce", "mmts", output, epochs, seed)
+    return _found(epochs, "infonce", "mmts")
 
 
-def emoji_maxmargin_constant(
-    output: Path | None = None, epochs: float = EPOCHS, seed: int = 0
-) -> Config:
+@_row
+def emoji_maxmargin_constant(epochs: float) -> Config:
     """emoji_lt, max-margin, constant margin equal to the mean of the MM-TS schedule below."""
-    return _found("emoji_maxmargin_constant", "maxmargin", "matched", output, epochs, seed)
+    return _found(epochs, "maxmargin", "matched")
 
 
-def emoji_maxmargin_mmts(
-    output: Path | None = None, epochs: float = EPOCHS, seed: int = 0
-) -> Config:
+@_row
+def emoji_maxmargin_mmts(epochs: float) -> Config:
     """emoji_lt, max-margin, MM-TS: margin by class size and over time."""
-    return _found("emoji_maxmargin_mmts", "maxmargin", "mmts", output, epochs, seed)
+    return _found(epochs, "maxmargin", "mmts")
 
 
-def emoji_sogclr(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
+@_row
+def emoji_sogclr(epochs: float) -> Config:
     """emoji_lt, SogCLR with the best constant temperature."""
-    control = specs.control("constant", value=0.1)
-    return emoji("emoji_sogclr", control, specs.loss("sogclr"), output, epochs, seed)
+    return emoji(epochs, specs.control("constant", value=0.1), specs.loss("sogclr"))
 
 
-def _learned(method: str, output: Path | None, epochs: float, seed: int) -> Config:
-    learned, name = LEARNED[method], f"emoji_{method}"
-    control, loss = learned.control(), learned.loss()
-    return emoji(name, control, loss, output, epochs, seed, learned.rate)
-
-
-def emoji_isogclr(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
+@_row
+def emoji_isogclr(epochs: float) -> Config:
     """emoji_lt, iSogCLR: a temperature learned for each sample."""
-    return _learned("isogclr", output, epochs, seed)
+    return _learned(epochs, "isogclr")
 
 
-def emoji_tempnet(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
+@_row
+def emoji_tempnet(epochs: float) -> Config:
     """emoji_lt, SogCLR with TempNet: a network predicts each temperature from the embedding."""
-    return _learned("tempnet", output, epochs, seed)
+    return _learned(epochs, "tempnet")
 
 
-def emoji_fastclip(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
+@_row
+def emoji_fastclip(epochs: float) -> Config:
     """emoji_lt, FastCLIP-v3: one temperature, learned by the robust objective."""
-    return _learned("fastclip", output, epochs, seed)
+    return _learned(epochs, "fastclip")

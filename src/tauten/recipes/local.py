@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,27 +16,11 @@ from tauten.training import (
     specs,
 )
 
-EPOCHS = 4.0
+EPOCHS, VIEW_EPOCHS = 4.0, 6.0
 LIMIT = 1024
 _TINY = {"coco35": 8}
 _VIDEOS = ("msrvtt", "youcook2")
 _RELEVANT = "multi_instance/mAP_official/mean"
-
-
-def local(recipe: Callable[..., Config], source: str | None = None) -> Config:
-    """A recipe's trial; see :func:`runlocal`.
-
-    Args:
-        recipe: one of ``RECIPES``.
-        source: data to try it on, NAME:FOLDER; by default the embedded emoji_lt.
-    """
-    whole = recipe()
-    if "runlocal" not in inspect.signature(recipe).parameters:
-        return runlocal(whole, source)
-    name, _, root = (source or "").partition(":")
-    known = name == "caltech98_lt" and root
-    config = recipe(runlocal=True, data=Path(root) if known else None)
-    return _marked(config)
 
 
 def runlocal(config: Config, source: str | None = None) -> Config:
@@ -47,19 +30,20 @@ def runlocal(config: Config, source: str | None = None) -> Config:
     and classes are those of the data or 4 caption clusters. Name and results say that it is a
     trial; its numbers say nothing about the published ones.
 
+    Two views keep their projector and train for 6 epochs on the whole of caltech98_lt, or on the
+    drawings of emoji_lt with their classes.
+
     Args:
-        config: of pairs; it is not changed.
+        config: of the whole training; it is not changed.
         source: data to try it on, NAME:FOLDER, such as ``coco35:data``, ``emoji_video:data`` or
             ``epic_kitchens:data/ek100`` (with its videos where the configuration is of clips, else
-            with its features, by default synthetic ones); by default the embedded emoji_lt.
-
-    Raises:
-        ValueError: a configuration of two views: their recipes take ``runlocal=True``.
+            with its features, by default synthetic ones); by default the embedded emoji_lt. For
+            two views ``caltech98_lt:FOLDER`` alone has a meaning.
     """
-    if config.task != "pairs":
-        raise ValueError(f"{config.name} trains on views: use local(recipe)")
     config = copy.deepcopy(config)
     config.control = specs.at_most(config.control, oscillations=2.0)
+    if config.task == "views":
+        return _marked(_views(config, source or "emoji_lt"))
     config.data = _data(config, source or "emoji_lt")
     config.model = _model(config)
     rate = config.optim.loss_lr
@@ -72,6 +56,19 @@ def runlocal(config: Config, source: str | None = None) -> Config:
         every=EPOCHS / 2, metric=_RELEVANT if config.data.graded else "mean_recall", bootstrap=200
     )
     return _marked(config)
+
+
+def _views(config: Config, source: str) -> Config:
+    epochs = min(config.optim.epochs, VIEW_EPOCHS)
+    known = re.fullmatch("caltech98_lt:.+", source) is not None
+    config.data = DataConfig(source=source if known else "emoji_lt", label="label", groups="thirds")
+    config.model = ModelConfig(
+        channels=(32, 64, 128), grid=2, dim=128, projector=config.model.projector
+    )
+    config.optim = OptimConfig(epochs=epochs, batch_size=256, lr=2e-3, weight_decay=1e-4)
+    config.evaluation = EvaluationConfig(every=max(1.0, epochs / 2), metric="knn@10/class_mean")
+    config.loss = specs.at_most(config.loss, queue=1024)
+    return config
 
 
 def _data(config: Config, source: str) -> DataConfig:

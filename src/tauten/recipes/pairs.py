@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
+from tauten.recipes.recipe import Recipe
 from tauten.training import (
     Config,
     DataConfig,
@@ -14,15 +15,13 @@ from tauten.training import (
 )
 
 
-def pairs(output: Path | None = None, epochs: float = 20.0, seed: int = 0) -> Config:
+@partial(Recipe, epochs=20.0)
+def pairs(epochs: float) -> Config:
     """Your own folder, table or tar of images and captions, InfoNCE; set data.source."""
     return Config(
-        name="pairs",
         control=specs.control("constant", value=0.07),
         data=DataConfig(source="", image_size=64),
         model=ModelConfig(text="ngrams", channels=(32, 64, 128, 256), dim=512),
         optim=OptimConfig(epochs=epochs, batch_size=128, lr=2e-3),
         evaluation=EvaluationConfig(every=1.0),
-        seed=seed,
-        output=output or Path("runs") / "pairs",
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
+from tauten.recipes.recipe import Recipe
 from tauten.training import (
     Config,
     DataConfig,
@@ -13,24 +14,21 @@ from tauten.training import (
     specs,
 )
 
-EPOCHS = 6.0
 
-
-def emoji_pretrained(output: Path | None = None, epochs: float = EPOCHS, seed: int = 0) -> Config:
-    """emoji_lt, InfoNCE on EfficientNet-Lite0 and MiniLM, pretrained, with a lower rate of towers.
-
-    Command: tauten train emoji_pretrained --output runs/pretrained
-
-    Data: emoji_lt, embedded at 32 pixels and enlarged to 160; --data emoji_lt:FOLDER has 64 pixels.
-
-    Published: none; it shows that pretrained towers help.
-
-    Our choice: all, after a few trainings compared on validation. With seed 0 it takes 8 to 10
-    minutes on two cores and 9 GB: image to text hit@1, 5, 10 on test 57.9 [54.6, 60.9], 84.3, 90.0;
-    text to image 57.3 [54.1, 60.0], 84.7, 90.2.
-    """
+@partial(
+    Recipe,
+    epochs=6.0,
+    options="--output runs/pretrained",
+    data="emoji_lt, embedded at 32 pixels and enlarged to 160; --data emoji_lt:FOLDER has 64 "
+    "pixels.",
+    remark="it shows that pretrained towers help.",
+    choice="all, after a few trainings compared on validation. With seed 0 it takes 8 to 10 "
+    "minutes on two cores and 9 GB: image to text hit@1, 5, 10 on test 57.9 [54.6, 60.9], 84.3, "
+    "90.0; text to image 57.3 [54.1, 60.0], 84.7, 90.2.",
+)
+def emoji_pretrained(epochs: float) -> Config:
+    """emoji_lt, InfoNCE on pretrained EfficientNet-Lite0 and MiniLM, towers with a lower rate."""
     return Config(
-        name="emoji_pretrained",
         control=specs.control("constant", value=0.1),
         data=DataConfig(source="emoji_lt", label="label", image_size=160),
         model=ModelConfig(
@@ -38,6 +36,4 @@ def emoji_pretrained(output: Path | None = None, epochs: float = EPOCHS, seed: i
         ),
         optim=OptimConfig(epochs=epochs, batch_size=128, lr=2e-3, tower_lr=3e-4),
         evaluation=EvaluationConfig(every=max(1.0, epochs / 4), batch_size=128),
-        seed=seed,
-        output=output or Path("runs") / "emoji_pretrained",
     )

@@ -236,15 +236,9 @@ def _confirmations(constant: Trial, best: Trial, seeds: Sequence[int]) -> list[T
 
 
 def _run(trial: Trial, output: Path, epochs: float, progress: bool) -> dict[str, Any]:
-    config = emoji(
-        trial.name,
-        trial.control,
-        trial.loss,
-        output / "trials" / f"{trial.name}-seed{trial.seed}",
-        epochs,
-        trial.seed,
-        trial.loss_lr,
-    )
+    config = emoji(epochs, trial.control, trial.loss, trial.loss_lr)
+    config.name, config.seed = trial.name, trial.seed
+    config.output = output / "trials" / f"{trial.name}-seed{trial.seed}"
     config.progress, config.tensorboard = progress, False
     config.evaluation.bootstrap = 0
     from tauten.training import train

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, get_args, get_type_hints
 
@@ -44,14 +44,15 @@ class _Typed(Config):
 
 
 def parsed(
-    recipe: Callable[..., Config], default: Config, words: Sequence[str], *, speaks: bool = True
+    name: str, about: str, default: Config, words: Sequence[str], *, speaks: bool = True
 ) -> Config:
     """Return a recipe's configuration with the options of the command line.
 
     The loss and the control are chosen first, so that the options are theirs and no others.
 
     Args:
-        recipe: whose name and description the help shows.
+        name: of the recipe.
+        about: what the help says of it.
         default: its configuration.
         words: after the recipe's name.
         speaks: whether help and errors are printed here.
@@ -63,16 +64,16 @@ def parsed(
     import tyro
 
     chosen, words = _chosen([SHORT.get(word, word) for word in words])
-    chosen_parts = {name: getattr(default, name) for name in _PARTS} | _specs(default, chosen)
-    kinds = {name: _shown(type(part), default, words) for name, part in chosen_parts.items()}
-    parts = {name: kinds[name](**vars(part)) for name, part in chosen_parts.items()}
+    chosen_parts = {part: getattr(default, part) for part in _PARTS} | _specs(default, chosen)
+    kinds = {n: _shown(type(part), default, words) for n, part in chosen_parts.items()}
+    parts = {n: kinds[n](**vars(part)) for n, part in chosen_parts.items()}
     sections = [(n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()]
     typed = dataclasses.make_dataclass("Config", sections, bases=(_Typed,))
     typed.__doc__ = _Typed.__doc__
     found = tyro.cli(
         typed,
-        prog=f"tauten train {recipe.__name__}",
-        description=f"{recipe.__doc__}\n\n{_choices()}",
+        prog=f"tauten train {name}",
+        description=f"{about}\n\n{_choices()}",
         default=typed(**(vars(default) | parts)),
         args=words,
         console_outputs=speaks,
