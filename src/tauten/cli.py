@@ -99,7 +99,7 @@ def _check_alone(what: str) -> None:
 
 
 def _speaks() -> bool:
-    """Whether this process is the only one, or the first that a launcher started."""
+    """Return whether this process prints: the only one, or the first that a launcher started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -557,7 +557,7 @@ def _recipe(name: str) -> None:
 
 
 def _print_metrics(metrics: dict[str, float]) -> None:
-    """The metrics, each with its interval if it has one; ranks and shares as they are."""
+    """Print the metrics, each with its interval if it has one; ranks and shares as they are."""
     for name, value in metrics.items():
         if name.endswith(("/low", "/high")):
             continue

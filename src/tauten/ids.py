@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def check_index(index: Tensor) -> Tensor:
-    """The ids, refused unless they are a vector of integers."""
+    """Check that ids are a vector of integers, and return them."""
     if not isinstance(index, Tensor) or index.dim() != 1:
         shape = tuple(index.shape) if isinstance(index, Tensor) else type(index).__name__
         raise ValueError(f"index must be a vector (N,) of data set positions, got {shape}")
@@ -17,7 +17,7 @@ def check_index(index: Tensor) -> Tensor:
 
 
 def check_ids(index: Tensor, size: int, *, grows: bool = False) -> Tensor:
-    """The ids, refused by name where a table of this size has no place for them.
+    """Check that ids have a place in a table of this size, and return them.
 
     Args:
         index: (N,) long.

@@ -1,4 +1,4 @@
-"""What modules with state share: full precision, and a foreign state refused as a whole."""
+"""Common parts of modules with state: full precision, and refusal of a foreign state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Self = TypeVar("Self", bound="StateModule")
 
 
 class Notes(Protocol):
-    """What forward passes note for the next step."""
+    """Notes that forward passes leave for the next step."""
 
     def mark(self) -> Any:
         """Return where the notes stand."""

@@ -1,4 +1,4 @@
-"""Who is positive, negative or ignored for whom in a batch.
+"""The relation of a batch: who is positive, negative or ignored for whom.
 
 Shapes: N rows (anchors of x), M columns (anchors of y). Over processes each has n and m of them,
 and meets the columns of all.
@@ -62,7 +62,7 @@ class Relation:
         return 0 if self.ranks is None else self.ranks.first
 
     def mask(self, *, own: bool, only_positives: bool = False) -> PairMask | None:
-        """The pairs that a reduction leaves out; with ``own`` the positives too."""
+        """Return the pairs that a reduction leaves out; with ``own`` the positives too."""
         whole = not self.same and self.ignore is None and not self.itself
         if whole and not own and not only_positives:
             return None
@@ -79,17 +79,17 @@ class Relation:
 
     @property
     def single(self) -> bool:
-        """Whether each anchor has one positive and all others are its negatives."""
+        """True where each anchor has one positive and all others are its negatives."""
         return self.labels is None and not self.same and self.ignore is None and not self.itself
 
     def on_columns(self, per_row: Tensor, cols: int) -> Tensor:
-        """(M,) the number of each row, (N,), at the column of its positive; 0 elsewhere."""
+        """Return (M,) the number of each row, (N,), at the column of its positive; 0 elsewhere."""
         if self.diagonal and len(per_row) == cols:
             return per_row
         return per_row.new_zeros(cols).index_put((self.positive,), per_row)
 
     def positives(self, x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:
-        """Mean similarity of each row, and of each column, to its positives: (N,), (M,).
+        """Return the mean similarity of each row, and of each column, to its positives: (N,), (M,).
 
         With ``ignore`` and labels it is a reduction over pairs, and none of this.
         """
@@ -109,7 +109,7 @@ class Relation:
         )
 
     def counts(self) -> tuple[Tensor, Tensor] | tuple[int, int]:
-        """How many positives each row and each column has, without regard to ``ignore``."""
+        """Return the number of positives of each row and each column, ignored ones included."""
         if self.labels is None:
             return 1, 1
         x_code, y_code, classes = self._codes()
@@ -118,7 +118,7 @@ class Relation:
         return sizes[0] - own, sizes[1] - own
 
     def _codes(self) -> tuple[Tensor, Tensor, int]:
-        """The labels of this process's two sides as 0 .. classes-1, the same on all."""
+        """Return the labels of this process's two sides as 0 .. classes-1, the same on all."""
         assert self.labels is not None
         rows, cols = self.labels
         all_rows = rows
@@ -129,7 +129,7 @@ class Relation:
         return torch.searchsorted(known, rows), torch.searchsorted(known, cols), len(known)
 
     def _sizes(self, code: Tensor, classes: int) -> Tensor:
-        """How many samples each class has on that side, over all processes."""
+        """Return the number of samples of each class on that side, over all processes."""
         sizes = torch.bincount(code, minlength=classes)
         return sizes if self.ranks is None else self.ranks.sum_(sizes)
 
@@ -258,7 +258,7 @@ def _check_times(times: Tensor, directions: str) -> None:
 
 
 def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Relation:
-    """The relation with what labels say of rows and columns that have a positive."""
+    """Return the relation with what labels say of rows and columns that have a positive."""
     labels, ranks = relation.labels, relation.ranks
     assert labels is not None
     all_rows = labels[0] if ranks is None else ranks.gather(labels[0], ranks.rows)
@@ -298,7 +298,7 @@ def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Rel
 
 
 def _left_with_positive(relation: Relation) -> tuple[Tensor, Tensor]:
-    """Which rows (n,) and columns (M,) have a positive that is neither ignored nor themselves."""
+    """Return which rows (n,) and columns (M,) have a positive that counts."""
     mask = relation.mask(own=False, only_positives=True)
     assert mask is not None
     assert relation.labels is not None
@@ -384,7 +384,7 @@ def _vector(name: str, ids: Tensor, length: int) -> Tensor:
 def _sides(
     name: str, ids: Ids, rows: int, cols: int, device: torch.device, ranks: Ranks | None
 ) -> tuple[Tensor, Tensor]:
-    """(n,) of the rows and (M,) of all columns."""
+    """Return (n,) of the rows and (M,) of all columns."""
     if isinstance(ids, (tuple, list)) and len(ids) != 2:
         raise ValueError(f"{name} must be one vector, or one for each side, got {len(ids)}")
     first, second = ids if isinstance(ids, (tuple, list)) else (ids, ids)

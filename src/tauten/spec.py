@@ -48,7 +48,7 @@ class Range:
 
 @dataclass(frozen=True)
 class When:
-    """Where an option has meaning: only where another one has one of these values.
+    """A condition under which an option has meaning: another one has one of these values.
 
     Attributes:
         option: the other one, such as ``model.image``.
@@ -83,7 +83,7 @@ Periods = Annotated[float, Range(0.0, 1e6, above=True)]
 
 @dataclass(frozen=True)
 class Context:
-    """What a training knows when it builds its control and its loss.
+    """Facts that a training knows when it builds its control and its loss.
 
     Attributes:
         num_samples: size of the training split.
@@ -218,7 +218,7 @@ class ControlSpec(Spec):
 
     @property
     def scheduled(self) -> bool:
-        """Whether its values follow from step and class size, so that a report can draw them."""
+        """True where values follow from step and class size, so that a report can draw them."""
         return False
 
     def build(self, context: Context) -> Any:
@@ -260,7 +260,7 @@ class LossSpec(Spec):
 
     @property
     def relevance(self) -> Literal["none", "positives", "pairs"]:
-        """What it is told of graded relevancies: nothing, of each positive, or of each pair."""
+        """Graded relevancies that the loss is given: none, of each positive, or of each pair."""
         return "none"
 
     @property

@@ -24,7 +24,7 @@ MANY = 1000
 
 
 class Prefetched(NamedTuple):
-    """What :meth:`SampleTable.prefetch` has fetched.
+    """Rows that :meth:`SampleTable.prefetch` has fetched.
 
     Attributes:
         ids: (n,) long, on the table's device.
@@ -89,7 +89,7 @@ class SampleTable(StateModule):
         return len(self.visits)
 
     def read(self, ids: Tensor) -> dict[str, Tensor]:
-        """The columns of these samples.
+        """Return the columns of these samples.
 
         Args:
             ids: (n,) long.
@@ -104,7 +104,7 @@ class SampleTable(StateModule):
         return {name: rows[:, c] for c, name in enumerate(self.columns)}
 
     def seen(self, ids: Tensor) -> Tensor:
-        """(n,) bool, whether each sample has been written before."""
+        """Return (n,) bool, whether each sample has been written before."""
         place = self._place(ids)
         ahead = self._fetched(place, ids.device)
         return self._visited(place).to(ids.device) if ahead is None else ahead.seen.clone()
@@ -147,7 +147,7 @@ class SampleTable(StateModule):
         self._ahead = Prefetched(place, send(rows, device), send(visited, device))
 
     def _place(self, ids: Tensor) -> Tensor:
-        """The ids, checked, on the table's device."""
+        """Check the ids and return them on the table's device."""
         return check_ids(ids.to(self.values.device), len(self), grows=not self.fixed)
 
     def _rows(self, place: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class SampleTable(StateModule):
         return visited
 
     def _fetched(self, place: Tensor, device: torch.device) -> Prefetched | None:
-        """What was prefetched, if it is of these samples and on this device, ready for use."""
+        """Return the prefetched rows if they are of these samples and on this device, else None."""
         ahead = self._ahead
         if ahead is None or ahead.rows.device != device or not torch.equal(ahead.ids, place):
             return None
@@ -178,7 +178,7 @@ class SampleTable(StateModule):
         return self.values.new_tensor(self._initial).repeat(size, 1)
 
     def _resize(self, size: int) -> None:
-        """A table of this many samples, none of them written."""
+        """Resize the table to this many samples, none of them written."""
         self.values, self.visits = self._blank(size), self.visits.new_zeros(size)
 
     def _grow(self, size: int) -> None:
@@ -226,12 +226,12 @@ class SampleTable(StateModule):
 
 @functools.cache
 def side_stream(index: int) -> torch.cuda.Stream:
-    """The stream on which prefetched rows travel to this CUDA device."""
+    """Return the stream on which prefetched rows travel to this CUDA device."""
     return torch.cuda.Stream(index)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; from main memory to a CUDA device it is still on its way."""
+    """Send the tensor to a device; from main memory to a CUDA device it is still on its way."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -272,7 +272,7 @@ class Pending:
         del self._seen[mark:]
 
     def take(self) -> tuple[Tensor, Tensor] | None:
-        """All ids and values (n, k) since the last call, the same on every rank."""
+        """Take all ids and values (n, k) since the last call, the same on every process."""
         seen, self._seen = self._seen, []
         mine = (torch.cat([i for i, _ in seen]), torch.cat([v for _, v in seen])) if seen else None
         if not (distributed.is_available() and distributed.is_initialized()):
@@ -288,7 +288,8 @@ class Pending:
 
 
 def mean_by_sample(ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct ids (m,) in rising order, and the mean (m, k) of the rows of each, in float64.
+    """Return distinct ids (m,) in rising order, and the mean (m, k) of the rows of each,
+    in float64.
 
     Equal ids are added from the smallest value up, so that neither the order in the batch nor the
     split over ranks changes the result.
@@ -303,7 +304,7 @@ def mean_by_sample(ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_mean_by_sample(ids: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct ids (m,) in rising order, and the log (m,) of the mean of exp(logs) of each.
+    """Return distinct ids (m,) in rising order, and the log (m,) of the mean of exp(logs) of each.
 
     As :func:`mean_by_sample`, for numbers whose exponentials may over- or underflow.
     """

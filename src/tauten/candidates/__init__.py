@@ -1,4 +1,4 @@
-"""Where keys come from beside the batch: a queue of earlier ones, a slowly moving encoder."""
+"""Sources of keys beside the batch: a queue of earlier keys, a slowly moving encoder."""
 
 from tauten.candidates.momentum import MomentumEncoder
 from tauten.candidates.queue import KeyQueue

@@ -40,7 +40,7 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The copy's output, without a gradient."""
+        """Return the copy's output, without a gradient."""
         return self.encoder(*args, **kwargs)
 
     @torch.no_grad()

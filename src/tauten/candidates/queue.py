@@ -48,7 +48,7 @@ class KeyQueue(nn.Module):
         return min(int(self._pushed), len(self._keys))
 
     def candidates(self, keys: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """This batch's keys, then the queued ones.
+        """Return this batch's keys, then the queued ones.
 
         Args:
             keys: (N, d).

@@ -1,4 +1,4 @@
-"""Which control helps, where, by how much, and whether it is real: grids of small trainings."""
+"""Grids of small trainings: which control helps, where, by how much, and whether it is real."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Allocations(TorchDispatchMode):
 
 
 def step_memory(step: Callable[[], None], loss_fn: nn.Module) -> float:
-    """MiB: the most that a step allocates at a time, and what the loss keeps between steps."""
+    """Return the most MiB that a step allocates at once, and those that the loss keeps between."""
     held: int = sum(t.numel() * t.element_size() for t in loss_fn.state_dict().values())
     counted = Allocations()
     with counted:

@@ -14,7 +14,9 @@ PERIODS = OneOf((0.5, 1.0, 2.5, 5.0))
 
 
 def mmts_settings(values: Settings) -> Settings:
-    """Level, spread over classes as a share of it, and oscillation as a share of the lowest."""
+    """Return level, spread over classes as a share of it,
+    and oscillation as a share of the lowest.
+    """
     low = values["level"] * (1 - values["spread"] / 2)
     high = values["level"] * (1 + values["spread"] / 2)
     return {
@@ -27,7 +29,7 @@ def mmts_settings(values: Settings) -> Settings:
 
 
 def band_settings(values: Settings) -> Settings:
-    """A lower end and its ratio to the upper end, and what else was drawn."""
+    """Return a lower end and its ratio to the upper end, and what else was drawn."""
     rest = {name: value for name, value in values.items() if "." in name}
     high = _digits(values["low"] * values["ratio"])
     return {"control.low": values["low"], "control.high": high} | rest
@@ -250,7 +252,7 @@ METHODS: dict[str, Method] = {
 
 
 def get(names: Sequence[str], methods: Mapping[str, Method] = METHODS) -> list[Method]:
-    """The methods of these names, in their order.
+    """Return the methods of these names, in their order.
 
     Args:
         names: of controls.

@@ -70,12 +70,12 @@ class Cell:
 
     @property
     def seed(self) -> int:
-        """Of weights and batches."""
+        """Seed of the weights and the batches."""
         return int(self.config["seed"])
 
     @property
     def force(self) -> str:
-        """How the force is sized."""
+        """Force of the loss: ``"plain"`` or ``"equalized"``."""
         return str(self.config["loss"].get("force", "plain"))
 
     @property
@@ -90,7 +90,7 @@ class Cell:
         return Path("cells") / self.control / f"{name}-seed{self.seed}"
 
     def record(self) -> dict[str, Any]:
-        """It as plain values."""
+        """Return the cell as plain values."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
 
@@ -121,14 +121,14 @@ class Cell:
 
 
 def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a record what must be equal; what an earlier version did not know is at its default."""
+    """Return the part of a record that must be equal; options unknown then have their default."""
     kept = {name: value for name, value in record.items() if name not in _FREE}
     return kept | {"config": completed(record["config"])}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a cell found.
+    """Result of one cell.
 
     Attributes:
         metrics: test metrics by group and name; empty for a trial of tuning.
@@ -252,13 +252,13 @@ def _train(cell: Cell, root: Path, folder: Path, stop: Stop | None) -> Outcome:
 
 @lru_cache(maxsize=1)
 def _features(path: Path, changed: int) -> tuple[Features, str]:
-    """The features and their fingerprint, kept for the next cell of this process."""
+    """Return the features and their fingerprint, kept for the next cell of this process."""
     features = load(path)
     return features, features.fingerprint
 
 
 def load_cell(folder: Path) -> Cell:
-    """The record of a cell.
+    """Load the record of a cell.
 
     Raises:
         ValueError: the folder holds none.
@@ -272,7 +272,7 @@ def load_cell(folder: Path) -> Cell:
 
 
 def load_result(folder: Path) -> Result:
-    """The result of a finished cell.
+    """Load the result of a finished cell.
 
     Raises:
         ValueError: it has not finished, or the file is damaged.

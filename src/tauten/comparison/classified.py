@@ -1,4 +1,4 @@
-"""Which test images are classified right by the features of two-view training."""
+"""Test images classified right by the features of two-view training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RULES = tuple(f"knn@{k}" for k in KS)
 
 @dataclass(frozen=True)
 class Classified(Scores):
-    """Which queries are right by the vote of their nearest training images.
+    """Queries classified right by the vote of their nearest training images.
 
     ``knn@K`` is the share of them, ``knn@K/class_mean`` the mean over classes of each class's own
     share, in which every query weighs 1 over the size of its class.
@@ -46,7 +46,7 @@ class Classified(Scores):
 
     @staticmethod
     def of(features: Mapping[str, Any]) -> Classified:
-        """Of the features that a run of two views has written.
+        """Classify the test images by the features that a run of two views has written.
 
         Args:
             features: ``train`` (M, d), ``test`` (N, d), and of both the classes as
@@ -62,7 +62,7 @@ class Classified(Scores):
         )
 
     def scores(self, metric: str) -> Tensor:
-        """(N,) float64, 1 where a query is right, by ``knn@K`` or ``knn@K/class_mean``.
+        """Return (N,) float64, 1 where a query is right, by ``knn@K`` or ``knn@K/class_mean``.
 
         Raises:
             ValueError: another metric.
@@ -72,14 +72,14 @@ class Classified(Scores):
         return self.right[metric.removesuffix(_CLASS_MEAN)].double()
 
     def weights(self, metric: str) -> Tensor:
-        """(N,) float64, of a mean over classes 1 over the queries of each query's class."""
+        """Return (N,) float64, of a mean over classes 1 over the queries of each query's class."""
         if not metric.endswith(_CLASS_MEAN):
             return super().weights(metric)
         sizes = Counter(self.labels)
         return torch.tensor([1 / sizes[label] for label in self.labels], dtype=torch.float64)
 
     def same_queries(self, other: Any) -> bool:
-        """Whether both have queries of the same classes and groups in the same order."""
+        """Return whether both have queries of the same classes and groups in the same order."""
         return isinstance(other, Classified) and (self.labels, self.groups) == (
             other.labels,
             other.groups,
@@ -95,7 +95,7 @@ class Classified(Scores):
 
     @staticmethod
     def load(path: Path) -> Classified:
-        """What :meth:`save` wrote."""
+        """Load what :meth:`save` wrote."""
         with opened_arrays(path) as stored:
             return Classified(
                 {rule: torch.from_numpy(stored[rule]) for rule in _RULES},

@@ -95,7 +95,9 @@ Seeds = Mapping[int, Scores]
 def estimates(
     variants: Mapping[str, Seeds], metric: str, bootstrap: int = 2000, seed: int = 0
 ) -> dict[tuple[str, str], Estimate]:
-    """Mean of each variant and group over seeds and queries, with its own 95 % interval."""
+    """Return the mean of each variant and group over seeds and queries,
+    with its own 95 % interval.
+    """
     found = {}
     for name, runs in variants.items():
         score_SN, queries = _scores(runs, sorted(runs), metric), next(iter(runs.values()))
@@ -119,7 +121,8 @@ def contrasts(
     bootstrap: int = 2000,
     seed: int = 0,
 ) -> list[Contrast]:
-    """The differences a − b of these pairs, in all groups, corrected for all of them together.
+    """Return the differences a − b of these pairs, in all groups,
+    corrected for all of them together.
 
     Args:
         variants: ranks of the same queries by seed, for each variant.
@@ -205,7 +208,7 @@ class _Draws:
         self._kept: dict[tuple[str, int], Tensor] = {}
 
     def of(self, difference_SN: Tensor, weight_N: Tensor, queries: Scores) -> dict[str, Tensor]:
-        """(R, S) replicates of each seed's mean difference in each group, and in all."""
+        """Return (R, S) replicates of each seed's mean difference in each group, and in all."""
         found: dict[str, Tensor] = {}
         whole = torch.zeros(self.replicates, len(difference_SN), dtype=torch.float64)
         groups = [group for group in _groups(queries) if group != ALL] or [ALL]
@@ -218,7 +221,7 @@ class _Draws:
         return {ALL: whole} | found
 
     def _counts(self, what: str, size: int) -> Tensor:
-        """(R, size) how often each is drawn."""
+        """Return (R, size) how often each is drawn."""
         if (what, size) not in self._kept:
             number = 1 + GROUPS.index(what)
             generator = torch.Generator().manual_seed(self.seed * 7 + number)
@@ -255,5 +258,5 @@ def _effect(a_S: Tensor, b_S: Tensor) -> float | None:
 
 
 def _share(half_R: Tensor, value: Tensor) -> float:
-    """p: the share of levels at which the interval holds 0."""
+    """Return p, the share of levels at which the interval holds 0."""
     return (1 + int((half_R >= value.abs() - 1e-12).sum())) / (1 + len(half_R))

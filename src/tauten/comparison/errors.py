@@ -57,7 +57,7 @@ class Part(NamedTuple):
 
 
 def seed_part(found: Sequence[Compared]) -> Part:
-    """A, and |T| over seeds; both are 0 for what has one seed."""
+    """Return a and |T| over seeds; both are 0 for what has one seed."""
     variance_K = torch.zeros(len(found), dtype=torch.float64)
     own_RK = torch.zeros(1, len(found), dtype=torch.float64)
     several = [k for k, one in enumerate(found) if len(one.values) > 1]
@@ -75,7 +75,7 @@ def seed_part(found: Sequence[Compared]) -> Part:
 
 
 def query_part(found: Sequence[Compared], seed: int) -> Part:
-    """B, and |T| over queries."""
+    """Return b and |T| over queries."""
     variance_K = torch.stack([query_variance(one.drawn) for one in found])
     error_RK = torch.stack([one.drawn.mean(dim=1) - one.values.mean() for one in found], dim=1)
     spread_K = error_RK.std(dim=0, correction=0)
@@ -89,14 +89,18 @@ def query_part(found: Sequence[Compared], seed: int) -> Part:
 
 
 def _known_to(free_K: Tensor, replicates: int, generator: torch.Generator) -> Tensor:
-    """(R, K) standard deviations estimated with so many degrees of freedom, where 1 is right."""
+    """Return (R, K) standard deviations estimated with so many degrees of freedom,
+    where 1 is right.
+    """
     normal_RK = torch.randn(replicates, len(free_K), generator=generator, dtype=torch.float64)
     ninth_K = 2 / (9 * free_K)  # Wilson & Hilferty 1931: the cube root of chi² is nearly normal
     return (1 - ninth_K + normal_RK * ninth_K.sqrt()).clamp(min=0.1) ** 1.5
 
 
 def half_widths(seeds: Part, queries: Part) -> tuple[Tensor, Tensor]:
-    """(R, K) half widths at R ascending levels, of each comparison by itself and of all at once."""
+    """Return (R, K) half widths at R ascending levels,
+    of each comparison by itself and of all at once.
+    """
     levels_R = (torch.arange(len(queries.most), dtype=torch.float64) + 0.5) / len(queries.most)
 
     def half(seeds_t: Tensor, queries_t: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class Features:
         return digest.hexdigest()[:16]
 
     def classes(self, head: int, tail: int) -> Classes:
-        """The long tail of the training split."""
+        """Return the long tail of the training split."""
         return Classes(dict(Counter(self["train"].labels)), head, tail)
 
 
@@ -95,7 +95,7 @@ def save(features: Features, path: Path) -> None:
 
 
 def load(path: Path) -> Features:
-    """Features that :func:`save` wrote.
+    """Load the features that :func:`save` wrote.
 
     Raises:
         ValueError: not such a file, with what is missing.
@@ -147,7 +147,7 @@ def _arrays(features: Features) -> dict[str, Any]:
 
 
 def of_pairs(name: str, splits: Mapping[Split, PairData], progress: bool = True) -> Features:
-    """Features of image-text pairs from two fixed, pretrained towers that need no network.
+    """Compute features of image-text pairs by two fixed, pretrained towers that need no network.
 
     Images: the penultimate layer of EfficientNet-Lite0 (d = 1280). Captions: all-MiniLM-L6-v2
     (d = 384). Both are centred on the training split and scaled to a mean length of 1.
@@ -208,7 +208,7 @@ def _standardised(
 
 
 def _equal(images: Tensor) -> Tensor:
-    """(N,) long, the position of the first image with the same pixels."""
+    """Return (N,) long, the position of the first image with the same pixels."""
     first: dict[bytes, int] = {}
     keys = [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
     return torch.tensor([first.setdefault(key, i) for i, key in enumerate(keys)])
@@ -216,7 +216,7 @@ def _equal(images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _image_features(images: Tensor, what: str, progress: bool) -> Tensor:
-    """(N, 1280) pooled features, of images scaled up to what the tower was trained for."""
+    """Return (N, 1280) pooled features, of images scaled up to what the tower was trained for."""
     from tauten.models import EfficientNetLite
 
     tower = EfficientNetLite.from_pretrained().eval()

@@ -32,7 +32,7 @@ RUNGS = (1 / 3, 2 / 3, 1.0)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one training found.
+    """Results of one training.
 
     Attributes:
         val: score on the validation split, of ``evaluation.metric``.
@@ -68,7 +68,7 @@ class Heads(nn.Module):
         self.x, self.y = (_head(width, dim, hidden) for width in widths)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, dim) and (M, dim)."""
+        """Return (N, dim) and (M, dim)."""
         return self.x(x), self.y(y)
 
 
@@ -181,7 +181,7 @@ class _Batches:
         self.left = torch.zeros(0, dtype=torch.int64)
 
     def next(self) -> tuple[Tensor, ...]:
-        """x, y, positions, ids of equal x, ids of equal y."""
+        """Return x, y, positions, ids of equal x, ids of equal y."""
         if len(self.left) < self.size:
             self.left = torch.randperm(len(self.split), generator=self.generator)
         index, self.left = self.left[: self.size], self.left[self.size :]

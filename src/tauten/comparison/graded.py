@@ -41,7 +41,7 @@ class GradedQueries(Queries):
         groups: Sequence[str],
         relevancy: Tensor,
     ) -> GradedQueries:
-        """Of embeddings and the relevancies (N, M) of each x and y.
+        """Score embeddings by the relevancies (N, M) of each x and y.
 
         Raises:
             ValueError: a query without a candidate of relevancy 1.
@@ -60,16 +60,16 @@ class GradedQueries(Queries):
         return GradedQueries(**own, graded=both)
 
     def scores(self, metric: str) -> Tensor:
-        """(N,) float64, also of ``nDCG`` and ``mAP``; see :meth:`Queries.scores`."""
+        """Return (N,) float64, also of ``nDCG`` and ``mAP``; see :meth:`Queries.scores`."""
         return self.graded[metric] if metric in GRADED else super().scores(metric)
 
     def arrays(self) -> dict[str, Any]:
-        """Those of :class:`Queries`, and the graded scores by name."""
+        """Return the arrays of :class:`Queries`, and the graded scores by name."""
         return super().arrays() | {name: value.numpy() for name, value in self.graded.items()}
 
     @staticmethod
     def load(path: Path) -> GradedQueries:
-        """What :meth:`save` wrote."""
+        """Load what :meth:`save` wrote."""
         plain = Queries.load(path)
         own = {field.name: getattr(plain, field.name) for field in fields(plain)}
         with opened_arrays(path) as stored:

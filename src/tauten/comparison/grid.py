@@ -1,4 +1,4 @@
-"""What a grid of trainings is asked for, and whether it can be run."""
+"""Settings of a grid of trainings, and checks that it can be run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Mode = Literal["auto", "frozen", "train"]
 
 @dataclass
 class Grid:
-    """What is compared, and how.
+    """Settings of a comparison: what is compared, and how.
 
     Attributes:
         output: the only folder written to.
@@ -73,7 +73,7 @@ class Grid:
 
     @property
     def kind(self) -> Kind:
-        """What the schedules drive: temperature, margin, or the temperature of two views."""
+        """Kind of what the schedules drive: temperature, margin, or temperature of two views."""
         return kind_of(self.base())
 
     @property
@@ -83,19 +83,19 @@ class Grid:
 
     @property
     def tested(self) -> type[Scores]:
-        """What is kept of each test query."""
+        """Class of what is stored of each test query."""
         return tested_by(self.base(), whole=self.runner == "train")
 
     @property
     def runner(self) -> Runner:
-        """How cells are trained."""
+        """Way in which cells are trained."""
         if self.mode != "auto":
             return self.mode
         frozen = self.recipe == "synthetic" or self.features is not None
         return "frozen" if frozen else "train"
 
     def methods(self) -> list[Method]:
-        """The controls, the baseline first.
+        """Return the controls, the baseline first.
 
         Raises:
             ValueError: an unknown control or one that means nothing for this kind, a baseline that
@@ -143,7 +143,7 @@ class Grid:
                 raise ValueError(f"{method.name} cannot be compared here: {error}") from error
 
     def base(self) -> Config:
-        """The configuration that all cells share, before their control.
+        """Return the configuration that all cells share, before their control.
 
         Raises:
             ValueError: an unknown recipe or setting.

@@ -1,4 +1,4 @@
-"""What the controls of a comparison are as margins, and as temperatures of two views.
+"""Controls of a comparison as margins, and as temperatures of two views.
 
 A margin keeps negatives active within a distance of the positive, a temperature weighs all of them,
 so their values do not carry over; neither do those of image-text pairs to two views of an image.
@@ -22,14 +22,16 @@ CONTROLS = ("constant", "matched", "learnable", "ts", "ics", "mmts")
 
 
 def kind_of(config: Config) -> Kind:
-    """What the schedules of a comparison with this configuration drive."""
+    """Return the kind of what the schedules drive in a comparison with this configuration."""
     if config.task == "views":
         return "views"
     return config.loss.strength
 
 
 def methods_of(kind: Kind) -> Mapping[str, Method]:
-    """The controls by name, with their default settings and what tuning draws for this kind."""
+    """Return the controls by name,
+    with their default settings and what tuning draws for this kind.
+    """
     return {**_METHODS[kind], **_others(kind)}
 
 
@@ -75,7 +77,7 @@ def _others(kind: Kind) -> dict[str, Method]:
 
 
 def usual(kind: Kind) -> tuple[str, ...]:
-    """The controls that are compared unless told otherwise."""
+    """Return the controls that are compared by default."""
     return tuple(n for n in CONTROLS if not (kind == "margin" and n == "learnable"))
 
 

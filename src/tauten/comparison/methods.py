@@ -1,4 +1,4 @@
-"""What a control in a comparison is: its default settings, and what tuning draws from.
+"""Controls of a comparison: their default settings, and the ranges that tuning draws from.
 
 Settings are options of a training configuration by name, such as ``control.alpha``. Defaults are
 the published ones where there are any. A control that takes another one apart, such as ``matched``,
@@ -33,7 +33,7 @@ class Uniform:
     log: bool = False
 
     def draw(self, source: random.Random) -> float:
-        """One number, to four digits."""
+        """Return one number, to four digits."""
         if self.log:
             value = math.exp(source.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -48,7 +48,7 @@ class OneOf:
     options: tuple[Any, ...]
 
     def draw(self, source: random.Random) -> Any:
-        """One option."""
+        """Return one option."""
         return source.choice(self.options)
 
 
@@ -83,13 +83,13 @@ class Method:
     refused: str = ""
 
     def drawn(self, source: random.Random) -> dict[str, Any]:
-        """Settings drawn at random."""
+        """Return settings drawn at random."""
         values = {name: draw.draw(source) for name, draw in self.space.items()}
         return dict(self.resolve(values) if self.resolve else values)
 
 
 def configure(base: Config, method: Method, settings: Settings) -> Config:
-    """The base configuration with a method and settings of it.
+    """Return the base configuration with a method and settings of it.
 
     Raises:
         ValueError: a setting that there is not, or a combination that means nothing.
@@ -106,7 +106,7 @@ def configure(base: Config, method: Method, settings: Settings) -> Config:
 
 
 def trials(method: Method, base: Config, number: int, seed: int) -> list[dict[str, Any]]:
-    """The default settings, then such drawn at random that the loss accepts.
+    """Return the default settings, then random ones that the loss accepts.
 
     Args:
         method: to draw settings of; one without settings of its own has none.

@@ -1,4 +1,4 @@
-"""From the words of ``tauten compare`` to a grid."""
+"""Translation of the arguments of ``tauten compare`` to a grid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SYNTHETIC = "synthetic."
 
 
 def settings(words: Sequence[str]) -> tuple[dict[str, Any], SyntheticConfig]:
-    """``NAME=VALUE`` words as settings of the training configuration and of synthetic pairs.
+    """Parse ``NAME=VALUE`` words as settings of the training configuration or synthetic pairs.
 
     Args:
         words: such as ``optim.epochs=10`` or ``synthetic.noise=0.7``.
@@ -50,7 +50,7 @@ def settings(words: Sequence[str]) -> tuple[dict[str, Any], SyntheticConfig]:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """A number of seeds, or the seeds with commas between them.
+    """Parse a number of seeds, or the seeds with commas between them.
 
     Raises:
         ValueError: neither.

@@ -42,7 +42,7 @@ def write_page(summary: Summary) -> Path:
 
 
 def verdict(summary: Summary) -> list[str]:
-    """What can be said, one sentence for each control that differs, and one for the others."""
+    """Return a sentence for each control that differs from the baseline, and one for the others."""
     said = []
     for variant in summary.variants:
         found = [c for c in summary.to_baseline if c.a == variant.name and c.verdict in MARKED]
@@ -75,7 +75,7 @@ def verdict(summary: Summary) -> list[str]:
 
 
 def anchors(summary: Summary) -> list[str]:
-    """An id for each row of the table: the control's name, of its first row."""
+    """Return an id for each row of the table: the control's name, of its first row."""
     controls = [variant.control for variant in summary.variants]
     return [
         name if name not in controls[:row] else f"{name}-{summary.variants[row].setting}"
@@ -84,7 +84,7 @@ def anchors(summary: Summary) -> list[str]:
 
 
 def trainings(summary: Summary) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Of each variant its seeds, each with the folder of its run or cell, from the page."""
+    """Return each variant's seeds with a link from the page to the folder of their run or cell."""
     found = []
     for variant in summary.variants:
         cells = summary.trained.variants[variant.control, variant.setting]
@@ -108,7 +108,7 @@ def _forest(summary: Summary, group: str) -> Panel | None:
 
 
 def _panel(title: str, found: Sequence[Contrast], group: str, name: str) -> Panel | None:
-    """Differences with simultaneous intervals (thin) and their own (thick)."""
+    """Return differences with simultaneous intervals (thin) and their own (thick)."""
     shown = [c for c in found if c.group == group]
     if not shown:
         return None
@@ -137,7 +137,7 @@ def _panel(title: str, found: Sequence[Contrast], group: str, name: str) -> Pane
 
 
 def _cost(summary: Summary) -> Panel | None:
-    """Quality over time of a step."""
+    """Return quality over time of a step."""
     timed = [v for v in summary.variants if v.seconds_per_step is not None]
     if not timed:
         return None
@@ -159,7 +159,7 @@ def _cost(summary: Summary) -> Panel | None:
 
 
 def _tuning(summary: Summary) -> list[list[str]]:
-    """A row for each trial."""
+    """Return a row for each trial."""
     found = []
     for control, tried in summary.trained.trials.items():
         finished = [t.val for t in tried if t.finished and t.val is not None]

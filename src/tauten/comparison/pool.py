@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Failure:
-    """What became of a task that failed.
+    """A task that failed, and the reason.
 
     Attributes:
         task: its name.
@@ -52,7 +52,7 @@ class Failure:
 
 
 def run_tasks(tasks: Sequence[Task], processes: int, bar: tqdm[Any]) -> dict[str, Any]:
-    """Results by the name of their tasks; a :class:`Failure` for each that failed.
+    """Run the tasks and return their results by name; a :class:`Failure` for each that failed.
 
     With one process the tasks run in this one. Workers are started afresh (no fork), and end with
     this process, however it ends.
@@ -113,7 +113,7 @@ class _Worker:
             self.connection.send(task)
 
     def take(self) -> tuple[Task, Any]:
-        """The finished task and what came of it."""
+        """Return the finished task and what came of it."""
         assert self.task is not None
         task, self.task = self.task, None
         try:

@@ -1,4 +1,4 @@
-"""What a comparison says of how it was made."""
+"""Description of how a comparison was made."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLASSIFIED = (
 
 
 def settings(summary: Summary) -> list[list[str]]:
-    """Of each variant what it is, and its settings."""
+    """Return a row for each variant: its name, what it is, and its settings."""
     found = []
     for variant in summary.variants:
         method = summary.grid.catalogue[variant.control]
@@ -33,12 +33,12 @@ def settings(summary: Summary) -> list[list[str]]:
 
 
 def told(settings: Mapping[str, Any]) -> str:
-    """Settings in one line."""
+    """Return settings in one line."""
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
 def common(summary: Summary) -> list[tuple[str, str]]:
-    """The training configuration of the baseline's first cell, without its control."""
+    """Return the training configuration of the baseline's first cell, without its control."""
     name = next(iter(summary.trained.results))
     tree = load_cell(summary.grid.output / name).config
     found = []
@@ -48,7 +48,7 @@ def common(summary: Summary) -> list[tuple[str, str]]:
 
 
 def protocol(summary: Summary) -> list[tuple[str, str]]:
-    """How the numbers came about, in words."""
+    """Describe how the numbers came about."""
     grid = summary.grid
     config = grid.base()
     chosen = (

@@ -49,7 +49,7 @@ class Queries(Scores):
 
     @staticmethod
     def of(x: Tensor, y: Tensor, y_of_x: Sequence[Sequence[int]], groups: Sequence[str]) -> Queries:
-        """Exact ranks of these embeddings, ties against the model."""
+        """Return exact ranks of these embeddings, ties against the model."""
         found = ranks(x, y, [list(own) for own in y_of_x])
         counts = torch.tensor([len(own) for own in y_of_x])
         return Queries(
@@ -61,7 +61,7 @@ class Queries(Scores):
         )
 
     def scores(self, metric: str) -> Tensor:
-        """(N,) float64, the metric of each x and its y's.
+        """Return (N,) float64, the metric of each x and its y's.
 
         ``x2y/hit@K`` is 1 where a match of x is in the top K; ``y2x/hit@K`` the mean of that over
         the y's of x; ``hit@K`` the mean of the two, ``mean_recall`` that over K = 1, 5, 10. So an x
@@ -83,13 +83,13 @@ class Queries(Scores):
         return self.mean_over_own((self.y <= int(k)).double())
 
     def mean_over_own(self, value_M: Tensor) -> Tensor:
-        """(N,) the means over the y's of each x of (M,) float64 values."""
+        """Return (N,) the means over the y's of each x of (M,) float64 values."""
         total = torch.zeros(len(self.x), dtype=torch.float64)
         total.index_add_(0, self.owner, value_M[self.target])
         return total / torch.bincount(self.owner, minlength=len(self.x))
 
     def same_queries(self, other: Any) -> bool:
-        """Whether both have the same pairs in the same groups."""
+        """Return whether both have the same pairs in the same groups."""
         return (
             isinstance(other, Queries)
             and self.groups == other.groups
@@ -98,7 +98,7 @@ class Queries(Scores):
         )
 
     def arrays(self) -> dict[str, Any]:
-        """What :meth:`save` writes."""
+        """Return the arrays that :meth:`save` writes."""
         return {
             "x": self.x.numpy().astype(np.int32),
             "y": self.y.numpy().astype(np.int32),
@@ -114,7 +114,7 @@ class Queries(Scores):
 
     @staticmethod
     def load(path: Path) -> Queries:
-        """What :meth:`save` wrote."""
+        """Load what :meth:`save` wrote."""
         with opened_arrays(path) as stored:
             x, y, owner, target = (
                 torch.from_numpy(stored[name].astype(np.int64))

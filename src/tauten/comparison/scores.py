@@ -1,4 +1,4 @@
-"""What a cell found of each test query, from which every metric of it follows."""
+"""Scores of each test query of a cell, from which every metric of the cell follows."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ class Scores(ABC):
 
     @abstractmethod
     def scores(self, metric: str) -> Tensor:
-        """(N,) float64 in [0, 1], the metric of each query.
+        """Return (N,) float64 in [0, 1], the metric of each query.
 
         Raises:
             ValueError: another metric.
         """
 
     def weights(self, metric: str) -> Tensor:
-        """(N,) float64 > 0, how much each query counts in a mean of this metric."""
+        """Return (N,) float64 > 0, how much each query counts in a mean of this metric."""
         return torch.ones(len(self.groups), dtype=torch.float64)
 
     @abstractmethod
     def same_queries(self, other: Any) -> bool:
-        """Whether query i of both is the same query for all i."""
+        """Return whether query i of both is the same query for all i."""
 
     @abstractmethod
     def save(self, path: Path) -> None:
         """Write them compactly."""
 
     def members(self, group: str) -> Tensor:
-        """Positions of the queries of a group, or of all."""
+        """Return positions of the queries of a group, or of all."""
         if group == ALL:
             return torch.arange(len(self.groups))
         return torch.tensor([i for i, name in enumerate(self.groups) if name == group]).long()
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Each metric's mean over each group that has queries, and their number ``n``."""
+        """Return each metric's mean over each group that has queries, and their number ``n``."""
         known = {metric: (self.scores(metric), self.weights(metric)) for metric in self.METRICS}
         found = {}
         for group in GROUPS:
@@ -72,5 +72,5 @@ class Scores(ABC):
 
 
 def weighted_mean(score_SN: Tensor, weight_N: Tensor) -> Tensor:
-    """(S,) or scalar, the means over the last dimension."""
+    """Return (S,) or scalar, the means over the last dimension."""
     return (score_SN * weight_N).sum(-1) / weight_N.sum()

@@ -1,4 +1,4 @@
-"""What a step of a finished run costs, measured on a copy of what it trained."""
+"""Cost of a step of a finished run, measured on a copy of what it trained."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FIRST, _TIMED = 1, 3
 
 @dataclass(frozen=True)
 class StepCost:
-    """Of a training step without evaluation and logging.
+    """Cost of a training step without evaluation and logging.
 
     Attributes:
         seconds: median of a few steps.
@@ -65,7 +65,7 @@ def step_cost(config: Config, total_steps: int) -> StepCost | None:
 
 
 def _steps(config: Config, best: Path, total_steps: int) -> _Steps | None:
-    """Of the model of a checkpoint; None of data without classes."""
+    """Build steps of a checkpoint's model; return None for data without classes."""
     load: Any = load_view_encoder if config.task == "views" else load_encoder
     encoder, *tokenizer, classes = load(best)
     if classes is None:
@@ -91,7 +91,7 @@ def _steps(config: Config, best: Path, total_steps: int) -> _Steps | None:
 
 
 def _loss(config: Config, train: PairData, classes: Classes, steps: int) -> ContrastiveLoss:
-    """That of the run, with tables of as many samples as it had."""
+    """Build the loss of the run, with tables of as many samples as it had."""
     labels = [name for name, size in classes.counts.items() for _ in range(size)]
     table = None if train.relevancy is None else train.relevancy.table
     return build_loss(config, len(labels), classes.per_sample(labels), steps, labels, table)

@@ -1,4 +1,4 @@
-"""From trained cells to numbers: variants, their means, differences and cost."""
+"""Numbers from trained cells: variants, their means, differences and cost."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As shown."""
+        """Name as shown to readers."""
         return f"{self.control} ({self.setting})"
 
 
@@ -75,7 +75,7 @@ class Summary:
     groups: list[str]
 
     def difference(self, variant: Variant, group: str) -> Contrast | None:
-        """That of a variant to the baseline."""
+        """Return the difference of a variant to the baseline in a group, or None."""
         for contrast in self.to_baseline:
             if (contrast.a, contrast.group) == (variant.name, group):
                 return contrast
@@ -83,7 +83,7 @@ class Summary:
 
 
 def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) -> Summary:
-    """Means, differences to the baseline and to parts, cost.
+    """Compute means, differences to the baseline and to parts, cost.
 
     Raises:
         ValueError: an unknown metric, no finished cell of the baseline, or cells that were tested
@@ -162,7 +162,7 @@ def _variant(
 
 
 def write_csv(summary: Summary) -> None:
-    """``cells.csv``, a row for each cell, group and metric, and ``differences.csv``."""
+    """Write ``cells.csv``, a row for each cell, group and metric, and ``differences.csv``."""
     with _table(summary.grid.output / CELLS) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

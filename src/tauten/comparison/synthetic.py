@@ -31,7 +31,7 @@ from tauten.training.splits import SPLITS, Split
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What the pairs are like.
+    """Settings of the synthetic pairs.
 
     Attributes:
         concepts: number of classes.
@@ -77,7 +77,7 @@ class SyntheticConfig:
             )
 
     def expected(self) -> str:
-        """Which classes theory gives the higher temperature: "dense", "rare" or "neither"."""
+        """Return the classes that need the higher temperature in theory: dense, rare or neither."""
         if self.exponent == 0:
             return "neither"
         if self.noise_gradient != 0:
@@ -86,7 +86,7 @@ class SyntheticConfig:
 
 
 def class_sizes(concepts: int, pairs: int, exponent: float) -> list[int]:
-    """Sizes that fall like rank^−exponent, each at least 1, that sum to ``pairs``."""
+    """Return sizes that fall like rank^−exponent, each at least 1, that sum to ``pairs``."""
     weights = [(rank + 1) ** -exponent for rank in range(concepts)]
     spare = pairs - concepts
     exact = [spare * weight / math.fsum(weights) for weight in weights]
@@ -98,13 +98,13 @@ def class_sizes(concepts: int, pairs: int, exponent: float) -> list[int]:
 
 
 def best_temperature(noise: float, dim: int) -> float:
-    """τ* of isotropic Gaussian pairs; see the module."""
+    """Return τ* of isotropic Gaussian pairs; see the module."""
     r = 1 / (1 + noise**2)
     return (1 - r**2) / (r * dim)
 
 
 def synthetic(config: SyntheticConfig) -> Features:
-    """The pairs, the same for the same configuration.
+    """Make the pairs, the same for the same configuration.
 
     ``truth`` has for the training pairs ``noise`` (N,), ``best_temperature`` (N,) and
     ``false_negatives`` (N,), the number of other pairs with the same latent vector; and the latent
@@ -156,7 +156,7 @@ def _rotation(width: int, generator: torch.Generator) -> Tensor:
 
 
 def _view(z: Tensor, noise: Tensor, rotation: Tensor, generator: torch.Generator) -> Tensor:
-    """(N, width) what one side sees of the latent vectors."""
+    """Return (N, width) what one side sees of the latent vectors."""
     drawn = torch.randn(len(z), len(rotation), generator=generator, dtype=torch.float64)
     dim = z.shape[1]
     seen = z + noise[:, None] * drawn[:, :dim]
@@ -164,7 +164,9 @@ def _view(z: Tensor, noise: Tensor, rotation: Tensor, generator: torch.Generator
 
 
 def _origins(counts: list[int], rate: float, generator: torch.Generator) -> Tensor:
-    """(N,) long, for each pair the one whose latent vector it has: its own, or an earlier one's."""
+    """Return (N,) long, for each pair the one whose latent vector it has: its own,
+    or an earlier one's.
+    """
     drawn = torch.rand(sum(counts), 2, generator=generator, dtype=torch.float64).tolist()
     origin: list[int] = []
     for count in counts:
@@ -177,7 +179,7 @@ def _origins(counts: list[int], rate: float, generator: torch.Generator) -> Tens
 
 
 def groups_for(config: SyntheticConfig) -> tuple[int, int]:
-    """Counts from which head and below which tail: each a third of the concepts, about."""
+    """Return the head and tail limits that make each group about a third of the concepts."""
     sizes = class_sizes(config.concepts, config.pairs, config.exponent)
     head, tail = sizes[config.concepts // 3], sizes[2 * config.concepts // 3]
     return head, min(tail + 1, head)

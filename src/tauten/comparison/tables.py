@@ -13,23 +13,23 @@ MINUS = "−"
 
 
 def percent(value: float) -> str:
-    """A fraction in percent."""
+    """Format a fraction in percent."""
     return f"{100 * value:.1f}"
 
 
 def points(value: float) -> str:
-    """A difference of fractions in points, with its sign."""
+    """Format a difference of fractions in points, with its sign."""
     text = f"{abs(100 * value):.1f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
 
 
 def p_value(value: float) -> str:
-    """A p to two digits."""
+    """Format a p to two digits."""
     return "< 0.001" if value < 0.001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
 
 
 def effect(contrast: Contrast) -> str:
-    """Cohen's d over seeds."""
+    """Return Cohen's d over seeds."""
     if contrast.effect is None:
         return "–"
     text = f"{abs(contrast.effect):.1f}"
@@ -37,17 +37,17 @@ def effect(contrast: Contrast) -> str:
 
 
 def milliseconds(variant: Variant) -> str:
-    """Time of a step."""
+    """Format the time of a step."""
     return "–" if variant.seconds_per_step is None else f"{1000 * variant.seconds_per_step:.1f}"
 
 
 def mebibytes(variant: Variant) -> str:
-    """Memory of a step."""
+    """Format the memory of a step."""
     return "–" if variant.memory_mib is None else f"{variant.memory_mib:.1f}"
 
 
 def header(summary: Summary) -> list[str]:
-    """Columns of the table."""
+    """Return columns of the table."""
     groups = [group for group in summary.groups if group != ALL]
     return [
         "control",
@@ -62,7 +62,9 @@ def header(summary: Summary) -> list[str]:
 
 
 def rows(summary: Summary) -> list[list[str]]:
-    """A row for each variant: overall, its difference with the simultaneous interval, groups."""
+    """Return a row for each variant: overall, its difference with the simultaneous interval,
+    groups.
+    """
     found = []
     for variant in summary.variants:
         mean, overall = variant.means[ALL], summary.difference(variant, ALL)
@@ -84,12 +86,12 @@ def _difference(contrast: Contrast) -> list[str]:
 
 
 def parts(summary: Summary) -> list[list[str]]:
-    """A row for each difference of a schedule to what takes it apart, over all queries."""
+    """Return a row for each difference of a schedule to what takes it apart, over all queries."""
     return [[f"{c.a} {MINUS} {c.b}", *_difference(c)] for c in summary.to_parts if c.group == ALL]
 
 
 def notes(summary: Summary) -> list[str]:
-    """What must be known to read the table."""
+    """Return the notes that a reader needs to read the table."""
     grid = summary.grid
     seeds = max(len(variant.seeds) for variant in summary.variants)
     number = len(summary.to_baseline) + len(summary.to_parts)
@@ -125,7 +127,7 @@ def notes(summary: Summary) -> list[str]:
 
 
 def text(summary: Summary) -> str:
-    """For the terminal."""
+    """Format for the terminal."""
     blocks = [_aligned([header(summary), *rows(summary)])]
     if summary.to_parts:
         blocks.append(_aligned([["part", "difference", "p", "d"], *parts(summary)]))
@@ -136,7 +138,7 @@ def text(summary: Summary) -> str:
 
 
 def markdown(summary: Summary) -> str:
-    """For a document."""
+    """Format for a document."""
     blocks = [_pipes([header(summary), *rows(summary)])]
     if summary.to_parts:
         blocks.append(_pipes([["part", "difference", "p", "d"], *parts(summary)]))

@@ -1,4 +1,4 @@
-"""What is kept of the test queries of a cell, by what it trains."""
+"""Stored results of a cell's test queries, of the kind that its training calls for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tauten.training.splits import load_split
 
 
 def tested_by(config: Config, *, whole: bool) -> type[Scores]:
-    """The scores of trainings with this configuration.
+    """Return the class of scores of trainings with this configuration.
 
     Args:
         config: of the trainings.
@@ -32,7 +32,7 @@ def tested_by(config: Config, *, whole: bool) -> type[Scores]:
 
 
 def of_run(config: Config) -> Scores:
-    """The scores of the test queries of a finished run, from what it has written.
+    """Load the scores of the test queries of a finished run.
 
     Raises:
         ValueError: that is damaged.
@@ -52,7 +52,7 @@ def of_run(config: Config) -> Scores:
 
 
 def load_scores(path: Path) -> Scores:
-    """What a cell has kept of its test queries."""
+    """Load the stored results of a cell's test queries."""
     with opened_arrays(path) as stored:
         names = stored.files
     if "labels" in names:

@@ -1,4 +1,4 @@
-"""Tune the controls of a grid, and train their default and best settings."""
+"""The training of a grid: its controls are tuned, then trained by default and best settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAILED, TUNING = "failed.json", "tuning.json"
 
 @dataclass
 class Trained:
-    """What a grid found.
+    """Results of a grid.
 
     Attributes:
         cells: each planned cell by the name of its place, finished or not.
@@ -162,7 +162,7 @@ def _cell(
 
 
 def _trial_cells(grid: Grid, method: Method, fingerprint: str) -> list[Cell]:
-    """The trials of a control, all with the first seed; none where the default is all there is."""
+    """Return the trials of a control, all with the first seed; none if only the default exists."""
     if grid.trials == 1:
         return []
     drawn = trials(method, grid.base(), grid.trials, seed=0)
@@ -214,7 +214,7 @@ def _plan_tuned(
 
 
 def _tasks(grid: Grid, found: Trained) -> list[Task]:
-    """The planned cells without a result."""
+    """Return the planned cells without a result."""
     failed = {failure.task for failure in found.failures}
     return [
         Task(name, run_cell, (cell, grid.output))

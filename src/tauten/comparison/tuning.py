@@ -35,7 +35,7 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        """Whether it came to the end, and so may be chosen."""
+        """True where the trial came to its end, and so may be chosen."""
         return self.val is not None and self.share == 1.0
 
 
@@ -63,7 +63,7 @@ def tune(cells: Sequence[Cell], root: Path) -> list[Trial]:
 
 
 class Median:
-    """Says to stop where the best score so far is below the median of what the finished trials had.
+    """A rule that stops a trial whose best score so far is below the median of finished trials.
 
     The scores of the others count as their best up to the same share of the training (the median
     stopping rule of Golovin et al., KDD 2017).
@@ -87,6 +87,8 @@ class Median:
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The finished trial with the highest score, the earliest of several; None if all failed."""
+    """Return the finished trial with the highest score, the earliest of several;
+    None if all failed.
+    """
     finished = [trial for trial in trials if trial.finished]
     return max(finished, key=lambda trial: trial.val or 0.0) if finished else None

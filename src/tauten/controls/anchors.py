@@ -38,7 +38,9 @@ class Anchors:
     dtype: torch.dtype = torch.float32
 
     def both(self, of_x: Tensor, of_y: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of two tables for the rows and for the columns of S: (N, 1, ...), (1, M, ...)."""
+        """Return rows of two tables, shaped for the rows and columns of S: (N, 1, ...),
+        (1, M, ...).
+        """
         there = self.direction == "x2y"
         own, other = (of_x, of_y) if there else (of_y, of_x)
         anchors = self.number(own[self.index.to(own.device)])

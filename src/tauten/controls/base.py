@@ -25,7 +25,7 @@ Learning = Literal["nothing", "gradient", "dual"]
 
 
 class Control(StateModule):
-    """Says which temperature τ (or margin m, or weight) each sample has at each step.
+    """A rule for the temperature τ (or margin m, or weight) of each sample at each step.
 
     A control is an ``nn.Module``: what it counts or learns is in ``state_dict()``. Controls
     compose by arithmetic: ``a + b``, ``a - b``, ``k * a``, ``k / a``, ``a.clamp(low, high)``.
@@ -68,16 +68,16 @@ class Control(StateModule):
 
     @property
     def learned_granularity(self) -> Granularity:
-        """Whether what is learned is one for all samples, one for each anchor, or each pair."""
+        """Granularity of what is learned: one for all samples, for each anchor, or each pair."""
         return self.granularity
 
     @property
     def shared(self) -> bool:
-        """Whether all anchors of a batch have one value."""
+        """True where all anchors of a batch have one value."""
         return self.granularity == "global" and not self.needs_index
 
     def values(self, index: Tensor, step: int) -> Tensor:
-        """Values of these samples at that step.
+        """Return values of these samples at that step.
 
         Args:
             index: (N,) long, positions in the data set.
@@ -89,15 +89,15 @@ class Control(StateModule):
         raise NotImplementedError
 
     def on(self, anchors: Anchors) -> Number:
-        """Values now for the anchors of a batch: (n,) or (1,), or a number for each pair."""
+        """Return values now for the anchors of a batch: (n,) or (1,), or a number for each pair."""
         return self.values(anchors.index, self.steps)
 
     def range(self) -> Range:
-        """The smallest and largest value over all steps and samples."""
+        """Return the smallest and largest value over all steps and samples."""
         raise NotImplementedError
 
     def at(self, index: Tensor, step: int | None = None) -> Tensor:
-        """Values of these samples now, or at another step.
+        """Return values of these samples now, or at another step.
 
         Args:
             index: (N,) long, positions in the data set. Only its length matters to a control that
@@ -115,7 +115,7 @@ class Control(StateModule):
         return self.values(index, step).expand(len(index))
 
     def side(self, index: Tensor, direction: Direction) -> Tensor:
-        """(n,) values now of samples of x (``"x2y"``) or of y (``"y2x"``)."""
+        """Return (n,) values now of samples of x (``"x2y"``) or of y (``"y2x"``)."""
         return self.at(index)
 
     def use(self, directions: str) -> None:
@@ -142,7 +142,8 @@ class Control(StateModule):
         self._count = int(self._step)
 
     def mean(self, index: Tensor, steps: int) -> float:
-        """Mean value over these samples and the steps 0 .. steps-1 (the matched constant).
+        """Return the mean value over these samples and the steps 0 ..
+        steps-1 (the matched constant).
 
         Args:
             index: (N,) long, the samples to average over, usually the training set.
@@ -190,7 +191,7 @@ class Control(StateModule):
         return Reciprocal(self, numerator)
 
     def clamp(self, low: float, high: float) -> Control:
-        """The same control, limited to [low, high]; itself if it never leaves them."""
+        """Return the same control, limited to [low, high]; itself if it never leaves them."""
         clamped = Clamped(self, low, high)
         least, most = self.range()
         return self if low <= least and most <= high else clamped
@@ -204,7 +205,7 @@ def advance_controls(owner: nn.Module) -> None:
 
 
 def as_control(value: Control | float) -> Control:
-    """A control as it is; a number as a ``Constant``."""
+    """Return a control as it is, or a number as a ``Constant``."""
     if isinstance(value, Control):
         return value
     if isinstance(value, Real) and not isinstance(value, bool):

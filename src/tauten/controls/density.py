@@ -142,7 +142,8 @@ def _checked(counts: OneSide) -> Tensor:
 
 
 def shuffled_counts(counts: Tensor, classes: Sequence[Hashable], seed: int = 0) -> Tensor:
-    """The counts with the sizes of classes exchanged at random, the control of a density effect.
+    """Return the counts with the sizes of classes exchanged at random,
+    the control of a density effect.
 
     All samples of a class get the size of one class, drawn without replacement. If a shift by these
     does as well as one by the true sizes, density was not the cause.

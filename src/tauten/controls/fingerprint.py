@@ -20,7 +20,7 @@ class OfData(Control):
         self.register_buffer("fingerprint", checksum(numbers))
 
     def _foreign(self, numbers: int) -> str:
-        """The message for a state made from other numbers, of which there were so many."""
+        """Return the message for a state made from other numbers, of which there were so many."""
         raise NotImplementedError
 
     def refuse(self, state_dict: Mapping[str, Any], prefix: str) -> None:
@@ -30,7 +30,7 @@ class OfData(Control):
 
 
 def checksum(numbers: Tensor) -> Tensor:
-    """Length and two checksums, one of them dependent on the order: (3,) int64."""
+    """Return length and two checksums, one of them dependent on the order: (3,) int64."""
     numbers = numbers.flatten().double()
     whole = (numbers * 1024).round().to(torch.int64)
     position = torch.arange(1, len(whole) + 1, dtype=torch.int64)

@@ -24,7 +24,7 @@ def mmts(
     *,
     scale: str = "linear",
 ) -> Control:
-    """MM-TS: a zero-mean cosine over training plus a shift by cluster size (WACV 2026).
+    """Build MM-TS: a zero-mean cosine over training plus a shift by cluster size (WACV 2026).
 
     τ_i(t) = α/2 · cos(2πt/P) + sh(n_i),  in [shift low − α/2, shift high + α/2]
 

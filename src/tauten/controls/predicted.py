@@ -119,7 +119,7 @@ class TempNet(_OfSides):
         return self.predict(anchors.embeddings, anchors.direction)
 
     def predict(self, embeddings: Tensor, side: Direction = "x2y") -> Tensor:
-        """(n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
+        """Return (n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
         network = self.networks[side]
         assert isinstance(network, _Prototypes)
         rows = embeddings.detach().to(network.prototypes.dtype)
@@ -195,7 +195,7 @@ class TaU(_OfSides):
         return self.predict(anchors.embeddings, anchors.direction)
 
     def predict(self, embeddings: Tensor, side: Direction = "x2y") -> Tensor:
-        """(n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
+        """Return (n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
         head = self.heads[side]
         assert isinstance(head, nn.Linear)
         logit = head(embeddings.to(head.weight.dtype)).squeeze(1)

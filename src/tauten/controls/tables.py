@@ -36,7 +36,7 @@ class SideTables(nn.ModuleDict):
         )
 
     def of(self, side: Direction) -> SampleTable:
-        """The table of one side."""
+        """Return the table of one side."""
         table = self[side]
         assert isinstance(table, SampleTable)
         return table

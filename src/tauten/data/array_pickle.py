@@ -17,7 +17,7 @@ _KINDS = {f"{kind}{size}" for kind in "iuf" for size in (1, 2, 4, 8)} - {"f1"} |
 
 
 def read_array(path: str | Path) -> npt.NDArray[Any]:
-    """The array of numbers in a pickle file, however old the numpy that wrote it.
+    """Read the array of numbers in a pickle file, however old the numpy that wrote it.
 
     Args:
         path: a file of `pickle.dump(array)` or `array.dump`, protocols 0 to 5.
@@ -46,7 +46,7 @@ def read_array(path: str | Path) -> npt.NDArray[Any]:
 
 
 class RefusedPickleError(Exception):
-    """Something that an array of numbers does not need."""
+    """Refusal of a pickle that holds what an array of numbers does not need."""
 
 
 class _Dtype:
@@ -93,7 +93,7 @@ def _frombuffer(raw: Any, dtype: Any, shape: Any, order: str, *_: Any) -> Pickle
 
 
 def _encode(text: str, codec: str) -> bytes:
-    """How protocols 0 to 2 write bytes."""
+    """Return the bytes of a text, as pickle protocols 0 to 2 write them."""
     if codec != "latin1":
         raise RefusedPickleError(f"it encodes text as {codec!r}, which no array needs")
     return text.encode("latin1")
@@ -110,7 +110,7 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Knows stand-ins for the globals of arrays and refuses all others."""
+    """An unpickler that knows stand-ins for the globals of arrays and refuses all others."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Which sentence a clip is trained with in an epoch."""
+"""Choice of the sentence that a clip is trained with in an epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tauten.data.relevancy import Relevancy, blocks
 
 
 class Candidates:
-    """For each clip the sentences that may be its caption, int32, ascending.
+    """Sentences that may be the caption of each clip, int32, ascending.
 
     Clips of one action share their list.
 
@@ -33,17 +33,17 @@ class Candidates:
         return len(self._rows)
 
     def __getitem__(self, clip: int) -> Tensor:
-        """(k,) the sentences of one clip."""
+        """Return (k,) the sentences of one clip."""
         row = self._rows[clip]
         return self._ids[self._starts[row] : self._starts[row + 1]]
 
     def counts(self, clips: Tensor | slice = slice(None)) -> Tensor:
-        """(n,) how many sentences each of these clips has."""
+        """Return (n,) how many sentences each of these clips has."""
         rows = self._rows[clips]
         return self._starts[rows + 1] - self._starts[rows]
 
     def take(self, clips: Tensor, which: Tensor) -> Tensor:
-        """(n,) int64, sentence number which[i] of clip clips[i]."""
+        """Return (n,) int64, sentence number which[i] of clip clips[i]."""
         return self._ids[self._starts[self._rows[clips]] + which].long()
 
 
@@ -83,7 +83,7 @@ class CaptionSampler:
         self._epoch, self._chances = -1, torch.empty(0)
 
     def sample(self, clips: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Captions of these clips in that epoch.
+        """Return captions of these clips in that epoch.
 
         Args:
             clips: (n,) long, positions in the split.
@@ -100,7 +100,7 @@ class CaptionSampler:
         return sentences, self.relevancy.of(clips, sentences)
 
     def _of(self, epoch: int) -> Tensor:
-        """(N,) float64 uniform in [0, 1), one for each clip."""
+        """Return (N,) float64 uniform in [0, 1), one for each clip."""
         if epoch < 0:
             raise ValueError(f"epoch must be >= 0, got {epoch}")
         if epoch != self._epoch:

@@ -1,4 +1,4 @@
-"""Which samples lie in which shard, and where: an integer id for each."""
+"""A catalogue of shards: the samples that each holds, with an integer id for each."""
 
 import hashlib
 from collections import Counter
@@ -34,14 +34,14 @@ class Shard:
 
     @property
     def kind(self) -> Literal["tar", "parquet"]:
-        """By the file's name."""
+        """Format of the file, read from its name."""
         return "parquet" if self.path.suffix.lower() == ".parquet" else "tar"
 
     def __len__(self) -> int:
         return int(self.bounds[-1]) if self.kind == "parquet" else len(self.bounds) - 1
 
     def is_current(self) -> bool:
-        """Whether the file has the size and time of change that it had."""
+        """Return whether size and modification time of the file are those that were indexed."""
         found = self.path.stat()
         return (found.st_size, found.st_mtime_ns) == (self.size, self.changed)
 
@@ -81,7 +81,7 @@ class Catalogue:
         return digest.hexdigest()[:32]
 
     def locate(self, index: int) -> tuple[Shard, int]:
-        """The shard of a sample and the sample's position in it.
+        """Return the shard of a sample and the sample's position in it.
 
         Raises:
             IndexError: no such sample.

@@ -1,4 +1,4 @@
-"""What a check of a data set on disk found, beside what was published."""
+"""Findings of a check of a data set on disk, beside the published numbers."""
 
 from __future__ import annotations
 
@@ -39,14 +39,16 @@ class Finding:
 def equal(
     name: str, found: Value, expected: Value, remedy: str = "", *, fatal: bool = True
 ) -> Finding:
-    """A finding that is ok where `found` is `expected`, or where nothing is expected (None)."""
+    """Return a finding that is ok where `found` is `expected`,
+    or where nothing is expected (None).
+    """
     ok = expected is None or found == expected
     return Finding(name, found, expected, ok, remedy, fatal)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check of one data set found.
+    """Findings of a check of one data set.
 
     Attributes:
         dataset: its name in ``tauten data list``.
@@ -65,11 +67,11 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """Whether no finding speaks against training and evaluating with these data."""
+        """True where no finding speaks against training and evaluating with these data."""
         return all(finding.ok or not finding.fatal for finding in self.findings)
 
     def table(self) -> str:
-        """The findings as lines of text, then what to do about those that are not ok."""
+        """Return the findings as lines of text, then what to do about those that are not ok."""
         rows = [("", "found", "expected", "")] + [
             (f.name, _shown(f.found), _shown(f.expected), f.verdict) for f in self.findings
         ]
@@ -86,7 +88,7 @@ class Report:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for a json file, with `usable`."""
+        """Return the report for a json file, with `usable`."""
         return {
             "dataset": self.dataset,
             "root": str(self.root),

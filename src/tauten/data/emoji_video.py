@@ -1,4 +1,4 @@
-"""What the names of animated emoji say: which base, which action, and how relevant to each other.
+"""Names of animated emoji: their action and details, and how relevant names are to each other.
 
 A name is a text such as "woman surfing: medium skin tone" or "cyclone".
 """
@@ -18,7 +18,7 @@ _WORD = re.compile(r"[\w'’-]+")
 
 
 def base_of(id: str) -> str:
-    """The code points of an emoji without its skin tones: what its variants share.
+    """Return the code points of an emoji without its skin tones: what its variants share.
 
     >>> base_of("1f3c4-1f3fd-200d-2640_anim")
     '1f3c4-200d-2640'
@@ -27,7 +27,7 @@ def base_of(id: str) -> str:
 
 
 def action_of(name: str) -> tuple[str, frozenset[str]]:
-    """What a name shows, and its details: words for people, and the skin tone.
+    """Return the action that a name shows, and its details: words for people, and the skin tone.
 
     >>> action, details = action_of("woman surfing: medium skin tone")
     >>> action, sorted(details)
@@ -42,7 +42,7 @@ def action_of(name: str) -> tuple[str, frozenset[str]]:
 
 
 def name_relevancy(clips: Sequence[str], names: Sequence[str]) -> Relevancy:
-    """How relevant each name is to each clip, of which the name is known, in [0, 1].
+    """Return how relevant each name is to each clip whose name is known, in [0, 1].
 
     rel = ½·[same action] + ½·|details ∩ details'| / |details ∪ details'|
 

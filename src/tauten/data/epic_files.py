@@ -53,7 +53,7 @@ class SentenceRow:
 
 
 def read_clips(root: Path, split: Split) -> list[ClipRow]:
-    """The clips of a split, of the official file or of the substitute."""
+    """Read the clips of a split, from the official file or the substitute."""
     file = present(root, f"EPIC_100_retrieval_{split}.csv")
     substitute = present(root, SUBSTITUTE) if file is None and split == "train" else None
     if substitute is not None:
@@ -91,7 +91,7 @@ def _substitute(file: Path) -> list[ClipRow]:
 
 
 def read_sentences(root: Path, split: Split, clips: list[ClipRow]) -> list[SentenceRow]:
-    """The sentences of a split.
+    """Read the sentences of a split.
 
     Clips that stand for one get its nouns if they lack them. For test the text is that clip's
     narration.
@@ -161,7 +161,7 @@ def epic_classes(root: str | Path) -> EpicClasses:
 
 
 def rows_of(file: Path, *columns: str) -> list[dict[str, Any]]:
-    """The rows of a csv file, cells as text.
+    """Return the rows of a csv file, cells as text.
 
     Raises:
         ValueError: a column is missing, with those that are there.
@@ -175,7 +175,7 @@ def rows_of(file: Path, *columns: str) -> list[dict[str, Any]]:
 
 
 def find(root: Path, *names: str) -> Path:
-    """The first of these files that is there, as it is or gzipped.
+    """Return the first of these files that is there, as it is or gzipped.
 
     Raises:
         FileNotFoundError: none is, with where to get it.
@@ -188,7 +188,7 @@ def find(root: Path, *names: str) -> Path:
 
 
 def present(root: Path, name: str) -> Path | None:
-    """That file in one of the usual folders, or None."""
+    """Return the file of that name in one of the usual folders, or None."""
     for folder in _FOLDERS:
         for suffix in ("", ".gz"):
             file = root / folder / f"{name}{suffix}"
@@ -198,14 +198,14 @@ def present(root: Path, name: str) -> Path | None:
 
 
 def whole_number(cell: str, file: Path, row: int) -> int:
-    """The cell as a number >= 0."""
+    """Return the cell as a number >= 0."""
     if not cell.isascii() or not cell.isdigit():
         raise ValueError(f"{file}, row {row}: {cell!r} is not a whole number")
     return int(cell)
 
 
 def _frames(row: dict[str, Any]) -> tuple[int, int] | None:
-    """The official frame numbers, if the file has them."""
+    """Return the official frame numbers, if the file has them."""
     start, stop = row.get("start_frame"), row.get("stop_frame")
     if type(start) is int and type(stop) is int and start >= 0:
         return start, stop
@@ -230,7 +230,7 @@ def _parsed(cell: str) -> Nouns:
 
 
 def _second(cell: str, file: Path, row: int) -> float:
-    """Hours, minutes and seconds, "00:01:02.53", as seconds."""
+    """Convert hours, minutes and seconds, "00:01:02.53", to seconds."""
     try:
         hours, minutes, seconds = cell.split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)

@@ -94,12 +94,12 @@ class EpicKitchens:
         return len(self.narration_id)
 
     def frames(self, clip: int, fps: float) -> tuple[int, int]:
-        """The frames [first, stop) of a clip, counted from 0, at least one."""
+        """Return the frames [first, stop) of a clip, counted from 0, at least one."""
         start, end = (round(float(second) * fps) for second in self.seconds[clip])
         return start, max(end, start + 1)
 
     def labels(self, by: By = "noun") -> list[int] | list[tuple[int, int]]:
-        """The class of each clip: its main noun, its verb, or both."""
+        """Return the class of each clip: its main noun, its verb, or both."""
         verbs, nouns = self.verb.tolist(), [nouns[0] for nouns in self.nouns]
         if by == "verb_noun":
             return list(zip(verbs, nouns, strict=True))
@@ -108,14 +108,14 @@ class EpicKitchens:
         return nouns if by == "noun" else verbs
 
     def per_sample_counts(self, by: By = "noun") -> Tensor:
-        """(N,) int64, clips of each clip's class: what `tauten.mmts` takes.
+        """Return (N,) int64, clips of each clip's class: what `tauten.mmts` takes.
 
         The released MM-TS code clusters by the main noun.
         """
         return class_counts(self.labels(by))
 
     def relevancy(self, *, progress: bool = True) -> Relevancy:
-        """The relevancy of clips and sentences, from their classes."""
+        """Return the relevancy of clips and sentences, from their classes."""
         return Relevancy.from_actions(
             list(zip(self.verb.tolist(), map(frozenset, self.nouns), strict=True)),
             list(
@@ -277,7 +277,7 @@ def _assembled(split: Split, clips: list[ClipRow], sentences: list[SentenceRow])
 
 
 def _keys(clip: ClipRow) -> list[object]:
-    """What a clip may have in common with the one that stands for its sentence, best first."""
+    """Return what a clip may share with the one that stands for its sentence, best first."""
     name = ("name", clip.narration_id)
     if clip.narration is None:
         return [name]

@@ -1,4 +1,4 @@
-"""Where the videos of EPIC-KITCHENS-100 lie: a file or a folder for each."""
+"""Places of the videos of EPIC-KITCHENS-100: a file or a folder for each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REMEDY = (
 
 
 def find_video(root: Path, video: str) -> Path:
-    """The file of a video, else the folder of its pieces or frames, else where the file should be.
+    """Return the file of a video, else the folder of its parts, else where the file should be.
 
     Args:
         root: the folder that was given.
@@ -41,7 +41,7 @@ def find_video(root: Path, video: str) -> Path:
 
 
 def epic_clips(root: str | Path, data: EpicKitchens) -> list[Clip]:
-    """The part of a video that each clip is; whether the video is there is not checked.
+    """Return the part of a video that each clip is; whether the video is there is not checked.
 
     In a file or in pieces it is a range of seconds; in a folder of frames one of frame numbers,
     which the official annotations have.

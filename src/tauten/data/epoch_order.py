@@ -67,7 +67,7 @@ class EpochOrder:
         return int(self.bounds[-1])
 
     def ids(self, start: int, stop: int) -> Ints:
-        """The ids at positions start .. stop - 1 of the epoch."""
+        """Return the ids at positions start .. stop - 1 of the epoch."""
         first = int(np.searchsorted(self.bounds, start, side="right")) - 1
         parts = []
         for w in range(first, len(self.bounds) - 1):
@@ -78,7 +78,7 @@ class EpochOrder:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def _window(self, number: int) -> Ints:
-        """The ids of one window, in order; the latest two are kept."""
+        """Return the ids of one window, in order; the latest two are kept."""
         if number not in self._recent:
             if len(self._recent) == 2:
                 self._recent.pop(min(self._recent))
@@ -99,7 +99,7 @@ class EpochOrder:
 
 
 def _runs(catalogue: Catalogue, run: int) -> tuple[Ints, Ints]:
-    """First id and size of every run, in the order of ids."""
+    """Return first id and size of every run, in the order of ids."""
     starts, sizes = [], []
     for shard, first in zip(catalogue.shards, catalogue.first, strict=False):
         inside = shard.bounds if shard.kind == "parquet" else np.arange(0, len(shard) + run, run)
@@ -111,7 +111,7 @@ def _runs(catalogue: Catalogue, run: int) -> tuple[Ints, Ints]:
 
 
 def _windows(sizes: Ints, buffer: int) -> Ints:
-    """Numbers of the first run of each window, and of one past the last."""
+    """Return numbers of the first run of each window, and of one past the last."""
     first, held = [0], 0
     for number, size in enumerate(sizes.tolist()):
         if held + size > buffer:

@@ -49,7 +49,7 @@ class FeatureTable:
         return int(self.rows.shape[-1])
 
     def select(self, ids: Sequence[str]) -> Tensor:
-        """The features of these samples, in this order, read into memory.
+        """Return the features of these samples, in this order, read into memory.
 
         Args:
             ids: n names; one may be there several times.

@@ -114,7 +114,7 @@ def _splits(parts: dict[str, Iterator[Sample]]) -> Iterator[Sample]:
 
 
 def _read_saved(folder: Path, request: Request) -> Iterator[Sample]:
-    """What ``Dataset.save_to_disk`` has written, of one split or several."""
+    """Read what ``Dataset.save_to_disk`` has written, of one split or several."""
     try:
         saved = load_from_disk(str(folder))
     except Exception as error:  # damaged files raise errors of any kind
@@ -156,7 +156,7 @@ class _Pictures:
                 self.texts[picture] = [texts[kind] for kind in _SIDECARS if kind in texts]
 
     def read(self) -> Iterator[Sample]:
-        """Every picture with what stands beside it; the log says what is left out."""
+        """Yield every picture with what stands beside it; the log says what is left out."""
         self._log()
         for picture in self.files:
             files = self.texts.get(picture, ())
@@ -165,7 +165,7 @@ class _Pictures:
             yield with_members(sample, self._name(picture), members)
 
     def read_classes(self) -> Iterator[Sample]:
-        """Every picture with the name of its folder as label."""
+        """Yield every picture with the name of its folder as label."""
         self._log()
         for picture in self.files:
             sample = self._sample(picture)
@@ -203,7 +203,7 @@ class _Pictures:
 
 
 def _others(files: Iterable[Path], pictures: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Files that are neither pictures nor texts, by path without extension."""
+    """Return the files that are neither pictures nor texts, by path without extension."""
     known = set(pictures)
     found: dict[Path, list[Path]] = defaultdict(list)
     for file in files:

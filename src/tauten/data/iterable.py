@@ -17,7 +17,7 @@ logger = logging.getLogger("tauten.data")
 
 
 def as_iterable(pairs: ShardPairs, order: EpochOrder) -> IterableDataset:
-    """The samples of an epoch, in its order, as a Hugging Face data set.
+    """Return the samples of an epoch, in its order, as a Hugging Face data set.
 
     Its shards are the windows of the order: ``split_dataset_by_node`` and the workers of a
     DataLoader share them out whole, and ``load_state_dict`` reads again what was given of the

@@ -123,7 +123,7 @@ def split_names(names: Iterable[str]) -> list[str]:
 
 @dataclass
 class Walk:
-    """What lies in a folder at any depth.
+    """Contents of a folder at any depth.
 
     Attributes:
         files: visible ones, in order.

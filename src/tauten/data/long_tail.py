@@ -12,7 +12,8 @@ Indices = npt.NDArray[np.int64]
 
 
 def exponential_counts(largest: int, classes: int, ratio: float = 100.0) -> list[int]:
-    """Class sizes that fall exponentially: n_k = int(largest · ratio^(-k / (classes - 1))).
+    """Return the class sizes that fall exponentially:
+    n_k = int(largest · ratio^(-k / (classes - 1))).
 
     Cui et al., Class-Balanced Loss, CVPR 2019, with ratio 100. CIFAR-LT comes in two families:
 
@@ -45,7 +46,7 @@ def exponential_counts(largest: int, classes: int, ratio: float = 100.0) -> list
 
 
 def pareto_counts(largest: int, smallest: int, classes: int, power: float = 6.0) -> list[int]:
-    """Class sizes spread as quantiles of a Pareto distribution between two ends.
+    """Return the class sizes spread as quantiles of a Pareto distribution between two ends.
 
     With q_k = ((k + ½) / classes)^(-1/power), n_k = round(smallest + (largest - smallest) ·
     (q_k - q_last) / (q_0 - q_last)). Power 6 is that of ImageNet-LT (Liu et al., CVPR 2019: 1280 to

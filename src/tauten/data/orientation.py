@@ -1,4 +1,4 @@
-"""Turned and mirrored pictures, as a viewer shows them."""
+"""Orientation: pictures turned and mirrored as a viewer shows them."""
 
 from __future__ import annotations
 

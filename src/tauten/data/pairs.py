@@ -157,7 +157,7 @@ def take_caption(sample: Sample, name: str, needed: bool = True) -> None:
 
 
 def _texts(value: Any) -> tuple[list[str], str | None]:
-    """All captions of a cell, blank ones left out, and what is wrong with it."""
+    """Return all captions of a cell, blank ones left out, and what is wrong with it."""
     texts = []
     for cell in value if isinstance(value, list) else [value]:
         if missing(cell):

@@ -144,7 +144,7 @@ class Prepared(tuple[int, int]):
 
 
 def resized(picture: Image.Image, size: int | tuple[int, int] | None) -> Image.Image:
-    """The middle square at this many pixels a side, or the whole picture at (height, width)."""
+    """Crop the middle square to this many pixels a side, or scale to (height, width)."""
     if size is None:
         return picture
     if isinstance(size, Prepared):

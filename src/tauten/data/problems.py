@@ -13,7 +13,7 @@ class UnusableSampleError(ValueError):
 
 
 class Problem(NamedTuple):
-    """Why a sample cannot be used.
+    """A reason why one sample cannot be used.
 
     Attributes:
         where: its shard, position and name.
@@ -25,7 +25,7 @@ class Problem(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What such problems are counted by."""
+        """Kind by which such problems are counted: the reason up to its colon."""
         return self.reason.partition(":")[0]
 
     def __str__(self) -> str:

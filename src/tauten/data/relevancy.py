@@ -1,4 +1,4 @@
-"""How relevant each sentence is to each clip, without ever holding the whole matrix.
+"""Relevancy of each sentence to each clip, without ever holding the whole matrix.
 
 Shapes: N clips, M sentences; A and C distinct actions among them. An action is a verb class with a
 set of noun classes, and relevancy depends on nothing else: a table (A, C) says it all.
@@ -58,7 +58,8 @@ class Relevancy:
     def from_actions(
         cls, clips: Sequence[Action], sentences: Sequence[Action], *, progress: bool = True
     ) -> Relevancy:
-        """The relevancy of clips and sentences of which (verb class, noun classes) are known.
+        """Return the relevancy of clips and sentences of which (verb class,
+        noun classes) are known.
 
         Raises:
             ValueError: no clips or sentences, or one without a noun.
@@ -83,7 +84,7 @@ class Relevancy:
 
     @classmethod
     def from_matrix(cls, matrix: Any, *, progress: bool = True) -> Relevancy:
-        """The same for a matrix (N, M), such as the published pickles hold.
+        """Return the same for a matrix (N, M), such as the published pickles hold.
 
         Rows and columns that are equal in float32 are kept once.
 
@@ -105,26 +106,26 @@ class Relevancy:
         return len(self.rows), len(self.cols)
 
     def __getitem__(self, clips: Tensor | slice) -> Tensor:
-        """(n, M) float32, the rows of these clips."""
+        """Return (n, M) float32, the rows of these clips."""
         return self.table[self.rows[clips]][:, self.cols]
 
     def between(self, clips: Tensor, sentences: Tensor) -> Tensor:
-        """(n, m) float32, of these clips with these sentences: the matrix of a batch."""
+        """Return (n, m) float32, of these clips with these sentences: the matrix of a batch."""
         return self.table[self.rows[clips, None], self.cols[sentences]]
 
     def of(self, clips: Tensor, sentences: Tensor) -> Tensor:
-        """(n,) float32, of each clip with its own sentence."""
+        """Return (n,) float32, of each clip with its own sentence."""
         return self.table[self.rows[clips], self.cols[sentences]]
 
     def dense(self, *, progress: bool = False) -> Tensor:
-        """(N, M) float32: 148 MB for the test split, 4.3 GB for the training split."""
+        """Return (N, M) float32: 148 MB for the test split, 4.3 GB for the training split."""
         out = torch.empty(self.shape)
         for block in blocks(len(out), progress, "relevancy"):
             out[block] = self[block]
         return out
 
     def summary(self) -> dict[str, float]:
-        """What the whole matrix is like, exactly, from the table.
+        """Return statistics of the whole matrix, exact, computed from the table.
 
         Returns:
             ``mean``; ``share_above_0``; ``ones_per_row``, the mean number of entries equal to 1;
@@ -177,14 +178,14 @@ class Relevancy:
 
 
 def _distinct(keys: Iterable[Hashable]) -> tuple[list[Any], Tensor]:
-    """The distinct keys in order of first appearance, and the number of each key's."""
+    """Return the distinct keys in order of first appearance, and the number of each key's."""
     places: dict[Hashable, int] = {}
     codes = [places.setdefault(key, len(places)) for key in keys]
     return list(places), torch.tensor(codes, dtype=torch.int64)
 
 
 def _encoded(actions: Sequence[Action], width: int) -> tuple[Tensor, Tensor]:
-    """Verbs (A,) and nouns as 0 or 1, (A, width)."""
+    """Return verbs (A,) and nouns as 0 or 1, (A, width)."""
     verbs = torch.tensor([verb for verb, _ in actions])
     pairs = [(row, noun) for row, (_, nouns) in enumerate(actions) for noun in nouns]
     nouns = torch.zeros(len(actions), width)
@@ -193,7 +194,7 @@ def _encoded(actions: Sequence[Action], width: int) -> tuple[Tensor, Tensor]:
 
 
 def blocks(rows: int, progress: bool, name: str) -> Iterator[slice]:
-    """Slices that cover 0 .. rows-1, with a progress bar."""
+    """Yield slices that cover 0 .. rows-1, with a progress bar."""
     starts = range(0, rows, _BLOCK)
     for start in tqdm(starts, desc=name, unit=" blocks", disable=not progress):
         yield slice(start, min(start + _BLOCK, rows))

@@ -21,7 +21,7 @@ _ALIASES = {"image": "file_name", "caption": "txt"}
 
 
 class ShardFiles:
-    """Reads a sample at its place.
+    """A reader of samples at their places in shards.
 
     Files are opened when they are first needed, and again in every process, so that an object of
     this class may be copied to worker processes.
@@ -60,7 +60,7 @@ class ShardFiles:
         self._forget()
 
     def sample(self, shard: Shard, position: int) -> Sample:
-        """The sample at this position of the shard; its `problem` says if it cannot be read.
+        """Return the sample at this position of the shard; its `problem` says if it cannot be read.
 
         Raises:
             ValueError: the shard has changed since it was indexed; a parquet file lacks a column.
@@ -111,7 +111,7 @@ class ShardFiles:
         return Sample(where, media, fields, problem)
 
     def _group(self, shard: Shard, number: int) -> Any:
-        """A row group; the latest ones are kept."""
+        """Return a row group; the latest ones are kept."""
         key = (shard.path, number)
         if key not in self._groups:
             file = self._file(shard)
@@ -124,7 +124,7 @@ class ShardFiles:
         return self._groups[key]
 
     def _columns(self, shard: Shard, names: list[str]) -> list[str]:
-        """What to read of a parquet file that has these columns."""
+        """Return the columns to read from a parquet file that has those of `names`."""
         required = [_present(name, names) for name in self.required]
         wanted = [*required, *(self.others or ())]
         missing = [name for name in wanted if name not in names]
@@ -154,6 +154,6 @@ def _close(files: Mapping[Path, Any]) -> None:
 
 
 def _present(wanted: str, names: Container[str]) -> str:
-    """The column, or the one that stands for it where it is not there."""
+    """Return the column, or the one that stands for it where it is missing."""
     other = _ALIASES.get(wanted, wanted)
     return other if wanted not in names and other in names else wanted

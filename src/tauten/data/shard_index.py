@@ -164,7 +164,7 @@ class _Lines:
                     self._found[Path(entry["path"])] = _shard(entry)
 
     def get(self, path: Path) -> Shard | None:
-        """What is known of a file, unless it has changed."""
+        """Return the indexed entry of a file, or None if the file has changed or has no entry."""
         shard = self._found.get(path)
         return shard if shard is not None and shard.is_current() else None
 

@@ -79,7 +79,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
         return len(self.catalogue)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample.
+        """Return one sample.
 
         Returns:
             `index`, `image` ((3, H, W) uint8, bytes, or as found), `caption` (a text, or a list of
@@ -96,7 +96,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
         return row
 
     def row(self, index: int) -> dict[str, Any] | Problem:
-        """The sample as ``pairs[index]`` gives it, or why it cannot be used."""
+        """Return the sample as ``pairs[index]`` gives it, or why it cannot be used."""
         sample = self._files.sample(*self.catalogue.locate(index))
         take_caption(sample, self._request.caption)
         if sample.problem is None and self.pictures:
@@ -110,7 +110,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
         return row | {name: sample.fields.get(name) for name in names}
 
     def batch(self, ids: Sequence[int]) -> tuple[dict[str, Any], list[Problem]]:
-        """The usable ones of these samples, and what is wrong with the others.
+        """Return the usable ones of these samples, and what is wrong with the others.
 
         Returns:
             `index` (n,) int64, `image` (n, 3, H, W) uint8 or a list, `caption` and the other
@@ -131,24 +131,25 @@ class ShardPairs(Dataset[dict[str, Any]]):
 
     @property
     def pictures(self) -> bool:
-        """Whether the first side is pictures."""
+        """True where the first side is pictures."""
         return self._request.media == "image"
 
     def sized(self, image_size: int | tuple[int, int] | None) -> ShardPairs:
-        """The same pairs, with pictures of another size."""
+        """Return the same pairs, with pictures of another size."""
         other = self.holding(self.held)
         other.image_size = image_size
         return other
 
     def holding(self, held: int) -> ShardPairs:
-        """The same pairs, with another number of parquet rows in memory."""
+        """Return the same pairs, with another number of parquet rows in memory."""
         other = copy.copy(self)
         other.held = held
         other._files = ShardFiles(self._request, self._required, self._columns, held)
         return other
 
     def column(self, name: str, missing: Any = None, progress: bool = True) -> list[Any]:
-        """One column of all samples, in the order of ids: classes to count, captions to cluster.
+        """Return one column of all samples, in the order of ids: classes to count,
+        captions to cluster.
 
         Reads the whole of the tars once, and the one column of parquet files. Pictures are not
         decoded, so samples whose picture is damaged are there too.
@@ -181,7 +182,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
 def _picture(
     stored: dict[str, Any], size: int | tuple[int, int] | None
 ) -> tuple[Tensor | bytes | None, str | None]:
-    """A stored picture as pixels, or its bytes without a size, or what is wrong with it."""
+    """Return a stored picture as pixels, or its bytes without a size, or what is wrong with it."""
     if size is None:
         problem = unreadable(stored)
         content = stored["bytes"]

@@ -14,7 +14,7 @@ from tauten.data.shard_pairs import ShardPairs
 
 
 class ShardStore:
-    """Makes a training batch of sample ids, as ``tauten.training.pairs.PairStore`` does in memory.
+    """A store of batches by sample id, as ``tauten.training.pairs.PairStore`` is in memory.
 
     Everything random (which caption, alternative text, keywords) is drawn from torch's global
     generator at the moment of the call, four numbers a sample whether it can be used or not, so a
@@ -66,7 +66,7 @@ class ShardStore:
     def batch(
         self, index: Tensor, read: tuple[dict[str, Any], list[Problem]] | None = None
     ) -> dict[str, Any]:
-        """Images, texts, ids and duplicate ids of the usable ones of these samples.
+        """Return images, texts, ids and duplicate ids of the usable ones of these samples.
 
         Args:
             index: (N,) long.
@@ -113,7 +113,7 @@ class ShardStore:
         return batch
 
     def _tokens(self, texts: list[str]) -> Any:
-        """What the tokenizer makes of the texts; without any, none of its rows."""
+        """Return the tokenizer's output for the texts; for no texts, its output without rows."""
         if texts:
             return self.tokenizer(texts)
         found = self.tokenizer([""])
@@ -132,6 +132,6 @@ class ShardStore:
 
 
 def _id(content: bytes) -> int:
-    """A number that is the same for the same content, in every process."""
+    """Return a number that is the same for the same content, in every process."""
     digest = hashlib.sha256(content).digest()
     return int.from_bytes(digest[:8], "little", signed=True)

@@ -20,7 +20,7 @@ class TruncatedShardError(ValueError):
 
 
 def is_shard(path: Path) -> bool:
-    """Whether the name says tar."""
+    """Return whether the file's name ends like that of a tar."""
     return path.name.lower().endswith(SHARD_SUFFIXES)
 
 

@@ -42,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Request:
-    """What to look for.
+    """Settings of what to look for in a folder.
 
     Attributes:
         image: column of the first modality.
@@ -170,7 +170,7 @@ def stored_picture(value: Any, base: Path) -> tuple[Any, str | None]:
 
 
 def _located(name: str, base: Path) -> Path:
-    """The file of this name beside a table, or in a folder `images` there; also of Windows."""
+    """Return the file of this name beside a table, or in its folder `images`; also of Windows."""
     for text in dict.fromkeys((name, name.replace("\\", "/"))):
         for folder in ("", "images", "Images"):
             if (base / folder / text).is_file():
@@ -218,7 +218,7 @@ def with_members(sample: Sample, name: str, members: dict[str, bytes]) -> Sample
 
 
 def decode_member(extension: str, content: bytes) -> Any:
-    """The value of a file beside a picture, by its extension; unknown ones stay bytes.
+    """Return the value of a file beside a picture, by its extension; unknown ones stay bytes.
 
     Raises:
         ValueError: content that is not what the extension says.
@@ -239,5 +239,5 @@ def decode_member(extension: str, content: bytes) -> Any:
 
 
 def dotted(extensions: tuple[str, ...]) -> str:
-    """Extensions as they are written in messages."""
+    """Return extensions as they are written in messages."""
     return some((f".{extension}" for extension in extensions), 9)

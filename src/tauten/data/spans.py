@@ -9,14 +9,16 @@ from torch import Tensor
 
 
 def drawn(count: int, generator: torch.Generator | None) -> Tensor:
-    """(count,) float64 in [0, 1), where in its segment each position is; None for the centres."""
+    """Return (count,) float64 in [0, 1), where in its segment each position is;
+    None for the centres.
+    """
     if generator is None:
         return torch.full((count,), 0.5, dtype=torch.float64)
     return torch.rand(count, dtype=torch.float64, generator=generator)
 
 
 def positions(length: float, inside: Tensor) -> Tensor:
-    """(T,) float64, (k + inside_k) · length / T."""
+    """Return (T,) float64, (k + inside_k) · length / T."""
     segments = torch.arange(len(inside), dtype=torch.float64)
     return (segments + inside) * (length / len(inside))
 

@@ -119,7 +119,7 @@ class PairStream:
         _probe(pairs)
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, the same on all ranks."""
+        """Return batches of a whole epoch, the same on all ranks."""
         return self._batches(0)
 
     @property
@@ -132,15 +132,15 @@ class PairStream:
         return left // stretch if self.drop_last else -(-left // stretch)
 
     def order(self, epoch: int) -> EpochOrder:
-        """The order of the samples of an epoch, of all ranks."""
+        """Return the order of the samples of an epoch, of all ranks."""
         return EpochOrder(self.pairs.catalogue, epoch=epoch, **self._order)
 
     def as_dataset(self, epoch: int = 0) -> IterableDataset:
-        """An epoch, of all ranks, as a Hugging Face data set; see :func:`as_iterable`."""
+        """Return an epoch, of all ranks, as a Hugging Face data set; see :func:`as_iterable`."""
         return as_iterable(self.pairs, self.order(epoch))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """What is left of the epoch; one iteration at a time."""
+        """Yield the batches that are left of the epoch; only one iteration runs at a time."""
         if self._ask:
             self._agree()
         if self.position == 0:
@@ -162,7 +162,7 @@ class PairStream:
         self.epoch, self.position = self.epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream is, in numbers and texts; a batch counts as soon as it is given."""
+        """Return the position in the stream, as numbers and texts; batches count once given."""
         return {
             "fingerprint": self.pairs.catalogue.fingerprint,
             "samples": len(self.pairs),

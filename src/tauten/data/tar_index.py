@@ -1,4 +1,4 @@
-"""Where the samples of a WebDataset tar begin, and one sample's members from its bytes."""
+"""Byte offsets of the samples of a WebDataset tar, and one sample's members from its bytes."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ _HASHED = 16
 
 @dataclass(frozen=True)
 class TarScan:
-    """What one pass over the headers of a tar finds.
+    """Result of one pass over the headers of a tar.
 
     Attributes:
         bounds: n + 1 byte offsets; sample i is bytes bounds[i] .. bounds[i + 1].
@@ -28,7 +28,7 @@ class TarScan:
 
 
 def member_name(name: str) -> tuple[str, str] | None:
-    """Sample key and extension of a member, or None for one that belongs to no sample.
+    """Return sample key and extension of a member, or None for one that belongs to no sample.
 
     The key is the path up to the first dot of the file name; hidden files have none.
     """
@@ -65,7 +65,7 @@ def scan_tar(path: Path) -> TarScan:
 
 
 def read_members(content: bytes) -> tuple[str, dict[str, bytes]]:
-    """Key and members, by extension, of the sample that these bytes of a tar hold.
+    """Return key and members, by extension, of the sample that these bytes of a tar hold.
 
     Raises:
         ValueError: two members of the same name, or bytes that hold no sample.
@@ -109,7 +109,7 @@ def wrong_end(file: BinaryIO, end: int) -> str | None:
 
 
 class _Scan:
-    """Collects where samples begin."""
+    """A collector of the offsets where samples begin."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size

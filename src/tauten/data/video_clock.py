@@ -1,4 +1,4 @@
-"""When the pictures of a video begin whose file does not say so of each."""
+"""Start times of a video's pictures where the file does not give one for each."""
 
 from __future__ import annotations
 

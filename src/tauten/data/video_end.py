@@ -1,4 +1,4 @@
-"""Where the pictures of a video file end, which its header may not say."""
+"""End of the pictures of a video file, which its header may not give."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _packets_end(path: Path, whole: bool, size: int, changed: int) -> float | No
 
 
 def _ends(container: Any, stream: Any, whole: bool = False) -> tuple[Fraction | None, Fraction]:
-    """The end of the pictures, and that of any stream, in the file's own time."""
+    """Return the end of the pictures, and that of any stream, in the file's own time."""
     clock, pictures, anything = Clock(follows=whole), None, Fraction(0)
     length = 1 / stream.average_rate if stream.average_rate else Fraction(0)
     for packet in container.demux():

@@ -96,7 +96,8 @@ class Video:
         return self.container.format.name in formats
 
     def pictures(self, times: list[float], overrun: float) -> list[Image.Image]:
-        """The frame shown at each time, turned as a player does; after the end, the last one.
+        """Return the frame shown at each time, turned as a player does; after the end,
+        the last one.
 
         Args:
             times: seconds from the beginning, rising.
@@ -117,7 +118,9 @@ class Video:
         return shown + ([last] * missing if last is not None else [])
 
     def _shown(self, times: list[float]) -> tuple[list[Image.Image], Image.Image | None, float]:
-        """Pictures for the times before the end, the last picture, and the end, all as decoded."""
+        """Return pictures for the times before the end, the last picture, and the end,
+        all as decoded.
+        """
         chosen: list[Image.Image] = []
         last, end = None, 0.0
         for begins, frame in self._from(times[0]):
@@ -131,7 +134,7 @@ class Video:
         return chosen, None if last is None else _picture(last), end
 
     def _from(self, time: float) -> Iterator[tuple[float, Any]]:
-        """Frames and when they begin; the first one is shown at this time, or before it.
+        """Yield frames and when they begin; the first one is shown at this time, or before it.
 
         A seek may land behind what was asked for: then it is repeated further back.
         """
@@ -156,7 +159,7 @@ class Video:
             yield from frames
 
     def _decoded(self) -> Iterator[tuple[float, Any]]:
-        """Frames from here on, in the order they are shown, and when each begins."""
+        """Yield frames from here on, in the order they are shown, and when each begins."""
         base = self.stream.time_base
         if not self._is(_COUNTED):
             clock = Clock(follows=self._is(_GUESSING))

@@ -27,7 +27,7 @@ _PIECE = re.compile(r"(\d+)\.(?:mp4|mkv|webm)", re.IGNORECASE)
 
 
 def from_folder(clip: Clip, inside: Tensor, overrun: float, threads: int) -> list[Image.Image]:
-    """The frames of a part of a video whose path is a folder; see ``load_clip``."""
+    """Return the frames of a part of a video whose path is a folder; see ``load_clip``."""
     _check_one_series(clip.path, clip.path.stat().st_mtime_ns)
     if is_cut(clip.path):
         return _from_pieces(clip, inside, overrun, threads)
@@ -72,7 +72,7 @@ def _check_one_series(folder: Path, changed: int) -> None:
 
 
 def _frame(name: str) -> re.Match[str] | None:
-    """The number of a frame's file; hidden files are none."""
+    """Return the number of a frame's file; hidden files are none."""
     return None if name.startswith(".") else _NUMBER.search(name)
 
 
@@ -126,7 +126,9 @@ def _from_frames(clip: Clip, inside: Tensor, overrun: float) -> list[Image.Image
 
 
 def _named_frames(folder: Path, start: float, stop: float, inside: Tensor) -> list[Path]:
-    """The frames of a clip by the form of one name, without listing the folder; [] if not so."""
+    """Return the frames of a clip by the form of one name, without listing the folder;
+    [] if not so.
+    """
     with os.scandir(folder) as entries:
         match = next((match for entry in entries if (match := _frame(entry.name))), None)
     if match is None:

@@ -51,7 +51,7 @@ class Difference(Estimate):
 
     @property
     def measurable(self) -> bool:
-        """Whether the interval excludes 0."""
+        """True where the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
@@ -66,7 +66,9 @@ def resample(n: int, replicates: int, generator: torch.Generator) -> Iterator[Te
 
 
 def weighted_medians(values: Tensor, weight_RQ: Tensor) -> Tensor:
-    """(R,) medians of (Q,) values repeated by integer multiplicities, some above 0 in each row."""
+    """Return (R,) medians of (Q,) values repeated by integer multiplicities,
+    some above 0 in each row.
+    """
     values_Q, order = values.sort()
     below = weight_RQ[:, order].cumsum(dim=1)
     total = below[:, -1:]
@@ -94,7 +96,7 @@ def redraw(
 
 
 def percentile_interval(replicates: Tensor) -> tuple[Tensor, Tensor]:
-    """The 2.5 % and 97.5 % percentiles along dimension 0."""
+    """Return the 2.5 % and 97.5 % percentiles along dimension 0."""
     low, high = torch.quantile(replicates, replicates.new_tensor([0.025, 0.975]), dim=0)
     return low, high
 
@@ -108,7 +110,7 @@ def bootstrap_mean(
     clusters: Any = None,
     share: bool = False,
 ) -> Estimate:
-    """Mean (or median) of per-query scores with its 95 % interval.
+    """Return the mean (or median) of per-query scores with its 95 % interval.
 
     Args:
         scores: (Q,) scores of one run, or (S, Q) of S runs that differ by their seed. With several
@@ -146,7 +148,7 @@ def paired_bootstrap(
     statistic: Statistic = "mean",
     clusters: Any = None,
 ) -> Difference:
-    """The difference a - b of two runs on the same queries, with its 95 % interval.
+    """Return the difference a - b of two runs on the same queries, with its 95 % interval.
 
     Query i of ``a`` and of ``b`` must be the same query, and seed s of ``a`` and of ``b`` the same
     seed: replicates draw both together, so that what is common to the pair cancels.
@@ -208,7 +210,7 @@ def _replicates(
     seed: int,
     statistic: Statistic,
 ) -> list[tuple[Tensor, Tensor]]:
-    """(S,) values of each of the (S, Q) scores and (R, S) replicates, all with the same draws."""
+    """Return accuracies (G,) and replicates (R, G) by (run, seed, metric), of the same draws."""
     whole(bootstrap, "bootstrap", 1)
     if statistic not in ("mean", "median"):
         raise ValueError(f'statistic must be "mean" or "median", not {statistic!r}')

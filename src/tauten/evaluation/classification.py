@@ -51,7 +51,7 @@ def accuracy(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Shares of samples that are right, with 95 % intervals.
+    """Return shares of samples that are right, with 95 % intervals.
 
     Keys: ``NAME`` over all samples; ``NAME/class_mean``, the mean of the classes' own accuracies;
     ``NAME/class_mean/GROUP`` of the classes in a group; ``NAME/balancedness``, the standard
@@ -105,7 +105,7 @@ def accuracy(
 
 
 def _means(size_C: Tensor, groups: Sequence[str] | None, name: str) -> tuple[list[str], Tensor]:
-    """Names of all values, and the weights (K, C) of the classes in those that are means."""
+    """Return names of all values, and the weights (K, C) of the classes in those that are means."""
     present = (size_C > 0).double()
     keys = [name, f"{name}/class_mean"]
     rows = [size_C.double() / size_C.sum(), present / present.sum()]
@@ -120,7 +120,9 @@ def _means(size_C: Tensor, groups: Sequence[str] | None, name: str) -> tuple[lis
 
 
 def _values(of_class_RC: Tensor, weight_KC: Tensor) -> Tensor:
-    """The means for each row of class accuracies, and their spread over groups if there are any."""
+    """Return the means for each row of class accuracies,
+    and their spread over groups if there are any.
+    """
     means = of_class_RC @ weight_KC.T
     groups = means[:, 2:]
     if not groups.shape[1]:
@@ -131,7 +133,7 @@ def _values(of_class_RC: Tensor, weight_KC: Tensor) -> Tensor:
 def _with_extremes(
     of_class_C: Tensor, size_C: Tensor, weight_KC: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The ends with Wilson's for the means in which all samples are right, or none.
+    """Return the ends with Wilson's for the means in which all samples are right, or none.
 
     A mean over classes of sizes n_c with weights w_c has the variance of 1/Σ(w_c²/n_c) samples.
     """
@@ -146,7 +148,7 @@ def _with_extremes(
 
 
 def _redrawn(scores: Tensor, bootstrap: int, generator: torch.Generator) -> Tensor:
-    """(R,) means of a class's scores, drawn with replacement."""
+    """Return (R,) means of a class's scores, drawn with replacement."""
     if not len(scores):
         return scores.new_zeros(bootstrap)
     parts = resample(len(scores), bootstrap, generator)
@@ -156,7 +158,7 @@ def _redrawn(scores: Tensor, bootstrap: int, generator: torch.Generator) -> Tens
 def class_numbers(
     trained: Iterable[str], *sides: Sequence[str]
 ) -> tuple[list[str], tuple[Tensor, ...]]:
-    """Class names as numbers, those of training first, both parts sorted.
+    """Return the class names as numbers, those of training first, both parts sorted.
 
     Args:
         trained: names of the classes in training, perhaps several times.

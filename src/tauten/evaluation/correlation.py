@@ -18,7 +18,7 @@ def spearman(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """Spearman's rank correlation, ties at their average rank, with a 95 % interval.
+    """Return Spearman's rank correlation, ties at their average rank, with a 95 % interval.
 
     With several seeds the correlation is the mean over seeds, and the interval covers seeds and
     samples, see :mod:`tauten.evaluation.intervals`. Samples of one cluster are not independent
@@ -77,13 +77,13 @@ def spearman(
 
 
 def _correlations(rows: Tensor, other: Tensor) -> Tensor:
-    """(S,) of each row."""
+    """Return the correlation (S,) of each row."""
     y = _ranks(other)
     return torch.stack([torch.corrcoef(torch.stack([_ranks(row), y]))[0, 1] for row in rows])
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks from 1, equal values at their average."""
+    """Return ranks from 1, equal values at their average."""
     _, group, counts = values.unique(return_inverse=True, return_counts=True)
     rank: Tensor = (counts.cumsum(0).double() - (counts.double() - 1) / 2)[group]
     return rank

@@ -1,4 +1,4 @@
-"""Who belongs to whom: a ragged list of positives per query, and checks of what users pass in.
+"""Correspondence of two sides: a ragged list of positives per query, checked on entry.
 
 Shape suffixes: N queries on side x, M on side y, P matching pairs, d embedding width.
 """
@@ -49,7 +49,7 @@ class Correspondence:
         return torch.arange(self.queries).repeat_interleave(self.lengths)
 
     def inverse(self) -> Correspondence:
-        """The same pairs seen from the candidates."""
+        """Return the same pairs seen from the candidates."""
         order = torch.argsort(self.targets, stable=True)
         lengths = torch.bincount(self.targets, minlength=self.candidates)
         return Correspondence(_offsets(lengths), self.owners[order], self.queries)
@@ -70,7 +70,7 @@ def _offsets(lengths: Tensor) -> Tensor:
 
 
 def name_some(items: Tensor | Sequence[Any]) -> str:
-    """The first few items, comma separated, with dots if there are more."""
+    """Return the first few items, comma separated, with dots if there are more."""
     shown = items[:SHOWN].tolist() if isinstance(items, Tensor) else list(items[:SHOWN])
     return ", ".join(str(item) for item in shown) + (", ..." if len(items) > SHOWN else "")
 
@@ -179,7 +179,7 @@ def unit(rows: Tensor) -> Tensor:
 
 
 def sides(x: Any, y: Any, normalize: bool) -> tuple[Tensor, Tensor]:
-    """Both sides' embeddings, checked against each other.
+    """Return both sides' embeddings, checked against each other.
 
     Raises:
         ValueError: See :func:`embeddings`; also unequal widths d or devices.

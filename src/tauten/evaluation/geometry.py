@@ -1,4 +1,4 @@
-"""Where the embeddings lie on the sphere: alignment, uniformity, tolerance, modality gap.
+"""Geometry of embeddings on the sphere: alignment, uniformity, tolerance, modality gap.
 
 Shape suffixes: N points of side x, M of side y, P matching pairs, d width, C classes.
 """
@@ -149,7 +149,7 @@ def _uniformity_within(a: Tensor, t: float, tile: int) -> float:
 def _tolerance(
     x: Tensor, y: Tensor, labels: Sequence[Any] | Tensor, pairs: Correspondence
 ) -> dict[str, float]:
-    """Sums over pairs of one class from class sums: sum_{i,j in c} <a_i, b_j> = <A_c, B_c>."""
+    """Return sums over pairs of one class: sum_{i,j in c} <a_i, b_j> = <A_c, B_c>."""
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
         raise ValueError(f"labels must be a list with one class per x, not {labels!r}")
     values = labels.tolist() if isinstance(labels, Tensor) else list(labels)

@@ -21,7 +21,7 @@ _KEYS = ("nDCG", "mAP_official", "mAP_textbook")
 def multi_instance_retrieval(
     similarity: Any, relevancy: Any, *, bootstrap: int = 0, seed: int = 0
 ) -> dict[str, float]:
-    """nDCG and mAP of a similarity matrix against a graded relevancy matrix, fractions of 1.
+    """Compute nDCG and mAP of a similarity matrix against a graded relevancy matrix.
 
     For a query whose candidates, ranked by similarity, have relevancies rel_1, rel_2, ...:
 
@@ -84,7 +84,7 @@ def multi_instance_retrieval(
 
 
 def multi_instance_scores(similarity: Any, relevancy: Any) -> dict[str, Tensor]:
-    """nDCG and mAP of each row as a query, see :func:`multi_instance_retrieval`.
+    """Return nDCG and mAP of each row as a query, see :func:`multi_instance_retrieval`.
 
     Args:
         similarity: (N, M) similarities of N queries and M candidates; of the other direction, its
@@ -130,7 +130,7 @@ def _checked(similarity: Any, relevancy: Any) -> tuple[Tensor, Tensor]:
 
 
 def _means(scores: Tensor, replicates: int, seed: int) -> Tensor:
-    """(R, 3) means over queries drawn with replacement, each over those that have a value."""
+    """Return (R, 3) means over queries drawn with replacement, of those that have a value."""
     generator = torch.Generator().manual_seed(seed)
     known = (~scores.isnan()).double().T.cpu()
     values = scores.nan_to_num().T.cpu()
@@ -140,7 +140,7 @@ def _means(scores: Tensor, replicates: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def _all_queries(sim_NM: Tensor, rel_NM: Tensor) -> Tensor:
-    """(3, N): nDCG, official AP, textbook AP of each query; NaN where undefined."""
+    """Return (3, N): nDCG, official AP, textbook AP of each query; NaN where undefined."""
     n, m = sim_NM.shape
     rank_M = torch.arange(1, m + 1, dtype=torch.float64, device=sim_NM.device)
     step = max(1, BUDGET // m)
@@ -151,7 +151,7 @@ def _all_queries(sim_NM: Tensor, rel_NM: Tensor) -> Tensor:
 
 
 def _per_query(sim_nM: Tensor, rel_nM: Tensor, rank_M: Tensor) -> Tensor:
-    """(3, n): nDCG, official AP, textbook AP of each query; NaN where undefined."""
+    """Return (3, n): nDCG, official AP, textbook AP of each query; NaN where undefined."""
     score, order = sim_nM.sort(dim=1, descending=True)
     ranked = rel_nM.gather(1, order).double()
     tied = (score.diff(dim=1) == 0).any(dim=1)
@@ -169,7 +169,7 @@ def _per_query(sim_nM: Tensor, rel_nM: Tensor, rank_M: Tensor) -> Tensor:
 
 
 def _worst_first(sim_nM: Tensor, rel_nM: Tensor) -> Tensor:
-    """Relevancies by descending similarity, ascending among equal similarities."""
+    """Return relevancies by descending similarity, ascending among equal similarities."""
     rel, order = rel_nM.sort(dim=1)
     by_sim = sim_nM.gather(1, order).argsort(dim=1, descending=True, stable=True)
     return rel.gather(1, by_sim)

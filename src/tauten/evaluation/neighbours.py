@@ -26,7 +26,7 @@ def knn(
     seed: int = 0,
     tile: int = 1024,
 ) -> dict[str, float]:
-    """Accuracy of a plain majority vote among the k nearest gallery vectors.
+    """Return the accuracy of a plain majority vote among the k nearest gallery vectors.
 
     Vectors are scaled to length 1, so that the nearest are those of largest cosine; a tie in votes
     goes to the lowest class. This is kNN@1 and kNN@10 of TS (Kukleva et al., ICLR 2023), whose
@@ -62,7 +62,7 @@ def knn(
 def knn_predict(
     gallery: Any, gallery_labels: Any, x: Any, ks: Sequence[int] = (1, 10), *, tile: int = 1024
 ) -> dict[int, Tensor]:
-    """The classes that :func:`knn` predicts.
+    """Return the classes that :func:`knn` predicts.
 
     Args:
         gallery: (N, d) features with known classes.
@@ -95,7 +95,7 @@ def knn_predict(
 
 
 def features(values: Any, name: str) -> Tensor:
-    """Features as a float matrix.
+    """Return features as a float matrix.
 
     Raises:
         ValueError: not (N, d) with N ≥ 1, or not finite.
@@ -110,7 +110,7 @@ def features(values: Any, name: str) -> Tensor:
 
 
 def classes(labels: Any, matrix: Tensor, name: str) -> Tensor:
-    """Classes of the rows of a matrix.
+    """Return classes of the rows of a matrix.
 
     Raises:
         ValueError: another length, or a negative class.

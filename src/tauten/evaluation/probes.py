@@ -26,7 +26,7 @@ from tauten.evaluation.neighbours import classes, features
 
 
 def few_shot(labels: Any, per_class: int | None = None, seed: int = 42) -> Tensor:
-    """Positions of a balanced subset.
+    """Return positions of a balanced subset.
 
     Args:
         labels: (N,) class of each sample.
@@ -68,7 +68,7 @@ def svm_probe(
     bootstrap: int = 1000,
     seed: int = 42,
 ) -> dict[str, float]:
-    """Linear support vector machine on unit vectors: ``sklearn.svm.LinearSVC`` with its defaults.
+    """Train a linear support vector machine on unit vectors: ``LinearSVC`` with its defaults.
 
     Args:
         train: (N, d) frozen features.
@@ -93,7 +93,7 @@ def svm_probe(
 
 
 def svm_predict(train: Any, train_labels: Any, x: Any, *, seed: int = 42) -> Tensor:
-    """The (Q,) long classes that :func:`svm_probe` predicts; arguments and errors as there."""
+    """Return the (Q,) long classes that :func:`svm_probe` predicts, by the same arguments."""
     try:
         from sklearn.svm import LinearSVC
     except ImportError as error:
@@ -122,7 +122,7 @@ def sgd_probe(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Softmax regression on unit vectors, by SGD with momentum 0.9 and no weight decay.
+    """Train softmax regression on unit vectors, by SGD with momentum 0.9 and no weight decay.
 
     The defaults are those of iSogCLR; SDCLR has 30 epochs with ×0.1 at 10 and 20 on the balanced
     split, and 100 with ×0.1 at 40 and 60 on a few-shot split.
@@ -177,7 +177,7 @@ def sgd_predict(
     seed: int = 0,
     least: int = 1,
 ) -> Tensor:
-    """The (Q,) long classes that :func:`sgd_probe` predicts; arguments and errors as there.
+    """Return the (Q,) long classes that :func:`sgd_probe` predicts, by the same arguments.
 
     Args:
         least: outputs that the layer has at least, also where fewer classes are in training.

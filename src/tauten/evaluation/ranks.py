@@ -70,15 +70,15 @@ class QueryRanks:
         return self.values[self.offsets[:-1]]
 
     def hit(self, k: int) -> Tensor:
-        """(Q,) float64, 1 where any match is in the top k, else 0."""
+        """Return (Q,) float64, 1 where any match is in the top k, else 0."""
         return (self.best <= whole(k, "k", 1)).double()
 
     def recall(self, k: int) -> Tensor:
-        """(Q,) float64: the fraction of the query's matches that is in the top k."""
+        """Return (Q,) float64: the fraction of the query's matches that is in the top k."""
         return self._mean((self.values <= whole(k, "k", 1)).double())
 
     def average_precision(self) -> Tensor:
-        """(Q,) float64: textbook AP, the mean over matches of (matches up to it) / (its rank)."""
+        """Return (Q,) float64: textbook AP, the mean over matches of (matches so far) / (rank)."""
         position = torch.arange(len(self.values)) - self.offsets[self._owners()] + 1
         return self._mean(position.double() / self.values.double())
 
@@ -207,7 +207,7 @@ def ranks(
 def _mean_ranks(
     x: Any, y: Any, y_of_x: Any, resume: str | Path | None, **options: Any
 ) -> dict[str, QueryRanks]:
-    """Means of the ranks by both rules, each with a file of its own to resume from."""
+    """Return means of the ranks by both rules, each with a file of its own to resume from."""
     both = []
     for rule in TIE_RULES[:2]:
         path = None if resume is None else f"{resume}.{rule}"
@@ -257,19 +257,19 @@ class _Rows:
         require_finite(torch.cat(finite), name)
 
     def norms(self, tile: int) -> Tensor:
-        """(N,) norm of each row; of scaled rows that of the longest, for all."""
+        """Return the norm (N,) of each row; for scaled rows, that of the longest for all."""
         norm = torch.cat([self[b].norm(dim=1) for b in _blocks(len(self), tile)])
         return norm.max().expand(len(norm)) if self.normalize else norm
 
     def checksum(self, tile: int) -> int:
-        """Changes with the bits of any element and with the order of the rows."""
+        """Return a checksum that changes with any bit of an element and with the order of rows."""
         integers = INTEGERS[self.source.element_size()]
         blocks = (self.source[b].contiguous().view(integers) for b in _blocks(len(self), tile))
         return _weighted(torch.cat([block.sum(dim=1) for block in blocks]))
 
 
 def _weighted(number_N: Tensor) -> int:
-    """The sum of the numbers times 1, 3, 5, ..., modulo 2^64: another order, another sum."""
+    """Return the sum of the numbers times 1, 3, 5, ..., modulo 2^64; it depends on their order."""
     odd = torch.arange(1, 2 * len(number_N), 2, device=number_N.device)
     return int((number_N * odd).sum())
 
@@ -290,7 +290,7 @@ def _blocks(stop: int, size: int, start: int = 0) -> list[slice]:
 
 
 class _Counter:
-    """How many candidates are ahead of each match of one direction, as far as counted.
+    """Count of the candidates ahead of each match of one direction, block by block.
 
     Attributes:
         offsets: (Q + 1,) long; query i owns the matches ``offsets[i]:offsets[i + 1]``.
@@ -340,14 +340,14 @@ class _Counter:
         return cls(pairs, pairs.targets[order], bar_P[order], exclude_self)
 
     def within(self, block: slice) -> tuple[slice, Tensor, Tensor]:
-        """The matches of a block of queries, and where each stands in `bar_nk`: row and column."""
+        """Return row and column in `bar_nk` of each match of a block of queries."""
         own = slice(int(self.offsets[block.start]), int(self.offsets[block.stop]))
         index = torch.arange(own.start, own.stop, device=self.offsets.device)
         owner = self.owners[own]
         return own, owner - block.start, index - self.offsets[owner + 1]
 
     def bar_nk(self, block: slice) -> Tensor:
-        """Bars of a block of queries, descending; rows of few matches begin with infinite ones."""
+        """Return the bars of a block of queries, descending, padded in front with infinite ones."""
         own, row, column = self.within(block)
         width = int(self.offsets[block.start : block.stop + 1].diff().max())
         bar = self.bars.new_full((block.stop - block.start, width), torch.inf)
@@ -355,7 +355,7 @@ class _Counter:
         return bar
 
     def matches(self, block: slice, parts: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each part of the candidates, row and column of the matches in that tile."""
+        """Yield row and column of the matches in the tile of each part of the candidates."""
         own, row, _ = self.within(block)
         target, order = self.targets[own].sort()
         row = row[order]
@@ -451,7 +451,7 @@ def count_at_least(sim_bc: Tensor, bar_nk: Tensor, by_column: bool = False) -> T
 
 
 def _count_true(mask_bc: Tensor, by_column: bool = False) -> Tensor:
-    """(b,) or (c,) long: how many are true in each row, or column.
+    """Return (b,) or (c,) long: how many are true in each row, or column.
 
     Eight booleans are one integer; the sum of `BYTES` of these has a sum in each of its bytes.
     """
@@ -468,7 +468,7 @@ def _padded(mask_bc: Tensor, rows: int, columns: int) -> Tensor:
 
 
 class _State:
-    """What is counted, in a file that is replaced after every block of queries."""
+    """Counts so far, in a file that is replaced after every block of queries."""
 
     def __init__(self, path: Path, inputs: dict[str, str], counters: dict[str, _Counter]) -> None:
         self.path, self.inputs, self.counters = path, inputs, counters
@@ -509,7 +509,7 @@ def _inputs(
     passes: list[tuple[str, ...]],
     tile: int,
 ) -> dict[str, str]:
-    """What the counts depend on, in words that can be compared."""
+    """Return everything that the counts depend on, as texts that can be compared."""
     told = {
         name: f"{tuple(side.source.shape)} {side.source.dtype} {side.checksum(tile)}"
         for name, side in sides.items()

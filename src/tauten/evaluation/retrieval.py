@@ -36,7 +36,8 @@ def retrieval(
     exclude_self: bool = False,
     ties: Ties = "pessimistic",
 ) -> dict[str, float]:
-    """Exact retrieval metrics in both directions, overall and per group, with 95 % intervals.
+    """Compute exact retrieval metrics in both directions, overall and per group,
+    with 95 % intervals.
 
     Ranks are exact (see :mod:`tauten.evaluation.ranks`), ties pessimistic unless told otherwise: a
     non-matching candidate with an equal score ranks ahead. Keys, with D one of "x2y", "y2x" and G a

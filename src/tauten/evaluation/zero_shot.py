@@ -27,7 +27,7 @@ def class_embeddings(
     names: Sequence[str],
     templates: Sequence[str] = TEMPLATES,
 ) -> Tensor:
-    """Mean direction of each class's prompts.
+    """Return the mean direction of each class's prompts.
 
     Args:
         encode: texts to (n, d) embeddings.

@@ -49,7 +49,7 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
 
 
 def _draft(path: Path) -> tuple[Path, int]:
-    """A new file beside ``path``, never one that is there, and never through a link."""
+    """Open a new file beside ``path``, never one that exists, and never through a link."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:

@@ -1,4 +1,4 @@
-"""Read files that may be damaged or made to harm: one error, in one line, that names the file."""
+"""Readers of files that may be damaged or harmful: one error, in one line, names the file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 160
 
 
 def told(error: BaseException) -> str:
-    """The first line of an error's message, and its kind where there is none."""
+    """Return the first line of an error's message, and its kind where there is none."""
     text = next(iter(str(error).strip().splitlines()), "")
     return (text[:_SHOWN] + "..." if len(text) > _SHOWN else text) or type(error).__name__
 
@@ -173,7 +173,7 @@ def read_arrays(
 
 
 def _base(name: str) -> str:
-    """The name of texts that a stored array is part of, or its own."""
+    """Return the name of texts that a stored array is part of, or its own."""
     return name.removesuffix("_utf8").removesuffix("_offsets")
 
 

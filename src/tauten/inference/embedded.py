@@ -24,7 +24,7 @@ _ROWS = 4096
 
 
 class Embedded:
-    """What ``tauten embed`` wrote, memory-mapped.
+    """Files that ``tauten embed`` wrote, memory-mapped.
 
     Args:
         folder: that it wrote to.

@@ -187,7 +187,7 @@ def _check_output(folder: Path, overwrite: bool) -> None:
 
 
 def _begun(folder: Path, record: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
-    """What an earlier call has left of the same embeddings; others are removed or refused."""
+    """Return what an earlier call left of the same embeddings; remove or refuse others."""
     if not (folder / RECORD).exists():
         return None
     try:
@@ -214,7 +214,7 @@ def _begun(folder: Path, record: dict[str, Any], overwrite: bool) -> dict[str, A
 
 
 def _place(name: str, folder: Path) -> dict[str, str]:
-    """The name of a model, and if it is a folder its place as seen from the embeddings."""
+    """Return the name of a model and, for a folder, its place as seen from the embeddings."""
     path = Path(name).expanduser()
     if not path.is_dir():
         return {"name": name}

@@ -154,7 +154,7 @@ def _chosen(
 
 
 def _column(rows: list[dict[str, Any]], name: str | None, place: str) -> list[Any]:
-    """The cells of a column; None in all rows where there is no column."""
+    """Return the cells of a column; None in all rows where there is no column."""
     cells = [None if name is None else row.get(name) for row in rows]
     lost = [row for row, cell in enumerate(cells) if name is not None and missing(cell)]
     if lost:
@@ -166,7 +166,7 @@ def _column(rows: list[dict[str, Any]], name: str | None, place: str) -> list[An
 
 
 def _first(keys: Sequence[Any]) -> dict[Hashable, int]:
-    """Where each different key stands first."""
+    """Return the first position of each different key."""
     found: dict[Hashable, int] = {}
     for position, key in enumerate(keys):
         found.setdefault(key, position)
@@ -176,7 +176,7 @@ def _first(keys: Sequence[Any]) -> dict[Hashable, int]:
 def _rows(
     matrix: Tensor, first: dict[Hashable, int], whole: int, what: str, name: str, place: str
 ) -> Tensor:
-    """The rows of the different keys."""
+    """Return the rows of the different keys."""
     if len(matrix) == len(first):
         return matrix
     if len(matrix) == whole:
@@ -195,7 +195,7 @@ def _sizes(
     count: str | None,
     place: str,
 ) -> dict[str, int]:
-    """The training count of each class."""
+    """Return the training count of each class."""
     if count is None:
         return {name: n for name, n in Counter(labels).items() if name != UNLABELLED}
     _chosen(count, (), column_names(rows), "count", place)

@@ -1,4 +1,4 @@
-"""From a run, a folder or a name to a model."""
+"""Loading of a model from a run, a folder or a name."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Classified(NamedTuple):
 
 @dataclass(frozen=True)
 class Towers:
-    """What a model embeds with.
+    """Parts by which a model embeds.
 
     Attributes:
         module: that has all weights.
@@ -88,7 +88,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         weight = next(self.towers.module.parameters(), None)
         return torch.device("cpu") if weight is None else weight.device
 
@@ -239,7 +239,7 @@ class Model:
             raise ValueError(f"{self.name} does not embed {side}: choose another model")
 
     def _pixels(self, images: Sequence[Any], batch_size: int) -> Iterator[Tensor]:
-        """Batches of pictures, decoded a few at a time."""
+        """Yield batches of pictures, decoded a few at a time."""
         with ThreadPoolExecutor(_DECODERS) as pool:
             for start in range(0, len(images), batch_size):
                 part = [images[i] for i in range(start, min(start + batch_size, len(images)))]

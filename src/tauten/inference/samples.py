@@ -25,7 +25,7 @@ from tauten.training.splits import load_split
 
 @dataclass(frozen=True)
 class Samples:
-    """What is embedded: pictures, and the different captions that they have.
+    """Samples to embed: pictures, and the different captions that they have.
 
     Attributes:
         ids: a name for each picture, all different.
@@ -144,7 +144,7 @@ def _read(source: str, split: str | None, names: tuple[str, str], progress: bool
 
 
 def _of_pairs(pairs: PairData) -> Samples:
-    """Samples of a split that training has read."""
+    """Return the samples of a split that training has read."""
     count = len(pairs)
 
     def encode(model: Model, start: int, stop: int, batch_size: int) -> Tensor:
@@ -173,14 +173,14 @@ def _of_dataset(found: Dataset, label: str | None, source: str) -> Samples:
 
 
 def _files(found: Dataset) -> list[str]:
-    """The file of each picture, as far as it lies in one of its own."""
+    """Return the file of each picture; "" for one that is not in a file of its own."""
     column = found.select_columns(["image"]).with_format("arrow")[:]["image"]
     paths = column.combine_chunks().field("path").to_pylist() if len(column) else []
     return [path if path and os.path.isabs(path) else "" for path in paths]  # noqa: PTH117
 
 
 def _ids(found: Dataset, files: Sequence[str], source: str) -> list[str]:
-    """A different name for each picture: its id, its file within the folder, or its row."""
+    """Return a different name for each picture: its id, its file within the folder, or its row."""
     base = Path(source).expanduser().absolute()
     names: list[Any] = list(found["id"]) if "id" in found.column_names else [None] * len(files)
     seen: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What all contrastive losses share: checks, precision, force, weight, reduction."""
+"""Base of all contrastive losses: checks, precision, force, weight, reduction."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Options(SharedOptions, total=False):
 
 
 class RelationOptions(TypedDict, total=False):
-    """Who is positive and who is left out; :meth:`ContrastiveLoss.forward` says how."""
+    """Keywords that say who is positive and who is left out, as in ``ContrastiveLoss.forward``."""
 
     positives: Tensor | None
     labels: Ids | None
@@ -159,7 +159,7 @@ class ContrastiveLoss(StateModule):
         same: Tensor | Sequence[Ids] = (),
         ignore: Tensor | None = None,
     ) -> Tensor:
-        """The loss of a batch of pairs.
+        """Return the loss of a batch of pairs.
 
         Args:
             x: (N, d) embeddings of one side, rows normalised here unless ``normalize=False``.
@@ -195,7 +195,7 @@ class ContrastiveLoss(StateModule):
         )
 
     def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
-        """The temperature (or margin) that these samples have now, detached.
+        """Return the temperature (or margin) that these samples have now, detached.
 
         Args:
             index: (N,) long, samples of x; or (ids of x, ids of y), for which a pair is returned.
@@ -258,7 +258,7 @@ class ContrastiveLoss(StateModule):
         raise NotImplementedError
 
     def _inverse_size(self, batch: Batch, direction: Direction) -> Tensor:
-        """What an anchor's loss is multiplied by so that τ leaves its size alone; detached."""
+        """Return the detached factor of each anchor's loss that cancels τ's effect on its size."""
         return batch.values(self.strength, direction).detach()
 
     def _check_strength(self) -> None:
@@ -271,7 +271,7 @@ class ContrastiveLoss(StateModule):
         index: Ids | None = None,
         **relation: Unpack[RelationOptions],
     ) -> Batch:
-        """A checked batch; arguments as those of a call."""
+        """Return a checked batch; arguments as those of a call."""
         itself = y is None
         if itself and self._sided():
             raise ValueError(
@@ -353,7 +353,7 @@ class ContrastiveLoss(StateModule):
         return relation.ignore is not None and bool(relation.ignore[rows, relation.columns].all())
 
     def _sided(self) -> bool:
-        """Whether something is kept for each side, with both directions in use."""
+        """Return whether both directions are in use and some part has a state for each side."""
         return self.directions == "both" and any(
             isinstance(part, (SideTables, Individual, TempNet, TaU)) for part in self.modules()
         )
@@ -440,11 +440,11 @@ class ContrastiveLoss(StateModule):
                 self._traps.reached(self, rho, batch)
 
     def per_anchor(self, batch: Batch) -> Tensor:
-        """All of :meth:`sides`, one after the other."""
+        """Return all of :meth:`sides`, one after the other."""
         return torch.cat(self.sides(batch))
 
     def sides(self, batch: Batch) -> list[Tensor]:
-        """The loss of each anchor, weighted, with its force.
+        """Return the loss of each anchor, weighted, with its force.
 
         Returns:
             One vector (N,), for each pair the mean of its two anchors; or, where labels make no
@@ -511,7 +511,7 @@ class ContrastiveLoss(StateModule):
 
 
 def _failed(part: Tensor) -> Tensor:
-    """() how many of the values are NaN or infinite."""
+    """Return () the number of values that are NaN or infinite."""
     return (~torch.isfinite(part.detach())).sum().to(part)
 
 

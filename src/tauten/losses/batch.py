@@ -55,7 +55,7 @@ class Batch:
     blocks: int = 1
 
     def strength(self, control: Control, direction: Direction) -> Number:
-        """The control's values for the anchors of that direction.
+        """Return the control's values for the anchors of that direction.
 
         Returns:
             (n,), or () if all anchors share it; or a number for each pair.
@@ -72,7 +72,7 @@ class Batch:
         return self._strengths[key]
 
     def values(self, control: Control, direction: Direction) -> Tensor:
-        """:meth:`strength` of a control that has no values for pairs."""
+        """Return :meth:`strength` of a control that has no values for pairs."""
         found = self.strength(control, direction)
         assert isinstance(found, Tensor)
         return found
@@ -101,11 +101,15 @@ class Batch:
         return compute_dtype(self.x, self.y)
 
     def number(self, values: Number, direction: Direction) -> Number:
-        """Values of anchors as a number that broadcasts against S: (N, 1), (1, M) or (1, 1)."""
+        """Return values of anchors as a number that broadcasts against S: (N, 1),
+        (1, M) or (1, 1).
+        """
         return values if isinstance(values, PairNumber) else self._on_axis(values, direction)
 
     def _on_axis(self, values: Tensor, direction: Direction) -> Tensor:
-        """(), or (n, ...) of rows or (m, ...) of columns, shaped for S with the columns of all."""
+        """Return (), or (n, ...) of rows or (m, ...) of columns,
+        shaped for S with the columns of all.
+        """
         if values.dim() == 0:
             return values.view(1, 1)
         if direction == "x2y":
@@ -115,7 +119,7 @@ class Batch:
         return values.unsqueeze(0)
 
     def mean(self, values: Tensor) -> Tensor:
-        """() mean over the anchors of all processes, without a gradient over processes."""
+        """Return () mean over the anchors of all processes, without a gradient over processes."""
         if self.ranks is None:
             return values.mean()
         sums = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
@@ -124,7 +128,7 @@ class Batch:
 
     @torch.no_grad()
     def relative_exp(self, logs: Tensor, direction: Direction | None = None) -> Tensor:
-        """exp(logs) over its mean over all processes, (n,), detached.
+        """Return exp(logs) over its mean over all processes, (n,), detached.
 
         With a direction the mean is over its anchors alone.
         """
@@ -137,14 +141,14 @@ class Batch:
         return raised / self.mean((of_mean - peak).exp())
 
     def at_positives(self, values: Number, direction: Direction) -> Tensor:
-        """Values of anchors, or of pairs at each anchor's positive: (n,) or ()."""
+        """Return values of anchors, or of pairs at each anchor's positive: (n,) or ()."""
         if isinstance(values, Tensor):
             return values
         per_row = values.at(self.positives("x2y"), self.relation.columns)
         return self.of(per_row, direction)
 
     def positives(self, direction: Direction) -> Tensor:
-        """Mean similarity of the anchors of that direction to their positives."""
+        """Return the mean similarity of the anchors of that direction to their positives."""
         return self._positives[direction]
 
     @cached_property
@@ -156,7 +160,7 @@ class Batch:
         return {"x2y": rows, "y2x": cols}
 
     def positive_counts(self, direction: Direction) -> Tensor | int:
-        """How many positives the anchors of that direction have."""
+        """Return the number of positives of each anchor of that direction."""
         if self.relation.labels is not None and self.relation.ignore is not None:
             return self._sums_over_positives[1][direction]
         return self._counts[direction]
@@ -180,7 +184,7 @@ class Batch:
         )
 
     def paired(self, direction: Direction) -> Tensor | None:
-        """(n,) bool, which rows of that side have a positive, so that they are anchors.
+        """Return (n,) bool, which rows of that side have a positive, so that they are anchors.
 
         None if all have; the others are candidates alone.
         """
@@ -188,22 +192,22 @@ class Batch:
         return relation.rows_paired if direction == "x2y" else relation.columns_paired
 
     def anchored(self, values: Tensor, direction: Direction) -> Tensor:
-        """The values, (n,), of those that are anchors."""
+        """Return the values, (n,), of those that are anchors."""
         paired = self.paired(direction)
         return values if paired is None else values[paired]
 
     def without_anchor(self, empty: Tensor, direction: Direction) -> Tensor:
-        """(n,) bool, ``empty`` or no anchor."""
+        """Return (n,) bool, ``empty`` or no anchor."""
         paired = self.paired(direction)
         return empty if paired is None else empty | ~paired
 
     def of(self, per_row: Tensor, direction: Direction) -> Tensor:
-        """Numbers of rows, (N,), as numbers of the anchors of that direction."""
+        """Return numbers of rows, (N,), as numbers of the anchors of that direction."""
         per_row = per_row.to(self.x.device, self.dtype)
         return per_row if direction == "x2y" else self.relation.on_columns(per_row, len(self.y))
 
     def reduce(self, *reductions: Reduction, own: bool) -> tuple[Tensor, ...]:
-        """The reductions over S without ignored pairs, and without positives if ``own``."""
+        """Return the reductions over S without ignored pairs, and without positives if ``own``."""
         return self._reduce(self.relation.mask(own=own), *reductions)
 
     def _reduce(self, mask: PairMask | None, *reductions: Reduction) -> tuple[Tensor, ...]:
@@ -219,7 +223,7 @@ class Batch:
         )
 
     def negatives(self, direction: Direction) -> Tensor:
-        """How many negatives the anchors of that direction have, (n,) or () if all as many."""
+        """Return the number of negatives of each anchor of a direction: (n,), or () if equal."""
         if self.relation.single:
             count = float(self.candidates(direction) - 1)
             return torch.tensor(count, device=self.x.device, dtype=self.dtype)
@@ -234,7 +238,7 @@ class Batch:
         return {"x2y": rows, "y2x": cols}
 
     def candidates(self, direction: Direction) -> int:
-        """How many candidates an anchor of that direction has, its positive among them."""
+        """Return the number of candidates of an anchor of that direction, its positive included."""
         if self.ranks is not None:
             count = sum(self.ranks.cols if direction == "x2y" else self.ranks.rows)
         else:
@@ -243,5 +247,5 @@ class Batch:
 
 
 def along(direction: Direction) -> Literal["rows", "cols"]:
-    """The side of S on which the anchors of that direction lie."""
+    """Return the side of S on which the anchors of that direction lie."""
     return "rows" if direction == "x2y" else "cols"

@@ -1,4 +1,4 @@
-"""Which controls may drive which losses: refused with the reason, doubtful with a warning."""
+"""Pairings of controls and losses: refused with the reason, doubtful with a warning."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Verdict = Refused | Doubtful | None
 
 @dataclass(frozen=True)
 class Composition:
-    """What a loss, or another user of a control, says of the kinds of controls.
+    """Verdicts of a loss, or of another user of a control, on the kinds of controls.
 
     Attributes:
         learned: one value for all, learned by the loss's gradient.
@@ -43,7 +43,7 @@ class Composition:
     pair: Verdict = None
 
     def of(self, control: Control) -> list[Verdict]:
-        """What is said of this control."""
+        """Return the verdicts that apply to this control."""
         found = [self.pair] if control.granularity == "pair" else []
         if control.learns == "dual":
             found.append(self.dual)
@@ -76,7 +76,7 @@ WEIGHT = Composition(
 def check_composition(
     owner: str, role: str, control: Control, composition: Composition, *, cosine: bool = True
 ) -> None:
-    """Refuse, or warn of, a control in this role.
+    """Refuse a control in this role, or warn of it, where they do not go together.
 
     Args:
         owner: name of the loss.

@@ -29,7 +29,7 @@ class RunningMean(StateModule):
         self._pending: tuple[Tensor, int] | None = None
 
     def forward(self, means: Sequence[Tensor], training: bool) -> Tensor:
-        """The running mean; in training the batch's means are noted for the next commit."""
+        """Return the running mean; in training, note the batch's means for the next commit."""
         batch = torch.stack(list(means)).mean()
         if training and torch.is_grad_enabled():
             total, times = self._pending or (torch.zeros_like(batch), 0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forces:
-    """What a loss does to the similarities of a batch.
+    """Forces of a loss on the similarities of a batch.
 
     Attributes:
         pairs: (N, M) ∂(Σ_i ℓ_i)/∂s_ij; negative where a pair attracts, positive where it repels.
@@ -42,7 +42,7 @@ def forces(
     groups: Sequence[str] | None = None,
     **relation: Unpack[RelationOptions],
 ) -> Forces:
-    """The force of a loss on each pair of a batch, with its present temperatures and tables.
+    """Return the force of a loss on each pair of a batch, with its present temperatures and tables.
 
     Over several processes it is that within this process's shard.
 

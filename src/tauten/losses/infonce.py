@@ -144,7 +144,7 @@ class InfoNCE(ContrastiveLoss):
         return [loss + self.label_smoothing * gap for loss, gap in zip(losses, gaps, strict=True)]
 
     def _logits(self, batch: Batch, scale: Number, direction: Direction) -> Tensor:
-        """(n,) mean logit of each anchor's positives, less its margin."""
+        """Return (n,) mean logit of each anchor's positives, less its margin."""
         s = batch.positives(direction)
         if self.margin is not None:
             s = s - batch.values(self.margin, direction)
@@ -212,7 +212,7 @@ class InfoNCE(ContrastiveLoss):
     def _taught(
         self, batch: Batch, parts: dict[Direction, Partition], losses: list[Tensor]
     ) -> list[Tensor]:
-        """The losses with the gradient of the robust objective, and no other, for τ."""
+        """Return the losses with the gradient of the robust objective, and no other, for τ."""
         gradients = robust_gradients(batch, parts, self.strength.rho)
         if isinstance(self.strength, Individual):
             report(self.strength, batch, parts, gradients)
@@ -227,7 +227,7 @@ class InfoNCE(ContrastiveLoss):
         ]
 
     def _of(self, z: Tensor) -> Tensor:
-        """An anchor's loss from its z; p_ii = sigmoid(−z)."""
+        """Return an anchor's loss from its z; p_ii = sigmoid(−z)."""
         if self.force != "reweighted":
             return F.softplus(z, threshold=LOST)
         # softplus(z)/sigmoid(z) tends to 1 + exp(z)/2, and its gradient with the weight held is 1

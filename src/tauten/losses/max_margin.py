@@ -93,7 +93,7 @@ class MaxMargin(MarginLoss):
         ignore: Tensor | None = None,
         relevance: Tensor | None = None,
     ) -> Tensor:
-        """The loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
+        """Return the loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
 
         Args:
             relevance: (N,) in [0, 1], how relevant y[i] is to x[i]; it multiplies the margin of
@@ -145,7 +145,7 @@ class MaxMargin(MarginLoss):
         ]
 
     def _violation(self, batch: Batch, direction: Direction) -> Number:
-        """c = m − s_ii as a number of the hinge [s + c]₊."""
+        """Return c = m − s_ii as a number of the hinge [s + c]₊."""
         margin = batch.number(batch.strength(self.strength, direction), direction)
         if isinstance(batch.relevance, Tensor):
             relevance = batch.of(batch.relevance, direction)

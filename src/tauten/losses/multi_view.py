@@ -47,7 +47,7 @@ class MultiView(ContrastiveLoss):
     def forward(  # type: ignore[override]
         self, views: Sequence[Tensor], index: Tensor | None = None
     ) -> Tensor:
-        """The loss of a batch of samples.
+        """Return the loss of a batch of samples.
 
         Args:
             views: at least 2, each (N, d); row i of all shows sample i.
@@ -79,7 +79,7 @@ class MultiView(ContrastiveLoss):
         raise NotImplementedError
 
     def sides(self, batch: Batch) -> list[Tensor]:
-        """The loss of each sample, (N,), weighted."""
+        """Return the loss of each sample, (N,), weighted."""
         return [part[: len(part) // batch.blocks] for part in super().sides(batch)]
 
     def _stacked(self, views: Sequence[Tensor], index: Tensor | None) -> Batch:
@@ -105,18 +105,18 @@ class MultiView(ContrastiveLoss):
 
 
 def _views(batch: Batch) -> tuple[Tensor, ...]:
-    """M times (N, d)."""
+    """Return M times (N, d)."""
     rows, dim = batch.x.shape
     return batch.x.reshape(batch.blocks, rows // batch.blocks, dim).unbind()
 
 
 def _of_samples(scale: Tensor, batch: Batch) -> Tensor:
-    """Numbers of the rows of x, (M·N,) or (), as numbers of the samples, (N,) or ()."""
+    """Return numbers of the rows of x, (M·N,) or (), as numbers of the samples, (N,) or ()."""
     return scale[: len(scale) // batch.blocks] if scale.dim() else scale
 
 
 def _together(batch: Batch, scale: Tensor) -> Tensor:
-    """(N,) log-sum-exp over the pairs l < k of a sample's own views."""
+    """Return (N,) log-sum-exp over the pairs l < k of a sample's own views."""
     views, scale = _views(batch), _of_samples(scale, batch)
     rows = torch.arange(len(views[0]), device=batch.x.device)
     logits = [

@@ -84,7 +84,7 @@ class NUCLR(SogCLR):
         self.offsets.prefetch(index, to)
 
     def zeta(self, index: Tensor, side: Direction = "x2y") -> Tensor:
-        """(n,) offsets of samples of x as candidates; ``side="y2x"`` for samples of y."""
+        """Return (n,) offsets of samples of x as candidates; ``side="y2x"`` for samples of y."""
         return self.offsets.of(side).read(index)["zeta"]
 
     def notes(self) -> Sequence[Notes]:
@@ -123,7 +123,7 @@ class NUCLR(SogCLR):
         )
 
     def _offsets(self, batch: Batch, direction: Direction) -> Tensor:
-        """ζ of the candidates of that direction's anchors."""
+        """Return ζ of the candidates of that direction's anchors."""
         side = _OTHER[direction]
         return self.zeta(batch.ids[side], side).to(batch.x.device, batch.dtype)
 
@@ -188,7 +188,7 @@ class NUCLR(SogCLR):
     def _weights(
         self, batch: Batch, d: Direction, scale: Tensor, zeta: Tensor, offset: Tensor
     ) -> Reduction:
-        """For each candidate the sum of exp((s − ζ)·scale − offset) over the anchors."""
+        """Return for each candidate the sum of exp((s − ζ)·scale − offset) over the anchors."""
         side = _OTHER[d]
         numbers = (batch.number(scale, d), batch.number(zeta, side), batch.number(offset, d))
         return Reduction.of(along(side), "sum", Weight(), *numbers)

@@ -1,4 +1,4 @@
-"""What a batch says of its anchors' partitions, and what that teaches their temperatures.
+"""Partition sums of a batch's anchors, and their gradients for the temperatures.
 
 Shapes: n anchors of one direction, with negatives j ≠ i that are neither positive nor ignored.
 h_ij = s_ij − s_ii;  g_i = mean_j exp(h_ij/τ_i);  u_i an average of g_i over visits, or g_i itself.
@@ -44,7 +44,7 @@ class Partition:
 def logits_lse(
     batch: Batch, scales: Sequence[Number], directions: Sequence[Direction], *, own: bool
 ) -> tuple[Tensor, ...]:
-    """Log-sum-exp of the logits s·scale of each direction's anchors.
+    """Return the log-sum-exp of the logits s·scale of each direction's anchors.
 
     Args:
         batch: of embeddings.
@@ -103,7 +103,7 @@ def need_negatives(loss: object, batch: Batch, directions: Sequence[Direction]) 
 def robust_gradients(
     batch: Batch, parts: Mapping[Direction, Partition], rho: float
 ) -> dict[Direction, Tensor]:
-    """G_i = ∂/∂τ_i of τ_i·log u_i + ρ·τ_i for each anchor, both directions from one product.
+    """Return G_i = ∂/∂τ_i of τ_i·log u_i + ρ·τ_i for each anchor, both directions from one product.
 
     G_i = log u_i + ρ − mean_j w_ij·h_ij/τ_i,  w_ij = exp(h_ij/τ_i)/u_i
     """

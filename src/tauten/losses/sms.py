@@ -90,7 +90,7 @@ class SMS(MarginLoss):
         same: Tensor | Sequence[Ids] = (),
         ignore: Tensor | None = None,
     ) -> Tensor:
-        """The loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
+        """Return the loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
 
         Args:
             relevancy: (N, M) in [0, 1], of each x[i] and y[j]; over processes with the columns of
@@ -127,7 +127,7 @@ class SMS(MarginLoss):
         return replace(batch, relevance=self._relevancies(relevancy, batch))
 
     def _relevancies(self, relevancy: Relevancies | None, batch: Batch) -> PairNumber:
-        """rel_ij of all pairs as a rule of the codes of rows and columns."""
+        """Return rel_ij of all pairs as a rule of the codes of rows and columns."""
         n, m, device = len(batch.x), len(batch.y), batch.x.device
         if isinstance(relevancy, tuple):
             if self.table is None:

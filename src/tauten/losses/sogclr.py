@@ -134,7 +134,7 @@ class SogCLR(ContrastiveLoss):
         self._warned_of_further = False
 
     def two_views(self, a: Tensor, b: Tensor, index: Tensor) -> Tensor:
-        """The loss of two views of the same images, one modality.
+        """Return the loss of two views of the same images, one modality.
 
         Each of the 2B views is an anchor, the other view its positive and the 2B−2 views of other
         images its negatives. Both views of an image share one row of the table.
@@ -216,7 +216,7 @@ class SogCLR(ContrastiveLoss):
         return [hold(loss, type(self).__name__) for loss in losses]
 
     def _loss(self, part: Partition) -> Tensor:
-        """The value of the objective, with the gradient of its estimator."""
+        """Return the value of the objective, with the gradient of its estimator."""
         ratio = torch.exp(part.log_g - part.log_u)
         if not self._leading_tau:
             return ratio + (part.log_u - ratio).detach()

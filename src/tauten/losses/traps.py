@@ -31,7 +31,7 @@ class UsageWarning(UserWarning):
 
 
 class Traps:
-    """What one loss has noticed of the loop around it; no part of its state."""
+    """Traps that one loss has noticed in the loop around it; no part of its state."""
 
     def __init__(self) -> None:
         self._batches = 0
@@ -168,7 +168,7 @@ def _steps(loss_fn: nn.Module) -> int:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """This process's part of a sharded tensor, detached."""
+    """Return this process's part of a sharded tensor, detached."""
     tensor = tensor.detach()
     local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return local

@@ -67,7 +67,7 @@ class RandomColor(IntensityAugmentationBase2D):  # type: ignore[misc]
         flags: dict[str, Any],
         transform: Tensor | None = None,
     ) -> Tensor:
-        """(N, 3, H, W) to the same shape; values may leave [0, 1]."""
+        """Map (N, 3, H, W) to the same shape; values may leave [0, 1]."""
         drawn = {
             name: params[name].to(input)
             for name in ("angle", "saturation", "contrast", "brightness", "gray")
@@ -123,7 +123,7 @@ class Augmentation(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W), or clips (N, T, 3, H, W), in [0, 1] to the same shape.
+        """Map (N, 3, H, W), or clips (N, T, 3, H, W), in [0, 1] to the same shape.
 
         All frames of a clip are changed alike, but for noise. Values may leave [0, 1].
         """
@@ -135,7 +135,7 @@ class Augmentation(nn.Module):
 
 
 def _on_clips(step: nn.Module, clips: Tensor) -> Tensor:
-    """One draw for all frames of a clip: as more channels of an affine map, more rows of colour."""
+    """Apply one draw to all frames of a clip: channels of an affine map, rows of colour."""
     if isinstance(step, RandomColor):
         rows: Tensor = step(clips.transpose(1, 2).flatten(2, 3))
         return rows.view(clips.transpose(1, 2).shape).transpose(1, 2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class AugmentationConfig:
-    """How training images are changed at random; 0 switches a change off."""
+    """Random changes of training images; 0 switches a change off."""
 
     rotation: float = 10.0
     """largest rotation in degrees"""
@@ -39,7 +39,7 @@ class AugmentationConfig:
 
 @dataclass
 class ViewConfig:
-    """How each view is drawn; the defaults are those of TS for CIFAR, without normalisation."""
+    """Random draw of each view; the defaults are those of TS for CIFAR, without normalisation."""
 
     crop: float = 0.1
     """least share of the image's area that a view shows; 1 shows all of it"""

@@ -31,11 +31,11 @@ class BagTower(Tower):
         self.embedding = nn.Parameter(torch.randn(vocabulary_size, width) * width**-0.5)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """(N, L) ids, padded with 0, to (N, width); the mask is implied by the padding."""
+        """Map (N, L) ids, padded with 0, to (N, width); the mask is implied by the padding."""
         return F.embedding_bag(input_ids, self.embedding, mode="mean", padding_idx=0)
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         return {
             "kind": "bag",
             "vocabulary_size": self.vocabulary_size,

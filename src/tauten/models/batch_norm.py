@@ -27,7 +27,7 @@ class BatchNorm(_BatchNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, ...) to the same shape."""
+        """Map (N, C, ...) to the same shape."""
         if not self.training or not _several():
             return super().forward(input)
         self._check_input_dim(input)
@@ -73,7 +73,7 @@ def _apply(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 
 
 def _total(*parts: Tensor) -> list[Tensor]:
-    """The sums over processes of vectors, in one message of float64."""
+    """Return the sums over processes of vectors, in one message of float64."""
     whole = torch.cat([part.double() for part in parts])
     distributed.all_reduce(whole)
     return list(whole.split([len(part) for part in parts]))

@@ -52,7 +52,7 @@ class ConvTower(Tower):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, width)."""
+        """Map (N, 3, H, W) in [0, 1] to (N, width)."""
         height, width = images.shape[-2:]
         if min(height, width) < self.minimum_size or height % 2 or width % 2:
             raise ValueError(
@@ -66,7 +66,7 @@ class ConvTower(Tower):
         return maps.flatten(1)
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         return {
             "kind": "convolutional",
             "channels": list(self.channels),

@@ -67,7 +67,7 @@ class DualEncoder(nn.Module):
         pooling: Pooling = "auto",
         **kwargs: Any,
     ) -> DualEncoder:
-        """Two Hugging Face towers with their weights, from the hub or from folders.
+        """Build two Hugging Face towers with their weights, from the hub or from folders.
 
         With the same model on both sides, such as CLIP or SigLIP, its own projections are taken:
         the embeddings are those of its ``get_image_features`` and ``get_text_features``.
@@ -111,14 +111,14 @@ class DualEncoder(nn.Module):
         dim: int = 256,
         augmentation: AugmentationConfig | None = None,
     ) -> DualEncoder:
-        """Two Hugging Face towers with random weights, from two ``PreTrainedConfig``."""
+        """Build two Hugging Face towers with random weights, from two ``PreTrainedConfig``."""
         return cls(
             HFImageTower.from_config(image), HFTextTower.from_config(text), dim, augmentation
         )
 
     @classmethod
     def from_description(cls, description: Description) -> DualEncoder:
-        """The architecture that :meth:`describe` told, with random weights."""
+        """Build the architecture that :meth:`describe` returned, with random weights."""
         augmentation = description.get("augmentation")
         return cls(
             build_tower(description["image"]),
@@ -128,7 +128,7 @@ class DualEncoder(nn.Module):
         )
 
     def describe(self) -> Description:
-        """A JSON-serialisable dict for :meth:`from_description`."""
+        """Return a JSON-serialisable dict for :meth:`from_description`."""
         augmentation = self.augmentation
         return {
             "dim": self.dim,
@@ -138,7 +138,7 @@ class DualEncoder(nn.Module):
         }
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W), or clips (N, T, 3, H, W), to (N, dim), not normalised.
+        """Map (N, 3, H, W), or clips (N, T, 3, H, W), to (N, dim), not normalised.
 
         Args:
             images: uint8, or float in [0, 1].
@@ -160,17 +160,17 @@ class DualEncoder(nn.Module):
         return out
 
     def encode_text(self, texts: TextInputs) -> Tensor:
-        """A tokenizer's output to (N, dim), not normalised."""
+        """Map a tokenizer's output to (N, dim), not normalised."""
         out: Tensor = self.text_projection(self.text_tower(**texts))
         return out
 
     def forward(self, images: Tensor, texts: TextInputs) -> tuple[Tensor, Tensor]:
-        """Both sides of a batch of pairs, x (N, dim) and y (N, dim)."""
+        """Return both sides of a batch of pairs, x (N, dim) and y (N, dim)."""
         return self.encode_image(images), self.encode_text(texts)
 
 
 def build_tower(description: Description) -> Tower:
-    """The tower that :meth:`Tower.describe` told of, with random weights.
+    """Build the tower that :meth:`Tower.describe` described, with random weights.
 
     Raises:
         ValueError: a kind that is not known.
@@ -196,7 +196,7 @@ def build_tower(description: Description) -> Tower:
 def _common_space(
     model: Any, image: HFImageTower, text: HFTextTower, name: str | Path, dim: int | None
 ) -> tuple[Tensor, Tensor] | None:
-    """The projections of one model that has both towers; None: they start at random."""
+    """Return the projections of one model that has both towers; None: they start at random."""
     if not is_joint(model):
         return None
     try:

@@ -32,7 +32,7 @@ class SamePadding(nn.Conv2d):
     """A convolution whose output has ⌈size/stride⌉ places; odd padding goes right and below."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', ⌈H/stride⌉, ⌈W/stride⌉)."""
+        """Map (N, C, H, W) to (N, C', ⌈H/stride⌉, ⌈W/stride⌉)."""
         edges: list[int] = []
         for size, kernel, stride in zip(
             input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
@@ -104,7 +104,7 @@ class EfficientNetLite(Tower):
 
     @classmethod
     def from_pretrained(cls, grid: int = 1) -> EfficientNetLite:
-        """With the weights trained on ImageNet, whose statistics stay fixed.
+        """Build the tower with weights trained on ImageNet; their batch statistics stay fixed.
 
         Args:
             grid: places per side that the last map is averaged to.
@@ -125,7 +125,7 @@ class EfficientNetLite(Tower):
         return tower
 
     def train(self, mode: bool = True) -> EfficientNetLite:
-        """As of any module; fixed statistics stay in use."""
+        """Set the mode as any module does, but keep fixed statistics in use."""
         super().train(mode)
         if self.fixed_statistics:
             for module in self.modules():
@@ -134,7 +134,7 @@ class EfficientNetLite(Tower):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, width)."""
+        """Map (N, 3, H, W) in [0, 1] to (N, width)."""
         images = images.contiguous(memory_format=torch.channels_last)
         maps = F.relu6(self.stem((images - self.mean) / self.std))
         maps = F.relu6(self.head(self.blocks(maps)))
@@ -150,7 +150,7 @@ class EfficientNetLite(Tower):
         return F.adaptive_avg_pool2d(maps, self.grid).flatten(1)
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         return {
             "kind": "efficientnet-lite0",
             "grid": self.grid,
@@ -159,7 +159,7 @@ class EfficientNetLite(Tower):
 
 
 def _renamed(published: dict[str, Tensor]) -> OrderedDict[str, Tensor]:
-    """The published weights by our names; the classifier is left out."""
+    """Return the published weights by our names; the classifier is left out."""
     units = {
         "_conv_stem": "stem.0",
         "_bn0": "stem.1",

@@ -29,7 +29,7 @@ class FeatureTower(Tower):
             self.layers.extend([nn.Linear(dim, hidden), nn.GELU()])
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, dim) to (N, width).
+        """Map (N, dim) to (N, width).
 
         Raises:
             ValueError: another shape.
@@ -40,5 +40,5 @@ class FeatureTower(Tower):
         return out
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         return {"kind": "features", "dim": self.dim, "hidden": self.hidden}

@@ -114,7 +114,7 @@ class HFTokenizer:
         return len(self.tokenizer)
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """``input_ids`` and ``attention_mask``, both (N, L) long."""
+        """Return ``input_ids`` and ``attention_mask``, both (N, L) long."""
         encoded = self.tokenizer(
             [text.lower() for text in texts] if self.lower else list(texts),
             padding=True,
@@ -149,7 +149,7 @@ def fixed_length(config: Any) -> int | None:
 
 
 def _settings(place: str | Path) -> tuple[dict[str, Any], str, tuple[Any, Any]]:
-    """What the model beside a tokenizer says.
+    """Read the settings of the model that lies beside a tokenizer.
 
     Returns:
         Arguments; the folder inside the model where both lie; the number of its places, and that of
@@ -168,7 +168,7 @@ def _settings(place: str | Path) -> tuple[dict[str, Any], str, tuple[Any, Any]]:
 
 
 def _cut(wanted: int, said: Sequence[Any], name: str) -> int:
-    """The tokens kept per text; the log tells where a model takes fewer than are wanted."""
+    """Return the tokens kept per text; the log tells where a model takes fewer than are wanted."""
     least = min([wanted, *(most for most in said if isinstance(most, int) and most > 0)])
     if least < wanted:
         logger.warning(

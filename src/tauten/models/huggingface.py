@@ -1,4 +1,4 @@
-"""Any Hugging Face model as a tower."""
+"""Towers made of any Hugging Face model."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ class HFImageTower(Tower):
 
     @classmethod
     def from_config(cls, config: Any, **kwargs: Any) -> HFImageTower:
-        """Random weights."""
+        """Build the tower with random weights."""
         return cls(_image_part(_random(getattr(config, "vision_config", config))), **kwargs)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **kwargs: Any) -> HFImageTower:
-        """Weights as float32, with the mean and std that the model was trained with.
+        """Load weights as float32, with the mean and std that the model was trained with.
 
         Args:
             name: of the model, or its folder.
@@ -116,11 +116,11 @@ class HFImageTower(Tower):
 
     @classmethod
     def from_description(cls, config: dict[str, Any], **kwargs: Any) -> HFImageTower:
-        """The architecture that :meth:`describe` told, with random weights."""
+        """Build the architecture that :meth:`describe` returned, with random weights."""
         return cls.from_config(_rebuild(config), **kwargs)
 
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) in [0, 1] to the arguments of the model."""
+        """Map (N, 3, H, W) in [0, 1] to the arguments of the model."""
         pixels = ((images.flip(1) if self.bgr else images) - self.mean) / self.std
         kind, side = self.model.config.model_type, getattr(self.model.config, "patch_size", 1)
         if kind == "vit_mae":
@@ -132,7 +132,7 @@ class HFImageTower(Tower):
         return {"pixel_values": pixels}
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, width).
+        """Map (N, 3, H, W) in [0, 1] to (N, width).
 
         Raises:
             ValueError: images of a size that the model does not take.
@@ -150,7 +150,7 @@ class HFImageTower(Tower):
 
     @torch.no_grad()
     def _tried_width(self) -> int:
-        """The width of the vector of an empty image."""
+        """Return the width of the vector of an empty image."""
         config, training = self.model.config, self.model.training
         reason = ""
         for side in dict.fromkeys((64, getattr(config, "image_size", 64))):
@@ -163,7 +163,7 @@ class HFImageTower(Tower):
         raise ValueError(f"cannot tell the width of a {type(config).__name__}: {reason}")
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         return {
             "kind": "huggingface-image",
             "config": self.model.config.to_dict(),
@@ -206,14 +206,14 @@ class HFTextTower(Tower):
 
     @classmethod
     def from_config(cls, config: Any, **kwargs: Any) -> HFTextTower:
-        """Random weights."""
+        """Build the tower with random weights."""
         return cls(_text_part(_random(getattr(config, "text_config", config))), **kwargs)
 
     @classmethod
     def from_pretrained(
         cls, name: str | Path, pooling: Pooling = "auto", **kwargs: Any
     ) -> HFTextTower:
-        """Weights as float32, with pooling and dense layers of a sentence encoder.
+        """Load weights as float32, with pooling and dense layers of a sentence encoder.
 
         Where nothing is saved about pooling, a decoder takes its last token, a model whose file
         has no weights of its pooler the mean, others as :func:`pool` does. The Normalize at the
@@ -270,11 +270,11 @@ class HFTextTower(Tower):
 
     @classmethod
     def from_description(cls, config: dict[str, Any], **kwargs: Any) -> HFTextTower:
-        """The architecture that :meth:`describe` told, with random weights."""
+        """Build the architecture that :meth:`describe` returned, with random weights."""
         return cls.from_config(_rebuild(config), **kwargs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(N, L) ids to (N, width)."""
+        """Map (N, L) ids to (N, width)."""
         length = fixed_length(self.model.config)
         if length is not None:
             rest = (0, max(length - input_ids.shape[1], 0))
@@ -287,7 +287,7 @@ class HFTextTower(Tower):
         return out
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         return {
             "kind": "huggingface-text",
             "config": self.model.config.to_dict(),
@@ -390,7 +390,7 @@ def _check_weights(model: Any, part: Any, missing: Sequence[str], name: str | Pa
 def _without_pooler(
     missing: Sequence[str], name: str | Path, instead: Pooling, prefixes: tuple[str, ...]
 ) -> Pooling | None:
-    """The pooling in the place of a pooler whose weights were never trained."""
+    """Return the pooling in the place of a pooler whose weights were never trained."""
     if not any(weight.startswith(prefixes) for weight in missing):
         return None
     logger.warning("%s has no weights of its pooler: pooling is %r instead", name, instead)
@@ -398,7 +398,7 @@ def _without_pooler(
 
 
 def _patches(pixels: Tensor, side: int) -> dict[str, Tensor]:
-    """(N, 3, H, W) to the arguments of a model that takes patches of pictures of any shape."""
+    """Map (N, 3, H, W) to the arguments of a model that takes patches of pictures of any shape."""
     count, _, height, width = pixels.shape
     if height % side or width % side:
         raise ValueError(f"it takes multiples of {side} pixels")
@@ -413,7 +413,7 @@ def _patches(pixels: Tensor, side: int) -> dict[str, Tensor]:
 
 
 def _width(config: Any) -> int | None:
-    """The width of a model's vectors as its configuration says; None: it does not."""
+    """Return the width of a model's vectors as its configuration says; None: it does not."""
     for name in ("projection_size", "hidden_size", "dim", "d_model"):
         value = getattr(config, name, None)
         if isinstance(value, int):

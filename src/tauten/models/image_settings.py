@@ -14,7 +14,7 @@ _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How a model's pictures were prepared.
+    """Preparation of pictures that a model was trained with.
 
     Attributes:
         mean: per channel, subtracted from pixels in [0, 1].
@@ -87,7 +87,9 @@ def _of_processor(found: Mapping[str, Any]) -> ImageSettings:
 
 
 def _statistics(found: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of pixels in [0, 1] that do what the processor does with those of 0..255."""
+    """Return mean and std of pixels in [0,
+    1] that do what the processor does with those of 0..255.
+    """
     mean, std = [0.0] * 3, [1.0] * 3
     own = _channels(found.get("image_std", 0.5))
     if found.get("do_normalize", "image_mean" in found):
@@ -112,7 +114,7 @@ def _channels(value: Any) -> list[float]:
 
 
 def _side(size: Any) -> int | None:
-    """The pixels of a square, however they are written."""
+    """Return the pixels of a square, however they are written."""
     if isinstance(size, Mapping):
         size = size.get("height") or size.get("shortest_edge")
     return size if isinstance(size, int) and size > 0 else None

@@ -85,7 +85,7 @@ def _picture(tower: HFImageTower) -> Tensor:
 
 
 def _text(tower: HFTextTower) -> Tensor:
-    """Ids that fill all places, so that nothing is padded; the last one is that of the end."""
+    """Return ids that fill all places, so that nothing is padded; the last one ends the text."""
     config = tower.model.config
     length = min(int(getattr(config, "max_position_embeddings", 16)), 64)
     ids = torch.arange(length).remainder(config.vocab_size - 1).view(1, -1)

@@ -1,4 +1,4 @@
-"""From a Hugging Face model's output to one vector per sample."""
+"""Pooling of a Hugging Face model's output to one vector per sample."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def pool(output: Any, mask: Tensor | None = None, pooling: Pooling = "auto") -> 
 
 
 def _over_tokens(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
-    """(N, L, D) to (N, D)."""
+    """Map (N, L, D) to (N, D)."""
     if mask is None and pooling in ("auto", "mean"):
         return hidden.mean(dim=1)
     mask = hidden.new_ones(hidden.shape[:2]) if mask is None else mask.to(hidden.dtype)

@@ -75,7 +75,7 @@ def load_published(
     head_width: int = 64,
     augmentation: AugmentationConfig | None = None,
 ) -> DualEncoder:
-    """Both towers and projections of a checkpoint of AVION or LaViLa (with CLIP's text tower).
+    """Load both towers and projections of a checkpoint of AVION or LaViLa (CLIP's text tower).
 
     The architecture follows from the shapes of the weights. The embeddings of frames are
     interpolated linearly to another number of frames, those of places bicubically to another size.
@@ -143,7 +143,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _clean(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without the prefix of data parallelism."""
+    """Return names without the prefix of data parallelism."""
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
@@ -159,7 +159,7 @@ def _kind(state: Mapping[str, Tensor], where: str) -> Kind:
 
 
 def _renamed(state: Mapping[str, Tensor], kind: Kind, where: str) -> dict[str, Tensor]:
-    """The weights under the names of our dual encoder."""
+    """Return the weights under the names of our dual encoder."""
     ours: dict[str, Tensor] = {}
     for name, value in state.items():
         if name == "logit_scale":
@@ -207,7 +207,7 @@ def _build(
     image_size: int | None,
     head_width: int,
 ) -> DualEncoder:
-    """The architecture that the shapes tell, with random weights."""
+    """Build the architecture that the shapes tell, with random weights."""
     patches, positions = ours["image_tower.patches.weight"], ours["image_tower.positions"]
     tokens = ours["text_tower.model.embeddings.token_embedding.weight"]
     context = ours["text_tower.model.embeddings.position_embedding.weight"]
@@ -249,14 +249,14 @@ def _depth(ours: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def _stretched(times: Tensor, frames: int) -> Tensor:
-    """(T, D) to (frames, D), linear between the centres of equal segments."""
+    """Stretch (T, D) to (frames, D), linear between the centres of equal segments."""
     if len(times) == frames:
         return times
     return F.interpolate(times.T[None], frames, mode="linear").squeeze(0).T
 
 
 def _resized(positions: Tensor, size: int) -> Tensor:
-    """(1 + P, D) to (size, D): the class token's, and the others as a square map, bicubic."""
+    """Resize (1 + P, D) to (size, D): the class token, and the others as a bicubic square map."""
     if len(positions) == size:
         return positions
     here, there = math.isqrt(len(positions) - 1), math.isqrt(size - 1)

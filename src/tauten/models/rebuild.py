@@ -37,7 +37,7 @@ def check_rebuilds(tower: Tower) -> None:
 
 
 def _built(description: Description) -> Tower:
-    """The tower without its numbers; with random ones where it cannot be built without."""
+    """Build the tower without its numbers, or with random ones where that is impossible."""
     with torch.random.fork_rng():
         try:
             with torch.device("meta"):

@@ -54,9 +54,9 @@ class ResNetTower(Tower):
         self.width = channels[-1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to (N, width)."""
+        """Map (N, 3, H, W) in [0, 1] to (N, width)."""
         return torch.as_tensor(self.model(pixel_values=images).pooler_output).flatten(1)
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         return {"kind": "resnet", "depth": self.depth, "stem": self.stem}

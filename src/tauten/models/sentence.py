@@ -1,4 +1,4 @@
-"""What sentence-transformers saves with a text model: pooling, dense layers, where it lies."""
+"""Settings that sentence-transformers saves with a text model: pooling, layers, place."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
 
 @dataclass(frozen=True)
 class SentenceSettings:
-    """How a sentence encoder makes one vector of its tokens.
+    """Settings by which a sentence encoder makes one vector of its tokens.
 
     Attributes:
         folder: of the transformer inside the model; "" is the model's own folder.
@@ -130,7 +130,7 @@ def _inside(path: str) -> str:
 
 
 def _pooling(config: Mapping[str, Any], name: str | Path, asked: Pooling) -> Pooling:
-    """The pooling of a config, which names it (6) or has a switch for each (1 to 5)."""
+    """Return the pooling of a config, which names it (6) or has a switch for each (1 to 5)."""
     if asked != "auto":
         return asked
     said = config.get("pooling_mode")

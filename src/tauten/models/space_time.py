@@ -102,7 +102,7 @@ class SpaceTimeViT(Tower):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """(N, T, 3, H, W) in [0, 1] to (N, width)."""
+        """Map (N, T, 3, H, W) in [0, 1] to (N, width)."""
         size = self.config.image_size
         if clips.shape[1:] != (self.frames, 3, size, size):
             raise ValueError(
@@ -120,7 +120,7 @@ class SpaceTimeViT(Tower):
         return out
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         config = self.config
         return {
             "kind": "space-time",
@@ -152,7 +152,7 @@ class DividedLayer(CLIPEncoderLayer):  # type: ignore[misc]
         nn.init.zeros_(self.temporal_attn.v_proj.weight)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """(N, L, D) to the same shape."""
+        """Map (N, L, D) to the same shape."""
         over_time = x + _divided(self.temporal_attn, self.temporal_norm(x), frames, "time")
         x = x + _divided(self.self_attn, self.layer_norm1(over_time), frames, "space")
         out: Tensor = x + self.mlp(self.layer_norm2(x))
@@ -160,12 +160,12 @@ class DividedLayer(CLIPEncoderLayer):  # type: ignore[misc]
 
 
 def _divided(attention: Any, x: Tensor, frames: int, along: Literal["time", "space"]) -> Tensor:
-    """Attention of each patch to the class token and to the patches of its group."""
+    """Return the attention of each patch to the class token and to the patches of its group."""
     order = (0, 2, 1, 3, 4) if along == "space" else (0, 3, 1, 2, 4)
     back = (0, 2, 1, 3, 4) if along == "space" else (0, 2, 3, 1, 4)
 
     def grouped(z: Tensor) -> Tensor:
-        """(N, h, L, d) to (N, groups, h, members, d)."""
+        """Map (N, h, L, d) to (N, groups, h, members, d)."""
         parts: Tensor = z[:, :, 1:].unflatten(2, (frames, -1))
         return parts.permute(order)
 

@@ -28,7 +28,7 @@ class Tokenizer(Protocol):
         ...
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """``input_ids`` and ``attention_mask``, both (N, L) long."""
+        """Return ``input_ids`` and ``attention_mask``, both (N, L) long."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -37,12 +37,12 @@ class Tokenizer(Protocol):
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words and punctuation marks."""
+    """Split text into lower-case words and punctuation marks."""
     return _WORD.findall(text.lower())
 
 
 def ngrams(text: str, shortest: int = 2, longest: int = 4) -> list[str]:
-    """Each word between ``<`` and ``>``, and its character n-grams.
+    """Return the words between ``<`` and ``>``, and their character n-grams.
 
     >>> ngrams("a cat", 3, 3)
     ['<a>', '<cat>', '<ca', 'cat', 'at>']
@@ -94,7 +94,7 @@ class BagTokenizer:
         max_size: int = 50_000,
         max_length: int = 256,
     ) -> BagTokenizer:
-        """The ``max_size`` most frequent tokens of these texts, ties in alphabetical order."""
+        """Fit the vocabulary: the ``max_size`` most frequent tokens, ties in alphabetical order."""
         split = words if level == "words" else ngrams
         seen = Counter(token for text in texts for token in split(text))
         if not seen:
@@ -108,13 +108,13 @@ class BagTokenizer:
         return len(self.vocabulary) + 2
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the known tokens; ``[1]`` if there is none."""
+        """Return ids of the known tokens; ``[1]`` if there is none."""
         split = words if self.level == "words" else ngrams
         known = [self._ids[token] for token in split(text) if token in self._ids]
         return known[: self.max_length] or [UNKNOWN]
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """``input_ids`` (N, L), padded with 0, and ``attention_mask`` (N, L)."""
+        """Return ``input_ids`` (N, L), padded with 0, and ``attention_mask`` (N, L)."""
         rows = [torch.tensor(self.encode(text)) for text in texts]
         input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
         return {"input_ids": input_ids, "attention_mask": (input_ids != PADDING).long()}
@@ -131,7 +131,7 @@ class BagTokenizer:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer saved in this folder, a built-in or a Hugging Face one.
+    """Load the tokenizer saved in this folder, a built-in or a Hugging Face one.
 
     Raises:
         ValueError: the folder holds neither.

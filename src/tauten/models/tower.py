@@ -1,4 +1,4 @@
-"""What a dual encoder needs from each of its towers."""
+"""The interface that a dual encoder needs from each of its towers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Tower(nn.Module):
     takes_clips: bool = False
 
     def describe(self) -> Description:
-        """A JSON-serialisable dict from which ``from_description`` builds the same architecture."""
+        """Return a JSON-serialisable dict from which ``from_description``
+        builds the same architecture.
+        """
         raise NotImplementedError
 
 

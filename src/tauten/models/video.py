@@ -39,7 +39,7 @@ class VideoTower(Tower):
             self.score = nn.Parameter(torch.zeros(self.width))
 
     def forward(self, clips: Tensor) -> Tensor:
-        """(N, T, 3, H, W) in [0, 1] to (N, width)."""
+        """Map (N, T, 3, H, W) in [0, 1] to (N, width)."""
         frames: Tensor = self.image_tower(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
         if self.pooling == "mean":
             return frames.mean(dim=1)
@@ -47,5 +47,5 @@ class VideoTower(Tower):
         return (weight.unsqueeze(2) * frames).sum(dim=1)
 
     def describe(self) -> Description:
-        """How to build the same tower."""
+        """Return a description from which the same tower can be built."""
         return {"kind": "video", "image": self.image_tower.describe(), "pooling": self.pooling}

@@ -52,7 +52,7 @@ class ColorJitter(nn.Module):
         self.register_buffer("_rgb", torch.linalg.inv(torch.tensor(_YIQ)), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to the same shape, in [0, 1]."""
+        """Map (N, 3, H, W) in [0, 1] to the same shape, in [0, 1]."""
         draw_N5 = torch.rand(len(images), 5).to(images)
         on = (draw_N5[:, 4:] < self.p).to(images)
         change_N4 = (2 * draw_N5[:, :4] - 1) * self._spread.to(images) * on
@@ -93,7 +93,7 @@ class ViewAugmentation(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] to the same shape, in [0, 1]."""
+        """Map (N, 3, H, W) in [0, 1] to the same shape, in [0, 1]."""
         size = (images.shape[-2], images.shape[-1])
         if self.config.crop < 1:
             crop = RandomResizedCrop(

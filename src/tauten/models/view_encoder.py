@@ -16,7 +16,7 @@ Projection = Literal["mlp", "linear"]
 
 
 class Projector(nn.Module):
-    """From a tower's features to the vectors that the loss compares.
+    """A head from a tower's features to the vectors that the loss compares.
 
     Args:
         inputs: width of the features, and of the hidden layer.
@@ -49,7 +49,7 @@ class Projector(nn.Module):
             )
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, inputs) to (N, dim)."""
+        """Map (N, inputs) to (N, dim)."""
         out: Tensor = self.layers(features)
         return out
 
@@ -81,7 +81,7 @@ class ViewEncoder(nn.Module):
 
     @classmethod
     def from_description(cls, description: Description) -> ViewEncoder:
-        """The architecture that :meth:`describe` told, with random weights."""
+        """Build the architecture that :meth:`describe` returned, with random weights."""
         return cls(
             build_tower(description["tower"]),
             int(description["dim"]),
@@ -90,7 +90,7 @@ class ViewEncoder(nn.Module):
         )
 
     def describe(self) -> Description:
-        """A JSON-serialisable dict for :meth:`from_description`."""
+        """Return a JSON-serialisable dict for :meth:`from_description`."""
         return {
             "kind": "views",
             "dim": self.projector.dim,
@@ -100,7 +100,7 @@ class ViewEncoder(nn.Module):
         }
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Two random views of each image.
+        """Return two random views of each image.
 
         Args:
             images: (N, 3, H, W), uint8 or float in [0, 1].
@@ -112,12 +112,12 @@ class ViewEncoder(nn.Module):
         return self.augmentation(images), self.augmentation(images)
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W), uint8 or float in [0, 1], to the tower's (N, width)."""
+        """Map (N, 3, H, W), uint8 or float in [0, 1], to the tower's (N, width)."""
         out: Tensor = self.tower(self._float(images))
         return out
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W), uint8 or float in [0, 1], to (N, dim), not normalised."""
+        """Map (N, 3, H, W), uint8 or float in [0, 1], to (N, dim), not normalised."""
         out: Tensor = self.projector(self.features(images))
         return out
 

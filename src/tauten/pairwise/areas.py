@@ -33,7 +33,7 @@ def over_areas(
     tile: tuple[int, int],
     device: torch.device,
 ) -> list[Result]:
-    """What a job returns for each of the areas that cover S.
+    """Run a job on each of the areas that cover S, and return the results.
 
     Args:
         job: of an area's rows and columns. It is run without gradients or autocast, and in several
@@ -77,7 +77,7 @@ def _parts(length: int, count: int) -> list[slice]:
 
 @lru_cache(maxsize=4)
 def _pool(count: int, each: int) -> ThreadPoolExecutor:
-    """Threads of which each works with ``each`` threads of torch's own."""
+    """Return a pool of threads, each with ``each`` threads of torch's own."""
     before, all_here = torch.get_num_threads(), threading.Barrier(count)
 
     def begin(_: int) -> None:

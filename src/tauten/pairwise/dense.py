@@ -22,7 +22,7 @@ def reduce_dense(
     *,
     cosine: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Each reduction of S = x·yᵀ, with S (N, M) in memory.
+    """Compute each reduction of S = x·yᵀ, with S (N, M) in memory.
 
     The arguments are those of :func:`reduce_pairs`.
     """

@@ -22,7 +22,7 @@ DENSE_PAIRS = 512 * 512
 
 
 def check_tile(tile: Tile) -> Tile:
-    """The tile setting, refused unless it is one of the known forms."""
+    """Check that the tile setting is one of the known forms, and return it."""
     if isinstance(tile, str) and tile in ("auto", "dense", "triton"):
         return tile
     sides = (tile, tile) if isinstance(tile, int) else tile
@@ -49,7 +49,7 @@ def reduce_pairs(
     ranks: Ranks | None = None,
     exchange: Exchange = "gather",
 ) -> tuple[Tensor, ...]:
-    """Each reduction of S = x·yᵀ.
+    """Compute each reduction of S = x·yᵀ.
 
     Args:
         x: (N, d) of any floating type; the work is done in float32, or float64 if either is.

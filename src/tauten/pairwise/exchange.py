@@ -1,4 +1,4 @@
-"""What the processes of a group tell each other about one pair matrix.
+"""Exchange between the processes of a group about one pair matrix.
 
 Rank r owns n_r rows and m_r columns; N and M are their sums. Columns are numbered in the order of
 ranks. Collectives are entered by all ranks in the same order, in the backward pass too.
@@ -64,7 +64,7 @@ class Ranks:
         return slice(self.first, self.first + self.cols[self.rank])
 
     def gather(self, mine: Tensor, counts: list[int] | None = None) -> Tensor:
-        """(M, ...) from (m_r, ...) of each rank; ``counts`` if it is not columns that are meant."""
+        """Gather (M, ...) from (m_r, ...) of each process; ``counts`` if not columns are meant."""
         counts = self.cols if counts is None else counts
         if distributed.get_backend() == "gloo":
             return self._exchange(mine.contiguous(), counts)
@@ -79,7 +79,7 @@ class Ranks:
         return torch.cat([part[:n] for part, n in zip(whole.split(most), counts, strict=True)])
 
     def _exchange(self, mine: Tensor, counts: list[int]) -> Tensor:
-        """:meth:`gather` straight into its place; gloo's own holds everything twice."""
+        """Gather straight into the result; gloo's own function holds everything twice."""
         whole = mine.new_empty(sum(counts), *mine.shape[1:])
         parts = whole.split(counts)
         parts[self.rank].copy_(mine)
@@ -91,7 +91,7 @@ class Ranks:
         return whole
 
     def scatter_sum(self, whole: Tensor) -> Tensor:
-        """(m_r, ...) this rank's part of the sum over ranks of (M, ...).
+        """Return (m_r, ...) this process's part of the sum over processes of (M, ...).
 
         gloo's reduce-scatter moves twice the bytes of the exchange below.
         """
@@ -105,17 +105,17 @@ class Ranks:
         return parts.view(self.size, n, *whole.shape[1:]).sum(0)
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """The sum over ranks, in place."""
+        """Sum over processes, in place."""
         distributed.all_reduce(tensor)
         return tensor
 
     def max_(self, tensor: Tensor) -> Tensor:
-        """The maximum over ranks, in place."""
+        """Take the maximum over processes, in place."""
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return tensor
 
     def arrivals(self, mine: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Every rank's block (m, d), ours first, all others on their way from the start."""
+        """Yield every process's block (m, d), ours first, all others sent at the start."""
         owners = [(self.rank - distance) % self.size for distance in range(1, self.size)]
         if distributed.get_backend() != "gloo":
             whole = self.gather(mine)
@@ -133,7 +133,7 @@ class Ranks:
             yield owner, block
 
     def around(self, mine: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Every rank's block (m, d) in turn, ours first, the next one on its way meanwhile."""
+        """Yield every process's block (m, d) in turn, ours first, the next on its way meanwhile."""
         block, owner = mine.contiguous(), self.rank
         for hop in range(self.size):
             coming, after = None, (owner - 1) % self.size
@@ -147,7 +147,7 @@ class Ranks:
                 block, owner = coming, after
 
     def sums_along(self, like: Tensor) -> Sums:
-        """Sums that travel with the blocks of :meth:`around` and end at their owners.
+        """Return sums that travel with the blocks of :meth:`around` and end at their owners.
 
         Args:
             like: (0, d) a tensor like the blocks.
@@ -155,7 +155,7 @@ class Ranks:
         return Along(self, like)
 
     def sums_sent(self, like: Tensor) -> Sums:
-        """Sums whose parts are sent to their owners, ours first and then those of the next ranks.
+        """Return sums whose parts are sent to their owners: ours first, then the next processes'.
 
         Args:
             like: (0, d) a tensor like the blocks.
@@ -163,7 +163,7 @@ class Ranks:
         return Sent(self, like)
 
     def pieces(self, owner: int) -> list[slice]:
-        """The columns of a rank, counted from its first, in as many pieces as every rank has."""
+        """Cut the columns of a process into as many pieces as every process has."""
         count = max(1, -(-max(self.cols) // PIECE)) if self.device.type == "cpu" else 1
         edges = [self.cols[owner] * part // count for part in range(count + 1)]
         return [slice(edges[part], edges[part + 1]) for part in range(count)]
@@ -172,7 +172,7 @@ class Ranks:
         return like.new_empty(self.cols[owner], *like.shape[1:])
 
     def columns_of(self, owner: int) -> slice:
-        """The columns of a rank."""
+        """Return the columns of a process."""
         start = sum(self.cols[:owner])
         return slice(start, start + self.cols[owner])
 
@@ -189,13 +189,13 @@ class Ranks:
 
 
 def gather_columns(mine: Tensor, ranks: Ranks) -> Tensor:
-    """(M, ...) the numbers of all columns from (m_r, ...) of each rank's, differentiable."""
+    """Gather (M, ...) the numbers of all columns from every process, differentiable."""
     whole: Tensor = apply_once(_Gather, mine, ranks)
     return whole
 
 
 def total(mine: Tensor, ranks: Ranks) -> Tensor:
-    """The sum over ranks, differentiable."""
+    """Sum over processes, differentiable."""
     whole: Tensor = apply_once(_Total, mine, ranks)
     return whole
 

@@ -1,4 +1,4 @@
-"""Which pairs a reduction leaves out, tile by tile."""
+"""Masks of the pairs that a reduction leaves out, tile by tile."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PairMask:
     only_positives: bool = False
 
     def tile(self, rows: slice, cols: slice) -> Tensor | None:
-        """(n, m) bool, True where a pair is left out; None where the tile is whole."""
+        """Return (n, m) bool, True where a pair is left out; None where the tile is whole."""
         if self.only_positives:
             assert self.labels is not None
             out: Tensor | None = _equal(self.labels, rows, cols).logical_not_()
@@ -49,7 +49,7 @@ class PairMask:
         return self._set(out, rows, cols, rows.start + self.itself)
 
     def _without_positives(self, rows: slice, cols: slice) -> Tensor | None:
-        """What ``same`` and the positives say."""
+        """Return the mask of ``same`` and the positives on a tile, or None for an empty one."""
         out: Tensor | None = None
         for ids in self.same:
             equal = _equal(ids, rows, cols)
@@ -84,7 +84,7 @@ class PairMask:
         return out
 
     def _set(self, out: Tensor | None, rows: slice, cols: slice, start: int) -> Tensor | None:
-        """The same without the pairs (rows.start + k, start + k) that lie in the tile."""
+        """Return the same without the pairs (rows.start + k, start + k) that lie in the tile."""
         first = max(start, cols.start)
         count = min(start + rows.stop - rows.start, cols.stop) - first
         if count <= 0:

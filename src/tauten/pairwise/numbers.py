@@ -33,7 +33,7 @@ class PairNumber:
     numbers: tuple[Tensor, ...] = ()
 
     def at(self, s: Tensor, cols: Tensor) -> Tensor:
-        """(N,) the number of pairs (i, cols[i]) whose similarities are s, (N,)."""
+        """Return (N,) the numbers of the pairs (i, cols[i]) whose similarities are s, (N,)."""
         parts = []
         for number in self.numbers:
             if number.shape[0] != 1:
@@ -60,7 +60,7 @@ class _Combined:
 def _regroup(
     parts: Sequence[tuple[Rule | None, int]], s: Tensor, numbers: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Each part's value from the flat numbers."""
+    """Return each part's value from the flat numbers."""
     found, start = [], 0
     for rule, count in parts:
         mine = numbers[start : start + count]
@@ -85,7 +85,7 @@ def _flatten(
 
 
 def combine(function: Rule, *numbers: Number) -> Number:
-    """function(*numbers), elementwise; a number for each pair where any of them is one.
+    """Return function(*numbers), elementwise; a number for each pair where any of them is one.
 
     Args:
         function: of tensors; give the same object for the same function, so that equal rules are
@@ -110,7 +110,7 @@ class Ruled(Term):
 
 
 def plain(term: Term, numbers: Sequence[Number]) -> tuple[Term, tuple[Tensor, ...]]:
-    """The same term with tensors as its only numbers."""
+    """Return the same term with tensors as its only numbers."""
     parts, flat = _flatten(numbers)
     if all(rule is None for rule, _ in parts):
         return term, flat
@@ -118,5 +118,5 @@ def plain(term: Term, numbers: Sequence[Number]) -> tuple[Term, tuple[Tensor, ..
 
 
 def reciprocal(number: Number) -> Number:
-    """1 / number."""
+    """Return 1 / number."""
     return combine(torch.reciprocal, number)

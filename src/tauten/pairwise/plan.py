@@ -1,4 +1,4 @@
-"""What a sweep over the pair matrix is to do: which φ are evaluated, and what they add to.
+"""The plan of a sweep over the pair matrix: which φ are evaluated, and what they add to.
 
     sum:        ∂r_i/∂φ_ij = 1
     logsumexp:  ∂r_i/∂φ_ij = exp(φ_ij − r_i)
@@ -47,7 +47,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is reduced, and how.
+    """A plan of the reductions and of the way to compute them.
 
     Attributes:
         dims: for each reduction the dimension of S that is summed away.
@@ -66,20 +66,20 @@ class Plan:
     dtype: torch.dtype
 
     def side(self, vectors: Tensor) -> Side:
-        """Vectors as the reductions see them."""
+        """Return vectors as the reductions see them."""
         return Side(vectors, self.dtype, cosine=self.cosine)
 
     def logarithmic(self, at: int) -> bool:
-        """Whether a result is a log-sum-exp."""
+        """Return whether a result is a log-sum-exp."""
         return any(at in group.members and group.how == "logsumexp" for group in self.groups)
 
     def online(self, at: int) -> bool:
-        """Whether a result is accumulated as a log-sum-exp, and not as a sum."""
+        """Return whether a result is accumulated as a log-sum-exp, and not as a sum."""
         (group,) = (group for group in self.groups if at in group.members)
         return group.how == "logsumexp" and not group.small
 
     def empty(self, left: Side, cols: int) -> list[Tensor]:
-        """Results over no pair: (N,) or (M,) for each reduction."""
+        """Return results over no pair: (N,) or (M,) for each reduction."""
         return [
             left.vectors.new_full(
                 (len(left) if dim == 1 else cols,),
@@ -97,7 +97,7 @@ class Plan:
                 results[at].log_()
 
     def factors(self, results: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
-        """What multiplies the weight of each pair: the cotangent, over exp(result) if small."""
+        """Return the factor of each pair's weight: the cotangent, over exp(result) if small."""
         factors = [c.unsqueeze(dim) for c, dim in zip(cotangents, self.dims, strict=True)]
         for group in self.groups:
             for at in group.members if group.how == "logsumexp" else ():
@@ -119,7 +119,7 @@ def make_plan(
     cosine: bool,
     cols: int | None = None,
 ) -> tuple[Plan, list[Tensor]]:
-    """What is to be done on each tile, and the distinct numbers.
+    """Return the plan for each tile, and the distinct numbers.
 
     The arguments are those of :func:`reduce_pairs`; ``cols`` is the number of columns where y does
     not have all of them.
@@ -152,7 +152,7 @@ def make_plan(
 
 @dataclass(frozen=True)
 class Gradients:
-    """What the backward sweep adds up: of the rows of x, and of the numbers."""
+    """Gradients that the backward sweep adds up, of the rows of x and of the numbers."""
 
     x: Tensor | None
     numbers: list[Tensor | None]
@@ -161,14 +161,14 @@ class Gradients:
     def zeros(
         cls, plan: Plan, left: Side | None, numbers: Sequence[Tensor], needs: Sequence[bool]
     ) -> Gradients:
-        """Zeros for what is needed."""
+        """Return zeros for what is needed."""
         return cls(
             None if left is None else left.zeros(),
             [torch.zeros_like(n) if need else None for n, need in zip(numbers, needs, strict=True)],
         )
 
     def part(self) -> Gradients:
-        """The same sums, but with room of its own for what all rows and columns add to."""
+        """Return the same sums, but with room of its own for what all rows and columns add to."""
         return Gradients(
             self.x,
             [

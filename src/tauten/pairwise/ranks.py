@@ -39,7 +39,7 @@ def reduce_on_ranks(
     tile: tuple[int, int] | None,
     cosine: bool,
 ) -> tuple[Tensor, ...]:
-    """Each reduction of the whole S for this rank's rows and columns.
+    """Compute each reduction of the whole S for this process's rows and columns.
 
     Args:
         x: (n_r, d) this rank's rows, possibly none.
@@ -176,7 +176,7 @@ def _merge(plan: Plan, ranks: Ranks, results: list[Tensor]) -> None:
 
 
 def _of_all(plan: Plan, ranks: Ranks, cotangents: Sequence[Tensor]) -> list[Tensor]:
-    """The cotangents of all columns in the place of this rank's."""
+    """Return the cotangents of all columns in the place of this process's."""
     cols = [at for at, dim in enumerate(plan.dims) if dim == 0]
     found = list(cotangents)
     if cols:
@@ -187,7 +187,7 @@ def _of_all(plan: Plan, ranks: Ranks, cotangents: Sequence[Tensor]) -> list[Tens
 
 
 def _stack(mine: Tensor, ranks: Ranks) -> Tensor:
-    """(W, M) this vector of every rank, differentiable."""
+    """Stack this vector of every process, (W, M), differentiable."""
     stacked: Tensor = apply_once(_Stack, mine, ranks)
     return stacked
 

@@ -1,4 +1,4 @@
-"""What a loss reduces over the pair matrix."""
+"""Reductions of a loss over the pair matrix."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Reduction:
 
     @classmethod
     def of(cls, along: Along, how: How, term: Term, *numbers: Number) -> Reduction:
-        """A reduction whose numbers may differ from pair to pair."""
+        """Return a reduction whose numbers may differ from pair to pair."""
         return cls(along, how, *plain(term, numbers))
 
     @property

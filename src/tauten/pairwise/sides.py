@@ -28,12 +28,12 @@ BLOCK = 256
 
 
 def compute_dtype(*vectors: Tensor) -> torch.dtype:
-    """float64 if any of them is, else float32."""
+    """Return float64 if any of them is, else float32."""
     return torch.float64 if any(v.dtype == torch.float64 for v in vectors) else torch.float32
 
 
 def as_reduced(x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:
-    """Both sides whole, in the precision of the reductions and of length 1 for cosines."""
+    """Return both sides whole, in the precision of the reductions and of length 1 for cosines."""
     dtype = compute_dtype(x, y)
     x, y = x.to(dtype), y.to(dtype)
     if cosine:
@@ -86,23 +86,23 @@ class Side:
         return len(self.vectors)
 
     def rows(self, which: slice | Tensor, room: Tensor | None = None) -> Tensor:
-        """(n, d) the rows of a slice or of an index vector, in ``room`` if they need any."""
+        """Return (n, d) the rows of a slice or of an index vector, in ``room`` if they need any."""
         block = self.vectors[which]
         if block.dtype != self.dtype:
             block = block.to(self.dtype) if room is None else room.copy_(block)
         return block if self.inverse is None else torch.mul(block, self.inverse[which], out=room)
 
     def blocks(self) -> Iterator[slice]:
-        """Slices that cover the side; an empty one where it has no rows."""
+        """Yield slices that cover the side; an empty one where it has no rows."""
         for start in range(0, max(len(self), 1), BLOCK):
             yield slice(start, min(start + BLOCK, len(self)))
 
     def zeros(self) -> Tensor:
-        """Room for the gradient with respect to the rows."""
+        """Return room for the gradient with respect to the rows."""
         return torch.zeros(self.vectors.shape, dtype=self.dtype, device=self.vectors.device)
 
     def gradient(self, grad: Tensor) -> Tensor:
-        """Gradient of the vectors from that of the rows, which is overwritten.
+        """Return the gradient of the vectors from that of the rows, which is overwritten.
 
         The gradient g of a row u = v/‖v‖ becomes (g − u(u·g))/‖v‖.
         """
@@ -115,7 +115,7 @@ class Side:
 
 
 def pair_similarity(x: Tensor, y: Tensor, column: Tensor, *, cosine: bool) -> Tensor:
-    """Similarity of each row of x to one row of y, s_{i, column[i]}.
+    """Return the similarity of each row of x to one row of y, s_{i, column[i]}.
 
     Args:
         x: (N, d).
@@ -132,7 +132,7 @@ def pair_similarity(x: Tensor, y: Tensor, column: Tensor, *, cosine: bool) -> Te
 
 
 def _plain_similarity(x: Tensor, y: Tensor, column: Tensor, *, cosine: bool) -> Tensor:
-    """The same in torch's own operations, which keep a copy of both sides."""
+    """Return the same in torch's own operations, which keep a copy of both sides."""
     x, y = as_reduced(x, y, cosine=cosine)
     return (x * y[column]).sum(1)
 

@@ -20,7 +20,7 @@ class Sums:
         self.works: list[Any] = []
 
     def room(self, owner: int, piece: int) -> Tensor:
-        """Zeros for what this rank has for a piece of that owner's block."""
+        """Return zeros for what this process has for a piece of that owner's block."""
         which = self.ranks.pieces(owner)[piece]
         if owner == self.ranks.rank:
             return self.own[which]
@@ -33,7 +33,7 @@ class Sums:
             self._send(owner, piece, mine)
 
     def arrived(self) -> Tensor:
-        """The sum for our own block."""
+        """Return the sum for our own block."""
         self._settle()
         return self.own
 

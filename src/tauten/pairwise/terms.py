@@ -39,7 +39,7 @@ class Term:
     """
 
     def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
-        """φ on a tile, (n, m); written to ``out`` if the term can."""
+        """Return φ on a tile, (n, m); written to ``out`` if the term can."""
         raise NotImplementedError
 
     def slopes(self, s: Tensor, numbers: Sequence[Tensor], needs: Sequence[bool]) -> Slopes:
@@ -61,7 +61,7 @@ class Term:
         )
 
     def bound(self, s_max: float, numbers: Sequence[Tensor]) -> float | None:
-        """The largest |φ| where |s| <= s_max, or None if unknown."""
+        """Return the largest |φ| where |s| <= s_max, or None if unknown."""
         return None
 
 

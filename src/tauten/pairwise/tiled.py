@@ -34,7 +34,7 @@ def reduce_tiled(
     tile: tuple[int, int] = TILE,
     cosine: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Each reduction of S = x·yᵀ, with one tile of S in memory at a time.
+    """Compute each reduction of S = x·yᵀ, with one tile of S in memory at a time.
 
     The arguments are those of :func:`reduce_pairs`; ``tile`` is the size of a tile.
 
@@ -52,7 +52,7 @@ Sweeps = tuple[Callable[..., None], Callable[..., None]]
 def sweep(
     plan: Plan, sweeps: Sweeps, x: Tensor, y: Tensor, numbers: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """The reductions of a plan by two sweeps over S, of the kind of those below.
+    """Return the reductions of a plan by two sweeps over S, of the kind of those below.
 
     Returns:
         One (N,) or (M,) tensor for each reduction, differentiable once in x, y and the numbers.

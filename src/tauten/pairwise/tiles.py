@@ -1,4 +1,4 @@
-"""What is done on one tile of S: it is formed, added to the results, and taken back through φ."""
+"""Work on one tile of S: form it, add it to the results, take gradients back through φ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tile:
     spare: Tensor
 
     def cut(self, number: Tensor) -> Tensor:
-        """The part of a number that belongs to this tile."""
+        """Return the part of a number that belongs to this tile."""
         if number.shape[0] > 1:
             return number[self.rows]
         return number[:, self.cols] if number.shape[1] > 1 else number
@@ -37,7 +37,7 @@ class Tile:
 def tiles(
     plan: Plan, left: Side, right: Side, first: int, rows: slice, cols: slice
 ) -> Iterator[Tile]:
-    """The tiles of an area, in buffers that are reused.
+    """Yield the tiles of an area, in buffers that are reused.
 
     Args:
         plan: says how large tiles are.
@@ -66,7 +66,7 @@ def tiles(
 
 
 def _even(span: slice, most: int) -> int:
-    """How long parts of a span are, equal but for the last and none longer than ``most``."""
+    """Return a length that divides a span into nearly equal parts, none longer than ``most``."""
     length = span.stop - span.start
     count = -(-length // most)
     return min(most, -(-length // (16 * count)) * 16) if count else 0
@@ -104,7 +104,7 @@ def cotangent_of_tile(
     factors: Sequence[Tensor],
     gradients: Gradients,
 ) -> Tensor:
-    """(n, m) the cotangent of the tile; what numbers get is added to their gradients."""
+    """Return (n, m) the cotangent of the tile; what numbers get is added to their gradients."""
     out = None if plan.mask is None else plan.mask.tile(tile.rows, tile.cols)
     grad_sim: Tensor | None = None
     for group in plan.groups:
@@ -129,14 +129,14 @@ def cotangent_of_tile(
 
 
 def _value(term: Term, tile: Tile, parts: Sequence[Tensor]) -> Tensor:
-    """φ in memory of its own, to be overwritten."""
+    """Return φ in memory of its own, to be overwritten."""
     value = term.value(tile.sim, *parts, out=tile.value).expand_as(tile.sim)
     shared = value.data_ptr() == tile.sim.data_ptr() or not value.is_contiguous()
     return tile.value.copy_(value) if shared else value
 
 
 def _evaluate(group: Group, tile: Tile, parts: Sequence[Tensor], out: Tensor | None) -> Tensor:
-    """φ for a sum or an online logsumexp, exp(φ) for a small one, masked."""
+    """Return φ for a sum or an online logsumexp, exp(φ) for a small one, masked."""
     value = _value(group.term, tile, parts)
     if group.small:
         value = value.exp_()
@@ -147,7 +147,7 @@ def _evaluate(group: Group, tile: Tile, parts: Sequence[Tensor], out: Tensor | N
 
 
 def _logsumexp_(value: Tensor, dim: int) -> Tensor:
-    """Log-sum-exp that overwrites its argument."""
+    """Return log-sum-exp, overwriting the argument."""
     peak = value.amax(dim, keepdim=True)
     peak.masked_fill_(peak == -math.inf, 0.0)
     return value.sub_(peak).exp_().sum(dim).log_().add_(peak.squeeze(dim))
@@ -156,7 +156,7 @@ def _logsumexp_(value: Tensor, dim: int) -> Tensor:
 def _weights(
     group: Group, tile: Tile, parts: Sequence[Tensor], out: Tensor | None, shift: Tensor | None
 ) -> Tensor | None:
-    """∂result/∂φ on the tile up to its factor; None stands for 1."""
+    """Return ∂result/∂φ on the tile up to its factor; None stands for 1."""
     if group.how == "sum":
         return None if out is None else torch.logical_not(out, out=tile.value)
     if shift is None and not group.small:
@@ -171,7 +171,7 @@ def _weights(
 def _accumulate(
     grad_sim: Tensor | None, weight: Tensor | None, slopes: Slopes, factor: Tensor, tile: Tile
 ) -> Tensor:
-    """grad_sim + weight · ∂φ/∂s · factor."""
+    """Return grad_sim + weight · ∂φ/∂s · factor."""
     vector = factor if slopes.vector is None else factor * slopes.vector
     slope = slopes.tile if slopes.tile is not None else weight
     if slope is None:

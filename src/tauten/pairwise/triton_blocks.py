@@ -1,4 +1,4 @@
-"""What the Triton kernels are given: blocks of the pair matrix, and what belongs to each.
+"""Inputs of the Triton kernels: blocks of the pair matrix, and what belongs to each.
 
 Shapes: N rows, M columns of all blocks; n rows and m columns of one block.
 """
@@ -56,7 +56,7 @@ class Part:
 
 
 def parts_of(plan: Plan) -> dict[Name, Part | None]:
-    """The plan's reduction along rows and the one along columns."""
+    """Return the plan's reduction along rows and the one along columns."""
     found: dict[Name, Part | None] = {"row": None, "col": None}
     for group in plan.groups:
         how = "exponentials" if group.small else group.how
@@ -69,7 +69,7 @@ def parts_of(plan: Plan) -> dict[Name, Part | None]:
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows and columns of S.
+    """A block of rows and columns of S.
 
     Attributes:
         rows: of all rows.
@@ -87,24 +87,24 @@ class Block:
         return self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
 
     def along(self, dim: int) -> slice:
-        """The rows if columns are summed away, else the columns."""
+        """Return the rows if columns are summed away, else the columns."""
         return self.rows if dim == 1 else self.cols
 
     def partials(self, dim: int, like: Tensor) -> Tensor:
-        """(tiles, n) or (tiles, m): room for what each tile gives to what remains of S."""
+        """Return (tiles, n) or (tiles, m): room for what each tile gives to what remains of S."""
         n, m = self.shape
         shape = (tiles(m, TILE["COLS"]), n) if dim == 1 else (tiles(n, TILE["ROWS"]), m)
         return like.new_empty(shape, dtype=torch.float32)
 
     @property
     def grid(self) -> tuple[int]:
-        """How many programs a kernel of its tiles has."""
+        """Number of programs that a kernel of the block's tiles has."""
         n, m = self.shape
         return (tiles(n, TILE["ROWS"]) * tiles(m, TILE["COLS"]),)
 
 
 def tiles(size: int, tile: int) -> int:
-    """How many tiles cover a side."""
+    """Return the number of tiles that cover a side."""
     return -(-size // tile)
 
 
@@ -132,7 +132,7 @@ class Blocks:
         self.fused = dtype == right.vectors.dtype and dtype in (torch.bfloat16, torch.float16)
 
     def cut(self, reach: int) -> Iterator[Block]:
-        """Every block, ``reach`` times as large along each side as the plan's tiles."""
+        """Yield every block, ``reach`` times as large along each side as the plan's tiles."""
         height, width = (side * reach for side in self.tile)
         for top in range(0, len(self.left), height):
             rows = slice(top, min(top + height, len(self.left)))
@@ -141,12 +141,12 @@ class Blocks:
                 yield Block(rows, slice(self.first + own.start, self.first + own.stop), own)
 
     def room(self) -> Tensor:
-        """Memory for one block of S, flat."""
+        """Return the memory for one block of S, flat."""
         height, width = min(self.tile[0], len(self.left)), min(self.tile[1], len(self.right))
         return self.left.vectors.new_empty(height * width, dtype=torch.float32)
 
     def arguments(self, block: Block, sim: Tensor | None) -> dict[str, Any]:
-        """What both kernels of tiles take.
+        """Return the arguments that both kernels of tiles share.
 
         Args:
             block: the rows and columns.
@@ -198,7 +198,7 @@ class Blocks:
 
 
 def dense_rows(vectors: Tensor) -> Tensor:
-    """The same matrix, each row in one piece of memory."""
+    """Return the same matrix, each row in one piece of memory."""
     return vectors if vectors.stride(1) == 1 else vectors.contiguous()
 
 

@@ -58,7 +58,7 @@ def reduce_kernel(
     COLS: tl.constexpr,
     STEP: tl.constexpr,
 ):
-    """A reduction of rows and one of columns, for each tile alone.
+    """Compute a reduction of rows and one of columns, for each tile alone.
 
     row_partial is (tiles across, n) and col_partial (tiles down, m). Without x, S is read from sim.
     """
@@ -131,7 +131,7 @@ def cotangent_kernel(
     COLS: tl.constexpr,
     STEP: tl.constexpr,
 ):
-    """The cotangent of S, written to sim, and for each tile alone those of the numbers.
+    """Write the cotangent of S to sim, and for each tile alone those of the numbers.
 
     The gradient of a number per column is (tiles down, m), that of any other (tiles across, n).
     """
@@ -193,7 +193,7 @@ def product_kernel(
     COLS: tl.constexpr,
     STEP: tl.constexpr,
 ):
-    """total (n, d) += (weight (n, k) · scale (k)) @ vectors (k, d), vectors of 16 bits.
+    """Compute total (n, d) += (weight (n, k) · scale (k)) @ vectors (k, d), vectors of 16 bits.
 
     Nothing is rounded to 16 bits: see :func:`_times`.
     """
@@ -222,7 +222,7 @@ def product_kernel(
 
 @triton.jit
 def _place(n, m, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Tiles in bands of 8 rows of tiles, so that neighbours in time read the same vectors."""
+    """Return the place of a tile, in bands of 8 rows of tiles, so that neighbours share vectors."""
     down, across = tl.cdiv(n, ROWS), tl.cdiv(m, COLS)
     band, within = tl.program_id(0) // (8 * across), tl.program_id(0) % (8 * across)
     height = min(down - band * 8, 8)
@@ -234,7 +234,7 @@ def _similarity(
     x, y, x_scale, y_scale, sim, row, col, n, m, d, x_stride, y_stride, sim_stride,
     STEP: tl.constexpr,
 ):  # fmt: skip
-    """The tile of S, zero outside."""
+    """Return the tile of S, zero outside."""
     if x is None:
         inside = (row < n)[:, None] & (col < m)[None, :]
         s = tl.load(sim + row[:, None] * sim_stride + col[None, :], mask=inside, other=0.0)
@@ -264,7 +264,7 @@ def _left_out(
     label_x, label_y, same_x, same_y, ignore, row, col, n, m,
     same_x_stride, same_y_stride, ignore_stride, SAME: tl.constexpr, OWN: tl.constexpr,
 ):  # fmt: skip
-    """Pairs that are masked or outside; positives are the pairs of equal labels."""
+    """Return pairs that are masked or outside; positives are the pairs of equal labels."""
     out = ((row < n)[:, None] & (col < m)[None, :]) == 0
     if label_x is not None:
         mine = tl.load(label_x + row, mask=row < n, other=0)[:, None]
@@ -287,7 +287,7 @@ def _left_out(
 
 @triton.jit
 def _number(number, row, col, n, m, AXIS: tl.constexpr):
-    """A term's number; 0 where the term has none."""
+    """Return a term's number; 0 where the term has none."""
     if number is None:
         found = 0.0
     elif AXIS == 0:
@@ -301,7 +301,7 @@ def _number(number, row, col, n, m, AXIS: tl.constexpr):
 
 @triton.jit
 def _store(place, part, row, col, n, m, tile_row, tile_col, AXIS: tl.constexpr):
-    """A number's gradient over the tile, summed along the other axis."""
+    """Store a number's gradient over the tile, summed along the other axis."""
     if AXIS == 1:
         tl.store(place + tile_row * m + col, tl.sum(part, 0), mask=col < m)
     else:
@@ -310,7 +310,7 @@ def _store(place, part, row, col, n, m, tile_row, tile_col, AXIS: tl.constexpr):
 
 @triton.jit
 def _times(weight, vectors, total):
-    """total + weight @ vectors, weight float32: bfloat16 in two parts, float16 in three of tf32."""
+    """Return total + weight @ vectors, for a float32 weight: bfloat16 in 2 parts, float16 in 3."""
     if vectors.dtype == tl.bfloat16:
         high = weight.to(tl.bfloat16)
         low = (weight - high.to(tl.float32)).to(tl.bfloat16)

@@ -40,7 +40,7 @@ WARPS, STAGES = 8, 3
 
 
 def unsupported(x: Tensor, y: Tensor, reductions: Sequence[Reduction]) -> str | None:
-    """Why the kernels cannot reduce this, or None where they can."""
+    """Return why the kernels cannot reduce this, or None where they can."""
     if not _installed():
         return "triton is not installed: pip install 'tauten[triton]'"
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
@@ -78,7 +78,7 @@ def reduce_triton(
     block: tuple[int, int] = BLOCK,
     cosine: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Each reduction of S = x·yᵀ, by Triton kernels.
+    """Compute each reduction of S = x·yᵀ, by Triton kernels.
 
     The arguments are those of :func:`reduce_pairs`; ``block`` is how many rows and columns of S are
     taken at once.
@@ -171,7 +171,7 @@ def _view(room: Tensor | None, block: Block) -> Tensor | None:
 def _rooms_of_numbers(
     blocks: Blocks, block: Block, gradients: Gradients, arguments: dict[str, Any]
 ) -> list[tuple[int, Tensor]]:
-    """Arguments for what each tile gives to the numbers' gradients, and whose they are."""
+    """Return arguments for what each tile gives to the numbers' gradients, and whose they are."""
     sums = []
     for name, part in blocks.parts.items():
         places = () if part is None else part.numbers
@@ -197,7 +197,7 @@ def _add_to(grad: Tensor | None, partials: Tensor, axis: int, block: Block) -> N
 
 
 def _multiply(blocks: Blocks, weight: Tensor, side: Side, which: slice, total: Tensor) -> None:
-    """total += weight @ side[which]."""
+    """Add weight @ side[which] to total."""
     if not blocks.fused:
         total.addmm_(weight, side.rows(which))
         return

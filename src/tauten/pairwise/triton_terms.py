@@ -11,7 +11,7 @@ import triton.language as tl
 
 @triton.jit
 def value(s, a, b, TERM: tl.constexpr):
-    """φ."""
+    """Return φ."""
     if TERM == "scaled":
         found = s * a
     elif TERM == "softplus":
@@ -30,7 +30,7 @@ def value(s, a, b, TERM: tl.constexpr):
 
 @triton.jit
 def slope(s, a, b, TERM: tl.constexpr):
-    """∂φ/∂s."""
+    """Return ∂φ/∂s."""
     if TERM == "scaled":
         found = s * 0.0 + a
     elif TERM == "softplus":
@@ -46,7 +46,7 @@ def slope(s, a, b, TERM: tl.constexpr):
 
 @triton.jit
 def slope_of_a(s, a, b, TERM: tl.constexpr):
-    """∂φ/∂a."""
+    """Return ∂φ/∂a."""
     if TERM == "scaled":
         found = s
     elif TERM == "softplus":
@@ -62,7 +62,7 @@ def slope_of_a(s, a, b, TERM: tl.constexpr):
 
 @triton.jit
 def slope_of_b(s, a, b, TERM: tl.constexpr):
-    """∂φ/∂b."""
+    """Return ∂φ/∂b."""
     if TERM == "softplus":
         found = tl.sigmoid(s * a + b)
     else:
@@ -73,7 +73,7 @@ def slope_of_b(s, a, b, TERM: tl.constexpr):
 
 @triton.jit
 def _softplus(z):
-    """log(1 + exp(z)), as precise for z far below 0 as elsewhere."""
+    """Return log(1 + exp(z)), as precise for z far below 0 as elsewhere."""
     e = tl.exp(-tl.abs(z))
     u = 1.0 + e
     log1p = tl.where(u == 1.0, e, tl.log(u) * (e / (u - 1.0)))
@@ -82,7 +82,7 @@ def _softplus(z):
 
 @triton.jit
 def weighted(phi, factor, shift, HOW: tl.constexpr):
-    """∂result/∂φ times the factor."""
+    """Return ∂result/∂φ times the factor."""
     if HOW == "sum":
         found = factor
     elif HOW == "exponentials":
@@ -94,7 +94,7 @@ def weighted(phi, factor, shift, HOW: tl.constexpr):
 
 @triton.jit
 def reduced(phi, out, HOW: tl.constexpr, AXIS: tl.constexpr):
-    """The tile summed along an axis; "exponentials" leaves the logarithm to who adds tiles up."""
+    """Sum the tile along an axis; "exponentials" leaves the logarithm to who adds tiles up."""
     if HOW == "logsumexp":
         phi = tl.where(out, -float("inf"), phi)
         peak = tl.max(phi, AXIS)

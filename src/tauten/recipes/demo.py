@@ -59,7 +59,7 @@ COLUMNS = {
 def demo(
     output: Path, epochs: float = EPOCHS, seed: int = 0, panel: Panel = "schedules"
 ) -> list[Config]:
-    """The runs of a panel with equal budget and seed; see ``tauten demo``."""
+    """Return the runs of a panel with equal budget and seed; see ``tauten demo``."""
     return [
         recipe(output / "runs" / f"{recipe.name}-seed{seed}", epochs, seed)
         for recipe in PANELS[panel]

@@ -37,7 +37,7 @@ class Schedule:
     force: str = "plain"
 
     def control(self, kind: str = "mmts") -> ControlSpec:
-        """This schedule, or with ``kind="matched"`` the constant equal to its mean."""
+        """Return this schedule, or with ``kind="matched"`` the constant equal to its mean."""
         return specs.control(
             kind,
             alpha=self.alpha,
@@ -72,7 +72,7 @@ class Learned:
     gamma: float = 0.8
 
     def control(self) -> ControlSpec:
-        """These temperatures, which start from 0.1 where they have a start."""
+        """Return these temperatures, which start from 0.1 where they have a start."""
         low, high = self.bounds
         options: dict[str, float] = {"low": low, "high": high}
         if self.kind != "tempnet":
@@ -84,7 +84,7 @@ class Learned:
         return specs.control(self.kind, **options)
 
     def loss(self) -> LossSpec:
-        """The loss options that belong to them."""
+        """Return the loss options that belong to them."""
         options = {"rho": self.rho} if self.family == "fastclip" else {}
         return specs.loss(self.family, gamma=self.gamma, **options)
 

@@ -1,4 +1,4 @@
-"""Any recipe as a trial of about a minute on two cores."""
+"""Trials of any recipe, of about a minute on two cores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RELEVANT = "multi_instance/mAP_official/mean"
 
 
 def runlocal(config: Config, source: str | None = None) -> Config:
-    """The same loss and control at a size of about a minute on two cores.
+    """Shrink a configuration to about a minute on two cores, with the same loss and control.
 
     Towers are the small built-in ones, there are at most 1,024 samples of each split and 4 epochs,
     and classes are those of the data or 4 caption clusters. Name and results say that it is a

@@ -172,7 +172,7 @@ def _search_learned(method: str, candidates: int, seeds: Sequence[int], run: Run
 
 
 def candidates_around(level: float, number: int) -> list[Schedule]:
-    """The first ``CANDIDATES`` with this middle of the shift; none reaches 0."""
+    """Return the first ``CANDIDATES`` with this middle of the shift; none reaches 0."""
     return [
         Schedule(
             alpha=round(level * amplitude, 6),
@@ -207,7 +207,7 @@ def _learned(method: str, learned: Learned, seed: int) -> Trial:
 
 
 def parts_of(schedule: Schedule) -> list[Schedule]:
-    """The schedule's oscillation alone, and its shift by class size alone."""
+    """Return the schedule's oscillation alone, and its shift by class size alone."""
     middle = round(sum(schedule.shift) / 2, 6)
     return [
         dataclasses.replace(schedule, shift=(middle, middle)),
@@ -277,7 +277,7 @@ def _write(output: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over seeds of each confirmed setting."""
+    """Return mean and standard deviation over seeds of each confirmed setting."""
     confirmed: dict[str, list[float]] = {}
     for row in rows:
         if row["stage"] == "confirm":

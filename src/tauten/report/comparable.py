@@ -1,4 +1,4 @@
-"""Whether two results may stand in one table."""
+"""Checks that two results may stand in one table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def comparable(run: SeedRun, other: SeedRun) -> None:
 
 
 def _measured(run: SeedRun) -> dict[str, Any]:
-    """What numbers depend on beside the training, as far as it is recorded."""
+    """Return what the numbers depend on beside the training, as far as it is recorded."""
     found: dict[str, Any] = {}
     prints = run.config.get("fingerprint")
     if isinstance(prints, Mapping) and "test" in prints:

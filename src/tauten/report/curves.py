@@ -34,7 +34,7 @@ FORCE_NOTES = {
 
 
 def force_by_group(numbers: Numbers) -> list[Panel]:
-    """Per run whose knob differs between samples: force per anchor in each count group."""
+    """Plot force per anchor in each count group, per run whose knob differs between samples."""
     panels = []
     for run in numbers.runs:
         logged = {
@@ -70,7 +70,7 @@ def force_by_group(numbers: Numbers) -> list[Panel]:
 
 
 def rarely_logged(numbers: Numbers) -> list[str]:
-    """What a reader must know of runs whose log has few steps of each period."""
+    """Return a note for readers on each run whose log has few steps of each period."""
     notes = []
     for run in numbers.runs:
         steps = [int(row["step"]) for row in run.first.history if "tau/mean" in row]
@@ -93,7 +93,7 @@ def rarely_logged(numbers: Numbers) -> list[str]:
 
 
 def training(numbers: Numbers, key: str, title: str, label: str, scale: float = 1) -> list[Panel]:
-    """Per family: a logged quantity of every run, raw and averaged over whole periods.
+    """Plot a logged quantity of every run per family, raw and averaged over whole periods.
 
     Args:
         numbers: The runs.
@@ -155,7 +155,7 @@ def training(numbers: Numbers, key: str, title: str, label: str, scale: float = 
 
 
 def mean_history(run: Run, key: str) -> tuple[Array, Array]:
-    """(steps,), (values,): the mean over seeds at the steps that all seeds logged."""
+    """Return (steps,), (values,): the mean over seeds at the steps that all seeds logged."""
     logs = [
         {int(row["step"]): float(row[key]) for row in seed.history if row.get(key) is not None}
         for seed in run.seeds
@@ -165,7 +165,7 @@ def mean_history(run: Run, key: str) -> tuple[Array, Array]:
 
 
 def _per_period(step: Array, value: Array, period: float) -> tuple[Array, Array]:
-    """Mean over each whole period, placed at its centre."""
+    """Return the mean over each whole period, placed at its centre."""
     index = np.floor((step - 1e-9) / period).astype(int).clip(0)
     whole = [k for k in range(index.max() + 1) if (k + 1) * period <= step[-1] * 1.02]
     kept = [k for k in whole if (index == k).any()]
@@ -173,7 +173,7 @@ def _per_period(step: Array, value: Array, period: float) -> tuple[Array, Array]
 
 
 def mark_phase(axes: Any, run: Run | None, last: float) -> None:
-    """Lines at full periods of a run; the half of each period below the mean is shaded."""
+    """Draw lines at full periods of a run, and shade the half of each period below the mean."""
     period = None if run is None else run.period
     if run is None or not period or last <= 0:
         return
@@ -194,7 +194,7 @@ def mark_phase(axes: Any, run: Run | None, last: float) -> None:
 
 
 def panels_over_training(numbers: Numbers, primary: str) -> Sequence[Panel]:
-    """Loss, gradient norm and validation, per family."""
+    """Plot loss, gradient norm and validation, per family."""
     found = training(numbers, "loss", "training loss", "loss")
     found += training(numbers, "grad_norm", "gradient norm", "norm")
     for key, title in numbers.validation(primary):

@@ -109,7 +109,7 @@ def _joined(found: Sequence[SeedRun]) -> list[Run]:
 
 
 def _clash(runs: Sequence[SeedRun]) -> bool:
-    """Whether runs of one name cannot be the seeds of one recipe."""
+    """Return whether runs of one name cannot be the seeds of one recipe."""
     return len({_describe(r) for r in runs}) > 1 or len({r.seed for r in runs}) < len(runs)
 
 

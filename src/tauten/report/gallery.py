@@ -1,4 +1,4 @@
-"""What each run retrieves for some captions: five images, right and wrong marked."""
+"""Gallery of retrieved images: five for each of some captions, right and wrong marked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Answer:
 
     @property
     def first(self) -> str:
-        """Where the best right one is, in words."""
+        """Rank of the best right answer, as text."""
         return f"{self.what}: rank {self.rank:,}" if self.rank else f"{self.what}: none"
 
 
@@ -52,7 +52,7 @@ class Query:
 
 
 def choose(run: SeedRun, groups: Sequence[str], per_group: int, seed: int) -> list[int]:
-    """Captions drawn without replacement from each group, by a fixed seed; not by the outcome."""
+    """Draw captions without replacement from each group, by a fixed seed; not by the outcome."""
     names = run.groups["y2x"]
     if not any(names):
         return draw([ALL] * len(run.captions), [ALL], per_group, seed)
@@ -60,7 +60,7 @@ def choose(run: SeedRun, groups: Sequence[str], per_group: int, seed: int) -> li
 
 
 def draw(names: Sequence[str], groups: Sequence[str], per_group: int, seed: int) -> list[int]:
-    """Places drawn without replacement from each group.
+    """Draw places without replacement from each group.
 
     Args:
         names: Group of each place.
@@ -77,7 +77,7 @@ def draw(names: Sequence[str], groups: Sequence[str], per_group: int, seed: int)
 
 
 def gallery(numbers: Numbers, images: Array, per_group: int, seed: int) -> list[Query]:
-    """The queries, and the answers of every run's first seed.
+    """Return the queries, and the answers of every run's first seed.
 
     Args:
         numbers: The runs.
@@ -117,7 +117,7 @@ def gallery(numbers: Numbers, images: Array, per_group: int, seed: int) -> list[
 
 
 def _top(run: Run, j: int, right: Sequence[int]) -> list[int]:
-    """The first images for caption j; a wrong one goes first among equals."""
+    """Return the first images for caption j; a wrong one goes first among equals."""
     score = run.first.test["x"].astype(np.float64) @ run.first.test["y"][j].astype(np.float64)
     score[list(right)] -= 1e-6
     order: list[int] = np.argsort(-score, kind="stable")[:TOP].tolist()
@@ -129,7 +129,7 @@ def _name(run: SeedRun, i: int) -> str:
 
 
 def data_uri(pixels: Array) -> str:
-    """An (H, W, 3) uint8 image as a data URI: PNG if small, else a JPEG of at most 96 pixels."""
+    """Encode an (H, W, 3) uint8 image as a data URI: PNG if small, else a JPEG of 96 pixels."""
     picture = Image.fromarray(pixels)
     buffer = io.BytesIO()
     if max(picture.size) <= SIDE:

@@ -39,7 +39,7 @@ class Curve:
 
 
 def over_time(numbers: Numbers) -> list[Panel]:
-    """Per oscillating or shifted run: the knob over training, a band per count group.
+    """Plot the knob over training of oscillating or shifted runs: a band per count group.
 
     A schedule is drawn at every step, whatever was logged.
     """
@@ -94,7 +94,7 @@ def over_time(numbers: Numbers) -> list[Panel]:
 
 
 def against_count(numbers: Numbers) -> list[Panel]:
-    """Per shifted run: the knob at the last step against the training count of the class."""
+    """Plot the knob at the last step against the class's training count, per shifted run."""
     panels = []
     for run, base in _with_base(numbers):
         stored = run.first.samples
@@ -124,7 +124,7 @@ def against_count(numbers: Numbers) -> list[Panel]:
 
 
 def by_decile(numbers: Numbers) -> list[Panel]:
-    """Per run whose knob differs between samples: its mean in each decile of the class count."""
+    """Plot the knob's mean in each decile of class count, per run where it differs."""
     panels = []
     for run in numbers.runs:
         ranked, rank = mean_history(run, RANK)
@@ -161,7 +161,7 @@ def by_decile(numbers: Numbers) -> list[Panel]:
 
 
 def _curve(run: SeedRun) -> Curve | None:
-    """From the schedule if the run has one, else what was logged, else nothing."""
+    """Return the curve of the schedule, else that of what was logged, else None."""
     found = schedule(run)
     if found is not None:
         groups = by_group(run, found)
@@ -187,7 +187,7 @@ def _curve(run: SeedRun) -> Curve | None:
 
 
 def _deciles(run: Run) -> dict[int, tuple[Array, Array]]:
-    """(steps,), (means,) of each decile that has samples: of the schedule, or else as logged."""
+    """Return (steps,), (means,) of each decile that has samples: by schedule, or else as logged."""
     found = schedule(run.first)
     if found is not None:
         where = deciles(found)
@@ -198,7 +198,7 @@ def _deciles(run: Run) -> dict[int, tuple[Array, Array]]:
 
 
 def _with_base(numbers: Numbers) -> list[tuple[Run, Run | None]]:
-    """Runs whose knob is not constant, with their baseline if there is one."""
+    """Return runs whose knob is not constant, with their baseline if there is one."""
     bases = {run.name: base for run, base in numbers.compared()}
     return [(run, bases.get(run.name)) for run in numbers.runs if run.control != "constant"]
 

@@ -1,4 +1,4 @@
-"""What the specs say of a run's control and loss, by the names in its configuration."""
+"""Facts that the specs state of a run's control and loss, by the names in its configuration."""
 
 from __future__ import annotations
 

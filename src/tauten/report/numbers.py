@@ -37,7 +37,7 @@ class Cell:
 
     @property
     def measurable(self) -> bool:
-        """Whether it is better or worse than its baseline."""
+        """True where the value is better or worse than its baseline."""
         return self.verdict in ("better", "worse")
 
     @property
@@ -89,22 +89,24 @@ class Numbers:
         return _key(direction, group, metric)
 
     def heading(self, direction: str, group: str) -> str:
-        """What the rows of a group are called."""
+        """Return the heading of a group's rows."""
         return f"{self.directions[direction]}, {'all queries' if group == ALL else group}"
 
     def validation(self, primary: str) -> list[tuple[str, str]]:
-        """(name in history.jsonl, heading) of what is drawn over training."""
+        """Return (name in history.jsonl, heading) of what is drawn over training."""
         return [
             (f"val/{direction}/{primary}", f"validation {primary}, {name.lower()}")
             for direction, name in self.directions.items()
         ]
 
     def run(self, name: str) -> Run:
-        """The run of that name."""
+        """Return the run of that name."""
         return next(run for run in self.runs if run.name == name)
 
     def label(self, run: Run, within_family: bool = False) -> str:
-        """A run in a legend: its loss and control, or its name where these do not tell it apart."""
+        """Return a run in a legend: its loss and control,
+        or its name where these do not tell it apart.
+        """
         alike = [r for r in self.of_family(run.family) if r.control == run.control]
         if len(alike) > 1:
             return run.name
@@ -118,11 +120,11 @@ class Numbers:
         return list(dict.fromkeys(run.family for run in self.runs))
 
     def of_family(self, family: str) -> list[Run]:
-        """The runs of one family."""
+        """Return the runs of one family."""
         return [run for run in self.runs if run.family == family]
 
     def compared(self) -> Iterator[tuple[Run, Run]]:
-        """(run, its baseline) for every run that has one."""
+        """Yield (run, its baseline) for every run that has one."""
         for run in self.runs:
             if run.name in self.baselines:
                 yield run, self.run(self.baselines[run.name])
@@ -180,7 +182,9 @@ def _groups(runs: Sequence[Run]) -> list[str]:
 
 
 def baselines(runs: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
-    """The baseline of each run that has one, by name, and what a reader must know of the others."""
+    """Return the baseline of each run that has one, by name,
+    and what a reader must know of the others.
+    """
     chosen, notes = {}, []
     for family in dict.fromkeys(run.family for run in runs):
         members = [run for run in runs if run.family == family]
@@ -225,7 +229,7 @@ def _score(seed: SeedRun, direction: str, metric: str) -> Tensor:
 
 
 class _Resampling(NamedTuple):
-    """How intervals are found.
+    """Settings of the bootstrap that finds intervals.
 
     Attributes:
         bootstrap: replicates.
@@ -239,7 +243,7 @@ class _Resampling(NamedTuple):
 
 
 def _together(first: SeedRun, direction: str, rows: Tensor) -> Tensor | None:
-    """The x of each y that queries, as the captions of one image go together; None for x."""
+    """Return the x of each y that queries, as the captions of one image go together; None for x."""
     if direction == "x2y":
         return None
     owner = torch.zeros(len(first.ranks[direction].best), dtype=torch.long)
@@ -264,7 +268,7 @@ def _estimate(
     score_SQ: Tensor,
     how: _Resampling,
 ) -> Estimate:
-    """As recorded by the run; for several seeds their mean, with the interval computed here."""
+    """Return the recorded value; for several seeds their mean, with the interval computed here."""
     key = _key(direction, group, metric)
     recorded = [float(r.metrics[key]) for r in run.seeds if key in r.metrics]
     ends = [run.first.metrics.get(f"{key}/{end}") for end in ("low", "high")]
@@ -303,7 +307,7 @@ def _difference(
 
 
 def _disagreements(runs: Sequence[Run], metrics: Sequence[str]) -> list[str]:
-    """Runs whose recorded metrics are not those of their stored embeddings."""
+    """Return runs whose recorded metrics are not those of their stored embeddings."""
     notes = []
     for run in runs:
         for seed in run.seeds:

@@ -84,7 +84,7 @@ def _title(loaded: Sequence[Run]) -> str:
 
 
 def _images(images: Any, loaded: Sequence[Run]) -> Array | None:
-    """(n, H, W, 3) uint8 test images, or None."""
+    """Return (n, H, W, 3) uint8 test images, or None."""
     n = len(loaded[0].first.test["test" if loaded[0].task == "views" else "x"])
     if images is not None:
         pixels: Array = np.asarray(images)
@@ -116,7 +116,7 @@ def _parts(
     bootstrap: int,
     seed: int,
 ) -> tuple[str, Numbers, str, dict[str, Any]]:
-    """What a page on pairs has of its own: template, numbers, metric, variables."""
+    """Return the parts peculiar to a page on pairs: template, numbers, metric, variables."""
     numbers, metric = collect(loaded, bootstrap, seed), primary or "hit@1"
     fractions = [name for name in numbers.metrics if not name.endswith("rank")]
     if metric not in fractions:

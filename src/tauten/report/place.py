@@ -1,4 +1,4 @@
-"""Where a run stands in the comparison that it is part of."""
+"""Place of a run in the comparison that it is part of."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Place:
 
 
 def places(run: Run, page: Path) -> list[Place]:
-    """The cells ``<comparison>/cells/<control>/<setting>-seed<k>/run`` that a run's seeds are.
+    """Return the cells
+    ``<comparison>/cells/<control>/<setting>-seed<k>/run`` that a run's seeds are.
 
     Args:
         run: The run.
@@ -64,7 +65,7 @@ def _place(root: Path, control: str, setting: str, seeds: Sequence[str], page: P
 
 
 def _differences(path: Path, name: str) -> str:
-    """What a variant differs by from the baseline, which the first row is about, over all seeds."""
+    """Return the differences of a variant to the baseline over all seeds, as text."""
     if not path.exists():
         return ""
     with path.open(encoding="utf-8", newline="") as file:

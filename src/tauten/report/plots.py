@@ -40,7 +40,9 @@ class Panel:
 
 
 def run_color(numbers: Numbers, run: Run) -> str:
-    """Colour of a run, the same in every plot: the constant baseline first, then the others."""
+    """Return the colour of a run, the same in every plot: the constant baseline first,
+    then the others.
+    """
     family = numbers.of_family(run.family)
     others = [r.name for r in family if r.name not in numbers.baselines.values()]
     if run.name not in others:
@@ -49,12 +51,12 @@ def run_color(numbers: Numbers, run: Run) -> str:
 
 
 def group_color(groups: Sequence[str], group: str) -> str:
-    """Colour of a count group, the same in every plot."""
+    """Return the colour of a count group, the same in every plot."""
     return TOKENS[GROUPS[list(groups).index(group) % len(GROUPS)]]
 
 
 def differences(numbers: Numbers, metric: str) -> list[Panel]:
-    """Per comparison: the paired difference to the baseline with its interval, by group.
+    """Plot per comparison the paired difference to the baseline with its interval, by group.
 
     A comparison for which the numbers have no difference in this metric is left out.
     """
@@ -107,7 +109,7 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
 
 
 def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
-    """Per direction: the metric by count group, a bar per run, with error bars."""
+    """Plot the metric by count group per direction: a bar per run, with error bars."""
     panels = []
     for direction, name in numbers.directions.items():
         with figure((4.1, 2.85)) as drawing:
@@ -161,7 +163,7 @@ def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
 
 
 def similarities(numbers: Numbers, cosines: Callable[[Run], dict[str, Array]]) -> list[Panel]:
-    """Per run: cosines of three kinds, given as histograms over EDGES."""
+    """Plot cosines of three kinds per run, given as histograms over EDGES."""
     found = {run.name: cosines(run) for run in numbers.runs}
     used = np.sum([weight for parts in found.values() for weight in parts.values()], axis=0)
     first = int(np.argmax(used > 0)) // BINS_PER_BAR * BINS_PER_BAR
@@ -194,7 +196,7 @@ def similarities(numbers: Numbers, cosines: Callable[[Run], dict[str, Array]]) -
 
 
 def tail(run: Run) -> Panel | None:
-    """Training samples per class, largest first, on a logarithmic scale."""
+    """Plot training samples per class, largest first, on a logarithmic scale."""
     counts = run.first.samples.get("label_counts")
     if counts is None or not len(counts):
         return None
@@ -219,7 +221,7 @@ def tail(run: Run) -> Panel | None:
 
 
 def log_counts(axes: Any) -> None:
-    """A logarithmic axis of training counts."""
+    """Draw a logarithmic axis of training counts."""
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -227,13 +229,15 @@ def log_counts(axes: Any) -> None:
 
 
 def histogram(values: Array) -> Array:
-    """How many values are between EDGES."""
+    """Count the values between neighbouring EDGES."""
     return np.histogram(values, EDGES)[0].astype(np.float64)
 
 
 def cosines(run: Run) -> dict[str, Array]:
-    """Histograms of the first seed, block by block of x: of matching pairs, of each x's hardest
-    wrong y, of all wrong pairs."""
+    """Return histograms of cosines of the first seed, block by block of x.
+
+    One is of matching pairs, one of each x's hardest wrong y, one of all wrong pairs.
+    """
     seed = run.first
     x, y = seed.test["x"].astype(np.float32), seed.test["y"].astype(np.float32)
     counts = {name: np.zeros(len(EDGES) - 1) for name in ("matching", "hardest wrong", "all wrong")}

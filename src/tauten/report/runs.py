@@ -137,7 +137,7 @@ class Run:
 
     @property
     def knob(self) -> str:
-        """What the control sets: "temperature" or "margin"."""
+        """Quantity that the control sets: "temperature" or "margin"."""
         loss = loss_of(self.first.config)
         recorded = str(self.first.results.get("strength", "temperature"))
         return recorded if loss is None else loss.strength

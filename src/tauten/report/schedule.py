@@ -40,18 +40,18 @@ class Schedule:
     samples: Array
 
     def mean(self) -> Array:
-        """(T,) over all samples."""
+        """Return (T,) over all samples."""
         mean: Array = self.value @ (self.samples / self.samples.sum())
         return mean
 
     def over_time(self) -> float:
-        """Mean over samples and steps."""
+        """Return the mean over samples and steps."""
         span = self.steps[-1] - self.steps[0]
         return float(np.trapezoid(self.mean(), self.steps) / span)
 
 
 def schedule(run: SeedRun) -> Schedule | None:
-    """The schedule of a run; None where it has none, or where the logged means are not of it."""
+    """Return a run's schedule; None where it has none, or the logged means are not of it."""
     from tauten.training import from_dict
 
     logged = {row["step"]: float(row["tau/mean"]) for row in run.history if "tau/mean" in row}
@@ -75,7 +75,9 @@ def schedule(run: SeedRun) -> Schedule | None:
 
 
 def by_group(run: SeedRun, found: Schedule) -> dict[str, Array]:
-    """(U,) samples of each group in classes of each size, by group; one group without classes."""
+    """Return (U,) samples of each group in classes of each size, by group;
+    one group without classes.
+    """
     names, sizes = run.samples.get("label_names", ()), run.samples.get("label_counts", ())
     data: Any = run.config.get("data")
     if not len(names) or not isinstance(data, Mapping):
@@ -92,7 +94,7 @@ def by_group(run: SeedRun, found: Schedule) -> dict[str, Array]:
 
 
 def deciles(found: Schedule) -> Array:
-    """(U,) the tenth of the samples, sorted by class count, that those of each size are in."""
+    """Return (U,) the tenth of the samples that those of each size are in, sorted by count."""
     twice_middle = 2 * found.samples.cumsum() - found.samples
     tenth: Array = 10 * twice_middle // (2 * found.samples.sum())
     return tenth

@@ -1,4 +1,4 @@
-"""What the runs were: descriptions, settings, protocol, versions."""
+"""Description of the runs: what they are, settings, protocol, versions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CAUTION = (
 
 
 def describe(run: Run) -> str:
-    """One sentence: the loss, the control, its range and mean, its period, the seeds."""
+    """Return one sentence: the loss, the control, its range and mean, its period, the seeds."""
     rows = [row for seed in run.seeds for row in seed.history if "tau/mean" in row]
     found = schedule(run.first)
     mean = _time_mean(run) if found is None else found.over_time()
@@ -56,7 +56,7 @@ def describe(run: Run) -> str:
 
 
 def _time_mean(run: Run) -> float | None:
-    """Mean over training of the logged mean over samples, by the trapezoid rule between logs."""
+    """Return the time average of the logged mean, by the trapezoid rule between logs."""
     means = []
     for seed in run.seeds:
         logged = {row["step"]: float(row["tau/mean"]) for row in seed.history if "tau/mean" in row}
@@ -68,7 +68,7 @@ def _time_mean(run: Run) -> float | None:
 
 
 def settings(runs: Sequence[Run]) -> tuple[list[tuple[str, list[str]]], list[tuple[str, str]]]:
-    """(settings in which the runs differ, one value per run), (settings common to all)."""
+    """Return (settings in which the runs differ, one value per run), (settings common to all)."""
     flat = []
     for run in runs:
         part = {k: v for k, v in _flatten(run.first.config).items() if k not in UNINTERESTING}
@@ -84,7 +84,7 @@ def settings(runs: Sequence[Run]) -> tuple[list[tuple[str, list[str]]], list[tup
 
 
 def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str]]:
-    """How the numbers were obtained, as (what, how)."""
+    """Return how the numbers were obtained, as (what, how)."""
     first = numbers.runs[0].first
     n, m = len(first.test["x"]), len(first.test["y"])
     pairs = sum(len(own) for own in first.y_of_x)
@@ -173,7 +173,7 @@ def missing_groups(run: Run) -> list[str]:
 
 
 def checkpoints(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Which step each run was tested at, where recorded."""
+    """Return the step that each run was tested at, where recorded."""
     found = [
         f"{run.name} step {run.first.results['best_step']:,}"
         for run in runs
@@ -183,7 +183,7 @@ def checkpoints(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def versions() -> str:
-    """Versions that wrote this page."""
+    """Return versions that wrote this page."""
     found = [f"Python {platform.python_version()}"]
     for name in PACKAGES:
         try:
@@ -194,7 +194,7 @@ def versions() -> str:
 
 
 def geometry_table(runs: Sequence[Run]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Headings and rows (run, values) of the embedding geometry, mean over seeds."""
+    """Return headings and rows (run, values) of the embedding geometry, mean over seeds."""
     rows = []
     for run in runs:
         each = []

@@ -67,7 +67,7 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def figure(size: tuple[float, float] = SIZE) -> Iterator[Figure]:
-    """A figure in the style of the page; draw and convert it inside the block."""
+    """Open a figure in the style of the page; draw and convert it inside the block."""
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=size, layout="constrained")
 
@@ -132,7 +132,7 @@ def _own(tag: str, prefix: str) -> str:
 
 
 def picture(drawing: Figure, name: str) -> str:
-    """The figure as the text of an SVG file, in the page's light colours.
+    """Render the figure as the text of an SVG file, in the page's light colours.
 
     Args:
         drawing: The figure, drawn inside :func:`figure`.

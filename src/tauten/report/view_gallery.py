@@ -15,7 +15,7 @@ PICTURES = "train_images.npz"
 
 
 def gallery(numbers: ViewNumbers, images: Array, per_group: int, seed: int) -> list[Query]:
-    """The queries, and what the first seed of every run that kept its training images finds.
+    """Return the queries, and what the first seed of every run that kept its training images finds.
 
     Args:
         numbers: The runs.
@@ -69,7 +69,7 @@ def _shown(picture: Array, rank: int, found: str, label: str) -> Shown:
 
 
 def _rank(test: ViewTest, i: int) -> int:
-    """Place of the nearest training image of the query's class; 0 where it has none."""
+    """Return the place of the nearest training image of the query's class; 0 where it has none."""
     cosine = test.known @ test.x[i]
     own = test.of_known == test.of_x[i]
     return int((cosine[~own] >= cosine[own].max()).sum()) + 1 if own.any() else 0

@@ -44,7 +44,7 @@ class ViewNumbers(Numbers):
         return metric + {ALL: "", CLASSES: "/class_mean"}.get(group, f"/class_mean/{group}")
 
     def heading(self, direction: str, group: str) -> str:
-        """What the rows of a group are called."""
+        """Return the heading of a group's rows."""
         if group == ALL:
             return "All test images"
         test = next(iter(self.tests.values()))
@@ -52,7 +52,7 @@ class ViewNumbers(Numbers):
         return f"Mean over {size:,} classes{'' if group == CLASSES else f' of {group}'}"
 
     def validation(self, primary: str) -> list[tuple[str, str]]:
-        """(name in history.jsonl, heading) of what is drawn over training."""
+        """Return (name in history.jsonl, heading) of what is drawn over training."""
         heading = f"validation {metric_name(primary)}, mean over classes"
         return [(f"val/{primary}/class_mean", heading)]
 
@@ -102,7 +102,7 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> ViewNumbers:
 
 
 def shares(test: ViewTest, groups: Sequence[str]) -> Tensor:
-    """(G, C) share of each class in the mean of a group; by images in "all", else alike."""
+    """Return (G, C) share of each class in the mean of a group; by images in "all", else alike."""
     size_C = torch.bincount(test.of_x, minlength=len(test.names)).double()
     rows = []
     for group in groups:
@@ -113,7 +113,7 @@ def shares(test: ViewTest, groups: Sequence[str]) -> Tensor:
 
 
 def _metrics(runs: Sequence[Run]) -> list[str]:
-    """Neighbours, then probes that have an interval, as far as all runs recorded them."""
+    """Return neighbours, then probes that have an interval, as far as all runs recorded them."""
     recorded = [set(seed.metrics) for run in runs for seed in run.seeds]
     names = [name for name in runs[0].first.metrics if "/" not in name]
     found = [name for name in names if all(name in keys for keys in recorded)]
@@ -129,8 +129,7 @@ def _replicates(
     bootstrap: int,
     seed: int,
 ) -> tuple[dict[tuple[str, int, str], Tensor], dict[tuple[str, int, str], Tensor]]:
-    """(G,) accuracies and (R, G) replicates by (run, seed, metric) of what is known of each image,
-    all of the same draws."""
+    """Return accuracies (G,) and replicates (R, G) by (run, seed, metric), of the same draws."""
     first = next(iter(tests.values()))
     keys = [(*key, metric) for key in tests for metric in metrics if metric in tests[key].right]
     columns = [tests[name, number].right[metric] for name, number, metric in keys]
@@ -161,7 +160,7 @@ def _estimate(
     metric: str,
     at: Drawn,
 ) -> Estimate:
-    """As recorded by the run; for several seeds their mean, with the interval computed here."""
+    """Return the recorded value; for several seeds their mean, with the interval computed here."""
     key, queries = numbers.key("", group, metric), numbers.queries["", group]
     values = torch.tensor([s.metrics[key] for s in run.seeds], dtype=torch.float64)
     value = float(values.mean())
@@ -180,7 +179,7 @@ def _estimate(
 
 
 def _difference(run: Run, base: Run, at: Drawn, queries: int) -> Difference | None:
-    """Over the seeds of both; None where the outcome of each image is not known of all of them."""
+    """Return the difference over shared seeds; None unless all runs recorded every image."""
     shared = sorted({s.seed for s in run.seeds} & {s.seed for s in base.seeds})
     if not all((one.name, s) in at for one in (run, base) for s in shared):
         return None
@@ -192,7 +191,7 @@ def _difference(run: Run, base: Run, at: Drawn, queries: int) -> Difference | No
 
 
 def _disagreements(numbers: ViewNumbers, means: dict[tuple[str, int, str], Tensor]) -> list[str]:
-    """Runs whose recorded accuracies are not those of what they have stored."""
+    """Return runs whose recorded accuracies are not those of what they have stored."""
     place, notes = numbers.groups.index(CLASSES), []
     seeds = {(run.name, one.seed): one for run in numbers.runs for one in run.seeds}
     for (name, seed, metric), mean in means.items():

@@ -1,4 +1,4 @@
-"""What a page on two views has of its own."""
+"""Parts peculiar to a page on two views."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parts(
     bootstrap: int,
     seed: int,
 ) -> tuple[str, Numbers, str, dict[str, Any]]:
-    """Template, numbers, metric, variables.
+    """Return template, numbers, metric, variables.
 
     Raises:
         ValueError: a primary metric that is no recorded number of neighbours.
@@ -59,7 +59,7 @@ def parts(
 
 
 def _geometry(numbers: ViewNumbers) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Headings and rows (run, values), mean over seeds."""
+    """Return headings and rows (run, values), mean over seeds."""
     rows = []
     for run in numbers.runs:
         tests = [numbers.tests[run.name, seed.seed] for seed in run.seeds]
@@ -70,7 +70,7 @@ def _geometry(numbers: ViewNumbers) -> tuple[list[str], list[tuple[str, list[str
 
 
 def _protocol(numbers: ViewNumbers, bootstrap: int, seed: int) -> list[tuple[str, str]]:
-    """How the numbers were obtained, as (what, how)."""
+    """Return how the numbers were obtained, as (what, how)."""
     test = next(iter(numbers.tests.values()))
     rows = [
         (

@@ -19,7 +19,7 @@ _TILE = 1024
 
 
 def by_class_size(numbers: ViewNumbers, metrics: Sequence[str]) -> list[Panel]:
-    """Per metric: the accuracy of each class over its training count, and means over bands.
+    """Plot the accuracy of each class over its training count, per metric, with band means.
 
     Args:
         numbers: The runs.
@@ -63,8 +63,7 @@ def by_class_size(numbers: ViewNumbers, metrics: Sequence[str]) -> list[Panel]:
 
 
 def _of_classes(numbers: ViewNumbers, run: Run, metric: str) -> tuple[Array, Array]:
-    """(classes,) training counts and (classes,) accuracies, mean over seeds; classes that are in
-    both splits."""
+    """Return (classes,) training counts and accuracies, mean over seeds, of classes in both."""
     accuracy = []
     for seed in run.seeds:
         test = numbers.tests[run.name, seed.seed]
@@ -76,8 +75,11 @@ def _of_classes(numbers: ViewNumbers, run: Run, metric: str) -> tuple[Array, Arr
 
 
 def cosines(numbers: ViewNumbers, run: Run) -> dict[str, Array]:
-    """Histograms of the first seed: of each test image's nearest training image of its own class
-    and of another one, and of all of other classes."""
+    """Return histograms of cosines, of the first seed.
+
+    One is of each test image's nearest training image of its own class, one of the nearest of
+    another class, one of all of other classes.
+    """
     test = numbers.tests[run.name, run.first.seed]
     names = ("nearest of its class", "nearest of another", "all of others")
     counts = {name: histogram(np.zeros(0)) for name in names}

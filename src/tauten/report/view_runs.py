@@ -43,7 +43,7 @@ class ViewTest:
 
     @classmethod
     def of(cls, run: SeedRun) -> ViewTest:
-        """Of a run's ``features.npz``."""
+        """Read the test features of a run from its ``features.npz``."""
         labels = {split: run.test[f"{split}_labels"].tolist() for split in ("train", "test")}
         names, (of_known, of_x) = class_numbers(labels["train"], labels["train"], labels["test"])
         group = {
@@ -74,11 +74,13 @@ class ViewTest:
         return torch.bincount(self.of_known, minlength=len(self.names))
 
     def nearest(self, i: int, count: int) -> list[int]:
-        """Positions of the training images of largest cosine to test image i, nearest first."""
+        """Return positions of the training images of largest cosine to test image i,
+        nearest first.
+        """
         number = min(count, len(self.known))
         return [int(j) for j in (self.known @ self.x[i]).topk(number).indices]
 
 
 def neighbours(metric: str) -> int:
-    """The K of ``knn@K``."""
+    """Return the K of ``knn@K``."""
     return int(metric.removeprefix(KNN))

@@ -48,26 +48,26 @@ class Verdict:
 
 
 def metric_name(metric: str) -> str:
-    """A metric as a column heading."""
+    """Format a metric as a column heading."""
     return NAMES.get(metric, metric.replace("knn@", "kNN@"))
 
 
 def number(metric: str, value: float) -> str:
-    """A value of a metric: fractions in percent, ranks as they are."""
+    """Format a value of a metric: fractions in percent, ranks as they are."""
     if metric in LOWER_IS_BETTER:
         return f"{value:.0f}" if value >= 20 else f"{value:.1f}".removesuffix(".0")
     return f"{100 * value:.1f}"
 
 
 def signed(metric: str, value: float) -> str:
-    """A difference with its sign."""
+    """Format a difference with its sign."""
     scaled = value if metric in LOWER_IS_BETTER else 100 * value
     text = f"{abs(scaled):.1f}"
     return text if float(text) == 0 else f"{'+' if scaled > 0 else MINUS}{text}"
 
 
 def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
-    """One verdict for each run that has a baseline, on one metric in every direction."""
+    """Return one verdict for each run that has a baseline, on one metric in every direction."""
     found = []
     for run, base in numbers.compared():
         cells = {
@@ -88,7 +88,7 @@ def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
 
 
 def _badge(numbers: Numbers, cells: dict[str, Cell]) -> str:
-    """The outcome of all directions: once if they agree, else each with its direction."""
+    """Return the outcome of all directions: once if they agree, else each with its direction."""
     outcomes = [cell.verdict for cell in cells.values()]
     if len(set(outcomes)) == 1:
         return BADGES[outcomes[0]]
@@ -154,7 +154,7 @@ def _resolution(cells: dict[str, Cell]) -> str:
 
 
 def false_alarms(numbers: Numbers) -> str:
-    """How many measurable differences chance alone would give in the table."""
+    """Say how many measurable differences chance alone would give in the table."""
     count = sum(cell.verdict not in ("", "unknown") for cell in numbers.cells.values())
     if not count:
         return ""

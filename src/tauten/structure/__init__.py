@@ -1,4 +1,4 @@
-"""What the data looks like: caption clusters, class counts and their long tail.
+"""The shape of the data: caption clusters, class counts and their long tail.
 
 The counts found here are what `tauten.ClusterShift` takes. Only torch and numpy are needed to
 import this package; k-means, embeddings, parquet and plots come with

@@ -89,7 +89,7 @@ def embedded_clusters(
     batch_size: int = 256,
     progress: bool = True,
 ) -> tuple[Clusters, Tensor]:
-    """What `caption_clusters` returns, and the (N, d) embeddings of the captions."""
+    """Return the result of `caption_clusters`, and the (N, d) embeddings of the captions."""
     check_captions(captions)
     _check_k(k, len(captions), len(set(captions)), "captions")
     embeddings = embed_captions(captions, model, batch_size, progress)
@@ -109,7 +109,7 @@ def kmeans(
     resume: str | Path | None = None,
     progress: bool = False,
 ) -> Clusters:
-    """Spherical k-means: rows and centroids have norm 1, a row joins its most similar centroid.
+    """Cluster by spherical k-means: rows and centroids have norm 1, the most similar joins.
 
     Started by greedy k-means++ (Arthur and Vassilvitskii, SODA 2007) ``starts`` times; kept is the
     fit with the largest mean cosine of the rows it was fitted on to their centroids, the first of
@@ -183,7 +183,7 @@ def _best_fit(
     rng: np.random.Generator,
     progress: bool,
 ) -> Floats:
-    """The centroids of the best of several starts."""
+    """Return the centroids of the best of several starts."""
     best, most = np.empty((0, 0), np.float32), -np.inf
     for start in range(starts):
         centroids = _plus_plus(x[_draw(len(x), _seed_points(k), rng)], k, rng)
@@ -199,7 +199,7 @@ def _best_fit(
 
 
 def _nearness(faiss: Any, x: Floats, centroids: Floats) -> float:
-    """Mean cosine of the rows to their centroids."""
+    """Return the mean cosine of the rows to their centroids."""
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     return float(index.search(x, 1)[0].mean(dtype=np.float64))
@@ -246,7 +246,7 @@ class _UnitRows:
         return len(self.source)
 
     def __getitem__(self, rows: range | Ints) -> Floats:
-        """(n, d) float32 of norm 1, contiguous."""
+        """Return (n, d) float32 of norm 1, contiguous."""
         unit = torch.empty(len(rows), self.source.shape[1])
         norm = torch.empty(len(rows), 1, dtype=torch.float64)
         for part in _blocks(range(len(rows)), _CHUNK):
@@ -259,7 +259,7 @@ class _UnitRows:
         return result
 
     def distinct(self, enough: int) -> int:
-        """Number of distinct rows; counting stops at `enough`."""
+        """Return the number of distinct rows; counting stops at `enough`."""
         seen: set[bytes] = set()
         for chunk in _blocks(range(len(self)), _FAISS_BLOCK):
             for row in self[chunk]:
@@ -269,7 +269,7 @@ class _UnitRows:
         return len(seen)
 
     def described(self) -> dict[str, Any]:
-        """Shape, type and a hash of some rows."""
+        """Return shape, type and a hash of some rows."""
         some = np.unique(np.linspace(0, len(self) - 1, _HASHED_ROWS).astype(np.int64))
         digest = hashlib.sha256(self[some].tobytes()).hexdigest()
         return {"shape": list(self.source.shape), "dtype": str(self.source.dtype), "rows": digest}
@@ -303,7 +303,7 @@ def _draw(rows: int, most: int, rng: np.random.Generator) -> range | Ints:
 
 
 def _plus_plus(x: Floats, k: int, rng: np.random.Generator) -> Floats:
-    """Greedy k-means++: of a few rows drawn with odds ~ squared distance, keep the most useful."""
+    """Choose centroids by greedy k-means++: of a few drawn rows, the most useful stays."""
     trials = _trials(k)
     chosen = [int(rng.integers(len(x)))]
     distance = _squared_distance(x, x[chosen])[0]
@@ -320,7 +320,7 @@ def _plus_plus(x: Floats, k: int, rng: np.random.Generator) -> Floats:
 
 
 def _seed_points(k: int) -> int:
-    """Rows to draw the start from: 32 per cluster, fewer where that gets slow."""
+    """Draw the rows to start from: 32 per cluster, fewer where that gets slow."""
     return max(4 * k, min(32 * k, _SEED_BUDGET // (k * _trials(k))))
 
 
@@ -448,7 +448,7 @@ def _assign(
 
 
 def _assigned_together(faiss: Any, rows: int, width: int, block: int) -> list[range]:
-    """Blocks that faiss multiplies as it would all rows at once, so that not a bit differs.
+    """Return blocks that faiss multiplies as it would all rows at once, alike in every bit.
 
     It takes 4096 rows at a time, and another path for less than so many numbers in all.
     """

@@ -1,4 +1,4 @@
-"""How many samples share a sample's class."""
+"""Counts of the samples that share a sample's class."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def class_counts(labels: Sequence[Hashable], reference: Sequence[Hashable] | None = None) -> Tensor:
-    """Count, for each sample, the samples of its class.
+    """Return count, for each sample, the samples of its class.
 
     Args:
         labels: (N,) class of each sample: a name, an id, or a tuple such as (verb, noun); a list,

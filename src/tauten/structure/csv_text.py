@@ -167,5 +167,5 @@ def _check_lines(path: Path, quotes: Quotes, delimiter: str, table: Any) -> None
 
 
 def _kind(cell: str) -> str:
-    """Extension of a file name, "#" for a number, else nothing."""
+    """Return the extension of a file name, "#" for a number, else nothing."""
     return "#" if cell.isdigit() else PurePosixPath(cell).suffix.lower()

@@ -1,4 +1,4 @@
-"""Import of the optional libraries, with the extra that brings them in the error."""
+"""Imports of the optional libraries; an error names the extra that brings them."""
 
 from importlib import import_module
 from typing import Any

@@ -16,7 +16,9 @@ TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 
 def table_kind(path: Path) -> str | None:
-    """Suffix that tells how to read the file (".csv" for "a.csv.gz"), or None if it is no table."""
+    """Return the suffix that tells how to read the file (".csv" for "a.csv.gz"),
+    or None if it is no table.
+    """
     suffix = path.suffix.lower()
     if suffix == ".gz":
         suffix = Path(path.stem).suffix.lower()
@@ -79,7 +81,7 @@ def read_rows(
 
 
 def column_names(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """All column names in order of first appearance."""
+    """Return all column names in order of first appearance."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
@@ -122,7 +124,7 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_coco(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """Rows of images with their captions; none where the annotations have no captions."""
+    """Read rows of images with their captions; none where the annotations have no captions."""
     captions: dict[Any, list[Any]] = defaultdict(list)
     try:
         for annotation in content["annotations"]:

@@ -1,4 +1,4 @@
-"""How close the two sides of each pair are (Wang & Isola 2020)."""
+"""Alignment: the distance of the two sides of each pair (Wang & Isola 2020)."""
 
 from __future__ import annotations
 

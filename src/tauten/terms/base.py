@@ -1,4 +1,4 @@
-"""What all terms share: the processes, and a value of the whole batch with an exact gradient."""
+"""Base of all terms: the processes, and a value of the whole batch with an exact gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How evenly embeddings cover the sphere (Wang & Isola 2020)."""
+"""Uniformity: how evenly embeddings cover the sphere (Wang & Isola 2020)."""
 
 from __future__ import annotations
 

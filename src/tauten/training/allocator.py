@@ -1,4 +1,4 @@
-"""Freed memory stays with the process while it trains on a CPU.
+"""An allocator setting: freed memory stays with the process while it trains on a CPU.
 
 The C library's malloc gives tensors of many megabytes back to the system as soon as they are freed,
 and every step pays for their pages anew: of EfficientNet-Lite0 at 128 pixels that was half the time
@@ -25,7 +25,7 @@ _RELEASE = {_TRIM_THRESHOLD: 64 * _MIB, _MMAP_THRESHOLD: 32 * _MIB, _MMAP_MAX: 6
 
 @contextlib.contextmanager
 def keeping_memory() -> Iterator[None]:
-    """Freed memory is kept for the next step; given back at the end.
+    """Keep freed memory for the next step within the block, and give it back at the end.
 
     Of the whole process. Nothing changes with another C library, with a GPU, or where a variable
     such as ``MALLOC_ARENA_MAX`` says how malloc is to behave.
@@ -53,7 +53,7 @@ def give_back() -> None:
 
 
 def _libc() -> ctypes.CDLL | None:
-    """The C library, where it is glibc and nobody else has told it what to do."""
+    """Return the C library, where it is glibc and nobody else has set its limits."""
     chosen = any(name.startswith("MALLOC_") for name in os.environ)
     if chosen or platform.libc_ver()[0] != "glibc" or torch.cuda.is_available():
         return None

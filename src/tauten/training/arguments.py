@@ -15,7 +15,7 @@ from tauten.training.steps import Steps
 
 
 def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
-    """AdamW or LARS with weight decay on the towers' matrices, or SGD with it on all of the towers.
+    """Build AdamW or LARS with weight decay on the towers' matrices, or SGD with it on all.
 
     The loss's own parameters have no weight decay, and may have their own rate, as may the towers.
 
@@ -44,7 +44,7 @@ def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
 
 
 def _by_decay(parameters: list[torch.nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:
-    """Those with weight decay and those without."""
+    """Split the parameters into those with weight decay and those without."""
     decayed = [p for p in parameters if p.dim() > 1 or config.name == "sgd"]
     kept = [p for p in parameters if p.dim() <= 1 and config.name != "sgd"]
     return [
@@ -54,12 +54,12 @@ def _by_decay(parameters: list[torch.nn.Parameter], config: OptimConfig) -> list
 
 
 def _of_tower(name: str) -> bool:
-    """Whether an encoder's parameter is of a tower, not of what follows it."""
+    """Return whether an encoder's parameter belongs to a tower, not to what follows it."""
     return name.split(".")[0].endswith("tower")
 
 
 def arguments(config: Config, folder: RunFolder, steps: Steps, module: Any) -> TrainingArguments:
-    """What Hugging Face's trainer is told; it writes nothing outside the run folder.
+    """Return the arguments of Hugging Face's trainer, which writes only into the run folder.
 
     Over several processes a batch is drawn as on one, and each process takes its part.
     """

@@ -1,4 +1,4 @@
-"""From a configuration to towers, tokenizer, control and loss."""
+"""Towers, tokenizer, control and loss, built from a configuration."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _RESNETS: dict[str, Callable[[], Tower]] = {
 
 
 def build_tokenizer(config: ModelConfig, texts: Sequence[str]) -> Tokenizer:
-    """The tokenizer of the text tower; a built-in one gets its vocabulary from these texts."""
+    """Build the tokenizer of the text tower; a built-in one learns its words from these texts."""
     if config.text == "words":
         return BagTokenizer.fit(texts, "words", max_length=config.max_tokens)
     if config.text == "ngrams":
@@ -63,7 +63,7 @@ def build_encoder(
     image_size: int | None = None,
     features: int = 0,
 ) -> DualEncoder:
-    """The towers, with random or pretrained weights.
+    """Build the towers, with random or pretrained weights.
 
     Args:
         config: of the towers.
@@ -101,7 +101,7 @@ def build_encoder(
 def _published(
     config: ModelConfig, vocabulary_size: int, frames: int, image_size: int | None
 ) -> DualEncoder:
-    """Both towers of a checkpoint of AVION or LaViLa."""
+    """Load both towers of a checkpoint of AVION or LaViLa."""
     if not frames or config.text in ("words", "ngrams"):
         raise ValueError(
             f"{config.image} takes clips and the texts of CLIP: set data.frames, and model.text to "
@@ -122,7 +122,7 @@ def _published(
 
 
 def build_view_encoder(config: ModelConfig) -> ViewEncoder:
-    """The image tower and a projector, for two views."""
+    """Build the image tower and a projector, for two views."""
     return ViewEncoder(_image_tower(config), config.dim, config.projector, config.views)
 
 

@@ -51,7 +51,7 @@ def seal(folder: Path, sums: Mapping[str, str] | None = None) -> None:
 
 
 def _marker(folder: Path) -> tuple[dict[str, int], dict[str, str]]:
-    """Sizes and sums by name; no sums in a checkpoint of an earlier version."""
+    """Return sizes and sums by name; no sums in a checkpoint of an earlier version."""
     path = folder / MARKER
     try:
         marker = read_json(path)
@@ -102,7 +102,9 @@ def is_complete(folder: Path) -> bool:
 
 
 def find(root: Path) -> list[tuple[int, Path]]:
-    """Checkpoints by step whose files have their sizes, the latest last; the log names others."""
+    """Return checkpoints by step whose files have their sizes, the latest last;
+    the log names others.
+    """
     found: list[tuple[int, Path]] = []
     for step, path in _numbered(root):
         if is_complete(path):
@@ -113,7 +115,7 @@ def find(root: Path) -> list[tuple[int, Path]]:
 
 
 def latest(root: Path) -> Path | None:
-    """The latest checkpoint that is whole by every byte; the log names later ones."""
+    """Return the latest checkpoint that is whole by every byte; the log names later ones."""
     for _, path in reversed(find(root)):
         try:
             check(path)
@@ -160,7 +162,7 @@ def set_best(checkpoint: Path, root: Path) -> None:
 
 
 def best_of(root: Path) -> Path:
-    """The best checkpoint of a run, or where it is damaged the one that it is a copy of.
+    """Return the best checkpoint of a run; for a damaged one, the one that it is a copy of.
 
     Raises:
         ValueError: neither is whole, and what is wrong with the best.
@@ -184,7 +186,7 @@ def best_of(root: Path) -> Path:
 
 
 def state_of(checkpoint: Path) -> dict[str, Any]:
-    """What the trainer knew at a checkpoint: steps, and which were best so far.
+    """Read the trainer's state at a checkpoint: steps, and which were best so far.
 
     Raises:
         ValueError: it is damaged.

@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 def encode_in_chunks(
     encoder: nn.Module, images: Tensor, texts: Mapping[str, Tensor], size: int
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings of a batch, with the activations of no more than ``size`` pairs at a time.
+    """Encode a batch, holding the activations of no more than ``size`` pairs at a time.
 
     Args:
         encoder: (images, texts) -> (x, y), row by row: without batch normalisation.
@@ -49,7 +49,7 @@ def encode_in_chunks(
 
 
 def _own_casts(device: str) -> torch.autocast:
-    """Under autocast each chunk casts the weights itself.
+    """Return an autocast context in which each chunk casts the weights itself.
 
     Chunks that share one cast would add their gradients in its precision, not in the weights'.
     """

@@ -74,11 +74,11 @@ class ClipSource:
         return len(self.clips)
 
     def dim(self) -> int:
-        """Five: clips, frames, colours, rows and columns."""
+        """Return 5: clips, frames, colours, rows and columns."""
         return len(self.shape)
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        """These clips, (n, T, 3, H, W) uint8; one that cannot be read is black.
+        """Return these clips, (n, T, 3, H, W) uint8; one that cannot be read is black.
 
         Raises:
             ValueError: with ``strict``, a clip that cannot be read.
@@ -130,7 +130,7 @@ class ClipSource:
         return pixels, problems
 
     def usable(self) -> int:
-        """A row that can be read, of eight spread over the clips.
+        """Return a row that can be read, of eight spread over the clips.
 
         Raises:
             ValueError: none of them can, with the reason of the first; or with ``strict`` one.
@@ -145,7 +145,7 @@ class ClipSource:
         return usable[0]
 
     def ids(self) -> Tensor:
-        """(N,) long, equal for the same part of the same video."""
+        """Return (N,) long, equal for the same part of the same video."""
         seen: dict[Clip, int] = {}
         return torch.tensor([seen.setdefault(clip, len(seen)) for clip in self.clips])
 
@@ -163,7 +163,7 @@ class ClipSource:
 
 
 def existing(clips: Sequence[Clip], strict: bool, remedy: str = "") -> list[int]:
-    """The positions of the clips whose video is there; the others are told of in the log.
+    """Return the positions of the clips whose video is present, and log the others.
 
     Args:
         clips: parts of videos.
@@ -190,7 +190,7 @@ def existing(clips: Sequence[Clip], strict: bool, remedy: str = "") -> list[int]
 
 
 def _cores() -> int:
-    """Those of this process; the processes that torchrun started on a machine share its cores."""
+    """Return this process's share of cores, divided among those that torchrun started here."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (here or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 

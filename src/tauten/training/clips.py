@@ -32,7 +32,7 @@ _SAMPLED = 64
 def decode(
     dataset: Dataset, config: DataConfig, progress: bool = True
 ) -> tuple[Tensor | ClipSource, Dataset, str]:
-    """The clips of a data set, those that can be read.
+    """Decode the clips of a data set that can be read.
 
     Strips, videos in tars, and up to 2 GiB of pixels of video files are held in memory. Of more
     video files only those are decoded that are asked for, and only a missing one is found here.
@@ -76,7 +76,7 @@ def decode(
 
 
 def _asked_for(dataset: Dataset, config: DataConfig) -> tuple[ClipSource, Dataset, str]:
-    """The same, decoded when they are asked for."""
+    """Return clips that are decoded when they are asked for."""
     rows = dataset.select_columns(_places(dataset))
     clips = [_part(row) for row in rows]
     kept = existing(clips, config.strict)
@@ -94,7 +94,9 @@ def _asked_for(dataset: Dataset, config: DataConfig) -> tuple[ClipSource, Datase
 
 
 def located(dataset: Dataset, column: str, source: str) -> Dataset:
-    """The column of videos under the name `image`; paths in a table are relative to the table."""
+    """Return the column of videos under the name `image`;
+    paths in a table are relative to the table.
+    """
     if not isinstance(dataset[0][column], str):
         return dataset.rename_column(column, "image")
     paths = [str(Path(source).parent / cell) for cell in dataset[column]]
@@ -102,7 +104,7 @@ def located(dataset: Dataset, column: str, source: str) -> Dataset:
 
 
 def _clip(row: dict[str, Any], config: DataConfig) -> Tensor:
-    """(T, 3, H, W) uint8 of one row."""
+    """Return (T, 3, H, W) uint8 of one row."""
     size = prepared(config)
     if config.strip:
         frames = load_strip(row["image"], config.strip)
@@ -118,21 +120,21 @@ def _clip(row: dict[str, Any], config: DataConfig) -> Tensor:
 
 
 def _part(row: dict[str, Any]) -> Clip:
-    """What a row with a file is of."""
+    """Return the clip that a row with a file describes."""
     if "video" in row:
         return Clip(Path(row["video"]), row["start"], row["stop"], row["fps"])
     return Clip(Path(str(row["image"])))
 
 
 def _named(dataset: Dataset) -> list[str]:
-    """The column of paths, if there is one."""
+    """Return the column of paths, if there is one."""
     if "video" in dataset.column_names:
         return ["video"]
     return ["image"] if isinstance(dataset[0].get("image"), str) else []
 
 
 def _places(dataset: Dataset) -> list[str]:
-    """The columns that say which part of which file a clip is."""
+    """Return the columns that say which part of which file a clip is."""
     return [
         name for name in ("video", "start", "stop", "fps", "image") if name in dataset.column_names
     ]
@@ -146,7 +148,7 @@ def _resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _content(dataset: Dataset, pixels: Tensor) -> str:
-    """The data set's fingerprint; where that does not see the pixels, they are hashed."""
+    """Return the data set's fingerprint; where it does not see the pixels, hash them."""
     paths = _named(dataset)
     if not paths:
         return fingerprint(dataset)

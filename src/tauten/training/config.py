@@ -39,7 +39,7 @@ _ADAMW, _MOMENTUM = When("optim.name", ("adamw",)), When("optim.name", ("sgd", "
 
 @dataclass
 class DataConfig:
-    """What to train and evaluate on."""
+    """Data to train and evaluate on."""
 
     source: str = "emoji_lt"
     """emoji_lt (embedded), or a folder, parquet, json(l), csv or WebDataset tar of pairs, or
@@ -116,7 +116,7 @@ class DataConfig:
 
     @property
     def graded(self) -> bool:
-        """Whether it is known how relevant each caption is to each image."""
+        """True where the data say how relevant each caption is to each image."""
         return self.relevancy != "none" or self.source.startswith("epic_kitchens:")
 
 
@@ -205,7 +205,7 @@ class OptimConfig:
 
 @dataclass
 class EvaluationConfig:
-    """When and how to evaluate; the best checkpoint is chosen on the validation split only."""
+    """Evaluation: when and how. The best checkpoint is chosen on the validation split only."""
 
     every: float = 2.0
     """epochs between evaluations, each with a checkpoint"""

@@ -165,7 +165,7 @@ def changed(config: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def completed(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree with the fields that it lacks, as one of an earlier version does, at their defaults.
+    """Return the tree, with fields that an earlier version lacked at their defaults.
 
     Raises:
         ValueError: as :func:`from_dict`.
@@ -174,7 +174,7 @@ def completed(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:
-    """Where two config trees differ, as "optim.lr: 0.1, was 0.2"."""
+    """Return where two config trees differ, as "optim.lr: 0.1, was 0.2"."""
     found: list[str] = []
     for name in sorted({*ours, *theirs}):
         here, there = ours.get(name), theirs.get(name)

@@ -53,7 +53,8 @@ class Encoded:
     unreadable: int = 0
 
     def retrieval(self, bootstrap: int = 0, seed: int = 0) -> dict[str, float]:
-        """Metrics both ways, by group where every caption has one group, and ``mean_recall``.
+        """Return metrics both ways, by group where every caption has one group,
+        and ``mean_recall``.
 
         With relevancies also those of :func:`tauten.evaluation.multi_instance_retrieval`, as
         ``multi_instance/...``.
@@ -81,7 +82,7 @@ class Encoded:
         return metrics | self._multi_instance(bootstrap, seed)
 
     def _gallery(self, k: int) -> Encoded:
-        """Part k of the images, and the captions that are theirs."""
+        """Return part k of the images, and the captions that are theirs."""
         rows = torch.arange(len(self.x)).chunk(self.galleries)[k].tolist()
         columns = sorted({j for i in rows for j in self.y_of_x[i]})
         at = {j: position for position, j in enumerate(columns)}
@@ -105,13 +106,13 @@ class Encoded:
         }
 
     def geometry(self) -> dict[str, float]:
-        """Alignment, uniformity, tolerance, modality gap, as ``geometry/...``."""
+        """Return alignment, uniformity, tolerance, modality gap, as ``geometry/...``."""
         unique = self.labels if self._one_class_per_caption() else None
         found = geometry(self.x, self.y, unique, y_of_x=self.y_of_x)
         return {f"geometry/{name}": value for name, value in found.items() if math.isfinite(value)}
 
     def _caption_groups(self) -> list[str] | None:
-        """The group of each caption: that of the image with it that comes first."""
+        """Return the group of each caption: that of the first image with it."""
         if self.groups is None:
             return None
         names: dict[int, str] = {}
@@ -189,7 +190,7 @@ def encode_together(
     batch_size: int = 512,
     progress: bool = True,
 ) -> Encoded | None:
-    """As :func:`encode`, bit for bit; all processes call it and each encodes some of the batches.
+    """Encode like :func:`encode`, bit for bit, each process some of the batches; all must call.
 
     Returns:
         The whole split on the first process, None on the others.
@@ -248,7 +249,7 @@ def _encode(
 
 
 def _unreadable(data: PairData, together: bool) -> int:
-    """How many clips all processes could not read, which is said in the log."""
+    """Count the clips that any process could not read, and say so in the log."""
     if not isinstance(data.images, ClipSource):
         return 0
     parts = processes.gather(data.images.unreadable) if together else [data.images.unreadable]
@@ -266,7 +267,7 @@ def _unreadable(data: PairData, together: bool) -> int:
 def encode_rows(
     encode_from: Callable[[int], Tensor], starts: range, name: str, hidden: bool, together: bool
 ) -> Tensor | None:
-    """The rows of all batches; process r of W encodes the batches r, r + W, ... if together."""
+    """Encode the rows of all batches; if together, process r of W takes r, r + W, ..."""
     turn, turns = (processes.rank(), processes.count()) if together else (0, 1)
     mine = [encode_from(s) for s in tqdm(starts[turn::turns], desc=name, disable=hidden)]
     found = processes.collect(mine) if together else [mine]

@@ -36,7 +36,7 @@ _VERBS, _NOUNS = 97, 300
 def epic_splits(
     config: DataConfig, splits: Sequence[Split], progress: bool = True
 ) -> dict[Split, PairData]:
-    """Splits of ``epic_kitchens:FOLDER``, with its videos or features of the clips.
+    """Load splits of ``epic_kitchens:FOLDER``, with its videos or features of the clips.
 
     In training a clip's caption is drawn uniformly from all sentences of relevancy above 0.1. In
     validation and test its matches are the sentences of relevancy 1. Graded relevancies are kept in
@@ -87,7 +87,7 @@ def epic_splits(
 
 @lru_cache(maxsize=2)
 def _annotations(root: Path, part: epic_files.Split, strict: bool) -> EpicKitchens:
-    """Those of a split, kept for the next run of this process."""
+    """Load the annotations of a split, cached for the next run of this process."""
     return load_epic_kitchens(root, part, strict=strict)
 
 
@@ -110,14 +110,14 @@ class _Media:
     progress: bool
 
     def there(self, clips: Tensor) -> Tensor:
-        """Those of these clips that have a video, or all."""
+        """Return those of these clips that have a video, or all where there are no videos."""
         if self.parts is None:
             return clips
         wanted = [self.parts[i] for i in clips.tolist()]
         return clips[existing(wanted, self.config.strict, REMEDY)]
 
     def of(self, clips: Tensor) -> tuple[Tensor | ClipSource, str]:
-        """What is encoded of these clips, and a hash of it."""
+        """Return what is encoded of these clips, and a hash of it."""
         chosen, config = clips.tolist(), self.config
         if self.parts is not None:
             source = ClipSource(
@@ -187,7 +187,7 @@ def _pairs(media: _Media, clips: Tensor, texts: list[str], own: list[list[int]])
 
 
 def _of(table: FeatureTable, names: Sequence[str]) -> Tensor:
-    """(n, d) float32; of several vectors of a clip the mean."""
+    """Return (n, d) float32; of several vectors of a clip the mean."""
     rows = table.select(names).float()
     return rows if rows.dim() == 2 else rows.flatten(1, -2).mean(dim=1)
 
@@ -204,7 +204,7 @@ def _relevancy(whole: EpicKitchens, clips: Tensor, progress: bool) -> Relevancy:
 
 
 def synthetic_features(whole: EpicKitchens, clips: Tensor) -> Tensor:
-    """Features that stand for real ones where there are none: not of any video.
+    """Return features that stand for real ones where there are none: not of any video.
 
     A random vector for the verb class, the mean of those of the noun classes, and noise drawn for
     each clip.

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint or a run."""
+"""Evaluation of a checkpoint or a run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def evaluate(
     batch_size: int = 512,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Retrieval and geometry of a trained model; groups by the counts of its training.
+    """Evaluate retrieval and geometry of a trained model; groups are by its training counts.
 
     Of a run of two views it is classification by its features.
 
@@ -146,7 +146,7 @@ def on_other_data(
 
 
 def _named(data: Dataset, names: dict[str, str | None]) -> Dataset:
-    """A data set whose columns image and caption are those of these names."""
+    """Return a data set whose columns image and caption are those of these names."""
     for name, column in names.items():
         if column is None or column == name:
             continue
@@ -182,7 +182,7 @@ def written(metrics: dict[str, float], output: str | Path | None) -> dict[str, f
 def _own(
     checkpoint: Path, record: RunFolder, config: Config, split: Split, progress: bool
 ) -> PairData:
-    """A split of the run's own data, if they have not changed."""
+    """Return a split of the run's own data, if they have not changed."""
     pairs = load_split(config.data, split, progress, views=config.task == "views")
     trained = record.record()["data"].get(split)
     if pairs.fingerprint != trained:

@@ -1,4 +1,4 @@
-"""What ends a training whose loss is no number, and what is written about it."""
+"""Failures of a training whose loss is no number, and what is written about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tauten.training.run_folder import FAILURE, RunFolder
 def failure(
     reason: str, step: int, index: Tensor, loss_fn: ContrastiveLoss, folder: RunFolder
 ) -> ValueError:
-    """The error that ends the run; all processes ask for it, and the first one writes and says why.
+    """Return the error that ends the run; all processes ask, and the first writes and says why.
 
     Args:
         reason: what was NaN or infinite.

@@ -1,4 +1,4 @@
-"""Which samples of one source are held out for validation and test."""
+"""Choice of the samples of one source that are held out for validation and test."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def realised(assigned: Sequence[Split]) -> str:
 
 
 def raw_images(dataset: Dataset) -> list[Any]:
-    """The bytes or path of each image, as stored."""
+    """Return the bytes or path of each image, as stored."""
     cells = dataset.select_columns(["image"]).with_format("arrow")[:]["image"].to_pylist()
     return [
         cell.get("bytes") or cell.get("path") if isinstance(cell, dict) else cell for cell in cells
@@ -78,7 +78,7 @@ def raw_images(dataset: Dataset) -> list[Any]:
 def _groups(
     pictures: Sequence[str], texts: Sequence[Sequence[str]], limit: int
 ) -> tuple[list[str], Counter[str]]:
-    """The group of each sample, and captions that tie no samples, with how many have each."""
+    """Return the group of each sample, and captions that tie no samples, with their counts."""
     uses = Counter(text for own in texts for text in set(own))
     if uses and uses.total() > _NAMES * len(uses):
         return list(pictures), uses
@@ -103,7 +103,7 @@ def _groups(
 
 
 def _linked(keys: Sequence[Sequence[str]]) -> list[str]:
-    """For each sample the smallest key of its connected component (union-find over shared keys)."""
+    """Return for each sample the smallest key of its connected component, by union-find."""
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:

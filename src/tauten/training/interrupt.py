@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stopper(TrainerCallback):  # type: ignore[misc]
-    """Stops a training, with a checkpoint, after the step in which a process is told to.
+    """A callback that stops a training, with a checkpoint, once a process is told to.
 
     A second signal, two seconds later or more, ends the process at once.
     """

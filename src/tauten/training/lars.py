@@ -38,7 +38,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step with the gradients that the parameters have."""
+        """Take one step with the gradients that the parameters have."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -17,7 +17,7 @@ from tauten.training.chunks import check_rowwise, encode_in_chunks
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """What the loss was given for a batch, detached.
+    """Arguments of the loss for one batch, detached.
 
     Attributes:
         x: (N, d) image embeddings.
@@ -42,7 +42,7 @@ class EmbeddedBatch:
 
     @classmethod
     def joined(cls, parts: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
-        """The pairs of all parts, one after the other."""
+        """Return the pairs of all parts, one after the other."""
         rows = ((p.x, p.y, p.index, *p.caption, *p.graded, *p.same) for p in parts)
         x, y, index, *others = (torch.cat(column) for column in zip(*rows, strict=True))
         own, graded = len(parts[0].caption), len(parts[0].caption) + len(parts[0].graded)
@@ -51,11 +51,11 @@ class EmbeddedBatch:
         )
 
     def first(self, count: int) -> EmbeddedBatch:
-        """The first pairs, ``count`` at most."""
+        """Return the first pairs, ``count`` at most."""
         return self._each(lambda column: column[:count])
 
     def to(self, device: torch.device | str) -> EmbeddedBatch:
-        """The same on a device."""
+        """Move the batch to a device."""
         return self._each(lambda column: column.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> EmbeddedBatch:
@@ -106,7 +106,7 @@ class ContrastiveModule(nn.Module):
         graded: tuple[Tensor, ...] = (),
         caption: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The loss of a batch, as ``{"loss": scalar}``.
+        """Return the loss of a batch, as ``{"loss": scalar}``.
 
         Args:
             images: (N, 3, H, W), or clips.
@@ -137,7 +137,7 @@ class ContrastiveModule(nn.Module):
         return {"loss": self.loss_fn(x, y, batch.ids, same=masked, **self.graded(graded))}
 
     def graded(self, columns: tuple[Tensor, ...]) -> dict[str, Any]:
-        """What the loss is told of the relevancies of a batch, by keyword."""
+        """Return the keywords by which the loss is given the relevancies of a batch."""
         if isinstance(self.loss_fn, SMS):
             return {"relevancy": columns[:2]}
         return {"relevance": columns[2]} if self.adaptive else {}

@@ -1,4 +1,4 @@
-"""What is recorded while training: history, τ and force by group, TensorBoard, the progress bar."""
+"""Records of a training: history, τ and force by group, TensorBoard, the progress bar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORCE_PAIRS = 1024
 
 
 def count_deciles(counts: Tensor) -> Tensor:
-    """The tenth of the samples, sorted by class count, that each sample is in.
+    """Return the tenth of the samples, sorted by class count, that each sample is in.
 
     All samples of one count are in one decile, that of the middle of their places: where they have
     the places a to b of N, counted from 0, it is ⌊10 · ((a + b) / 2 + ½) / N⌋. A decile in which
@@ -76,7 +76,7 @@ class TauProbe:
             self.deciles = {f"decile/{k}": decile == k for k in range(10)}
 
     def values(self) -> Tensor:
-        """(N_train,) values now; (0,) where they exist for a batch only."""
+        """Return (N_train,) values now; (0,) where they exist for a batch only."""
         if self.loss_fn.strength.needs_batch:
             return torch.zeros(0)
         tau = self.loss_fn.tau(self.index)
@@ -84,7 +84,7 @@ class TauProbe:
         return tau.detach().float().cpu()
 
     def summary(self) -> dict[str, float]:
-        """What a line of history says of them, by key.
+        """Return the entries of a line of history, by key.
 
         Mean, min and max over all; mean, low and high of each group; the mean of each decile (see
         :func:`count_deciles`); Spearman's rank correlation with the count. Groups and deciles
@@ -116,7 +116,7 @@ class TauProbe:
         return found
 
     def _now(self) -> tuple[Tensor, Tensor]:
-        """(n,) the samples whose values are known, and (n,) their values."""
+        """Return (n,) the samples whose values are known, and (n,) their values."""
         if not self.loss_fn.strength.needs_batch:
             return self.index, self.values()
         assert self.loss_fn.last_tau is not None
@@ -140,7 +140,9 @@ class ForceProbe:
         self.groups = groups
 
     def summary(self) -> dict[str, float]:
-        """Force per anchor of each group that is in the batch, with the temperatures of now."""
+        """Return force per anchor of each group that is in the batch,
+        with the temperatures of now.
+        """
         batch = self.module.last_batch
         if batch is None:  # no sample of the batches so far could be used
             return {}
@@ -164,7 +166,7 @@ class Force(Protocol):
     """A probe of forces."""
 
     def summary(self) -> dict[str, float]:
-        """What a line of history says of them, by key."""
+        """Return the entries of a line of history, by key."""
         ...
 
 
@@ -271,7 +273,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
-        """One line of history for a training log or an evaluation."""
+        """Write one line of history for a training log or an evaluation."""
         logs = logs or {}
         where = {"step": state.global_step, "epoch": state.epoch}
         if "loss" in logs:
@@ -325,5 +327,5 @@ class Clock:
         self.start = time.monotonic()
 
     def seconds(self) -> float:
-        """Seconds so far."""
+        """Return seconds so far."""
         return self.before + time.monotonic() - self.start

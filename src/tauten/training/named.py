@@ -21,7 +21,7 @@ logger = logging.getLogger("tauten.training")
 
 
 def is_named(source: str, name: str | None = None) -> bool:
-    """Whether a source is NAME:FOLDER with the name of a data set of ``tauten data list``.
+    """Return whether a source is NAME:FOLDER, of a data set that ``tauten data list`` lists.
 
     Args:
         source: of the data.
@@ -32,7 +32,7 @@ def is_named(source: str, name: str | None = None) -> bool:
 
 
 def root_of(source: str, option: str = "--data") -> Path:
-    """The folder of NAME:FOLDER.
+    """Return the folder of NAME:FOLDER.
 
     Args:
         source: NAME:FOLDER.
@@ -53,7 +53,7 @@ def root_of(source: str, option: str = "--data") -> Path:
 
 
 def named_splits(config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
-    """Splits of a data set known by name.
+    """Load the splits of a data set known by name.
 
     Where there is no test split, the published validation split is it. Where there is no other to
     validate on, a share of the training split is held out by a hash of its ids; of emoji_video
@@ -84,7 +84,7 @@ def named_splits(config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dat
 
 
 def named_split(source: str, split: Split) -> Dataset:
-    """The split of this name; where there is only one of val and test, it is either.
+    """Return the split of this name; where there is only one of val and test, it is either.
 
     Raises:
         FileNotFoundError: no such folder, or not the annotations.
@@ -98,7 +98,7 @@ def named_split(source: str, split: Split) -> Dataset:
 
 
 def named_catalogue(source: str) -> Catalogue:
-    """Where the training samples lie in the shards of NAME:FOLDER.
+    """Return the catalogue of the training samples in the shards of NAME:FOLDER.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -115,7 +115,8 @@ def named_catalogue(source: str) -> Catalogue:
 
 @lru_cache(maxsize=4)
 def variant_of(source: str) -> str | None:
-    """Family of splits and fingerprint of a source, as ``tauten data check`` prints them.
+    """Return the family of splits and fingerprint of a source,
+    as ``tauten data check`` prints them.
 
     Kept for the next run of this process.
 
@@ -129,7 +130,7 @@ def variant_of(source: str) -> str | None:
 
 
 def place(key: str) -> float:
-    """A place in [0, 1) that depends on the key alone."""
+    """Return a place in [0, 1) that depends on the key alone."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48
 
 
@@ -138,7 +139,7 @@ def _read(source: str, option: str = "--data") -> Collection:
 
 
 def _described(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """Those with a caption, if any has one."""
+    """Return the entries with a caption, or all if none has one."""
     kept = [entry for entry in entries if entry.captions]
     if kept and len(kept) < len(entries):
         logger.warning("left out %d of %d without caption", len(entries) - len(kept), len(entries))

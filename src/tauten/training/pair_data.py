@@ -61,14 +61,16 @@ class PairData:
         return len(self.images) if self.shards is None else len(self.shards)
 
     def all_captions(self) -> list[list[str]]:
-        """The captions of each image; those in shards are read anew, "" where there is none."""
+        """Return the captions of each image; those in shards are read anew,
+        "" where there is none.
+        """
         if self.shards is None:
             return self.captions
         cells = self.shards.column("caption", missing="", progress=processes.rank() == 0)
         return [[cell] if isinstance(cell, str) else cell for cell in cells]
 
     def unique_captions(self) -> tuple[list[str], list[list[int]]]:
-        """The captions that are searched, and for each image the positions of its own."""
+        """Return the captions that are searched, and for each image the positions of its own."""
         if self.candidates is not None:
             return self.candidates
         position: dict[str, int] = {}
@@ -80,7 +82,7 @@ class PairData:
 
 
 def as_published(data: PairData, protocol: str) -> PairData:
-    """A test split as the numbers for Flickr30K and MSCOCO are measured.
+    """Return a test split in the form in which Flickr30K and MSCOCO are measured.
 
     Each image has its first five captions. All of them are candidates, also where two images have
     an equal one, of which only the own counts.

@@ -16,7 +16,7 @@ from tauten.training.splits import PairData
 
 
 class PairStore:
-    """Makes a training batch of sample positions.
+    """A store of batches by sample position.
 
     Everything random (which caption, alternative text, keywords, where in its segment a frame of a
     clip that is not held in memory is taken) is drawn from torch's global generator at the moment
@@ -58,7 +58,7 @@ class PairStore:
         return len(self.data)
 
     def batch(self, index: Tensor) -> dict[str, Any]:
-        """Images, texts, positions and duplicate ids of these samples, less clips beyond reading.
+        """Return images, texts, positions and duplicate ids of these samples, less clips unread.
 
         Args:
             index: (N,) long.
@@ -104,7 +104,7 @@ class PairStore:
         return found
 
     def _images(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of these samples that can be read, and (N,) bool, which they are."""
+        """Read those of these samples that can be read; return them and an (N,) bool of which."""
         images = self.data.images
         if isinstance(images, Tensor):
             return images[index], torch.ones(len(index), dtype=torch.bool)
@@ -156,7 +156,7 @@ def caption_counts(data: PairData) -> Tensor | None:
 
 
 def training_texts(data: PairData, config: DataConfig) -> list[str]:
-    """All texts that training can show, from which a vocabulary is made."""
+    """Return all texts that training can show, from which a vocabulary is made."""
     found = [text for options in data.all_captions() for text in options]
     if data.drawn is not None:
         found += data.unique_captions()[0]
@@ -174,7 +174,7 @@ def training_texts(data: PairData, config: DataConfig) -> list[str]:
 
 
 def _image_ids(images: Tensor | ClipSource) -> Tensor:
-    """(N,) long, equal for equal pixels, or for the same part of the same video."""
+    """Return (N,) long, equal for equal pixels, or for the same part of the same video."""
     if isinstance(images, ClipSource):
         return images.ids()
     seen: dict[bytes, int] = {}

@@ -20,18 +20,18 @@ _NO_FILES = ("", "emoji_lt", "synthetic")
 
 
 def portable(tree: dict[str, Any], run: Path) -> dict[str, Any]:
-    """A configuration whose places are relative to the folder of its run."""
+    """Return a configuration whose places are relative to the folder of its run."""
     return _changed(tree, lambda path: _relative(path, run), given=True) | {"output": "."}
 
 
 def located(tree: dict[str, Any], run: Path) -> dict[str, Any]:
-    """A configuration whose places are absolute, of one where they are relative to this folder."""
+    """Return a configuration whose places are absolute, resolved against this folder."""
     found = _changed(tree, lambda path: _absolute(path, run), given=False)
     return found | {"output": _absolute(str(tree.get("output", ".")), run)}
 
 
 def shown(source: str) -> str:
-    """A source of data without the way to it: its name, or that of its file or folder."""
+    """Return a source of data without the way to it: its name, or that of its file or folder."""
     if is_named(source):
         return source.partition(":")[0]
     return source if source in _NO_FILES else Path(os.path.abspath(source)).name  # noqa: PTH100

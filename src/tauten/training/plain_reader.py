@@ -1,4 +1,4 @@
-"""Read ``torch.distributed.checkpoint`` without running what a file says.
+"""A reader of ``torch.distributed.checkpoint`` that runs nothing of what a file says.
 
 Its index is a pickle, which can name any function to call. Here only the few classes of an index
 are known by name; whatever else is named is refused.
@@ -50,7 +50,7 @@ _PATHS = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the classes of an index, types of numbers and paths."""
+    """An unpickler that knows the classes of an index, types of numbers and paths."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _KNOWN:

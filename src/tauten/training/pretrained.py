@@ -1,4 +1,4 @@
-"""What a pretrained model fixes of a configuration: its width, its pictures."""
+"""Settings that a pretrained model fixes in a configuration: its width, its pictures."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def join() -> None:
 
 
 def on_cpu() -> bool:
-    """Whether there is no GPU, or the launcher was told not to use it."""
+    """Return whether there is no GPU, or the launcher was asked not to use it."""
     asked = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
     return asked or not torch.cuda.is_available()
 
@@ -49,19 +49,19 @@ def leave() -> None:
 
 
 def count() -> int:
-    """How many there are."""
+    """Return the number of processes."""
     together = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if together else 1
 
 
 def rank() -> int:
-    """Which one this is."""
+    """Return the number of this process, from 0."""
     return distributed.get_rank() if count() > 1 else 0
 
 
 @contextlib.contextmanager
 def command() -> Iterator[None]:
-    """A command that all processes run, where the one that fails has the word.
+    """Run a block as a command of all processes; the one that fails says why.
 
     The others wait with their exit, because a launcher ends all processes when one has ended.
     """
@@ -79,7 +79,7 @@ def command() -> Iterator[None]:
 
 
 def linger() -> None:
-    """Time for another process to say why it failed."""
+    """Wait for another process to say why it failed."""
     time.sleep(10)
 
 
@@ -90,7 +90,7 @@ def barrier() -> None:
 
 
 def gather(mine: Any) -> list[Any]:
-    """What each has, in the order of ranks, on all of them."""
+    """Return the values of all processes, in order, on each of them."""
     if count() == 1:
         return [mine]
     everyone: list[Any] = [None] * count()
@@ -99,7 +99,7 @@ def gather(mine: Any) -> list[Any]:
 
 
 def collect(mine: Any) -> list[Any] | None:
-    """What each has, in the order of ranks, on the first; None on the others."""
+    """Return the values of all processes, in order, on the first; None on the others."""
     if count() == 1:
         return [mine]
     everyone = [None] * count() if rank() == 0 else None
@@ -108,7 +108,7 @@ def collect(mine: Any) -> list[Any] | None:
 
 
 def any_of(flags: Tensor) -> Tensor:
-    """(n,) bool, which of these flags any process has set."""
+    """Return (n,) bool, which of these flags any process has set."""
     if count() == 1:
         return flags
     found = flags.int()
@@ -118,7 +118,7 @@ def any_of(flags: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """A block that all run, in which none waits for another; an error of one ends it on all.
+    """Run a block on all processes, none waiting; an error of one ends it on all.
 
     Raises:
         ElsewhereError: on all but the first process that failed, which raises its own error.
@@ -139,7 +139,7 @@ def together() -> Iterator[None]:
 
 
 def first(make: Callable[[], Made]) -> Made:
-    """What the first process makes, on all; an error there is raised on all."""
+    """Run on the first process and return the result on all; an error there is raised on all."""
     if count() == 1:
         return make()
     made: list[Any] = [None]

@@ -1,4 +1,4 @@
-"""What the options of a configuration may be: the range of every number, in one place."""
+"""Ranges of the options of a configuration, all in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: metrics with their protocol, τ over time, embeddings."""
+"""Results of a finished run: metrics with their protocol, τ over time, embeddings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load_encoder(checkpoint: str | Path) -> tuple[DualEncoder, Tokenizer, Classe
 
 
 def described(checkpoint: Path) -> dict[str, Any]:
-    """What ``encoder.json`` of a whole checkpoint says.
+    """Read ``encoder.json`` of a whole checkpoint.
 
     Raises:
         ValueError: the folder is not a whole checkpoint of ours.
@@ -62,7 +62,7 @@ def described(checkpoint: Path) -> dict[str, Any]:
 
 
 def built(checkpoint: Path, make: Callable[[], Encoder]) -> Encoder:
-    """An encoder with the weights of a checkpoint, for evaluation.
+    """Build an encoder with the weights of a checkpoint, for evaluation.
 
     Args:
         checkpoint: whole.
@@ -86,7 +86,7 @@ def built(checkpoint: Path, make: Callable[[], Encoder]) -> Encoder:
 
 
 def load_classes(checkpoint: Path) -> Classes | None:
-    """The training counts of a checkpoint, or None where the data had no classes.
+    """Load the training counts of a checkpoint, or None where the data had no classes.
 
     Raises:
         ValueError: they are damaged.
@@ -173,7 +173,7 @@ def _write(
 
 
 def _pictures(images: Tensor | ClipSource) -> Tensor | None:
-    """(N, 3, H, W): images as they are, of clips the frame in the middle; None where too large."""
+    """Return (N, 3, H, W) images; for clips the middle frame; None where too large."""
     clips = images.dim() == 5
     size = math.prod(images.shape) // (images.shape[1] if clips else 1)
     if images.dim() < 4 or size > _LARGEST_COPY:
@@ -182,7 +182,7 @@ def _pictures(images: Tensor | ClipSource) -> Tensor | None:
 
 
 def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) -> dict[str, str]:
-    """How the numbers came about, in words."""
+    """Describe how the numbers came about."""
     sizes = ", ".join(f"{name} {len(data)}" for name, data in splits.items())
     kind = "different " if len(set(test.captions)) == len(test.captions) else ""
     found = {
@@ -232,7 +232,7 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
 
 
 def cautions(config: Config) -> dict[str, str]:
-    """What a reader must know before comparing these numbers with others."""
+    """Return what a reader must know before comparing these numbers with others."""
     found: dict[str, str] = {}
     if config.runlocal:
         found["runlocal"] = (
@@ -255,7 +255,7 @@ def cautions(config: Config) -> dict[str, str]:
 def samples(
     folder: RunFolder, train: PairData, classes: Classes | None, probe: TauProbe
 ) -> dict[str, Any]:
-    """Counts, classes and τ of the training samples, over the logged steps.
+    """Return counts, classes and τ of the training samples, over the logged steps.
 
     τ of a group is NaN at steps whose batch says nothing of it.
     """
@@ -287,7 +287,7 @@ def samples(
 
 
 def embeddings(test: Encoded, classes: Classes | None) -> dict[str, Any]:
-    """Both sides of the test split; several captions of an image are padded with -1."""
+    """Return both sides of the test split; several captions of an image are padded with -1."""
     width = max(len(row) for row in test.y_of_x)
     padded = np.full((len(test.y_of_x), width), -1, np.int64)
     for row, captions in zip(padded, test.y_of_x, strict=True):

@@ -106,7 +106,9 @@ def class_names(cells: Sequence[Any], label: str, source: str, needed: bool = Fa
 
 
 def _name(cell: Any, whole: bool) -> str:
-    """The class as text; whole numbers that a gap has turned into floats are written as such."""
+    """Return the class as text;
+    whole numbers that a gap has turned into floats are written as such.
+    """
     if isinstance(cell, bytes):
         return cell.decode("utf-8-sig", "replace").strip()
     return str(int(cell)) if whole else str(cell)

@@ -77,7 +77,7 @@ class RunFolder:
         self.shards = self.path / SHARDS
 
     def record(self) -> dict[str, Any]:
-        """What ``config.yaml`` holds.
+        """Read ``config.yaml``.
 
         Raises:
             ValueError: there is none, or it is damaged, of another version or not ours.
@@ -99,7 +99,7 @@ class RunFolder:
         return known
 
     def _tree(self, record: dict[str, Any]) -> dict[str, Any]:
-        """The whole configuration of a record, its places absolute."""
+        """Return the whole configuration of a record, its places absolute."""
         try:
             tree = completed(record["config"])
         except ValueError as error:
@@ -113,7 +113,7 @@ class RunFolder:
         return inside.parent if inside.name == CHECKPOINTS else self.path
 
     def provenance(self) -> dict[str, Any]:
-        """What the numbers of a run depend on, to be kept beside them.
+        """Return what the numbers of a run depend on, to be stored beside them.
 
         Returns:
             config, without the options that change no number; data, the fingerprint of each split;
@@ -127,7 +127,7 @@ class RunFolder:
         }
 
     def config(self) -> Config:
-        """The run's configuration.
+        """Return the run's configuration.
 
         Raises:
             ValueError: see :meth:`record`, or a field that this version does not know or
@@ -263,7 +263,7 @@ class RunFolder:
         return sorted(name for name in names if name not in early and not is_part(name))
 
     def _check_config(self, config: Config) -> None:
-        """A field that an earlier version did not have counts as its default."""
+        """Check the configuration; a field unknown to an earlier version is at its default."""
         try:
             stored = self._tree(self.record())
         except ValueError as error:
@@ -329,7 +329,7 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def resumable(self) -> Path | None:
-        """The latest whole checkpoint.
+        """Return the latest whole checkpoint.
 
         Raises:
             ValueError: it is of another run.
@@ -352,7 +352,7 @@ class RunFolder:
             )
 
     def history_sum(self) -> dict[str, Any]:
-        """The size and the SHA-256 of ``history.jsonl`` now, to be kept with a checkpoint."""
+        """Return size and SHA-256 of ``history.jsonl`` now, to store with a checkpoint."""
         size = self.history.stat().st_size if self.history.exists() else 0
         return {"bytes": size, "sha256": sha256(self.history, size) if size else ""}
 
@@ -416,7 +416,7 @@ class RunFolder:
         replace_text(self.history, "".join(f"{line}\n" for line in kept))
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The whole lines of ``history.jsonl``.
+        """Return the whole lines of ``history.jsonl``.
 
         Raises:
             ValueError: a line is damaged that is not the last.

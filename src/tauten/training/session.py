@@ -1,4 +1,4 @@
-"""Train a configuration, from nothing or from where it was interrupted."""
+"""A training of a configuration, from nothing or from where it was interrupted."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _FITTED = ("words", "ngrams")
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run found.
+    """Result of a finished run.
 
     Attributes:
         output: the run's folder.
@@ -180,7 +180,7 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
 
 
 def _kept(path: Path) -> dict[str, Any]:
-    """What earlier starts counted."""
+    """Read the counters of earlier starts."""
     found: Any = read_json(path)
     need(found, {"wall_s": (int, float)}, path)
     need({"loss": {}, "history": {}} | found, {"loss": dict, "history": dict}, path)
@@ -284,7 +284,7 @@ def _build(
 
 
 def _usable(train: PairData) -> int:
-    """The position of a sample that can be used."""
+    """Return the position of a sample that can be used."""
     if train.shards is not None:
         return usable(train.shards)
     return 0 if isinstance(train.images, Tensor) else train.images.usable()
@@ -307,7 +307,7 @@ def _store(
 
 @dataclass(frozen=True)
 class _Task:
-    """What differs between trainings of pairs and of views.
+    """Differences between trainings of pairs and of views.
 
     Attributes:
         build: config, training split, classes and steps to module, tokenizer and store.
@@ -400,7 +400,7 @@ def with_classes(
 def _clusters(
     splits: Mapping[Split, PairData], count: int, progress: bool
 ) -> dict[Split, list[str]]:
-    """The name of each sample's cluster, of each split."""
+    """Return the name of each sample's cluster, of each split."""
     captions = {name: [texts[0] for texts in data.all_captions()] for name, data in splits.items()}
     clusters, train = embedded_clusters(
         captions.pop("train"),
@@ -419,7 +419,7 @@ def _nearest(embeddings: Tensor, clusters: Clusters) -> list[str]:
 
 
 def versions() -> dict[str, Any]:
-    """What results may depend on beside the configuration."""
+    """Return what results may depend on beside the configuration."""
     return {
         "python": platform.python_version(),
         "tauten": tauten.__version__,
@@ -433,7 +433,7 @@ def versions() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
-    """Deterministic algorithms where torch has them; the earlier setting is restored."""
+    """Use deterministic algorithms where torch has them, and restore the setting at the end."""
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -444,7 +444,7 @@ def deterministic() -> Iterator[None]:
 
 
 def load_result(run: Path) -> RunResult:
-    """The result of a finished run.
+    """Load the result of a finished run.
 
     Raises:
         ValueError: the run has not finished, or the file is damaged.

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a module and its optimiser, by names that no wrapper changes."""
+"""Contents of a checkpoint: a module and its optimiser, by names that no wrapper changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLAIN = "plain.pt"
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds.
+    """Contents of a checkpoint.
 
     Attributes:
         tensors: sizes and types by name; None for what is no tensor.
@@ -60,7 +60,7 @@ def open_saved(folder: Path) -> Saved:
 def collect(
     module: nn.Module, optimizer: Optimizer | None, extra: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], bytes]:
-    """All tensors by name, and the file of what is none.
+    """Return all tensors by name, and the file of what is none.
 
     Raises:
         ValueError: see :func:`tauten.training.sharded.save_sharded`.
@@ -96,13 +96,13 @@ def collect(
 
 
 def names_of(module: nn.Module) -> dict[str, str]:
-    """The name in a checkpoint of each entry of the module's state."""
+    """Return the name in a checkpoint of each entry of the module's state."""
     clean = _cleaner(module)
     return {key: f"{MODULE}{clean(key)}" for key in module.state_dict()}
 
 
 def parameters_of(module: nn.Module, optimizer: Optimizer) -> list[tuple[str, Tensor]]:
-    """The optimiser's parameters with their names, in the order of its own state.
+    """Return the optimiser's parameters with their names, in the order of its own state.
 
     Raises:
         ValueError: parameters that are not the module's.
@@ -121,7 +121,7 @@ def parameters_of(module: nn.Module, optimizer: Optimizer) -> list[tuple[str, Te
 
 
 def large_of(module: nn.Module) -> set[str]:
-    """Entries of the module's state that are parameters or belong to tables."""
+    """Return entries of the module's state that are parameters or belong to tables."""
     names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     for table in _tables(module):
         names |= {f"{table}values", f"{table}visits"}
@@ -129,7 +129,7 @@ def large_of(module: nn.Module) -> set[str]:
 
 
 def _tables(module: nn.Module) -> dict[str, SampleTable]:
-    """Tables by the beginning of their entries' names."""
+    """Return tables by the beginning of their entries' names."""
     return {
         f"{name}." if name else "": part
         for name, part in module.named_modules(remove_duplicate=False)
@@ -138,7 +138,7 @@ def _tables(module: nn.Module) -> dict[str, SampleTable]:
 
 
 def _cleaner(module: nn.Module) -> Callable[[str], str]:
-    """Takes out of a name what ``DistributedDataParallel`` and ``torch.compile`` put there."""
+    """Return a function that strips what data parallelism and ``torch.compile`` put in names."""
     wrapped = {}
     for name, part in module.named_modules():
         if isinstance(part, FullyShardedDataParallel):
@@ -226,7 +226,7 @@ def fit_tables(saved: Saved, module: nn.Module) -> None:
 
 
 def moments_like(saved: Saved, module: nn.Module, optimizer: Optimizer | None) -> dict[str, Tensor]:
-    """Empty tensors for the optimiser's state, sharded as its parameters.
+    """Return empty tensors for the optimiser's state, sharded as its parameters.
 
     Raises:
         ValueError: no optimiser was saved, or one with other groups.
@@ -259,7 +259,7 @@ def moments_like(saved: Saved, module: nn.Module, optimizer: Optimizer | None) -
 def optimizer_state(
     saved: Saved, module: nn.Module, optimizer: Optimizer, moments: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """What the optimiser's ``load_state_dict`` takes."""
+    """Return the argument of the optimiser's ``load_state_dict``."""
     assert saved.groups is not None
     at = {name: place for place, (name, _) in enumerate(parameters_of(module, optimizer))}
     state: dict[int, dict[str, Any]] = {}

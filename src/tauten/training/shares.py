@@ -57,7 +57,7 @@ class Shares(DefaultSavePlanner):
 
 
 def share(item: WriteItem, place: int, size: int) -> list[WriteItem]:
-    """The share at a place among so many of a tensor that all hold; others are left as they are."""
+    """Return the share at a place of a tensor that all hold; others are left as they are."""
     data = item.tensor_data
     if item.type is not WriteItemType.TENSOR or data is None or not data.size:
         return [item]
@@ -130,7 +130,7 @@ def read(folder: Path, state: dict[str, Any]) -> None:
 
 
 def _first(error: CheckpointException) -> str:
-    """What went wrong on the first process that failed."""
+    """Return the error of the first process that failed, as text."""
     return next((told(failed[0]) for failed in error.failures.values()), told(error))
 
 

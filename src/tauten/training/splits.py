@@ -1,4 +1,4 @@
-"""Which samples are train, val and test, and what is known of each."""
+"""Splits train, val and test, and what is known of each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _VALIDATION = frozenset({"val", "valid", "validation", "dev"})
 def load_split(
     config: DataConfig, split: Split, progress: bool = True, views: bool = False
 ) -> PairData:
-    """One split of the configured data; see :func:`load_splits`."""
+    """Load one split of the configured data; see :func:`load_splits`."""
     return load_splits(config, (split,), progress=progress, views=views)[split]
 
 
@@ -46,7 +46,7 @@ def load_splits(
     progress: bool = True,
     views: bool = False,
 ) -> dict[Split, PairData]:
-    """Splits of the configured data; the source is read once for all of them.
+    """Load splits of the configured data; the source is read once for all of them.
 
     Args:
         config: of the data.
@@ -96,7 +96,7 @@ def load_splits(
 
 
 def _given(source: str, split: Split, config: DataConfig, progress: bool, views: bool) -> Dataset:
-    """Pairs for one split alone."""
+    """Return pairs for one split alone."""
     if is_named(source):
         return named_split(source, split)
     return _pairs(source, config, progress, views)
@@ -104,14 +104,14 @@ def _given(source: str, split: Split, config: DataConfig, progress: bool, views:
 
 @lru_cache(maxsize=6)
 def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
-    """A split of the embedded data, kept for the next run of this process."""
+    """Return a split of the embedded data, cached for the next run of this process."""
     return to_pairs(emoji_lt(split), DataConfig(**dict(fields)))
 
 
 def to_pairs(
     dataset: Dataset, config: DataConfig, progress: bool = True, views: bool = False
 ) -> PairData:
-    """A data set with the columns image and caption, decoded once."""
+    """Decode a data set with the columns image and caption, once."""
     place = config.source or config.test or config.val or "the data"
     if len(dataset) == 0:
         raise ValueError(
@@ -230,11 +230,13 @@ class Classes:
     by: str = "counts"
 
     def per_sample(self, labels: Sequence[str]) -> Tensor:
-        """(N,) long, training count of each sample's class; 0 for a class not seen in training."""
+        """Return (N,) long, training count of each sample's class;
+        0 for a class not seen in training.
+        """
         return torch.tensor([self.counts.get(name, 0) for name in labels], dtype=torch.int64)
 
     def groups(self, labels: Sequence[str]) -> list[str]:
-        """ "head", "mid" or "tail" for each sample; by thirds an unknown class is tail.
+        """Return "head", "mid" or "tail" for each sample; by thirds an unknown class is tail.
 
         A sample without a class is "unlabelled".
 

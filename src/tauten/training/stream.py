@@ -29,7 +29,7 @@ _PROBED = 8
 
 
 def index_training(config: DataConfig, index: Path, progress: bool = True) -> Catalogue:
-    """The catalogue of the training shards; of several processes let one call it first.
+    """Index the training shards; of several processes let one call it first.
 
     Args:
         config: of the data; of NAME:FOLDER the reader keeps the catalogue beside the shards.
@@ -48,7 +48,7 @@ def index_training(config: DataConfig, index: Path, progress: bool = True) -> Ca
 
 
 def shard_split(config: DataConfig, index: Path | None) -> PairData:
-    """The training split with its pictures in shards.
+    """Load the training split with its pictures in shards.
 
     Raises:
         ValueError: see :func:`index_training`; no ``index``; a row group larger than the buffer;
@@ -85,13 +85,13 @@ def shard_split(config: DataConfig, index: Path | None) -> PairData:
 
 
 def _written(catalogue: Catalogue) -> str:
-    """A hash of the shards' names, sizes and times of change: reading them all would take long."""
+    """Return a hash of the shards' names, sizes and modification times; contents take too long."""
     told = [(shard.path.name, shard.size, shard.changed // 10**9) for shard in catalogue.shards]
     return f"shards {hashlib.sha256(repr(told).encode()).hexdigest()[:32]}"
 
 
 def usable(pairs: ShardPairs) -> int:
-    """The id of a sample that can be used, of eight spread over the data.
+    """Return the id of a sample that can be used, of eight spread over the data.
 
     Raises:
         ValueError: none of them can: most likely a wrong column.
@@ -110,7 +110,7 @@ def usable(pairs: ShardPairs) -> int:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read and decoded of a batch; no tensor is moved to a device with it.
+    """Raw material of a batch, read and decoded; no tensor is moved to a device with it.
 
     Attributes:
         index: ids that were asked for.
@@ -151,7 +151,7 @@ class ShardReads(Dataset[Reading]):
         self.epoch = epoch
 
     def order(self) -> EpochOrder:
-        """The order of all processes' samples in the current epoch."""
+        """Return the order of all processes' samples in the current epoch."""
         return _order(self.pairs.catalogue, self.buffer, self.seed, self.epoch)
 
 
@@ -175,12 +175,12 @@ class ShardSampler(Sampler[int]):
 
 
 def collate(reading: Reading) -> dict[str, Tensor | Reading]:
-    """A batch that was read."""
+    """Collate a batch that was read."""
     return {"index": torch.tensor(reading.index, dtype=torch.int64), "reading": reading}
 
 
 def total(parts: Sequence[Skipped]) -> Skipped:
-    """What all processes have left out."""
+    """Add up what all processes have left out."""
     kinds: Counter[str] = Counter()
     whole = Skipped(sum(part.count for part in parts))
     for part in parts:

@@ -1,4 +1,4 @@
-"""What a configuration of training from shards may hold."""
+"""Rules for a configuration of training from shards."""
 
 from __future__ import annotations
 

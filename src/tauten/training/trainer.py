@@ -62,12 +62,12 @@ class Positions(Dataset[int]):
 
 
 def collate(positions: Sequence[int]) -> dict[str, Tensor]:
-    """A batch of positions."""
+    """Collate a batch that was read."""
     return {"index": torch.tensor(positions, dtype=torch.int64)}
 
 
 class ContrastiveTrainer(Trainer):  # type: ignore[misc]
-    """Trains towers and loss together; checkpoints are whole or absent, and resume bit-exactly.
+    """A trainer of towers and loss; checkpoints are whole or absent, and resume bit-exactly.
 
     Batches are made inside the training step, from memory or of videos, so that everything random
     comes from the generators that a checkpoint restores, one for each process. Of pairs in shards
@@ -140,7 +140,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return Positions(len(self.store))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        """Of shards runs of neighbours, the same on all processes."""
+        """Return the sampler, for shards one in epoch order that is alike on all processes."""
         if isinstance(self.train_dataset, ShardReads):
             return ShardSampler(self.train_dataset)
         sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
@@ -173,12 +173,12 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         )["loss"]
 
     def _no_loss(self) -> Tensor:
-        """The loss of a batch in which no sample can be used: 0, with gradients of 0."""
+        """Return the loss of a batch without a usable sample: 0, with gradients of 0."""
         trained = [p for p in self.contrastive.parameters() if p.requires_grad]
         return torch.stack([parameter.sum() for parameter in trained]).sum() * 0
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Forward and backward; a loss that is not finite ends the run."""
+        """Run forward and backward; a loss that is not finite ends the run."""
         try:
             loss: Tensor = super().training_step(*args, **kwargs)
         except NonFiniteLossError as error:
@@ -194,7 +194,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return float(self._finite_grad_norm() if grad_norm is None else grad_norm)
 
     def _finite_grad_norm(self) -> Tensor:
-        """Norm of all gradients; one that is not finite ends the run before the optimiser steps."""
+        """Return the norm of all gradients; one that is not finite ends the run."""
         gradients = {
             name: parameter.grad
             for name, parameter in self.contrastive.named_parameters()
@@ -221,7 +221,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     # ---- optimiser
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW: weight decay on the towers' matrices only; the loss may have its own rate."""
+        """Create AdamW, decaying only the towers' matrices; the loss may have its own rate."""
         if self.optimizer is None:
             self.optimizer = make_optimizer(self.config.optim, self.contrastive)
         return self.optimizer
@@ -234,7 +234,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Metrics on the validation split; never on test."""
+        """Evaluate on the validation split; never on test."""
         found = self._validate()
         give_back()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
@@ -245,7 +245,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return metrics
 
     def _validate(self) -> dict[str, float]:
-        """Retrieval on the validation split, the same on all processes."""
+        """Return retrieval on the validation split, the same on all processes."""
         assert self.tokenizer is not None
         encoded = encode_together(
             self.contrastive.encoder,
@@ -404,7 +404,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     # ---- random numbers
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """This process's generators; they begin anew where another number of processes saved."""
+        """Restore this process's generators; begin anew if another number of processes saved."""
         if checkpoint is None:
             return
         if len(list(Path(checkpoint).glob("rng_state*.pth"))) == processes.count():
@@ -414,6 +414,6 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             self._draw_anew(self.state.global_step)
 
     def _draw_anew(self, step: int) -> None:
-        """Random numbers of this process's own from here on, the same in every such start."""
+        """Seed random numbers of this process's own from here on, the same in every such start."""
         name = f"{self.config.seed} {processes.count()} {processes.rank()} {step}"
         set_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))

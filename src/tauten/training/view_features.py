@@ -25,7 +25,7 @@ def encode_features(
     *,
     together: bool = True,
 ) -> Tensor | None:
-    """The features of a split, before the projector; the encoder's mode is restored.
+    """Encode a split to features, before the projector; the encoder's mode is restored.
 
     Args:
         encoder: its tower is used.
@@ -74,19 +74,21 @@ class Sides:
     def of(
         cls, known: Tensor, train: PairData, x: Tensor, data: PairData, classes: Classes
     ) -> Sides:
-        """Of these features; a class without training images comes last, and is never right."""
+        """Make the sides from features; a class without training images comes last, never right."""
         labels, others = train.labels or [], data.labels or []
         names, (of_known, of_x) = class_numbers(classes.counts, labels, others)
         return cls(known, of_known, x, of_x, classes.groups(names))
 
     def neighbours(self, bootstrap: int) -> dict[str, float]:
-        """Votes of the nearest training images, as TS has them: :func:`tauten.evaluation.knn`."""
+        """Return the votes of the nearest training images: :func:`tauten.evaluation.knn`,
+        as in TS.
+        """
         ks = [k for k in KS if k <= len(self.known)]
         sides = self.known, self.of_known, self.x, self.of_x
         return knn(*sides, ks, self.groups, bootstrap=bootstrap)
 
     def probes(self, kind: str) -> dict[str, Tensor]:
-        """(Q,) bool, whether linear probes are right, "svm" or "sgd"; of "none" nothing.
+        """Return (Q,) bool, whether linear probes are right: "svm" or "sgd"; of "none" nothing.
 
         ``linear_lt`` learns from the whole training split (TS: LT), ``linear_fs`` from as many
         images of each class as its rarest has (TS: FS).
@@ -103,7 +105,7 @@ class Sides:
         return found
 
     def accuracies(self, right: Mapping[str, Tensor], bootstrap: int) -> dict[str, float]:
-        """Of what :meth:`probes` returns, see :func:`tauten.evaluation.accuracy`."""
+        """Return the accuracies of what :meth:`probes` returns, in head, mid and tail."""
         found: dict[str, float] = {}
         for name, outcome in right.items():
             found |= accuracy(outcome, self.of_x, self.groups, name=name, bootstrap=bootstrap)

@@ -19,7 +19,7 @@ from tauten.training.splits import PairData
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """What the loss is given for a batch.
+    """Arguments of the loss for one batch of views.
 
     Attributes:
         x: (n, d) the anchors.
@@ -35,27 +35,29 @@ class ViewBatch:
 
     @classmethod
     def of_two(cls, a: Tensor, b: Tensor, index: Tensor) -> ViewBatch:
-        """NT-Xent: both views of N images are anchors and candidates, 2N of each."""
+        """Build the batch of NT-Xent: both views of N images are anchors and candidates,
+        2N of each.
+        """
         z, ids = torch.cat([a, b]), index.repeat(2)
         return cls(z, z, (ids, ids), torch.arange(len(z), device=z.device).roll(len(a)))
 
     @classmethod
     def of_queue(cls, q: Tensor, k: Tensor, index: Tensor, queue: KeyQueue) -> ViewBatch:
-        """MoCo: N queries, their keys, and the queued ones."""
+        """Build the batch of MoCo: N queries, their keys, and the queued ones."""
         keys, ids = queue.candidates(k, index)
         return cls(q, keys, (index, ids), torch.arange(len(q), device=q.device))
 
     def first(self, count: int) -> ViewBatch:
-        """The same with the first anchors only, ``count`` at most."""
+        """Return the batch with the first anchors only, ``count`` at most."""
         ids = (self.ids[0][:count], self.ids[1])
         return ViewBatch(self.x[:count], self.y, ids, self.positives[:count])
 
     def detached(self) -> ViewBatch:
-        """The same without gradients."""
+        """Return the batch without gradients."""
         return ViewBatch(self.x.detach(), self.y.detach(), self.ids, self.positives)
 
     def relation(self) -> dict[str, Any]:
-        """The keywords of the loss."""
+        """Return the keywords of the loss."""
         return {"positives": self.positives, "same": [self.ids]}
 
 
@@ -84,7 +86,7 @@ class ViewModule(nn.Module):
         self.last_batch: ViewBatch | None = None
 
     def forward(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """The loss of a batch, as ``{"loss": scalar}``.
+        """Return the loss of a batch, as ``{"loss": scalar}``.
 
         Args:
             images: (N, 3, H, W) uint8, or float in [0, 1].
@@ -118,7 +120,7 @@ class ViewModule(nn.Module):
 
 
 class ViewStore:
-    """Makes a training batch of image positions.
+    """A store of batches by image position.
 
     Args:
         data: the training split.
@@ -131,7 +133,7 @@ class ViewStore:
         return len(self.data)
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """The images (N, 3, H, W) uint8 of these positions (N,), and the positions."""
+        """Return the images (N, 3, H, W) uint8 of these positions (N,), and the positions."""
         return {"images": self.data.images[index], "index": index}
 
 
@@ -150,7 +152,9 @@ class ViewForceProbe:
         self.groups = groups
 
     def summary(self) -> dict[str, float]:
-        """Force per anchor of each group that is in the batch, with the temperatures of now."""
+        """Return force per anchor of each group that is in the batch,
+        with the temperatures of now.
+        """
         assert self.module.last_batch is not None
         batch = self.module.last_batch.first(FORCE_PAIRS)
         index = batch.ids[0].tolist()

@@ -1,4 +1,4 @@
-"""What a finished run of two views leaves behind: classification metrics with their protocol."""
+"""Results of a finished run of two views: classification metrics with their protocol."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LARGEST_COPY = 64 * 2**20
 
 
 def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes]:
-    """Encoder and training counts of a checkpoint of two views.
+    """Load the encoder and training counts of a checkpoint of two views.
 
     Raises:
         ValueError: the folder is not a whole checkpoint of two views.
@@ -61,7 +61,7 @@ def view_metrics(
     probe: str,
     bootstrap: int,
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Neighbours and linear probes of a split, and whether each probe is right, (Q,) bool.
+    """Return neighbours and linear probes of a split, and whether each probe is right, (Q,) bool.
 
     Args:
         known: (N, width) features of the training split.
@@ -86,7 +86,7 @@ def evaluate_views(
     batch_size: int,
     progress: bool,
 ) -> dict[str, float]:
-    """Neighbours and linear probes of a checkpoint on a split; see :func:`view_metrics`."""
+    """Evaluate neighbours and probes of a checkpoint on a split; see :func:`view_metrics`."""
     encoder, classes = load_view_encoder(checkpoint)
     known, x = (
         encode_features(encoder, part, batch_size, progress, together=False)
@@ -167,7 +167,7 @@ def _write(
 
 
 def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]:
-    """How the numbers came about, in words."""
+    """Describe how the numbers came about."""
     evaluation, data = config.evaluation, config.data
     sizes = ", ".join(f"{name} {len(part)}" for name, part in splits.items())
     chosen = (
@@ -199,7 +199,7 @@ def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]
 
 
 def _family(source: str) -> str:
-    """The data set, with the variant of its splits where it has one."""
+    """Return the data set, with the variant of its splits where it has one."""
     if not is_named(source):
         return shown(source)
     name, _, root = source.partition(":")
@@ -212,8 +212,7 @@ def _features(
     classes: Classes,
     right: Mapping[str, Tensor],
 ) -> dict[str, Any]:
-    """Features, classes and groups of the training and the test split; which test images each
-    linear probe has right."""
+    """Return features, classes and groups of both splits, and each probe's right test images."""
     found: dict[str, Any] = {}
     for name in ("train", "test"):
         labels = splits[name].labels or []

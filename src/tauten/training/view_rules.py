@@ -1,4 +1,4 @@
-"""What a configuration of two-view training may hold."""
+"""Rules for a configuration of two-view training."""
 
 from __future__ import annotations
 

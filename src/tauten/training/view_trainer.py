@@ -21,7 +21,7 @@ from tauten.training.view_module import ViewModule, ViewStore
 
 
 class _Follow(TrainerCallback):  # type: ignore[misc]
-    """Moves the momentum encoder after each optimiser step."""
+    """A callback that moves the momentum encoder after each optimiser step."""
 
     def __init__(self, module: ViewModule) -> None:
         self.module = module
@@ -31,7 +31,7 @@ class _Follow(TrainerCallback):  # type: ignore[misc]
 
 
 class ViewTrainer(ContrastiveTrainer):
-    """Trains an encoder on two views; validates by nearest neighbours of its features."""
+    """A trainer of an encoder on two views, validated by nearest neighbours of its features."""
 
     contrastive: Any
     store: Any
@@ -48,7 +48,7 @@ class ViewTrainer(ContrastiveTrainer):
         return model(**{name: part.to(self.args.device) for name, part in batch.items()})["loss"]
 
     def _validate(self) -> dict[str, float]:
-        """Neighbours of the validation split in the training split."""
+        """Return neighbours of the validation split in the training split."""
         settings = self.config.evaluation
         splits = (self.store.data, self.validation)
         x = [
@@ -73,7 +73,7 @@ class ViewTrainer(ContrastiveTrainer):
 def build_views(
     config: Config, train: PairData, classes: Classes | None, steps: Steps
 ) -> tuple[ViewModule, None, ViewStore]:
-    """The module and the batches of two-view training; there is no tokenizer.
+    """Build the module and the batches of two-view training; there is no tokenizer.
 
     Raises:
         ValueError: no classes, images that the tower cannot take, or see

@@ -1,4 +1,4 @@
-"""From the words of ``tauten train RECIPE`` to a configuration, and back in messages."""
+"""Translation of the arguments of ``tauten train RECIPE`` to a configuration, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found of a data set beside what was published, before anything is trained."""
+"""Findings about a data set, compared with what was published, before anything is trained."""
 
 from __future__ import annotations
 
@@ -173,13 +173,13 @@ def _path(entry: Entry) -> Path | None:
 
 
 class _Files:
-    """Whether files exist, each folder listed once."""
+    """A cache of folder listings that tells whether files exist."""
 
     def __init__(self) -> None:
         self._names: dict[Path, set[str]] = {}
 
     def has(self, path: Path | None) -> bool:
-        """True for None: what is no file of its own is there."""
+        """Return whether the file exists; None, which is no file of its own, counts as there."""
         if path is None:
             return True
         folder = path.parent

@@ -28,7 +28,7 @@ _VALIDATION = "valIdxList.npy"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where CIFAR10 or CIFAR100 keeps what.
+    """Files and keys of CIFAR10 or CIFAR100 on disk.
 
     Attributes:
         folder: below the root.

@@ -9,7 +9,7 @@ from tauten.data.array_pickle import ArrayUnpickler, PickledArray, RefusedPickle
 
 
 def read_cifar(file: Path) -> dict[str, Any]:
-    """A batch of CIFAR: a pickle that may hold lists, texts and arrays of numbers only.
+    """Read a batch of CIFAR: a pickle that may hold lists, texts and arrays of numbers only.
 
     Args:
         file: as published, written by Python 2 or 3.

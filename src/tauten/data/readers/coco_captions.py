@@ -13,7 +13,7 @@ _PROBED = 20
 
 
 def read_coco_val2017(root: Path) -> Collection:
-    """The 5,000 photos with their captions in the order of the file, as split "val".
+    """Read the 5,000 photos with their captions in the order of the file, as split "val".
 
     Raises:
         FileNotFoundError: no captions_val2017.json(.gz) in the root or its folder annotations.

@@ -82,7 +82,7 @@ def _tars(folder: Path) -> list[Path]:
 
 
 def _index(root: Path, shards: list[Path]) -> Catalogue:
-    """From the file beside the shards if it is there, so that a check can be interrupted."""
+    """Return the index of the shards, kept in a file beside them where that can be written."""
     kept = root / _INDEX
     if kept.exists() or os.access(root, os.W_OK):
         return index_shards(shards, kept)

@@ -37,7 +37,7 @@ class Member:
     size: int
 
     def read(self, most: int | None = None) -> bytes:
-        """Its content, or the first `most` bytes of it."""
+        """Read the content, or its first `most` bytes."""
         with self.tar.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size if most is None else min(most, self.size))
@@ -68,7 +68,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Collection:
-    """What a reader found.
+    """Everything that a reader returns of one data set.
 
     Attributes:
         name: of the data set.
@@ -87,7 +87,7 @@ class Collection:
 
     @property
     def held(self) -> bool:
-        """Whether the samples are in memory and going through them costs nothing."""
+        """True where the samples are in memory, so that going through them costs nothing."""
         return not self.listing
 
     def fingerprint(self) -> str:
@@ -113,13 +113,13 @@ class Collection:
 
 
 def evenly(entries: Sequence[Entry], count: int = _SAMPLED) -> list[Entry]:
-    """At most `count` evenly spaced samples, first and last among them."""
+    """Return at most `count` evenly spaced samples, first and last among them."""
     places = np.linspace(0, len(entries) - 1, min(count, len(entries))).round().astype(int)
     return [entries[place] for place in places.tolist()]
 
 
 def to_dataset(entries: Sequence[Entry]) -> Dataset:
-    """Samples as a Hugging Face data set, as :func:`tauten.data.load_pairs` gives it.
+    """Convert samples to a Hugging Face data set, as :func:`tauten.data.load_pairs` gives it.
 
     Files stay where they are; members of tars, pixels and bytes are held in memory.
 
@@ -159,7 +159,7 @@ def to_dataset(entries: Sequence[Entry]) -> Dataset:
 
 
 def stored(media: Media) -> dict[str, Any]:
-    """A picture as {"bytes", "path"}, one of them None.
+    """Store a picture as {"bytes", "path"}, one of them None.
 
     Raises:
         ValueError: a clip.
@@ -182,7 +182,7 @@ def _span(media: Media) -> Any:
 
 
 def _head(media: Media) -> tuple[int, str]:
-    """Size and hash of the first part of the content; of a folder, of its names."""
+    """Return size and hash of the first part of the content; of a folder, of its names."""
     path = media.path if isinstance(media, Clip) else media
     if isinstance(path, Member):
         return path.size, _hash(path.read(_HEAD))

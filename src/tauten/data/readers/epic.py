@@ -13,7 +13,7 @@ from tauten.data.readers.entries import Collection, Entry
 
 
 def read_epic_kitchens(root: Path) -> Collection:
-    """Clips with their narration, the main noun class as `label` and the video as `group`.
+    """Read clips with their narration, the main noun class as `label` and the video as `group`.
 
     For relevancies and sentences see :func:`tauten.data.epic_kitchens.load_epic_kitchens`.
 

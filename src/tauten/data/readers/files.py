@@ -10,7 +10,7 @@ from tauten.structure.tables import parse_json, read_bytes
 
 
 def find(root: Path, names: Sequence[str]) -> Path:
-    """The first of these files that is there, also with .gz behind its name.
+    """Return the first of these files that is there, also with .gz behind its name.
 
     Args:
         root: folder of the data set.
@@ -28,7 +28,7 @@ def find(root: Path, names: Sequence[str]) -> Path:
 
 
 def media_folder(root: Path, names: Sequence[str], probe: Sequence[str]) -> Path:
-    """The folder below the root that holds the media; where none does, the first of them.
+    """Return the folder below the root that holds the media; where none does, the first of them.
 
     Args:
         root: folder of the data set.

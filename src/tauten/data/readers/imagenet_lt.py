@@ -17,7 +17,7 @@ _PROBED = 20
 
 
 def read_list(file: Path) -> list[tuple[str, int]]:
-    """Paths and labels of a list file.
+    """Read the paths and labels of a list file.
 
     Args:
         file: lines of a path, white space, and a label, a whole number.

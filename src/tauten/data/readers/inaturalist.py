@@ -13,8 +13,9 @@ _PROBED = 20
 
 
 def read_inaturalist2018(root: Path) -> Collection:
-    """Pictures with their species as `label` and the super-category (a kingdom or class, from the
-    path) as `group`.
+    """Read pictures with their species as `label` and the super-category as `group`.
+
+    The super-category is a kingdom or class, taken from the path.
 
     Raises:
         FileNotFoundError: train2018.json or val2018.json is not there.

@@ -66,7 +66,8 @@ def _entry(row: dict[str, Any], path: Path) -> Entry:
 
 
 def protocol(entries: Sequence[Entry], name: Protocol) -> list[list[str]]:
-    """The galleries that retrieval is measured on, as lists of ids; metrics are means over them.
+    """Return the galleries that retrieval is measured on, as lists of ids;
+    metrics are means over them.
 
     * "1k": the first 1,000 pictures: all of Flickr30K's test split.
     * "5k": all 5,000 of COCO's test split.

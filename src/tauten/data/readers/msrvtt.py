@@ -15,7 +15,7 @@ _PROBED = 20
 
 
 def read_msrvtt(root: Path) -> Collection:
-    """1,000 test videos with one sentence each; the other 9,000 with all theirs for training.
+    """Read 1,000 test videos with one sentence each; the other 9,000 with all theirs for training.
 
     `MSRVTT_JSFUSION_test.csv` names the test videos and sentences, `MSRVTT_data.json` has all of
     both.

@@ -19,7 +19,7 @@ _SPLITS = ("train", "val", "test")
 
 
 def members(tar: Path) -> dict[str, dict[str, Member]]:
-    """Where the members of every sample lie, key -> extension -> member.
+    """Return the places of the members of every sample: key -> extension -> member.
 
     Raises:
         ValueError: no tar file, or a cut one, with its name.
@@ -90,7 +90,7 @@ def _class_names(file: Path) -> dict[str, str]:
 
 
 def read_coco35(root: Path) -> Collection:
-    """35 photos of MSCOCO with free licences, in Karpathy's layout inside the tar.
+    """Read 35 photos of MSCOCO with free licences, in Karpathy's layout inside the tar.
 
     Raises:
         FileNotFoundError: no coco35_photos.tar in the root or its folder coco.

@@ -33,7 +33,7 @@ _SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov"}
 
 
 def read_youcook2(root: Path) -> Collection:
-    """Training and validation clips; validation_youcook.csv decides the latter if it is there.
+    """Read training and validation clips; validation_youcook.csv decides the latter if present.
 
     Raises:
         FileNotFoundError: neither the annotations nor the csv.
@@ -66,7 +66,7 @@ def _has_csv(root: Path) -> bool:
 
 
 def _videos(root: Path) -> dict[str, Path]:
-    """Video files by id, at any depth of the first folder that has some."""
+    """Return video files by id, at any depth of the first folder that has some."""
     for name in _FOLDERS:
         found = {
             file.stem: file for file in (root / name).rglob("*") if file.suffix.lower() in _SUFFIXES
