@@ -73,6 +73,7 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
         "demo",
         "evaluate",
         "embed",
+        "export",
         "search",
         "cluster",
         "report",

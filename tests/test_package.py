@@ -64,6 +64,7 @@ COMMANDS = {
     "evaluate --x a.npy --y b.npy": "train",
     "embed run --output never": "train",
     "search never --text x": "train",
+    "export run --output never": "train",
     "report run": "train",
     "data list": "train",
     "compare": "train",

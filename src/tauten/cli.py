@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tauten.training.words import as_typed
 
             said = as_typed(said)
-        if words[:1] in (["evaluate"], ["embed"]):
+        if words[:1] in (["evaluate"], ["embed"], ["export"]):
             said = _OF_DATA.sub(r"--\1", said).replace("overwrite=True", "--overwrite")
         print(f"tauten: {said}", file=sys.stderr)
         return 1
@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("evaluate", help="retrieval metrics of a run, or of two files")
     )
     _embed_options(commands.add_parser("embed", help="embed pictures and captions with a model"))
+    _export_options(commands.add_parser("export", help="a trained model for other libraries"))
     _search_options(commands.add_parser("search", help="what is like a text or a picture"))
 
     cluster = commands.add_parser("cluster", help="k-means over caption embeddings, with counts")
@@ -209,6 +210,19 @@ def _embed_options(embed: argparse.ArgumentParser) -> None:
     add("--device", help="cpu, cuda, ...; default: cuda if there is one")
     add("--overwrite", action="store_true", help="replace embeddings of another model or data")
     embed.set_defaults(command=_embed)
+
+
+def _export_options(export: argparse.ArgumentParser) -> None:
+    add = export.add_argument
+    add("model", help="run folder, or as of 'tauten embed'")
+    add(
+        "--to",
+        choices=("sentence-transformers", "transformers"),
+        default="sentence-transformers",
+        help="text tower and projection (default), or both towers as a VisionTextDualEncoderModel",
+    )
+    add("--output", type=Path, required=True, help="new folder")
+    export.set_defaults(command=_export)
 
 
 def _search_options(search: argparse.ArgumentParser) -> None:
@@ -383,6 +397,13 @@ def _embed(options: argparse.Namespace) -> None:
         f"{len(found.images)} images and {len(found.texts)} texts, width {found.record['dim']}: "
         f"{options.output}"
     )
+
+
+def _export(options: argparse.Namespace) -> None:
+    from tauten.inference import export
+
+    written = export(options.model, options.output, options.to)
+    print(f"{options.to} model, equal embeddings: {written}")
 
 
 def _device() -> str:

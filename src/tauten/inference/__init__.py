@@ -10,6 +10,7 @@ need("tauten.inference", "numpy", "transformers", "accelerate", "datasets", "yam
 if TYPE_CHECKING:
     from tauten.inference.embedded import Embedded
     from tauten.inference.embedding import embed
+    from tauten.inference.exporting import export
     from tauten.inference.files import evaluate_files
     from tauten.inference.loading import load
     from tauten.inference.model import Classified, Model
@@ -22,6 +23,7 @@ __all__ = [
     "Model",
     "embed",
     "evaluate_files",
+    "export",
     "load",
     "nearest",
 ]

@@ -89,7 +89,7 @@ class Embedded:
         where = getattr(self, side)
         if not len(where):
             raise ValueError(f"{self.folder} has no embeddings of {side}")
-        found = nearest(queries, where, k)
+        found = nearest(queries, where, k, unit=True)
         return [
             [
                 {"row": row, "score": score, **told}

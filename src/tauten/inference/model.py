@@ -21,6 +21,8 @@ from tauten.inference.searching import Found, nearest
 from tauten.structure.embed import check_captions
 
 if TYPE_CHECKING:
+    from tauten.inference.exporting import To
+    from tauten.models import Tokenizer
     from tauten.training.config import DataConfig
 
 _DECODERS = 8
@@ -51,6 +53,8 @@ class Towers:
         texts: N texts to (N, dim); None: the model embeds no texts.
         frames: of a clip; 0: the model takes pictures.
         settings: whatever else the embeddings depend on, for the fingerprint.
+        tokenizer: of a text tower of ours.
+        size: that pictures of a tower of ours are brought to, and how.
     """
 
     module: nn.Module
@@ -60,6 +64,8 @@ class Towers:
     texts: Callable[[list[str]], Tensor] | None = None
     frames: int = 0
     settings: str = ""
+    tokenizer: Tokenizer | None = None
+    size: tuple[int, int] | None = None
 
 
 class Model:
@@ -223,6 +229,12 @@ class Model:
         if isinstance(query, list | tuple) and query and all(isinstance(q, str) for q in query):
             return self.encode_text(query)
         return self.encode_text(query) if isinstance(query, str) else self.encode_image(query)
+
+    def export(self, folder: str | Path, to: To = "sentence-transformers") -> Path:
+        """Write the model as another library reads it; see :func:`tauten.inference.export`."""
+        from tauten.inference.exporting import export
+
+        return export(self, folder, to)
 
     def fingerprint(self) -> str:
         """Return a hash of all weights and settings: equal models have equal embeddings."""

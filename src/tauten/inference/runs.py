@@ -71,6 +71,8 @@ def of_dual(
         images=encoder.encode_image,
         texts=texts,
         settings=f"{settings} {type(tokenizer).__name__} {tokenizer.vocabulary_size} {cut}",
+        tokenizer=tokenizer,
+        size=how,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,18 +25,19 @@ class Found(NamedTuple):
     rows: Tensor
 
 
-def nearest(queries: Any, embeddings: Any, k: int = 10) -> Found:
+def nearest(queries: Any, embeddings: Any, k: int = 10, *, unit: bool = False) -> Found:
     """Find the k rows of largest cosine, exactly, reading the embeddings once in blocks.
 
     Args:
         queries: (Q, d), or (d,) for one.
         embeddings: (N, d), an array, tensor or memory-mapped file.
         k: rows of each query; all N where there are fewer.
+        unit: all rows of the embeddings have length 1.
 
     Raises:
         ValueError: k < 1, no rows, or widths that differ.
     """
-    asked = _floats(queries)
+    asked = torch.from_numpy(_array(queries).copy())
     asked = asked[None] if asked.dim() == 1 else asked
     shape = tuple(embeddings.shape)
     if k < 1:
@@ -46,10 +48,14 @@ def nearest(queries: Any, embeddings: Any, k: int = 10) -> Found:
             "with rows to search"
         )
     asked = F.normalize(asked, dim=1)
+    columns = asked.T.contiguous().numpy()
     scores, rows = asked.new_empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.long)
     for start in range(0, shape[0], _BLOCK):
-        block = _floats(embeddings[start : start + _BLOCK])
-        cosines = asked @ F.normalize(block, dim=1).T
+        block = _array(embeddings[start : start + _BLOCK])
+        products = block @ columns
+        if not unit:
+            products /= np.linalg.norm(block, axis=1, keepdims=True).clip(1e-12)
+        cosines = torch.from_numpy(products).T
         best = cosines.topk(min(k, len(block)), dim=1)
         scores, rows = (
             torch.cat([scores, best.values], 1),
@@ -60,7 +66,8 @@ def nearest(queries: Any, embeddings: Any, k: int = 10) -> Found:
     return Found(scores, rows)
 
 
-def _floats(rows: Any) -> Tensor:
+def _array(rows: Any) -> npt.NDArray[np.float32]:
+    """Rows as float32, of a mapped file without a copy."""
     if isinstance(rows, Tensor):
-        return rows.detach().cpu().float()
-    return torch.from_numpy(np.array(rows, dtype=np.float32))
+        rows = rows.detach().cpu().float().numpy()
+    return np.asarray(rows, dtype=np.float32)
