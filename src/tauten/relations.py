@@ -293,7 +293,7 @@ def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Rel
         itself=relation.itself,
         rows_paired=left[0] if bool(some_rows) else None,
         columns_paired=left[1][own] if bool(some_cols) else None,
-        paired=lengths[0] == lengths[1] and not alone,
+        paired=directions != "both" or (lengths[0] == lengths[1] and not alone),
     )
 
 

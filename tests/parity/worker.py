@@ -14,6 +14,7 @@ import torch
 from torch import distributed as dist
 
 import tauten as tt
+from tauten.candidates import Keys, PairQueue
 
 SAMPLES, DIM = 30, 4
 COUNTS = [1 + 7 * i % 23 for i in range(SAMPLES)]
@@ -111,6 +112,7 @@ def relations(rows, cols):
         "labels and ignore": {"labels": labels[rows], "ignore": ignore[rows][:, cols]},
         "one set": {"y_kept": None, "labels": labels[rows]},
         "further": {"further": 3} if rows.stop == cols.stop else {},  # the last has them
+        "keys": {"queue": PairQueue(6, DIM, ids=2, shared=rows != slice(0, 8))},
         "fewer columns": {"y_kept": kept, "labels": (labels[rows], labels[rows][kept])},
     }
 
@@ -125,9 +127,9 @@ def sides(y, ids, y_kept=..., further=None, **_):
     return (y, ids) if y_kept is ... else (y[y_kept], (ids, ids[y_kept]))
 
 
-def options(y_kept=..., further=None, **relation):
+def options(y_kept=..., further=None, queue=None, own=None, **relation):
     """The keywords of the loss itself."""
-    return relation
+    return relation if queue is None else {"keys": queue.candidates(own)}
 
 
 def run(loss_fn, shard, relation, steps=2):
@@ -140,8 +142,11 @@ def run(loss_fn, shard, relation, steps=2):
         ids = torch.randint(0, SAMPLES, (whole,), generator=generator)
         a, b = x[shard].clone().requires_grad_(), (x + y)[shard].clone().requires_grad_()
         loss_fn.zero_grad()
-        loss = loss_fn(a, *sides(b, ids[shard], **relation), **options(**relation))
+        own = Keys(*torch.tanh(torch.stack([x, y]))[:, shard], ids[shard], (ids[shard] // 3,))
+        loss = loss_fn(a, *sides(b, ids[shard], **relation), **options(**relation, own=own))
         loss.backward()
+        if "queue" in relation:
+            relation["queue"].push(own)
         found[f"loss/{step}"] = loss.detach()
         found[f"x/{step}"] = a.grad
         found[f"y/{step}"] = torch.zeros_like(b) if b.grad is None else b.grad
@@ -237,6 +242,8 @@ def main():
             told = ("per-sample", "dystress", "individual", "infonce learnable", "siglip learnable")
             if relation == "further":
                 told = ("per-sample", "nuclr constant", "sogclr constant")
+            if relation == "keys":
+                told = ("per-sample", "individual", "tempnet", "distance", "infonce learnable")
             if relation != "plain" and not name.endswith(told):
                 continue
             if world > 2 and not name.startswith("infonce ") and not name.endswith("per-sample"):

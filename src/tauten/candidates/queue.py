@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from tauten.checks import MOST, whole
+from tauten.candidates.keys import Keys
+from tauten.checks import MOST, flag, whole
 from tauten.ids import check_index
+from tauten.pairwise.exchange import Ranks, several_processes
 
 _NOBODY = -1
 
@@ -22,26 +24,34 @@ class KeyQueue(nn.Module):
         queue.push(k, index)
 
     with a loss of ``directions="x2y"``; ``same=`` leaves earlier keys of an anchor's own sample
-    out. Over several processes each has a queue of its own keys, and losses join them.
+    out. Over several processes each has a queue of its own keys, and losses join them; with
+    ``shared=True`` all have one queue of everybody's keys, so that it may be loaded on any number
+    of processes, and each gives its share of them to the loss.
 
     Args:
         size: keys that are kept.
         dim: width d of a key.
+        ids: id vectors that each key has; with 1 ``index`` is (N,), with more (N, ids).
+        shared: whether all processes have the same keys; all push together then.
 
     Raises:
-        ValueError: a size or width below 1.
+        ValueError: a size, width or number of ids below 1.
     """
 
     _keys: Tensor
     _ids: Tensor
     _pushed: Tensor
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(self, size: int, dim: int, *, ids: int = 1, shared: bool = False) -> None:
         super().__init__()
         if whole("size", size, -MOST) < 1 or whole("dim", dim, -MOST) < 1:
             raise ValueError(f"size and dim must be at least 1, got {size} and {dim}")
+        if whole("ids", ids, -MOST) < 1:
+            raise ValueError(f"ids must be at least 1, got {ids}")
+        self.shared = flag("shared", shared)
         self.register_buffer("_keys", torch.zeros(size, dim))
-        self.register_buffer("_ids", torch.full((size,), _NOBODY))
+        shape = (size,) if ids == 1 else (size, ids)
+        self.register_buffer("_ids", torch.full(shape, _NOBODY))
         self.register_buffer("_pushed", torch.zeros((), dtype=torch.int64))
 
     def __len__(self) -> int:
@@ -52,16 +62,18 @@ class KeyQueue(nn.Module):
 
         Args:
             keys: (N, d).
-            index: (N,) long, their data set positions.
+            index: (N,) long, their data set positions, or (N, ids).
 
         Returns:
-            (N + queued, d) and (N + queued,); queued keys have no gradient.
+            (N + queued, d) and (N + queued,) or (N + queued, ids); queued keys have no gradient.
 
         Raises:
             ValueError: shapes that do not fit.
         """
         self._check(keys, index)
         queued = slice(len(self))
+        if self.shared and several_processes():
+            queued = slice(distributed.get_rank(), len(self), distributed.get_world_size())
         return (
             torch.cat([keys, self._keys[queued].to(keys.dtype)]),
             torch.cat([index, self._ids[queued]]),
@@ -75,10 +87,14 @@ class KeyQueue(nn.Module):
             ValueError: shapes that do not fit.
         """
         self._check(keys, index)
+        keys = keys.detach()
+        if self.shared and several_processes():
+            ranks = Ranks(len(keys), len(keys), keys.device)
+            keys, index = ranks.gather(keys), ranks.gather(index)
         size = len(self._keys)
         kept = slice(max(len(keys) - size, 0), None)
         at = torch.arange(len(keys), device=self._keys.device)[kept] + self._pushed
-        self._keys[at % size] = keys.detach()[kept].to(self._keys.dtype)
+        self._keys[at % size] = keys[kept].to(self._keys.dtype)
         self._ids[at % size] = index[kept]
         self._pushed += len(keys)
 
@@ -87,8 +103,67 @@ class KeyQueue(nn.Module):
         if not isinstance(keys, Tensor) or not keys.is_floating_point():
             kind = keys.dtype if isinstance(keys, Tensor) else type(keys).__name__
             raise ValueError(f"keys must be (N, {width}) floating numbers, got {kind}")
-        if keys.dim() != 2 or keys.shape[1] != width or len(check_index(index)) != len(keys):
+        check_index(index.flatten() if isinstance(index, Tensor) else index)
+        shape = (len(keys), *self._ids.shape[1:])
+        if keys.dim() != 2 or keys.shape[1] != width or index.shape != shape:
+            wanted = ", ".join(["N", *map(str, shape[1:])]) + ("," if len(shape) == 1 else "")
             raise ValueError(
-                f"keys must be (N, {width}) and index (N,), got {tuple(keys.shape)} and "
+                f"keys must be (N, {width}) and index ({wanted}), got {tuple(keys.shape)} and "
                 f"{tuple(index.shape)}"
             )
+
+
+class PairQueue(nn.Module):
+    """A :class:`KeyQueue` of pairs: keys of both sides, with the ids of their pair.
+
+    ::
+
+        own = Keys(*slow(images, texts), index)       # of this batch, by a MomentumEncoder
+        loss = loss_fn(x, y, keys=queue.candidates(own))
+        queue.push(own)
+
+    Args:
+        size: pairs that are kept.
+        dim: width d of a key.
+        ids: id vectors of the keys: those of ``index``, ``same`` and ``labels`` together.
+        shared: as for :class:`KeyQueue`.
+
+    Raises:
+        ValueError: a size, width or number of ids below 1.
+    """
+
+    def __init__(self, size: int, dim: int, *, ids: int = 1, shared: bool = False) -> None:
+        super().__init__()
+        self.ids = ids
+        self.pairs = KeyQueue(size, 2 * dim, ids=ids, shared=shared)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def candidates(self, own: Keys) -> Keys:
+        """Return this batch's keys, then the queued ones, which have no gradient.
+
+        Raises:
+            ValueError: keys of another width, or with another number of id vectors.
+        """
+        keys, ids = self.pairs.candidates(*self._joined(own))
+        x, y = keys.chunk(2, dim=1)
+        return own.with_columns(x, y, [ids] if self.ids == 1 else ids.unbind(1))
+
+    def push(self, own: Keys) -> None:
+        """Add pairs in the place of the oldest.
+
+        Raises:
+            ValueError: keys of another width, or with another number of id vectors.
+        """
+        self.pairs.push(*self._joined(own))
+
+    def _joined(self, own: Keys) -> tuple[Tensor, Tensor]:
+        columns = own.columns()
+        if len(columns) != self.ids:
+            raise ValueError(
+                f"PairQueue(ids={self.ids}) keeps so many id vectors, and the keys have "
+                f"{len(columns)} in index, same and labels"
+            )
+        ids = columns[0] if self.ids == 1 else torch.stack(columns, dim=1)
+        return torch.cat([own.x, own.y], dim=1), ids

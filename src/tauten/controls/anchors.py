@@ -26,6 +26,7 @@ class Anchors:
         number: values of the anchors, () or (n, ...), -> shaped to broadcast against S.
         key_number: the same for values of the candidates, (m, ...).
         dtype: precision of the batch.
+        turned: whether the rows of S are anchors of y, which meet keys of x.
     """
 
     direction: Direction
@@ -36,6 +37,7 @@ class Anchors:
     number: Callable[[Tensor], Tensor]
     key_number: Callable[[Tensor], Tensor]
     dtype: torch.dtype = torch.float32
+    turned: bool = False
 
     def both(self, of_x: Tensor, of_y: Tensor) -> tuple[Tensor, Tensor]:
         """Return rows of two tables, shaped for the rows and columns of S: (N, 1, ...),
@@ -45,4 +47,4 @@ class Anchors:
         own, other = (of_x, of_y) if there else (of_y, of_x)
         anchors = self.number(own[self.index.to(own.device)])
         keys = self.key_number(other[self.keys.to(other.device)])
-        return (anchors, keys) if there else (keys, anchors)
+        return (anchors, keys) if there or self.turned else (keys, anchors)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
+from tauten.candidates.keys import Keys
 from tauten.checks import flag, names_options
 from tauten.controls import Control, Direction, Individual, TaU, TempNet, as_control
 from tauten.controls.base import advance_controls
@@ -18,6 +20,7 @@ from tauten.losses.batch import Batch
 from tauten.losses.composition import ALONE, WEIGHT, Composition, check_composition, check_range
 from tauten.losses.dro import DRO
 from tauten.losses.force import RunningMean
+from tauten.losses.keyed import met
 from tauten.losses.traps import Traps, looks_up
 from tauten.modules import StateModule, marks
 from tauten.pairwise.engine import Tile, check_tile
@@ -58,6 +61,7 @@ class RelationOptions(TypedDict, total=False):
     labels: Ids | None
     same: Tensor | Sequence[Ids]
     ignore: Tensor | None
+    keys: Keys | None
 
 
 _SHAPES = "x and y must be (N, d) and (M, d) with the same d > 0 and N > 0, got {} and {}"
@@ -83,6 +87,8 @@ class ContrastiveLoss(StateModule):
     forces: tuple[Force, ...] = ("plain",)
     #: which controls may drive it
     composition: Composition = ALONE
+    #: why it takes no ``keys=``; empty if it does
+    no_keys: str = ""
 
     _step: Tensor
 
@@ -158,6 +164,7 @@ class ContrastiveLoss(StateModule):
         labels: Ids | None = None,
         same: Tensor | Sequence[Ids] = (),
         ignore: Tensor | None = None,
+        keys: Keys | None = None,
     ) -> Tensor:
         """Return the loss of a batch of pairs.
 
@@ -175,6 +182,8 @@ class ContrastiveLoss(StateModule):
             same: id vectors, e.g. ``(image_ids, caption_ids)``; pairs other than positives that
                 agree in any of them are not used as negatives.
             ignore: (N, M) bool, further pairs not to use; with labels positives too.
+            keys: what x meets in the place of y, and y in the place of x: keys of both sides, those
+                of the batch first, then such as a queue's. They bring all ids with them.
 
         Over several processes x and y are this one's shard, which may be empty, and all call
         together. The value is the loss of the whole batch, and its gradient on each process is
@@ -191,7 +200,14 @@ class ContrastiveLoss(StateModule):
             NonFiniteLossError: an embedding or the loss is NaN or infinite.
         """
         return self._reduce(
-            self.batch(x, y, index, positives=positives, labels=labels, same=same, ignore=ignore)
+            self.batch(
+                *(x, y, index),
+                positives=positives,
+                labels=labels,
+                same=same,
+                ignore=ignore,
+                keys=keys,
+            )
         )
 
     def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
@@ -272,6 +288,25 @@ class ContrastiveLoss(StateModule):
         **relation: Unpack[RelationOptions],
     ) -> Batch:
         """Return a checked batch; arguments as those of a call."""
+        keys = relation.pop("keys", None)
+        if keys is None:
+            return self._batch(x, y, index, relation, self.directions)
+        told = keys.relation(len(x)) if isinstance(keys, Keys) else {}
+        parts = [
+            replace(self._batch(anchors, candidates, ids, told, "x2y"), side=side)
+            for side, anchors, candidates, ids in met(self, keys, x, y, index, relation)
+        ]
+        return replace(parts[0], other=parts[1] if len(parts) > 1 else None)
+
+    def _batch(
+        self,
+        x: Tensor,
+        y: Tensor | None,
+        index: Ids | None,
+        relation: Mapping[str, Any],
+        directions: Directions,
+    ) -> Batch:
+        """Return a checked batch whose anchors are those of these directions."""
         itself = y is None
         if itself and self._sided():
             raise ValueError(
@@ -284,14 +319,14 @@ class ContrastiveLoss(StateModule):
         ranks = self._ranks(len(x), len(y), x.device)
         if not len(x) and (ranks is None or not sum(ranks.rows)):
             raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
-        if itself and self.directions == "y2x":
+        if itself and directions == "y2x":
             raise ValueError("one set of embeddings has no direction y2x: use directions='x2y'")
         related = relate(
             len(x),
             len(y),
             x.device,
             **relation,
-            directions=self.directions,
+            directions=directions,
             itself=itself,
             ranks=ranks,
         )
@@ -451,25 +486,28 @@ class ContrastiveLoss(StateModule):
             pairs, half the losses of the anchors of x and half those of y.
         """
         directions: list[Direction] = ["x2y", "y2x"]
-        if batch.relation.itself:
+        if batch.relation.itself or batch.side is not None:
             directions = ["x2y"]
         elif self.directions != "both":
             directions = [d for d in directions if d == self.directions]
+        anchors = [(part, d) for part in batch.parts for d in directions]
         with torch.autocast(batch.x.device.type, enabled=False):
-            losses = self.anchor_losses(batch, directions)
+            losses = [loss for part in batch.parts for loss in self.anchor_losses(part, directions)]
             self._note(batch, directions[0])
             if self.running is not None:
-                sizes = [self._inverse_size(batch, d).expand(len(batch.ids[d])) for d in directions]
+                sizes = [
+                    self._inverse_size(part, d).expand(len(part.ids[d])) for part, d in anchors
+                ]
                 means = [
-                    batch.mean(batch.anchored(size, d))
-                    for size, d in zip(sizes, directions, strict=True)
+                    part.mean(part.anchored(size, d))
+                    for size, (part, d) in zip(sizes, anchors, strict=True)
                 ]
                 mean = self.running(means, self.training).to(batch.dtype)
                 losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
             if self.weight is not None:
                 losses = [
-                    loss * batch.values(self.weight, d)
-                    for loss, d in zip(losses, directions, strict=True)
+                    loss * part.values(self.weight, d)
+                    for loss, (part, d) in zip(losses, anchors, strict=True)
                 ]
             if len(losses) == 2 and not batch.relation.paired:
                 pairs = zip(losses, directions, strict=True)
@@ -487,10 +525,10 @@ class ContrastiveLoss(StateModule):
     def _check_finite(self, parts: Sequence[Tensor], batch: Batch) -> None:
         if all(bool(torch.isfinite(part.detach()).all()) for part in parts):
             return
-        for name, side in (("x", batch.x), ("y", batch.y)):
+        for name, side, of_side in _named_sides(batch):
             rows = (~torch.isfinite(side.detach())).any(1).nonzero().squeeze(1)
             if len(rows):
-                ids = batch.ids["x2y" if name == "x" else "y2x"][rows]
+                ids = of_side[rows]
                 raise NonFiniteLossError(
                     f"{name} has NaN or infinite embeddings in {len(rows)} of {len(side)} rows: "
                     f"{_some(rows)}; data set ids {_some(ids)}"
@@ -508,6 +546,16 @@ class ContrastiveLoss(StateModule):
             f"{_some(rows)}, data set ids {_some(ids[rows])}, {self.strength_name} "
             f"in [{float(tau.min()):g}, {float(tau.max()):g}]"
         )
+
+
+def _named_sides(batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the name, the embeddings and the ids of each side of a batch."""
+    for part in batch.parts:
+        names = ("x", "y") if part.side is None else ("x", "keys.y")
+        if part.side == "y2x":
+            names = ("y", "keys.x")
+        yield names[0], part.x, part.ids["x2y"]
+        yield names[1], part.y, part.ids["y2x"]
 
 
 def _failed(part: Tensor) -> Tensor:

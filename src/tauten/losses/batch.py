@@ -5,7 +5,8 @@ Shapes: N rows (anchors of x), M columns (anchors of y), of this process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -39,6 +40,8 @@ class Batch:
         exchange: how columns reach all of them.
         named: whether the ids were given.
         blocks: how many views of the same samples x has, one after the other.
+        side: where candidates are keys: of which side the anchors are, which are all in x then.
+        other: the batch of the other side's anchors and their keys, if they count too.
     """
 
     x: Tensor
@@ -53,6 +56,18 @@ class Batch:
     exchange: Exchange = "gather"
     named: bool = True
     blocks: int = 1
+    side: Direction | None = None
+    other: Batch | None = None
+
+    @property
+    def parts(self) -> list[Batch]:
+        """This batch, and that of the other side where it has keys of its own."""
+        return [self] if self.other is None else [self, self.other]
+
+    def each(self, change: Callable[[Batch], Batch]) -> Batch:
+        """Return the batch with each of its parts changed."""
+        first, *others = map(change, self.parts)
+        return replace(first, other=others[0] if others else None)
 
     def strength(self, control: Control, direction: Direction) -> Number:
         """Return the control's values for the anchors of that direction.
@@ -85,7 +100,7 @@ class Batch:
         other: Direction = "y2x" if direction == "x2y" else "x2y"
         views = self.views or {"x2y": self.x, "y2x": self.y}
         return Anchors(
-            direction=direction,
+            direction=self.known_as(direction),
             index=self.ids[direction],
             keys=self.ids[other],
             embeddings=views[direction],
@@ -93,7 +108,12 @@ class Batch:
             number=lambda values: self._on_axis(values, direction),
             key_number=lambda values: self._on_axis(values, other),
             dtype=self.dtype,
+            turned=self.side == "y2x",
         )
+
+    def known_as(self, direction: Direction) -> Direction:
+        """Return the direction by which controls know the anchors of that one."""
+        return self.side or direction
 
     @property
     def dtype(self) -> torch.dtype:

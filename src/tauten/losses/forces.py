@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tauten.losses.base import ContrastiveLoss, RelationOptions
+from tauten.losses.batch import Batch
 from tauten.pairwise.sides import as_reduced
 from tauten.relations import Ids
 
@@ -23,6 +24,7 @@ class Forces:
 
     Attributes:
         pairs: (N, M) ∂(Σ_i ℓ_i)/∂s_ij; negative where a pair attracts, positive where it repels.
+            With ``keys=`` (N, 2K): of the anchors of x and the keys of y, then of the others.
         attraction: (N,) sum of the attraction of each row, >= 0.
         repulsion: (N,) sum of the repulsion of each row, >= 0.
         by_group: for each group its rows' summed (attraction, repulsion).
@@ -56,7 +58,8 @@ def forces(
         y: (M, d), or None for one set of embeddings.
         index: as the loss takes it.
         groups: N names, such as "head", "mid" and "tail" of the samples of x.
-        relation: ``positives=``, ``labels=``, ``same=`` or ``ignore=``, as the loss takes them.
+        relation: ``positives=``, ``labels=``, ``same=``, ``ignore=`` or ``keys=``, as the loss
+            takes them.
 
     Raises:
         ValueError: as the loss does; groups of another length.
@@ -70,13 +73,11 @@ def forces(
     loss_fn.ranks = "local"
     try:
         batch = loss_fn.batch(x, y, index, **relation)
-        left, right = as_reduced(batch.x, batch.y, cosine=batch.cosine)
-        sim = (left @ right.T).requires_grad_()
-        units = torch.eye(len(right), dtype=sim.dtype, device=sim.device)
-        views = batch.views or {"x2y": batch.x, "y2x": batch.y}
-        of_pairs = replace(batch, x=sim, y=units, cosine=False, tile="dense", views=views)
+        sims: list[Tensor] = []
+        of_pairs = batch.each(lambda part: _of_pairs(part, sims))
         with torch.enable_grad():
-            (pairs,) = torch.autograd.grad(loss_fn.per_anchor(of_pairs).sum(), sim)
+            found = torch.autograd.grad(loss_fn.per_anchor(of_pairs).sum(), sims)
+        pairs = torch.cat(found, dim=1)
     finally:
         for module, training in modes:
             module.training = training
@@ -87,3 +88,16 @@ def forces(
         rows = torch.tensor([group == name for group in groups or ()], device=pairs.device)
         sums[name] = (float(attraction[rows].sum()), float(repulsion[rows].sum()))
     return Forces(pairs, attraction, repulsion, sums)
+
+
+def _of_pairs(batch: Batch, sims: list[Tensor]) -> Batch:
+    """Return a batch whose similarities are a leaf, which is added to the list."""
+    left, right = as_reduced(batch.x, batch.y, cosine=batch.cosine)
+    sim = (left @ right.T).requires_grad_()
+    sims.append(sim)
+    views = batch.views or {"x2y": batch.x, "y2x": batch.y}
+    # sides whose product is sim: the smaller one is of unit vectors
+    x, y = sim, torch.eye(len(right), dtype=sim.dtype, device=sim.device)
+    if len(left) < len(right):
+        x, y = torch.eye(len(left), dtype=sim.dtype, device=sim.device), sim.T
+    return replace(batch, x=x, y=y, cosine=False, tile="dense", views=views)

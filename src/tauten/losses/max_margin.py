@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from tauten.candidates.keys import Keys
 from tauten.controls import Control, Direction
 from tauten.losses.base import ContrastiveLoss, Force, Options, RelationOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_range
+from tauten.losses.keyed import labels_of
 from tauten.losses.partition import need_negatives
 from tauten.losses.weighting import SizeWeighted
 from tauten.pairwise import Active, Hinge, Number, Reduction, combine
@@ -43,7 +45,7 @@ class MarginLoss(ContrastiveLoss):
         index: Ids | None = None,
         **relation: Unpack[RelationOptions],
     ) -> Batch:
-        if relation.get("labels") is not None:
+        if labels_of(relation) is not None:
             raise ValueError(
                 f"{type(self).__name__} compares each negative with one positive: pass labels as "
                 "same=, which leaves the further positives out"
@@ -91,6 +93,7 @@ class MaxMargin(MarginLoss):
         labels: Ids | None = None,
         same: Tensor | Sequence[Ids] = (),
         ignore: Tensor | None = None,
+        keys: Keys | None = None,
         relevance: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
@@ -113,6 +116,7 @@ class MaxMargin(MarginLoss):
                 labels=labels,
                 same=same,
                 ignore=ignore,
+                keys=keys,
             )
         )
 
@@ -132,7 +136,8 @@ class MaxMargin(MarginLoss):
             or not bool(((relevance >= 0) & (relevance <= 1)).all())
         ):
             raise ValueError(f"relevance must be ({len(x)},) in [0, 1]")
-        return replace(super().batch(x, y, index, **relation), relevance=relevance)
+        batch = super().batch(x, y, index, **relation)
+        return batch.each(lambda part: replace(part, relevance=relevance))
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)

@@ -131,4 +131,4 @@ def report(
     """Tell the control the gradients of the anchors that have negatives."""
     for d, gradient in gradients.items():
         keep = ~parts[d].alone
-        control.observe(d, batch.ids[d][keep], gradient[keep])
+        control.observe(batch.known_as(d), batch.ids[d][keep], gradient[keep])

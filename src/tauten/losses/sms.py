@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
+from tauten.candidates.keys import Keys
 from tauten.checks import finite, two
 from tauten.controls import Control, Direction
 from tauten.losses.base import Force, SharedOptions
@@ -59,6 +60,7 @@ class SMS(MarginLoss):
 
     forces: tuple[Force, ...] = ("plain",)
     composition = MarginLoss.composition
+    no_keys = "it is told the relevancies of the pairs of a batch, and not of keys"
     table: Tensor | None
 
     def __init__(
@@ -89,6 +91,7 @@ class SMS(MarginLoss):
         labels: Ids | None = None,
         same: Tensor | Sequence[Ids] = (),
         ignore: Tensor | None = None,
+        keys: Keys | None = None,
     ) -> Tensor:
         """Return the loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
 
@@ -111,6 +114,7 @@ class SMS(MarginLoss):
                 labels=labels,
                 same=same,
                 ignore=ignore,
+                keys=keys,
             )
         )
 

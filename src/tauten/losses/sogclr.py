@@ -100,6 +100,8 @@ class SogCLR(ContrastiveLoss):
     #: whether τ multiplies the logarithm, as the objective says
     _leading_tau = True
 
+    no_keys = "its averages already stand for the negatives of earlier batches"
+
     def __init__(
         self,
         num_samples: Sizes,

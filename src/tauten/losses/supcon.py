@@ -11,6 +11,7 @@ from tauten.losses.base import Force, Options, RelationOptions
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.infonce import InfoNCE
+from tauten.losses.keyed import labels_of
 from tauten.relations import Ids
 
 if TYPE_CHECKING:
@@ -61,6 +62,6 @@ class SupCon(InfoNCE):
         index: Ids | None = None,
         **relation: Unpack[RelationOptions],
     ) -> Batch:
-        if relation.get("labels") is None:
+        if labels_of(relation) is None:
             raise ValueError("SupCon needs labels=, (N,); with one positive each use InfoNCE")
         return super().batch(x, y, index, **relation)
