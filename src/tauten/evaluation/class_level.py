@@ -35,7 +35,7 @@ _NO_CLASS = object()
 
 @dataclass(frozen=True)
 class ClassScores:
-    """What is found of each query with a relevant candidate.
+    """Scores of the queries that have a relevant candidate.
 
     Attributes:
         rows: (q,) long, the queries that have one, ascending.
@@ -48,7 +48,7 @@ class ClassScores:
     queries: int
 
     def average_precision(self) -> Tensor:
-        """(Q,) float64; NaN where no candidate is relevant."""
+        """Return (Q,) float64; NaN where no candidate is relevant."""
         found = torch.full((self.queries,), torch.nan, dtype=torch.float64)
         found[self.rows] = self.scores.means["mAP"]
         return found
@@ -255,7 +255,7 @@ def _way(
 
 
 def relevance(class_b: Tensor, class_C: Tensor, left_out: Tensor | None) -> Tensor:
-    """(b, C) bool: both of one class; -1 is none, and query i is not relevant to itself.
+    """Return (b, C) bool: both of one class; -1 is no class, and no query is relevant to itself.
 
     Args:
         class_b: (b,) long, of queries.
@@ -313,7 +313,7 @@ def _inherited(labels: list[Hashable], pairs: Correspondence, argument: str) -> 
 
 
 def _first(pairs: Correspondence) -> Tensor | None:
-    """(M,) long, the first x of each y; None where some y has none."""
+    """Return (M,) long, the first x of each y; None where some y has none."""
     inverse = pairs.inverse()
     if bool((inverse.lengths == 0).any()):
         return None

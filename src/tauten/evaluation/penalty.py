@@ -1,4 +1,4 @@
-"""Where the repelling force of a temperature goes: penalty entropy and hard loss.
+"""Penalty of a temperature: entropy of the repelling force, and the hard loss.
 
 Wang & Liu 2021, "Understanding the Behaviour of Contrastive Loss". Shape suffixes: N anchors, b of
 one block, M candidates.

@@ -83,11 +83,11 @@ class QueryRanks:
         return self._mean(position.double() / self.values.double())
 
     def reciprocal(self) -> Tensor:
-        """(Q,) float64: 1 / rank of the best match."""
+        """Return (Q,) float64: 1 / rank of the best match."""
         return 1 / self.best.double()
 
     def metric(self, name: str) -> Tensor:
-        """(Q,) float64 per-query values of "hit@K", "recall@K", "mAP", "MRR" or "rank".
+        """Return (Q,) float64 per-query values of "hit@K", "recall@K", "mAP", "MRR" or "rank".
 
         Raises:
             ValueError: Another name.
@@ -423,7 +423,7 @@ def _count(
 
 
 def count_at_least(sim_bc: Tensor, bar_nk: Tensor, by_column: bool = False) -> Tensor:
-    """For each bar of a row, or column, how many of its scores reach it: (n, k). Bars descend.
+    """Return how many scores of a row, or column, reach each of its descending bars: (n, k).
 
     Where few scores reach the lowest bar, the others are compared to these alone.
     """

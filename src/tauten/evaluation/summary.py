@@ -90,7 +90,7 @@ class PerQuery:
         return {name: (number, *ends_of[name]) for name, number in value.items()} | out
 
     def _drawn(self, weight_RQ: Tensor) -> Tensor:
-        """(R, K) means of each replicate, and the medians of the best ranks last."""
+        """Return (R, K) means of each replicate, and the medians of the best ranks last."""
         parts = []
         if self.means:
             mean_QK = torch.stack(list(self.means.values()), dim=1)

@@ -27,7 +27,7 @@ ZERO_SHOT = "the paper's rows are zero-shot, see cc3m_mmts."
 
 
 def _youcook2(epochs: float, kind: str) -> Config:
-    """Eight frames of each clip through CLIP's ViT-B/32, their mean, CLIP's text tower."""
+    """Configure eight frames of each clip through CLIP's ViT-B/32, their mean, CLIP's texts."""
     return Config(
         control=specs.control(kind, **MMTS),
         data=DataConfig(source="youcook2:", frames=8, image_size=224, clusters=CLUSTERS),
@@ -38,7 +38,7 @@ def _youcook2(epochs: float, kind: str) -> Config:
 
 
 def _photos(epochs: float, kind: str, data: str, protocol: Literal["1k", "5k"]) -> Config:
-    """The towers of the rows on CC3M."""
+    """Configure the towers of the rows on CC3M."""
     return Config(
         control=specs.control(kind, **MMTS),
         data=DataConfig(source=f"{data}:", protocol=protocol, image_size=256, clusters=CLUSTERS),

@@ -37,7 +37,7 @@ TEMPNET = "table of TempNet's repository, means of 3 seeds"
 def _cc3m(
     epochs: float, control: ControlSpec, loss: LossSpec | None = None, clusters: int = 0
 ) -> Config:
-    """ResNet-50 of ImageNet and DistilBERT, as in the code of iSogCLR."""
+    """Configure ResNet-50 of ImageNet and DistilBERT, as in the code of iSogCLR."""
     chosen = loss or specs.loss()
     chosen.mask_duplicates = False
     return Config(

@@ -28,7 +28,7 @@ MARGIN = 0.2
 
 
 def _epic(epochs: float, control: ControlSpec, loss: LossSpec | None = None) -> Config:
-    """A projection of features from a file, beside a text tower."""
+    """Configure a projection of features from a file, beside a text tower."""
     return Config(
         control=control,
         data=DataConfig(source="epic_kitchens:", features="", label="noun", held_out=0.02),
@@ -49,7 +49,7 @@ def _epic(epochs: float, control: ControlSpec, loss: LossSpec | None = None) -> 
 
 
 def _clips(epochs: float, control: ControlSpec, chunk: int = 32) -> Config:
-    """Sixteen frames of each clip, with both towers of a checkpoint of AVION."""
+    """Configure 16 frames of each clip, with both towers of a checkpoint of AVION."""
     config = _epic(epochs, control)
     config.data = replace(config.data, features=None, frames=16, image_size=224)
     config.model = ModelConfig(

@@ -37,12 +37,12 @@ SPLIT_1 = "Kukleva et al., ICLR 2023, split 1, notebook of the released checkpoi
 
 
 def _ts(oscillations: float) -> ControlSpec:
-    """TS (Kukleva et al., ICLR 2023): 1.0 to 0.1 and back, by epoch, so many times."""
+    """Return TS (Kukleva et al., ICLR 2023): 1.0 to 0.1 and back, by epoch, so many times."""
     return specs.control("cosine", low=0.1, high=1.0, oscillations=oscillations, every="epoch")
 
 
 def _individual() -> ControlSpec:
-    """iSogCLR for one modality (Qiu et al., ICML 2023), with the settings for CIFAR100."""
+    """Return iSogCLR of one modality (Qiu et al., ICML 2023), with the settings of CIFAR100."""
     return specs.control("individual", **INDIVIDUAL)
 
 
@@ -51,7 +51,7 @@ def _data(name: str) -> DataConfig:
 
 
 def _small(epochs: float, control: ControlSpec, loss: LossSpec | None = None) -> Config:
-    """A small tower on caltech98_lt."""
+    """Configure a small tower on caltech98_lt."""
     return Config(
         task="views",
         control=control,
@@ -64,7 +64,7 @@ def _small(epochs: float, control: ControlSpec, loss: LossSpec | None = None) ->
 
 
 def _published(epochs: float, dataset: str, control: ControlSpec) -> Config:
-    """ResNet-18 with the stem for CIFAR and the optimiser of TS; the last checkpoint counts."""
+    """Configure ResNet-18 with the stem for CIFAR, the optimiser of TS, the last checkpoint."""
     return Config(
         task="views",
         control=control,
@@ -84,7 +84,7 @@ def _published(epochs: float, dataset: str, control: ControlSpec) -> Config:
 
 
 def _isogclr(epochs: float, dataset: str) -> Config:
-    """The views, optimiser and probe of iSogCLR for CIFAR."""
+    """Configure the views, optimiser and probe of iSogCLR for CIFAR."""
     config = _published(epochs, dataset, _individual())
     config.loss = specs.loss("isogclr", gamma=0.8)
     config.model.views.crop, config.model.views.blur = 0.2, 0.5

@@ -21,7 +21,7 @@ SCHEDULE = Schedule(alpha=0.2, shift=(0.17, 0.30))
 
 
 def _emoji_video(epochs: float, control: ControlSpec) -> Config:
-    """Clips of 4 frames of 24 x 24 pixels, a frame tower, their mean."""
+    """Configure clips of 4 frames of 24 x 24 pixels, a frame tower, their mean."""
     return Config(
         control=control,
         data=DataConfig(
