@@ -52,7 +52,7 @@ def loop(x, y, labels, y_of_x, t):
         out[f"uniformity/{name}"] = math.log(np.mean(kernel))
         same = [a[i] @ b[j] for i, j in pairs if left[i] == right[j]]
         out[f"tolerance/{name}"] = np.mean(same)
-    for name, side in rows.items():
+    for name, side in (("x", x), ("y", y)):
         sigma = np.linalg.svd(side, compute_uv=False)
         share = sigma / sigma.sum()
         out[f"effective_rank/{name}"] = math.exp(-(share * np.log(share)).sum())

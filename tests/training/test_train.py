@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import json
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ def test_run_folder(finished_run):
     }  # fmt: skip
     results = json.loads((finished_run.output / "results.json").read_text())
     assert set(results["protocol"]) == {
-        "data", "retrieval", "ties", "selection", "intervals", "groups",
+        "data", "retrieval", "ties", "selection", "intervals", "groups", "class",
     }  # fmt: skip
     assert {"x2y/hit@1", "y2x/hit@1/low", "geometry/alignment"} <= set(results["test"])
     assert load_result(finished_run.output) == finished_run
@@ -319,7 +320,47 @@ def test_metrics_that_may_choose_are_those_of_the_validation(finished_run, make_
     assert {name for name in finished_run.val if "/low" not in name and "/high" not in name} >= {
         *known
     }
-    assert {"mean_recall", "x2y/hit@10/tail", "y2x/mAP"} <= set(known)
+    assert {"mean_recall", "x2y/hit@10/tail", "y2x/mAP", "class_map", "class_map/tail"} <= set(
+        known
+    )
+    assert not any("n_without" in name or "rank" in name for name in known)
+    few = dataclasses.replace(splits["val"], labels=["a", *"b" * (len(splits["val"]) - 1)])
+    assert "class/x2x/mAP/b" not in selectable(few, classes)
+
+
+def test_class_level_of_a_split(finished_run):
+    with np.load(finished_run.output / "embeddings.npz") as kept:
+        x, y, own = (kept[name] for name in ("x", "y", "y_of_x"))
+        labels, groups = kept["label_of_x"].tolist(), kept["group_of_x"].tolist()
+    own = [[int(j) for j in np.atleast_1d(row) if j >= 0] for row in own]
+    of_y = [next(labels[i] for i in range(len(x)) if j in own[i]) for j in range(len(y))]
+    means = []
+    for way in ("x2y", "y2x", "x2x", "y2y"):
+        queries, candidates = ({"x": (x, labels), "y": (y, of_y)}[side] for side in way.split("2"))
+        every = []
+        for i, row in enumerate(queries[0].astype(np.float64) @ candidates[0].T):
+            columns = [j for j in range(len(row)) if way[0] != way[-1] or i != j]
+            alike = [candidates[1][j] == queries[1][i] for j in range(len(row))]
+            bars = row - 8 * np.finfo(np.float32).eps * np.array(alike)
+            order = sorted(columns, key=lambda j: (-bars[j], alike[j]))
+            places = [r for r, j in enumerate(order, 1) if alike[j]]
+            if places:
+                every.append(np.mean([n / r for n, r in enumerate(places, 1)]))
+        means.append(np.mean(every))
+        assert finished_run.test[f"class/{way}/mAP"] == pytest.approx(means[-1], abs=1e-4)
+        assert finished_run.test[f"class/{way}/n"] == len(every)
+    assert finished_run.test["class_map"] == pytest.approx(np.mean(means), abs=1e-4)
+    assert {f"class/x2y/mAP/{group}/low" for group in groups} <= set(finished_run.test)
+
+
+def test_the_best_checkpoint_by_class(tmp_path, make_config):
+    result = train(make_config(tmp_path / "run", evaluation__metric="class_map"))
+    lines = [json.loads(line) for line in (tmp_path / "run/history.jsonl").open()]
+    scores = {line["step"]: line["val/class_map"] for line in lines if "val/class_map" in line}
+    assert result.val["class_map"] == pytest.approx(max(scores.values()))
+    told = json.loads((tmp_path / "run/results.json").read_text())["protocol"]
+    assert "highest class_map" in told["selection"]
+    assert "the query itself is no candidate" in told["class"]
 
 
 def test_a_tau_that_can_reach_zero(tmp_path, make_config):

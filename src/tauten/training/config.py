@@ -210,8 +210,9 @@ class EvaluationConfig:
     every: float = 2.0
     """epochs between evaluations, each with a checkpoint"""
     metric: str = "mean_recall"
-    """what the best checkpoint is chosen by: mean_recall (mean of hit@1, 5, 10 both ways), or any
-    metric of tauten.evaluation.retrieval where higher is better; for views such as
+    """what the best checkpoint is chosen by: mean_recall (mean of hit@1, 5, 10 both ways),
+    class_map (same-class mAP over both modalities and within each), or any other metric of the
+    validation where higher is better, such as x2y/hit@1/tail or class/x2x/mAP; for views such as
     knn@10/class_mean, or last for the last checkpoint"""
     probe: Annotated[Literal["svm", "sgd", "none"], _VIEWS] = "svm"
     """views: linear probe of the final features; svm is that of TS and needs scikit-learn, sgd that

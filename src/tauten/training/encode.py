@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from tauten.data import Relevancy
-from tauten.evaluation import geometry, multi_instance_retrieval, retrieval
+from tauten.evaluation import class_retrieval, geometry, multi_instance_retrieval, retrieval
 from tauten.models import DualEncoder, Tokenizer
 from tauten.training import processes
 from tauten.training.clip_source import ClipSource
@@ -21,6 +24,8 @@ from tauten.training.rows import UNLABELLED
 from tauten.training.splits import Classes, PairData
 
 BAR_FROM = 5000
+CLASS_KS, CLASS_WAYS = (1, 5, 10), ("x2y", "y2x", "x2x", "y2y")
+Name = TypeVar("Name")
 
 logger = logging.getLogger("tauten.training")
 
@@ -56,6 +61,8 @@ class Encoded:
         """Return metrics both ways, by group where every caption has one group,
         and ``mean_recall``.
 
+        With classes also those of :func:`tauten.evaluation.class_retrieval`, as ``class/...``, and
+        ``class_map``, the mean of ``class/D/mAP`` over the directions D that have one.
         With relevancies also those of :func:`tauten.evaluation.multi_instance_retrieval`, as
         ``multi_instance/...``.
         """
@@ -79,7 +86,34 @@ class Encoded:
         )
         recalls = [metrics[f"{way}/hit@{k}"] for way in ("x2y", "y2x") for k in (1, 5, 10)]
         metrics |= {"mean_recall": math.fsum(recalls) / len(recalls)}
+        metrics |= self._class_level(bootstrap, seed)
         return metrics | self._multi_instance(bootstrap, seed)
+
+    def class_of_y(self) -> list[str | None] | None:
+        """(M,) the class of each caption: that of the image with it that comes first."""
+        return None if self.labels is None else _of_first(_named(self.labels), self.y_of_x)
+
+    def _class_level(self, bootstrap: int, seed: int) -> dict[str, float]:
+        if self.labels is None:
+            return {}
+        found = class_retrieval(
+            self.x,
+            _named(self.labels),
+            self.y,
+            self.class_of_y(),
+            CLASS_KS,
+            self.groups,
+            y_of_x=self.y_of_x,
+            group_of_y=self._caption_groups(),
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+        metrics = {f"class/{name}": value for name, value in found.items()}
+        for group in ("", *(f"/{name}" for name in sorted(set(self.groups or ())))):
+            own = [found[key] for way in CLASS_WAYS if (key := f"{way}/mAP{group}") in found]
+            if own:
+                metrics[f"class_map{group}"] = math.fsum(own) / len(own)
+        return metrics
 
     def _gallery(self, k: int) -> Encoded:
         """Return part k of the images, and the captions that are theirs."""
@@ -115,11 +149,7 @@ class Encoded:
         """Return the group of each caption: that of the first image with it."""
         if self.groups is None:
             return None
-        names: dict[int, str] = {}
-        for group, captions in zip(self.groups, self.y_of_x, strict=True):
-            for caption in captions:
-                names.setdefault(caption, group)
-        return [names[caption] for caption in range(len(self.captions))]
+        return _of_first(self.groups, self.y_of_x)
 
     def _one_class_per_caption(self) -> bool:
         seen: dict[int, str] = {}
@@ -134,6 +164,19 @@ class Encoded:
         )
 
 
+def _named(labels: Sequence[str]) -> list[str | None]:
+    return [None if name == UNLABELLED else name for name in labels]
+
+
+def _of_first(names: Sequence[Name], y_of_x: Sequence[Sequence[int]]) -> list[Name]:
+    """(M,) for each caption what the image with it that comes first has."""
+    found: dict[int, Name] = {}
+    for name, captions in zip(names, y_of_x, strict=True):
+        for caption in captions:
+            found.setdefault(caption, name)
+    return [found[caption] for caption in range(len(found))]
+
+
 def selectable(data: PairData, classes: Classes | None) -> list[str]:
     """Return the metrics of a split by which a checkpoint may be chosen, where higher is better.
 
@@ -141,13 +184,7 @@ def selectable(data: PairData, classes: Classes | None) -> list[str]:
         data: the split.
         classes: training counts, for groups; None for no groups.
     """
-    groups = None
-    if classes is not None and data.labels is not None:
-        groups = sorted(set(classes.groups(data.labels))) * 2
-    count = len(groups) if groups else 2
-    x = torch.eye(count)
-    own = [[i] for i in range(count)]
-    names = list(Encoded(x, x, [""] * count, own, None, groups).retrieval())
+    names = list(_few(data, classes).retrieval())
     if data.relevancy is not None and data.drawn is None:
         graded = multi_instance_retrieval(torch.eye(2), torch.eye(2), bootstrap=0)
         names += [f"multi_instance/{name}" for name in graded]
@@ -157,6 +194,35 @@ def selectable(data: PairData, classes: Classes | None) -> list[str]:
         for name in names
         if not any(part == "n" or part.endswith("rank") or part[:2] == "n_" for part in parts[name])
     ]
+
+
+def _few(data: PairData, classes: Classes | None) -> Encoded:
+    """A few made embeddings of a split, of which all metrics exist that exist of the whole.
+
+    Of each group it has up to three images of its largest class, two of them with other captions
+    if there are such.
+    """
+    if data.labels is None:
+        return Encoded(torch.eye(2), torch.eye(2), ["", ""], [[0], [1]], None, None)
+    groups = classes.groups(data.labels) if classes is not None else None
+    _, y_of_x = data.unique_captions()
+    rows: list[int] = []
+    for group in sorted(set(groups or ("",))):
+        members = [i for i in range(len(data.labels)) if groups is None or groups[i] == group]
+        largest = Counter(data.labels[i] for i in members).most_common(1)[0][0]
+        members = [i for i in members if data.labels[i] == largest]
+        other = (i for i in members if y_of_x[i] != y_of_x[members[0]])
+        rows += sorted({*members[:2], *islice(other, 1)})
+    columns = sorted({j for i in rows for j in y_of_x[i]})
+    at = {j: position for position, j in enumerate(columns)}
+    return Encoded(
+        torch.eye(len(rows)),
+        torch.ones(len(columns), len(rows)),
+        [""] * len(columns),
+        [[at[j] for j in y_of_x[i]] for i in rows],
+        [data.labels[i] for i in rows],
+        None if groups is None else [groups[i] for i in rows],
+    )
 
 
 def encode(

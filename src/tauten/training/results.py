@@ -22,6 +22,7 @@ from tauten.training.epic import SYNTHETIC
 from tauten.training.monitor import GROUPS, Clock, TauProbe
 from tauten.training.named import is_named, variant_of
 from tauten.training.places import shown
+from tauten.training.rows import UNLABELLED
 from tauten.training.run_folder import EMBEDDINGS, IMAGES, SAMPLES, RunFolder
 from tauten.training.splits import Classes, PairData, Split
 from tauten.training.stream import SKIPPED
@@ -223,12 +224,31 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
             f"nDCG and mAP with graded relevancy: {rule}; mAP_official counts partial relevancy as "
             "the evaluation of EPIC-KITCHENS-100 does, mAP_textbook does not"
         )
+    if test.labels is not None:
+        found["class"] = _of_classes(test)
     if test.groups is not None:
         found["groups"] = (
             f"by the class's number of training samples: head >= {config.data.head}, "
             f"tail < {config.data.tail}, mid between; candidates are always all of the split"
         )
     return found
+
+
+def _of_classes(test: Encoded) -> str:
+    assert test.labels is not None
+    first = test.class_of_y() or []
+    several = {
+        j
+        for label, captions in zip(test.labels, test.y_of_x, strict=True)
+        for j in captions
+        if first[j] != label and label != UNLABELLED
+    }
+    left = f"; {len(several)} captions of several classes count for the first" if several else ""
+    return (
+        "class/D/...: a candidate of the query's class is relevant, pair or not; in x2x and y2y "
+        "the query itself is no candidate; class/D/n_without counts queries without a relevant "
+        f"candidate, which are left out; class_map is the mean of class/D/mAP{left}"
+    )
 
 
 def cautions(config: Config) -> dict[str, str]:
