@@ -417,6 +417,9 @@ def _search(options: argparse.Namespace) -> None:
 
     if not options.text and not options.image:
         raise ValueError("nothing to look for: give --text or --image")
+    for path in options.image:
+        if not path.is_file():
+            raise ValueError(f"--image {path}: no such file")
     from tauten.inference import Embedded
 
     embedded = Embedded(options.folder)

@@ -91,7 +91,7 @@ def test_after_a_kill_only_the_rest_is_embedded(run, tmp_path, monkeypatch):
         return encode(self, images, *given)
 
     monkeypatch.setattr(type(model), "encode_prepared", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="has 60 of "):
         embed(model, output=output, block=30, progress=False)
     assert json.loads((output / "embeddings.json").read_text())["done"]["images"] == 60
     assert not (output / "images.npy").exists()
@@ -104,6 +104,13 @@ def test_after_a_kill_only_the_rest_is_embedded(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(found.images, whole, **CLOSE)
     embed(model, output=output, progress=False)  # finished: nothing is done again
     assert len(asked) == 5
+
+
+def test_known_data_keep_their_rows(run, tmp_path):
+    """Equal drawings of the embedded data are samples of their own, as in training."""
+    found = embed(run, "emoji_lt", tmp_path / "e", split="train", progress=False)
+    assert len(found.images) == len(emoji_lt("train"))
+    assert len(set(row["image"] for row in rows_of(tmp_path / "e", "images"))) == len(found.images)
 
 
 def test_others_are_replaced_only_on_purpose(run, saved_as, tmp_path):
@@ -179,6 +186,7 @@ def test_the_commands(run, folder_of_pairs, tmp_path, capsys):
     assert len(lines) == 8
     refused = {
         "nothing to look for: give --text or --image": ["search", str(output)],
+        "--image no.jpg: no such file": ["search", str(output), "--image", "no.jpg"],
         "k must be at least 1, got 0": ["search", str(output), "--text", "a", "--k", "0"],
         "is no folder of embeddings: tauten embed writes": ["search", str(folder), "--text", "a"],
         "no caption column 'x'": [

@@ -103,12 +103,15 @@ def embed(
             return Embedded(folder)
         record["done"] = record["done"] if begun is None else begun["done"]
         _save(folder, record)
-        with tqdm(
-            total=sum(counts.values()), initial=sum(record["done"].values()), disable=not progress
-        ) as bar:
-            for side, encode in _encoders(loaded, samples, batch_size).items():
-                bar.set_description(side)
-                _write_side(folder, record, side, encode, block, bar)
+        done, total = sum(record["done"].values()), sum(counts.values())
+        try:
+            with tqdm(total=total, initial=done, unit=" rows", disable=not progress) as bar:
+                for side, encode in _encoders(loaded, samples, batch_size).items():
+                    bar.set_description(side)
+                    _write_side(folder, record, side, encode, block, bar)
+        except KeyboardInterrupt as stop:
+            done = sum(record["done"].values())
+            raise KeyboardInterrupt(f"{folder} has {done} of {total} rows") from stop
         write_tables(folder, samples)
         for side in SIDES:
             if (folder / _draft(side)).exists():

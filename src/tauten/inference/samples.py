@@ -110,7 +110,8 @@ def read_samples(
     if "caption" not in found.column_names:
         found = found.add_column("caption", [""] * len(found))
     of = label or ("label" if "label" in found.column_names else None)
-    return _of_dataset(one_per_picture(found, of, source), of, source)
+    known = source == "emoji_lt" or is_named(source)
+    return _of_dataset(found if known else one_per_picture(found, of, source), of, source)
 
 
 def _split(name: str) -> Split:
