@@ -547,3 +547,14 @@ def test_a_refused_state_is_not_loaded_in_part():
         after = state_of(mine)
         assert after.keys() == before.keys()
         assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_table_beyond_memory_says_how_large_it_is():
+    size = 2**52
+    told = r"4,503,599,627,370,496 samples takes 50,331,648\.0 GiB"
+    with pytest.raises(MemoryError, match=told):
+        tt.SampleTable(size, COLUMNS)
+    table = tt.SampleTable(None, COLUMNS)
+    with pytest.raises(MemoryError, match=told):
+        table.write(torch.tensor([size - 1]), {"a": torch.zeros(1)})
+    assert len(table) == len(table.values) == 0

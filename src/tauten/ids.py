@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tauten.modules import refuse_vmap
+
 
 def check_index(index: Tensor) -> Tensor:
     """Check that ids are a vector of integers, and return them."""
@@ -13,6 +15,7 @@ def check_index(index: Tensor) -> Tensor:
         raise ValueError(f"index must be a vector (N,) of data set positions, got {shape}")
     if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
         raise ValueError(f"index must hold integers, got {index.dtype}")
+    refuse_vmap("index", index)
     return index.long()
 
 

@@ -74,6 +74,32 @@ def marks(module: nn.Module) -> list[tuple[Notes, Any]]:
     return [(notes, notes.mark()) for part in parts for notes in part.notes()]
 
 
+def under_vmap(tensor: Tensor) -> bool:
+    """Return whether a tensor stands for a whole batch of its kind, under ``torch.func.vmap``."""
+    if torch.compiler.is_compiling():
+        return False
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
+
+
+def refuse_vmap(name: str, tensor: Tensor) -> None:
+    """Refuse embeddings that stand for a whole batch of their kind.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    if under_vmap(tensor):
+        raise ValueError(
+            f"{name} stands for several batches, under torch.func.vmap, and what takes it reads "
+            "its numbers to check them: go over the batches in a loop, or take a value of each "
+            "anchor from reduction='none'"
+        )
+
+
 def check_state(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> None:
     """Refuse a state for any part of a module before a part of it is loaded.
 

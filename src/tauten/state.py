@@ -179,7 +179,17 @@ class SampleTable(StateModule):
 
     def _resize(self, size: int) -> None:
         """Resize the table to this many samples, none of them written."""
-        self.values, self.visits = self._blank(size), self.visits.new_zeros(size)
+        try:
+            self.values, self.visits = self._blank(size), self.visits.new_zeros(size)
+        except RuntimeError as error:
+            per_row = self.values.element_size() * len(self.columns) + self.visits.element_size()
+            remedy = 'keep it in main memory, device="cpu", ' if self.values.is_cuda else ""
+            raise MemoryError(
+                f"a table of {size:,} samples takes {size * per_row / 2**30:,.1f} GiB on "
+                f"{self.values.device}, and there is not as much: {remedy}take a loss without a "
+                "table, or if the data set is smaller check the ids, which must be positions in "
+                f"it, 0 to N - 1 (torch: {str(error).splitlines()[0]:.160})"
+            ) from error
 
     def _grow(self, size: int) -> None:
         met = len(self)

@@ -212,3 +212,10 @@ def test_parts_that_learn_from_different_gradients_are_refused():
 def test_networks_of_different_rho_are_refused():
     with pytest.raises(ValueError, match="rho"):
         tt.TempNet(4, rho=3.0) + tt.TempNet(4, rho=7.0)
+
+
+def test_a_mean_over_endless_steps_is_refused():
+    with pytest.raises(ValueError, match=r"steps must be a whole number.*beyond 4\.6e18"):
+        tt.Cosine(0.1, 0.2, 10).mean(torch.arange(3), steps=10**30)
+    with pytest.raises(ValueError, match=r"steps=1000000000000 is too many"):
+        tt.Constant(0.1).mean(torch.arange(3), steps=10**12)

@@ -173,7 +173,7 @@ def test_captions_that_are_numbers_are_said(
     with caplog.at_level(logging.WARNING, logger="tauten.data"):
         assert load_pairs(tmp_path / "t.json")["caption"][:] == ["7", "x"]
     assert "1 captions are numbers and are taken as texts; first:" in caplog.text
-    (tmp_path / "captions.txt").write_text("image,caption\n0.png,x\n")
+    (tmp_path / "captions.txt").write_text("0.png,x\n")
     with pytest.raises(ValueError, match="a table with another name: rename it"):
         load_pairs(tmp_path / "captions.txt")
 
@@ -293,3 +293,24 @@ def test_rows_are_numbered_as_by_clusters(tmp_path: Path) -> None:
     assert data["file_row"][:] == [0, 1, 3]
     assert [captions[row] for row in data["file_row"]] == data["caption"][:]
     assert fingerprint(data) == fingerprint(data.remove_columns("file_row"))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_captions_in_a_txt_with_names_of_columns(tmp_path, whole):
+    """Flickr8k and 30k as Kaggle has them: captions.txt beside a folder Images."""
+    (tmp_path / "Images").mkdir()
+    for n in range(2):
+        (tmp_path / "Images" / f"{n}.jpg").write_bytes(picture(n, "JPEG"))
+    lines = ["image,caption", '0.jpg,"A dog , running ."', "0.jpg,A dog .", "1.jpg,Two men ."]
+    table = tmp_path / "captions.txt"
+    table.write_text("\n".join(lines) + "\n")
+    found = load_pairs(tmp_path if whole else table, progress=False)
+    assert list(found["caption"]) == ["A dog , running .", "A dog .", "Two men ."]
+    assert read_captions(table) == list(found["caption"])
+
+
+def test_a_txt_of_captions_is_no_table(tmp_path):
+    (tmp_path / "a.txt").write_text("A dog, an image, a caption\nimage,caption\n")
+    assert read_captions(tmp_path / "a.txt") == ["A dog, an image, a caption", "image,caption"]
+    with pytest.raises(ValueError, match="cannot read pairs from this kind of file"):
+        load_pairs(tmp_path / "a.txt", progress=False)

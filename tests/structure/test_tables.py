@@ -226,11 +226,13 @@ def test_captions_in_the_layout_of_mscoco(tmp_path: Path) -> None:
         (["9007199254740993", "9007199254740992"] * 2, [9007199254740993, 9007199254740992] * 2),
         (["1", "2", "2", "NA"], [1, 2, 2, None]),
         (["007", "008", "007"], [7, 8, 7]),
-        (["0.5", "0.50", "1", "1"], [0.5, 0.5, 1.0, 1.0]),
+        (["0.5", "0.50", "1", "1"], ["0.5", "0.50", "1", "1"]),
+        (["3.1", "3.10", "3.2"], ["3.1", "3.10", "3.2"]),
+        (["0.5", "0.5", "1.0", "1"], [0.5, 0.5, 1.0, 1.0]),
         (["01", "1", "", "NA"], ["01", "1", None, None]),
     ],
 )
-def test_different_whole_numbers_of_a_csv_stay_different(tmp_path, cells, read):
+def test_different_numbers_of_a_csv_stay_different(tmp_path, cells, read):
     path = tmp_path / "rows.csv"
     path.write_text("caption,label\n" + "".join(f"a,{cell}\n" for cell in cells))
     assert [row["label"] for row in read_rows(path)] == (cells if read is None else read)

@@ -65,3 +65,22 @@ def test_empty_class(tmp_path: Path) -> None:
 def test_a_title_is_text_and_no_formula(tmp_path):
     plot_tail(ZIPF, tmp_path / "a.svg", title=r"clusters of $\frac{1}{$.jsonl")
     assert (tmp_path / "a.svg").exists()
+
+
+def test_a_plot_that_fails_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    def stopped(figure: object, file: object, **options: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    plot_tail([3, 2, 1], tmp_path / "a.svg")
+    before = (tmp_path / "a.svg").read_bytes()
+    assert b"<svg" in before
+    monkeypatch.setattr(Figure, "savefig", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        plot_tail([5, 1], tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.svg"]

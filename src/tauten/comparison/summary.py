@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from tauten.comparison.scores import GROUPS
 from tauten.comparison.tested import load_scores
 from tauten.comparison.train import Trained
 from tauten.evaluation import Estimate
+from tauten.files import replace_text
 
 CELLS, CONTRASTS = "cells.csv", "differences.csv"
 COLUMNS = ("data", "control", "force", "seed", "group", "metric", "value", "settings", "setting")
@@ -181,5 +184,9 @@ def write_csv(summary: Summary) -> None:
             writer.writerow([summary.metric, *(getattr(contrast, name) for name in names)])
 
 
-def _table(path: Path) -> Any:
-    return path.open("w", newline="", encoding="utf-8")
+@contextlib.contextmanager
+def _table(path: Path) -> Iterator[Any]:
+    """Write a table that takes the place of an earlier one when it is whole."""
+    text = io.StringIO(newline="")
+    yield text
+    replace_text(path, text.getvalue())

@@ -24,6 +24,10 @@ Granularity = Literal["global", "anchor", "pair"]
 Learning = Literal["nothing", "gradient", "dual"]
 
 
+#: steps that a mean goes over
+_MOST_MEAN = 10**7
+
+
 class Control(StateModule):
     """A rule for the temperature τ (or margin m, or weight) of each sample at each step.
 
@@ -139,7 +143,7 @@ class Control(StateModule):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._count = int(self._step)
+        self._set_steps(int(self._step))
 
     def mean(self, index: Tensor, steps: int) -> float:
         """Return the mean value over these samples and the steps 0 ..
@@ -147,9 +151,17 @@ class Control(StateModule):
 
         Args:
             index: (N,) long, the samples to average over, usually the training set.
-            steps: number of optimiser steps, >= 1.
+            steps: number of optimiser steps, 1 to 10 million.
+
+        Raises:
+            ValueError: other steps; ids outside the control's table.
         """
         steps = whole("steps", steps, 1)
+        if steps > _MOST_MEAN:
+            raise ValueError(
+                f"steps={steps} is too many to average over one by one, at most {_MOST_MEAN}: "
+                "for a schedule that repeats take the steps of a period"
+            )
         with torch.no_grad():
             index = check_index(index)
             total = math.fsum(float(self.values(index, t).double().mean()) for t in range(steps))
@@ -225,12 +237,21 @@ class Scheduled(Control):
         """Return the value at a step."""
         raise NotImplementedError
 
+    #: () float64, the value now, for graphs that must not be compiled anew at every step
+    _now: Tensor | None = None
+
     def values(self, index: Tensor, step: int) -> Tensor:
         return torch.full((1,), self.number(step), device=index.device)
 
     def on(self, anchors: Anchors) -> Number:
-        value, device = self.number(self.steps), anchors.index.device
-        return torch.full((1,), value, dtype=anchors.dtype, device=device)
+        device = anchors.index.device
+        if torch.compiler.is_compiling() and self._now is not None:
+            return self._now.to(device, anchors.dtype).reshape(1)
+        return torch.full((1,), self.number(self.steps), dtype=anchors.dtype, device=device)
+
+    def _set_steps(self, steps: int) -> None:
+        super()._set_steps(steps)
+        self._now = torch.tensor(self.number(steps), dtype=torch.float64, device="cpu")
 
 
 class BatchControl(Control):

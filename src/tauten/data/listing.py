@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tauten.data.shards import is_shard
 from tauten.structure.cells import some
-from tauten.structure.tables import table_kind
+from tauten.structure.tables import headed, table_kind
 
 #: names of folders and of parts of tables that say which split they are
 SPLITS = ("train", "val", "valid", "validation", "dev", "test")
@@ -87,7 +87,7 @@ def tables_in(folder: Path) -> dict[str, list[Path]]:
     tables: dict[str, list[Path]] = {}
     for file in files_in(folder):
         kind = table_kind(file)
-        if kind in (None, ".txt"):
+        if kind is None or (kind == ".txt" and headed(file) is None):
             continue
         part = _PART.fullmatch(file.name.partition(kind)[0])
         if part is not None and (part.group(3) or kind in _NUMBERED):

@@ -45,9 +45,9 @@ def load_pairs(
     `path` is one of
 
     * a table, .parquet, .csv, .tsv, .json (a list of objects, or captions as MSCOCO writes them) or
-      .jsonl. Its image column holds paths relative to the table or to a folder `images` beside it,
-      bytes, or {"bytes", "path"} as Hugging Face data sets write it. Without a column "image",
-      "file_name" is taken.
+      .jsonl, or a .txt whose first line is "image,caption". Its image column holds paths relative
+      to the table or to a folder `images` beside it, bytes, or {"bytes", "path"} as Hugging Face
+      data sets write it. Without a column "image", "file_name" is taken.
     * a WebDataset shard, .tar or .tar.gz: `KEY.jpg` with `KEY.txt`, `KEY.json`, `KEY.cls`,
       `KEY.npy`. The keys of the json become columns if their types agree over all samples.
     * a folder: with one metadata.csv, .jsonl, .json or .parquet; or shards; or pictures (at any

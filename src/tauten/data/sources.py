@@ -11,7 +11,7 @@ import numpy as np
 
 from tauten.data.shards import is_shard, read_shard
 from tauten.structure.cells import missing, short, some
-from tauten.structure.tables import column_names, parse_json, read_rows, table_kind
+from tauten.structure.tables import column_names, headed, parse_json, read_rows, table_kind
 
 Media = Literal["image", "raw"]
 
@@ -99,7 +99,7 @@ def read_files(files: list[Path], request: Request, warnings: list[str]) -> Iter
     for file in files:
         if is_shard(file):
             yield from _read_shard(file, request, warnings)
-        elif table_kind(file) not in (None, ".txt"):
+        elif table_kind(file) not in (None, ".txt") or headed(file, request.image, request.caption):
             yield from _read_table(file, request)
         else:
             raise ValueError(

@@ -22,7 +22,7 @@ from tauten.losses.dro import DRO
 from tauten.losses.force import RunningMean
 from tauten.losses.keyed import met
 from tauten.losses.traps import Traps, looks_up
-from tauten.modules import StateModule, marks
+from tauten.modules import StateModule, marks, refuse_vmap
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.pairwise.exchange import Ranks, several_processes
 from tauten.pairwise.sides import within_range
@@ -567,6 +567,7 @@ def _check_embeddings(x: Tensor, y: Tensor) -> None:
     for name, side in (("x", x), ("y", y)):
         if not isinstance(side, Tensor):
             raise TypeError(f"{name} must be a tensor (N, d), got {type(side).__name__}")
+        refuse_vmap(name, side)
         if side.layout is not torch.strided:
             raise ValueError(f"{name} must be a dense tensor, got {side.layout}")
         if not side.is_floating_point():

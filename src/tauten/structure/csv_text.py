@@ -14,6 +14,8 @@ from tauten.structure.extras import require
 _BODY = re.compile(rb'[^"]*(?:""[^"]*)*"')
 _BLOCK = 1 << 20
 _LARGEST = 1 << 30
+#: whole numbers and decimals, of which each writing is a value of its own
+_NUMBERS = (r"^[+-]?[0-9]+$", r"^[+-]?[0-9]+\.[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
         text: columns that are text even where they look like numbers.
 
     Returns:
-        A pyarrow table. A column of numbers is text where different whole numbers, as they are
-        written, would become one value.
+        A pyarrow table. A column of numbers is text where different whole numbers, or different
+        decimals, as they are written, would become one value.
 
     Raises:
         ValueError: a file that does not parse, with the line; a column name given twice.
@@ -105,13 +107,14 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
     check_names(path, table.column_names)
     if not plain:
         _check_lines(path, quotes, delimiter, table)
-    return _whole_numbers(table, parse)
+    return _as_written(table, parse)
 
 
-def _whole_numbers(table: Any, parse: Callable[..., Any]) -> Any:
-    """Return the table with text where two different whole numbers, as written, became one value.
+def _as_written(table: Any, parse: Callable[..., Any]) -> Any:
+    """Return the table with text where two different numbers, as written, became one value.
 
-    ``01`` and ``1`` are two classes, and so are two numbers of 20 digits.
+    ``01`` and ``1`` are two classes, and so are two numbers of 20 digits, and ``3.1`` and ``3.10``,
+    which are chapters or versions. ``1`` and ``1.0`` are one number.
     """
     pa, compute = require("pyarrow"), require("pyarrow.compute")
     doubtful = [
@@ -129,13 +132,12 @@ def _whole_numbers(table: Any, parse: Callable[..., Any]) -> Any:
     )
     for name in doubtful:
         texts = written[name].combine_chunks()
-        whole = compute.fill_null(compute.match_substring_regex(texts, r"^[+-]?[0-9]+$"), False)
-        numbers = table[name].combine_chunks().filter(whole)
-        if (
-            compute.count_distinct(numbers).as_py()
-            < compute.count_distinct(texts.filter(whole)).as_py()
-        ):
-            table = table.set_column(table.column_names.index(name), name, texts)
+        for kind in _NUMBERS:
+            alike = compute.fill_null(compute.match_substring_regex(texts, kind), False)
+            values = compute.count_distinct(table[name].combine_chunks().filter(alike))
+            if values.as_py() < compute.count_distinct(texts.filter(alike)).as_py():
+                table = table.set_column(table.column_names.index(name), name, texts)
+                break
     return table
 
 

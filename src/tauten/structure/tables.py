@@ -12,6 +12,8 @@ from tauten.structure.cells import short
 from tauten.structure.csv_text import check_names, read_separated
 from tauten.structure.extras import require
 
+#: bytes in which the names of columns must end
+_HEADER = 1000
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".txt")
 
 
@@ -26,6 +28,33 @@ def table_kind(path: Path) -> str | None:
     return suffix if suffix in TABLE_SUFFIXES else None
 
 
+def headed(path: Path, *names: str) -> str | None:
+    """Return what separates the cells of a .txt that is a table, as Flickr8k's captions.txt is.
+
+    Args:
+        path: of the file.
+        names: of columns. The first line of a table has two or more of these, or of "image",
+            "file_name" and "caption".
+
+    Returns:
+        "," or a tab; None where it is no table.
+    """
+    if table_kind(path) != ".txt" or not path.is_file():
+        return None
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            line = file.readline(_HEADER).decode("utf-8-sig").strip()
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error):
+        return None
+    known = {"image", "file_name", "caption", *names}
+    for delimiter in (",", "\t"):
+        cells = [cell.strip('"') for cell in line.split(delimiter)]
+        if len(known & {*cells}) > 1 and len({*cells}) == len(cells):
+            return delimiter
+    return None
+
+
 def read_rows(
     path: Path, text: Iterable[str] = (), bare: str | None = None
 ) -> list[dict[str, Any]]:
@@ -35,7 +64,7 @@ def read_rows(
         path: the file; its suffix tells the format.
         text: columns of a csv that are text even where they look like numbers.
         bare: column name for rows that are a mere text: the lines of a .txt, strings in a json
-            list. Without it such rows are refused.
+            list. Without it such rows are refused. A .txt that is :func:`headed` is a table.
 
     A json object with "images" and "annotations" as MSCOCO writes captions gives one row for each
     image, with the columns file_name, caption (a list) and id.
@@ -50,7 +79,10 @@ def read_rows(
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
+    text = tuple(text)
     kind = table_kind(path)
+    if kind == ".txt" and (delimiter := headed(path, *text)) is not None:
+        return list(read_separated(path, read_bytes(path), delimiter, text).to_pylist())
     if kind is None or (kind == ".txt" and bare is None):
         raise ValueError(f"{path}: not a table; expected one of {', '.join(TABLE_SUFFIXES)}")
     if kind == ".parquet":

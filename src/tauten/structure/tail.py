@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tauten.files import replacing
 from tauten.structure.extras import require
 
 _LINE = "#1f5fa8"
@@ -68,7 +69,9 @@ def plot_tail(
         fontsize=9.5,
     )
     summary.set_in_layout(False)
-    figure.savefig(path)
+    kind = Path(path).suffix.removeprefix(".") or "png"
+    with replacing(path) as file:
+        figure.savefig(file, format=kind)
 
 
 def _minor(ticker: Any, largest: int) -> Any:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tauten.modules import refuse_vmap
 from tauten.pairwise import PairMask, Reduction, Scaled, reduce_pairs
 from tauten.pairwise.exchange import Ranks, several_processes
 from tauten.pairwise.sides import compute_dtype
@@ -48,6 +49,7 @@ def check_rows(name: str, vectors: Tensor, least: int, group: Ranks | None) -> i
     if not isinstance(vectors, Tensor) or vectors.dim() != 2 or not vectors.is_floating_point():
         shape = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
         raise ValueError(f"{name} must be (N, d) embeddings of a floating type, got {shape}")
+    refuse_vmap(name, vectors)
     rows = len(vectors) if group is None else sum(group.rows)
     if rows < least:
         raise ValueError(f"{name} needs at least {least} rows in the batch, got {rows}")

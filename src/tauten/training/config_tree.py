@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from tauten.models.augmentation_options import AugmentationConfig, ViewConfig
 from tauten.training.config import (
@@ -16,6 +15,7 @@ from tauten.training.config import (
     ModelConfig,
     OptimConfig,
 )
+from tauten.training.option_types import described, fits
 from tauten.training.specs import control, loss, same_options
 from tauten.training.upgrade import upgraded
 
@@ -83,36 +83,11 @@ def _check_types(kind: Any, fields: dict[str, Any], where: str) -> None:
     """Refuse values of another type than the field has; unknown fields are left to ``kind``."""
     hints = get_type_hints(kind)
     for name, value in fields.items():
-        if name in hints and not _is(value, hints[name]):
-            wanted = getattr(hints[name], "__name__", str(hints[name]))
-            if get_origin(hints[name]) is tuple:
-                wanted = "a list, such as [1, 2]"
-            elif get_origin(hints[name]) is not None:
-                wanted = str(hints[name]).replace("typing.", "")
+        if name in hints and not fits(value, hints[name]):
             raise ValueError(
                 f"not a configuration: {where}{name} is {value!r:.80} ({type(value).__name__}), "
-                f"it must be {wanted}"
+                f"it must be {described(hints[name])}"
             )
-
-
-def _is(value: Any, hint: Any) -> bool:
-    origin, options = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return any(type(value) is type(option) and value == option for option in options)
-    if origin in (Union, UnionType):
-        return any(_is(value, option) for option in options)
-    if origin is tuple:
-        every = options[0] if options[-1] is Ellipsis else None
-        return (
-            isinstance(value, (list, tuple))
-            and (every is not None or len(value) == len(options))
-            and all(_is(item, every or options[place]) for place, item in enumerate(value))
-        )
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint) if isinstance(hint, type) else True
 
 
 def _part(kind: Any, fields: dict[str, Any]) -> Any:

@@ -6,10 +6,10 @@ import math
 import typing
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from tauten.spec import Range, Spec
+from tauten.training.option_types import described, fits
 
 _SHARE = Range(0.0, 1.0)
 _FROM_0, _FROM_1, _ABOVE_0 = Range(0), Range(1), Range(0, above=True)
@@ -96,8 +96,8 @@ def check_values(config: Any) -> None:
         elif name in ranges:
             for number in value if isinstance(value, (list, tuple)) else (value,):
                 check(name, number, ranges[name], whole=float not in kinds)
-        elif not isinstance(value, tuple(t for kind in kinds for t in _PLAIN.get(kind, ()))):
-            raise ValueError(f"{name} must be of type {_name(hint)}, got {value!r}")
+        elif not fits(value, hint):
+            raise ValueError(f"{name} must be of type {described(hint)}, got {value!r}")
 
 
 def check(name: str, value: Any, allowed: Range, *, whole: bool = False) -> None:
@@ -126,7 +126,7 @@ def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
         value = getattr(config, name)
         if is_dataclass(hint):
             if not isinstance(value, typing.cast(type, hint)):
-                raise ValueError(f"{prefix}{name} must be a {_name(hint)}, got {value!r}")
+                raise ValueError(f"{prefix}{name} must be a {described(hint)}, got {value!r}")
             yield from options(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", hint, value
@@ -158,11 +158,3 @@ def _of_spec(spec: Spec, prefix: str) -> dict[str, Range]:
 def _hints(of: type) -> dict[str, Any]:
     hints = typing.get_type_hints(of)
     return {field.name: hints[field.name] for field in fields(of)}
-
-
-#: types of options that are no numbers, and what they take
-_PLAIN: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), Path: (str, Path)}
-
-
-def _name(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint))

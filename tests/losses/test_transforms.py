@@ -1,0 +1,80 @@
+"""Losses under torch.compile and torch.func."""
+
+import pytest
+import torch
+
+import tauten as tt
+
+COUNTS = torch.tensor([1, 1, 2, 3, 5, 8, 13, 21])
+
+
+def schedules():
+    return {
+        "cosine": tt.Cosine(0.05, 0.2, period=10),
+        "anneal": tt.Anneal(0.3, 0.05, steps=10),
+        "mmts": tt.mmts(COUNTS, 0.04, (0.05, 0.09), period=10),
+        "clamped": 0.5 * tt.Cosine(0.05, 0.4, period=10).clamp(0.1, 0.3),
+    }
+
+
+@pytest.mark.parametrize("name", list(schedules()))
+def test_a_schedule_is_not_compiled_anew_at_every_step(name):
+    torch.compiler.reset()
+    loss_fn, eager = tt.InfoNCE(schedules()[name]), tt.InfoNCE(schedules()[name])
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(loss_fn, backend=backend)
+    generator, seen = torch.Generator().manual_seed(0), []
+    for _ in range(14):
+        x, y = torch.randn(2, 8, 4, generator=generator)
+        index = torch.arange(8)
+        assert float(compiled(x, y, index)) == pytest.approx(float(eager(x, y, index)), rel=1e-5)
+        loss_fn.step()
+        eager.step()
+        seen.append(len(graphs))
+    assert seen[2] > 0
+    assert seen[-1] == seen[2], "compiled anew"
+    torch.compiler.reset()
+
+
+def test_a_loaded_step_reaches_a_compiled_schedule():
+    torch.compiler.reset()
+    x, y = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    eager = tt.InfoNCE(tt.Cosine(0.05, 0.2, period=10))
+    for _ in range(7):
+        eager.step()
+    loss_fn = tt.InfoNCE(tt.Cosine(0.05, 0.2, period=10))
+    compiled = torch.compile(loss_fn, backend="eager")
+    first = float(compiled(x, y))
+    loss_fn.load_state_dict(eager.state_dict())
+    assert float(compiled(x, y)) == pytest.approx(float(eager(x, y)), rel=1e-5)
+    assert float(compiled(x, y)) != pytest.approx(first, rel=1e-3)
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("inner", [lambda f: f, torch.func.grad, torch.func.grad_and_value])
+def test_vmap_is_refused_by_name(inner):
+    x, y = torch.randn(2, 3, 8, 4)
+    loss_fn = tt.InfoNCE(0.1)
+    with pytest.raises(ValueError, match=r"x stands for several batches, under torch\.func\.vmap"):
+        torch.func.vmap(inner(lambda a, b: loss_fn(a, b)))(x, y)
+    with pytest.raises(ValueError, match=r"y stands for several batches, under torch\.func\.vmap"):
+        torch.func.vmap(lambda b: loss_fn(x[0], b))(y)
+    index = torch.arange(8).repeat(3, 1)
+    with pytest.raises(ValueError, match=r"index stands for several batches"):
+        torch.func.vmap(lambda i: loss_fn(x[0], y[0], i))(index)
+    with pytest.raises(ValueError, match=r"stands for several batches"):
+        torch.func.vmap(tt.terms.KoLeo())(x)
+
+
+def test_gradients_of_torch_func_stay_right():
+    x, y = torch.randn(2, 8, 4, dtype=torch.float64)
+    loss_fn = tt.InfoNCE(0.1)
+    found = torch.func.grad(lambda a: loss_fn(a, y))(x)
+    leaf = x.clone().requires_grad_()
+    loss_fn(leaf, y).backward()
+    torch.testing.assert_close(found, leaf.grad)
