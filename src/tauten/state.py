@@ -302,7 +302,7 @@ def mean_by_sample(ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     in float64.
 
     Equal ids are added from the smallest value up, so that neither the order in the batch nor the
-    split over ranks changes the result.
+    split over processes changes the result.
     """
     distinct, group = torch.unique(ids, return_inverse=True)
     values = values.double()

@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
 @dataclass
 class Skipped:
-    """Samples of the epoch that could not be used, of this rank.
+    """Samples of the epoch that could not be used, of this process.
 
     Attributes:
         count: how many.

@@ -74,7 +74,7 @@ class ShardStore:
 
         Returns:
             images (n, 3, H, W) uint8, texts (the tokenizer's output), index (n,), same (image ids,
-            caption ids), each (n,) long: equal for equal pixels or captions, on every rank. Where
+            caption ids), each (n,) long: equal for equal pixels or captions on all processes. Where
             captions have ids of their own also caption, (n,) long. n is N less the samples that
             cannot be used.
 

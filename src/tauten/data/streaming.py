@@ -27,17 +27,18 @@ class PairStream:
 
     ``for batch in stream`` gives what is left of the current epoch, and then moves to the next one.
     A batch has `index` (n,) int64, `image`, `caption` and the other columns, as from
-    :meth:`ShardPairs.batch`. With W ranks, rank r has its share of each stretch of W · batch_size
-    samples of one common order, so that the ranks together give each sample once per epoch. All
-    ranks give the same number of batches. A last stretch that is shorter is shared evenly: ranks
-    differ by one row at most, and have none where there are fewer samples than ranks.
+    :meth:`ShardPairs.batch`. With W processes, process r has its share of each stretch of
+    W · batch_size samples of one common order, so that together they give each sample once per
+    epoch. All processes give the same number of batches. A last stretch that is shorter is shared
+    evenly: shares differ by one row at most, and some have none where samples are fewer than
+    processes.
 
     A sample that cannot be used is left out of its batch, which is then shorter, or empty, and
-    counted in `skipped`. Nothing is filled in from later samples: that is how ranks keep in step
-    without a word between them. The losses of tauten are exact on such uneven ranks.
+    counted in `skipped`. Nothing is filled in from later samples: so processes keep in step
+    without a word between them. The losses of tauten are exact on such uneven shares.
 
-    The state is the position in the order. It may be loaded with another number of ranks or workers
-    or another batch size, and the remaining samples of the epoch still come once each.
+    The state is the position in the order. It may be loaded with another number of processes or
+    workers or another batch size, and the remaining samples of the epoch still come once each.
 
     Reading and decoding happen in `workers` processes (:class:`torch.utils.data.DataLoader`), or
     without any, when a batch is asked for. Neither changes a batch. Memory holds the batches in
@@ -49,7 +50,7 @@ class PairStream:
 
     Args:
         pairs: what is read and how.
-        batch_size: rows of this rank in a batch.
+        batch_size: rows of this process in a batch.
         seed: of the order.
         shuffle: False for the order of ids.
         buffer: samples that are shuffled with each other, see :class:`EpochOrder`.
@@ -57,12 +58,12 @@ class PairStream:
         drop_last: leave out the last stretch if it is shorter.
         strict: raise at the first sample that cannot be used.
         workers: processes that read and decode.
-        rank: of this process; by default that of ``torch.distributed``, or 0.
-        world_size: number of ranks; by default that of ``torch.distributed``, or 1.
+        rank: number of this process; by default that of ``torch.distributed``, or 0.
+        world_size: number of processes; by default that of ``torch.distributed``, or 1.
 
     Attributes:
         epoch: the current one, from 0.
-        position: samples of it that were given, by all ranks together.
+        position: samples of it that were given, by all processes together.
         skipped: those of it that could not be used.
 
     Raises:
@@ -136,7 +137,7 @@ class PairStream:
         return EpochOrder(self.pairs.catalogue, epoch=epoch, **self._order)
 
     def as_dataset(self, epoch: int = 0) -> IterableDataset:
-        """Return an epoch, of all ranks, as a Hugging Face data set; see :func:`as_iterable`."""
+        """Return an epoch of all processes as a Hugging Face data set; see :func:`as_iterable`."""
         return as_iterable(self.pairs, self.order(epoch))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -196,7 +197,7 @@ class PairStream:
         self.skipped = Skipped(**state["skipped"])
 
     def _agree(self) -> None:
-        """Refuse ranks that would not give parts of one order."""
+        """Refuse processes that would not give parts of one order."""
         if self.world_size == 1:
             return
         state = self.state_dict() | {"batch_size": self.batch_size, "drop_last": self.drop_last}
@@ -224,7 +225,7 @@ class PairStream:
 
 
 class _Batches(Dataset[tuple[dict[str, Any], list[Problem]]]):
-    """The batches of one rank from a position on, by number: what a worker makes."""
+    """The batches of one process from a position on, by number: what a worker makes."""
 
     def __init__(self, stream: PairStream, order: EpochOrder) -> None:
         self.pairs = stream.pairs

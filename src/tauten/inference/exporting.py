@@ -137,7 +137,7 @@ def _place_of(activation: str) -> str:
 
 
 def _pooled(text: HFTextTower, name: str) -> tuple[str, list[tuple[nn.Linear, str]]]:
-    """The pooling over tokens, and the layers that stand for a model's own pooler."""
+    """Return the pooling over tokens, and the layers that stand for a model's own pooler."""
     if text.pooling in _POOLINGS:
         return _POOLINGS[text.pooling], []
     pooler = getattr(text.model, "pooler", None)
@@ -182,7 +182,7 @@ def _dual(
 
 
 def _processor(image: HFImageTower, how: tuple[int, int]) -> Mapping[str, Any]:
-    """The settings of an image processor that does what our preparation does."""
+    """Return the settings of an image processor that does what our preparation does."""
     edge, filter_ = (how.edge, how.resample) if isinstance(how, Prepared) else (None, "bicubic")
     square = {"height": how[0], "width": how[1]}
     return {

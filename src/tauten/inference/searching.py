@@ -67,7 +67,7 @@ def nearest(queries: Any, embeddings: Any, k: int = 10, *, unit: bool = False) -
 
 
 def _array(rows: Any) -> npt.NDArray[np.float32]:
-    """Rows as float32, of a mapped file without a copy."""
+    """Return rows as float32, those of a mapped file without a copy."""
     if isinstance(rows, Tensor):
         rows = rows.detach().cpu().float().numpy()
     return np.asarray(rows, dtype=np.float32)

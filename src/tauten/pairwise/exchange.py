@@ -22,7 +22,7 @@ _reduce_scatter = (
 )
 
 
-#: columns whose gradients are sent at once; on a GPU a rank's columns are not cut
+#: columns whose gradients are sent at once; on a GPU a process's columns are not cut
 PIECE = 1024
 
 
@@ -177,7 +177,7 @@ class Ranks:
         return slice(start, start + self.cols[owner])
 
     def swap(self, going: Tensor, coming: Tensor, distance: int = 1) -> list[Any]:
-        """Send so many ranks on, receive from as many before; empty tensors stay."""
+        """Send so many processes on, receive from as many before; empty tensors stay."""
         ahead, behind = (self.rank + distance) % self.size, (self.rank - distance) % self.size
         ops = []
         if going.numel():

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Sums:
-    """Blocks (m_r, d) that ranks add up, piece by piece, while they are on their way."""
+    """Blocks (m_r, d) that processes add up, piece by piece, while they are on their way."""
 
     def __init__(self, ranks: Ranks, like: Tensor) -> None:
         self.ranks, self.like = ranks, like

@@ -90,7 +90,7 @@ class Encoded:
         return metrics | self._multi_instance(bootstrap, seed)
 
     def class_of_y(self) -> list[str | None] | None:
-        """(M,) the class of each caption: that of the image with it that comes first."""
+        """Return (M,) the class of each caption: that of the first image with it."""
         return None if self.labels is None else _of_first(_named(self.labels), self.y_of_x)
 
     def _class_level(self, bootstrap: int, seed: int) -> dict[str, float]:
@@ -169,7 +169,7 @@ def _named(labels: Sequence[str]) -> list[str | None]:
 
 
 def _of_first(names: Sequence[Name], y_of_x: Sequence[Sequence[int]]) -> list[Name]:
-    """(M,) for each caption what the image with it that comes first has."""
+    """Return (M,) for each caption the name of the first image with it."""
     found: dict[int, Name] = {}
     for name, captions in zip(names, y_of_x, strict=True):
         for caption in captions:
@@ -197,7 +197,7 @@ def selectable(data: PairData, classes: Classes | None) -> list[str]:
 
 
 def _few(data: PairData, classes: Classes | None) -> Encoded:
-    """A few made embeddings of a split, of which all metrics exist that exist of the whole.
+    """Return a few made embeddings of a split, with all metrics that the whole split has.
 
     Of each group it has up to three images of its largest class, two of them with other captions
     if there are such.
