@@ -98,6 +98,13 @@ def tempnet(root, name):
     return made
 
 
+def queue(root, name):
+    """Keys of two batches, made by a momentum encoder."""
+    made = mmts(root, name)
+    made.loss = specs.loss("dcl", queue=2 * BATCH, momentum=0.9)
+    return made
+
+
 def shards(root, name):
     """Pictures in a parquet file, one of them damaged, so that shares of a batch differ."""
     made = mmts(root, name)
@@ -133,6 +140,7 @@ CASES = {
     "chunk": partial(transformer, chunk=5),
     "shards": shards,
     "views": views,
+    "queue": queue,
 }
 #: captions, keywords, pixels and dropout are drawn
 DRAWN = [
@@ -302,6 +310,8 @@ def main(root):
         name = f"mmts.{before}to{later}"
         go(name, partial(killed, exactly, before - 1, "step", 5), mmts, before)
         go(name, exactly, mmts, later)
+    go("queue.2to1", partial(killed, exactly, 1, "step", 5), queue, 2)
+    go("queue.2to1", exactly, queue, 1)
     go("mmts.stopped", stopped, mmts, 2)
     go("mmts.stopped", exactly, mmts, 2)
     go("sharded", partial(killed, exactly, 1, "step", 5), sharded, 2)

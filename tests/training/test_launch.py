@@ -21,6 +21,7 @@ STEPS = {
     "transformer": 8,
     "shards": 8,
     "views": 8,
+    "queue": 8,
 }
 
 
@@ -83,7 +84,7 @@ def same_training(first, second, step, within=1e-9, saved="", partly="nothing"):
 @pytest.mark.parametrize("case", STEPS)
 def test_two_processes_train_the_weights_tables_and_metrics_of_one(runs, case):
     """In float64. Batch normalisation; τ by schedule, gradient, table and network; SigLIP's bias;
-    a transformer; accumulated and clipped gradients.
+    a transformer; accumulated and clipped gradients; a queue of pairs.
     """
     root, ends = runs
     assert ends[f"{case}.1"][0][0] == [0], ends[f"{case}.1"]
@@ -105,14 +106,16 @@ def test_chunks_are_the_plain_step(runs, world):
     same_training(root / "transformer.1", root / f"chunk.{world}", 8)
 
 
-@pytest.mark.parametrize(("before", "later"), [(2, 1), (1, 2)])
-def test_a_killed_training_goes_on_with_another_number_of_processes(runs, before, later):
+@pytest.mark.parametrize(
+    ("case", "before", "later"), [("mmts", 2, 1), ("mmts", 1, 2), ("queue", 2, 1)]
+)
+def test_a_killed_training_goes_on_with_another_number_of_processes(runs, case, before, later):
     root, ends = runs
-    name = f"mmts.{before}to{later}"
+    name = f"{case}.{before}to{later}"
     (died, _), (ended, messages) = ends[name]
     assert died[-1] == -9
     assert ended == [0] * later, messages
-    same_training(root / "mmts.1", root / name, 8)
+    same_training(root / f"{case}.1", root / name, 8)
 
 
 def test_processes_stop_together_and_go_on_from_there(runs):

@@ -269,7 +269,6 @@ def test_configurations_go_through_yaml(tmp_path, make_config):
         ({"loss__queue": 8, "loss__momentum": 1.0}, r"loss.momentum must be in \[0, 1\)"),
         ({"optim__chunk": 4}, "optim.chunk"),
         ({"optim__min_lr": 1.0}, r"optim.min_lr must be in \[0, optim.lr=0.002\]"),
-        ({"task": "pairs", "loss__queue": 8}, "loss.queue is of task=views"),
         ({"data__source": "some.tar"}, "set data.label"),
     ],
 )

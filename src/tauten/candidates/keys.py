@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from tauten.controls.anchors import Direction
 from tauten.ids import check_index
 
 
@@ -59,7 +58,7 @@ class Keys:
     def __len__(self) -> int:
         return len(self.x)
 
-    def ids(self, anchors: Direction) -> Tensor:
+    def ids(self, anchors: Literal["x2y", "y2x"]) -> Tensor:
         """Return (K,) the positions of x (``"x2y"``) or of y."""
         if isinstance(self.index, Tensor):
             return self.index

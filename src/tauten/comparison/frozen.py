@@ -109,9 +109,15 @@ def train_heads(
         stop: asked at each look at the validation split.
 
     Raises:
-        ValueError: a batch larger than the split, a combination that means nothing.
+        ValueError: a batch larger than the split, a combination that means nothing, a queue.
         NonFiniteLossError: the loss became NaN or infinite.
     """
+    queue, _ = config.loss.keys_kept
+    if queue:
+        raise ValueError(
+            "heads on fixed features have no momentum encoder, which makes the keys of loss.queue: "
+            f"leave it out, or train end to end, got {queue}"
+        )
     train, optim = features["train"], config.optim
     steps = Steps.of(len(train), replace(optim, accumulation=1))
     total = steps.total

@@ -84,7 +84,8 @@ def _steps(config: Config, best: Path, total_steps: int) -> _Steps | None:
             loss_fn,
             loss.mask_duplicates,
             config.optim.chunk,
-            adaptive=loss.relevance == "positives",
+            loss.relevance == "positives",
+            *loss.keys_kept,
         )
         store = PairStore(train, tokenizer[0], config.data)
     return _Steps(config, module.train(), store, torch.arange(len(train)))

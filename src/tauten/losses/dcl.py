@@ -15,6 +15,7 @@ from tauten.losses.composition import Composition, Doubtful, Refused
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Queued
+from tauten.losses.weighting import Weighted
 from tauten.spec import Context, ControlSpec
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class DCL(InfoNCE):
 
 
 @dataclass
-class DCLSpec(Queued):
+class DCLSpec(Queued, Weighted):
     """InfoNCE without the positive in the denominator (DCL)."""
 
     kind: ClassVar[str] = "dcl"

@@ -30,6 +30,7 @@ from tauten.losses.partition import (
     robust_gradients,
 )
 from tauten.losses.queued import Queued
+from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number, reciprocal
 from tauten.pairwise.once import hold
 from tauten.pairwise.terms import LOST
@@ -237,7 +238,7 @@ class InfoNCE(ContrastiveLoss):
 
 
 @dataclass
-class InfoNCESpec(Queued):
+class InfoNCESpec(Queued, Weighted):
     """Softmax cross-entropy of each positive among all candidates (InfoNCE, CLIP)."""
 
     kind: ClassVar[str] = "infonce"

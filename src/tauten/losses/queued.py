@@ -5,21 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from tauten.losses.weighting import Weighted
-from tauten.spec import Decay, Range, When
+from tauten.spec import Decay, LossSpec, Range, When
 
-_VIEWS = When("task", ("views",))
+_KEYS = When("loss.queue")
 
 
 @dataclass
-class Queued(Weighted):
+class Queued(LossSpec):
     """A loss that takes a queue of keys as further candidates."""
 
-    queue: Annotated[int, Range(0), _VIEWS] = 0
-    """views: keys of earlier batches that are further negatives, made by a momentum encoder (MoCo);
-    0 for the other views of the batch alone"""
-    momentum: Annotated[Decay, _VIEWS] = 0.999
-    """views with a queue: how slowly the momentum encoder follows"""
+    queue: Annotated[int, Range(0)] = 0
+    """keys of earlier batches that are further negatives, made by a momentum encoder (MoCo); of
+    pairs so many of each side, and each side meets keys of the other. 0 for the batch alone"""
+    momentum: Annotated[Decay, _KEYS] = 0.999
+    """with a queue: how slowly the momentum encoder follows"""
 
     @property
     def keys_kept(self) -> tuple[int, float]:

@@ -14,6 +14,7 @@ from tauten.controls import Control, Direction, Learnable, as_control
 from tauten.losses.base import ContrastiveLoss, Force, Options
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_composition, check_range
+from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Reduction, Softplus, reciprocal
 from tauten.pairwise.terms import LOST
@@ -99,7 +100,7 @@ class SigLIP(ContrastiveLoss):
 
 
 @dataclass
-class SigLIPSpec(Weighted):
+class SigLIPSpec(Queued, Weighted):
     """Each pair classified on its own as matching or not (SigLIP)."""
 
     kind: ClassVar[str] = "siglip"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tauten.candidates import Keys, PairQueue
 from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
 from tauten.training import processes
 from tauten.training.chunks import check_rowwise, encode_in_chunks
+from tauten.training.followed import FollowedModule
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class EmbeddedBatch:
         same: id vectors (N,) of pairs that are no negatives of each other.
         graded: nothing, or of each pair row and column in the table of relevancies, and relevancy.
         caption: nothing, or (N,) long, ids of the captions where these have their own.
+        keys: what both sides meet in place of each other, the keys of the batch first; None where
+            that is the batch itself.
     """
 
     x: Tensor
@@ -34,6 +38,12 @@ class EmbeddedBatch:
     same: tuple[Tensor, ...]
     graded: tuple[Tensor, ...] = ()
     caption: tuple[Tensor, ...] = ()
+    keys: Keys | None = None
+
+    @property
+    def relation(self) -> dict[str, Any]:
+        """The keywords of the loss that say who is no negative."""
+        return {"same": self.same} if self.keys is None else {"keys": self.keys}
 
     @property
     def ids(self) -> Tensor | tuple[Tensor, Tensor]:
@@ -46,8 +56,13 @@ class EmbeddedBatch:
         rows = ((p.x, p.y, p.index, *p.caption, *p.graded, *p.same) for p in parts)
         x, y, index, *others = (torch.cat(column) for column in zip(*rows, strict=True))
         own, graded = len(parts[0].caption), len(parts[0].caption) + len(parts[0].graded)
+        kept = [part.keys for part in parts if part.keys is not None]
         return cls(
-            x, y, index, tuple(others[graded:]), tuple(others[own:graded]), tuple(others[:own])
+            *(x, y, index),
+            same=tuple(others[graded:]),
+            graded=tuple(others[own:graded]),
+            caption=tuple(others[:own]),
+            keys=Keys.joined(kept, [len(part.x) for part in parts]) if kept else None,
         )
 
     def first(self, count: int) -> EmbeddedBatch:
@@ -56,16 +71,19 @@ class EmbeddedBatch:
 
     def to(self, device: torch.device | str) -> EmbeddedBatch:
         """Move the batch to a device."""
-        return self._each(lambda column: column.to(device))
+        moved = self._each(lambda column: column.to(device))
+        if self.keys is None:
+            return moved
+        return replace(moved, keys=self.keys.each(lambda column: column.to(device)))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> EmbeddedBatch:
         columns = (self.same, self.graded, self.caption)
         same, graded, caption = (tuple(map(change, each)) for each in columns)
         x, y, index = (change(each) for each in (self.x, self.y, self.index))
-        return EmbeddedBatch(x, y, index, same, graded, caption)
+        return EmbeddedBatch(x, y, index, same, graded, caption, self.keys)
 
 
-class ContrastiveModule(nn.Module):
+class ContrastiveModule(FollowedModule):
     """A dual encoder and the loss on its embeddings; ``last_batch`` is that of training.
 
     Args:
@@ -74,6 +92,8 @@ class ContrastiveModule(nn.Module):
         mask_duplicates: whether pairs that share an image or caption are left out as negatives.
         chunk: pairs whose activations are held at a time in training; None for all.
         adaptive: whether a max-margin loss is given the relevancy of each pair.
+        queue: earlier pairs of keys that are further candidates; 0 for the batch alone.
+        momentum: of the encoder that makes the keys of the queue.
 
     Raises:
         ValueError: chunks with an encoder that normalises over the batch.
@@ -86,12 +106,14 @@ class ContrastiveModule(nn.Module):
         mask_duplicates: bool = True,
         chunk: int | None = None,
         adaptive: bool = False,
+        queue: int = 0,
+        momentum: float = 0.999,
     ) -> None:
-        super().__init__()
         if chunk is not None:
             check_rowwise(encoder)
-        self.encoder = encoder
-        self.loss_fn = loss_fn
+        ids = 4 if mask_duplicates else 2
+        kept = PairQueue(queue, encoder.dim, ids=ids, shared=True) if queue else None
+        super().__init__(encoder, loss_fn, kept, momentum)
         self.mask_duplicates = mask_duplicates
         self.chunk = chunk
         self.adaptive = adaptive
@@ -132,9 +154,29 @@ class ContrastiveModule(nn.Module):
         masked = same if self.mask_duplicates else ()
         own = () if caption is None else (caption,)
         batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded, own)
+        made = None
+        if self.queue is not None:
+            of_sides = (index, index if caption is None else caption)
+            made = Keys(*self._keys(images, texts), of_sides, masked)
+            batch = replace(batch, keys=self.queue.candidates(made))
+        loss: Tensor = self.loss_fn(x, y, batch.ids, **batch.relation, **self.graded(graded))
         if self.training:
             self.last_batch = batch
-        return {"loss": self.loss_fn(x, y, batch.ids, same=masked, **self.graded(graded))}
+            if made is not None:
+                self.queue.push(made)
+        return {"loss": loss}
+
+    def _keys(self, images: Tensor, texts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the keys of a batch, made in the parts in which it is encoded."""
+        assert self.slow is not None
+        size = self.chunk or max(len(images), 1)
+        parts = [slice(start, start + size) for start in range(0, max(len(images), 1), size)]
+        made = [
+            self.slow(images[part], {name: ids[part] for name, ids in texts.items()})
+            for part in parts
+        ]
+        x, y = (torch.cat(side) for side in zip(*made, strict=True))
+        return x, y
 
     def graded(self, columns: tuple[Tensor, ...]) -> dict[str, Any]:
         """Return the keywords by which the loss is given the relevancies of a batch."""

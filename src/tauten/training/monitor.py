@@ -152,7 +152,7 @@ class ForceProbe:
         names = [ALL] * len(ids) if self.groups is None else [self.groups[i] for i in ids]
         loss_fn, graded = self.module.loss_fn, self.module.graded(batch.graded)
         found = forces(
-            loss_fn, batch.x, batch.y, batch.ids, groups=names, same=batch.same, **graded
+            loss_fn, batch.x, batch.y, batch.ids, groups=names, **batch.relation, **graded
         ).by_group
         return {
             f"force/{kind}/{name}": found[name][side] / names.count(name)

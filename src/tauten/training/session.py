@@ -276,7 +276,8 @@ def _build(
         loss_fn,
         config.loss.mask_duplicates,
         config.optim.chunk,
-        adaptive=config.loss.relevance == "positives",
+        config.loss.relevance == "positives",
+        *config.loss.keys_kept,
     )
     store = _store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, _usable(train))

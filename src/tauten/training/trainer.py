@@ -30,6 +30,7 @@ from tauten.training.arguments import arguments, make_optimizer
 from tauten.training.config import Config
 from tauten.training.encode import Encoded, encode_together
 from tauten.training.failures import failure
+from tauten.training.followed import Follow
 from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Monitor
@@ -124,6 +125,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             data_collator=collate_reading if isinstance(store, ShardStore) else collate,
             callbacks=[monitor, stopper],
         )
+        self.add_callback(Follow(module))
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         # only parameters are exchanged: buffers are the same everywhere, and tables may be large

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tauten.candidates import KeyQueue, MomentumEncoder
+from tauten.candidates import KeyQueue
 from tauten.losses import ContrastiveLoss, NonFiniteLossError, forces
 from tauten.models import ViewEncoder
 from tauten.training import processes
+from tauten.training.followed import FollowedModule
 from tauten.training.monitor import ALL, FORCE_PAIRS, GROUPS
 from tauten.training.splits import PairData
 
@@ -61,7 +62,7 @@ class ViewBatch:
         return {"positives": self.positives, "same": [self.ids]}
 
 
-class ViewModule(nn.Module):
+class ViewModule(FollowedModule):
     """An encoder and the loss on two views of each image; ``last_batch`` is that of training.
 
     Args:
@@ -78,11 +79,8 @@ class ViewModule(nn.Module):
         queue: int = 0,
         momentum: float = 0.999,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.loss_fn = loss_fn
-        self.slow = MomentumEncoder(encoder, momentum) if queue else None
-        self.queue = KeyQueue(queue, encoder.projector.dim) if queue else None
+        kept = KeyQueue(queue, encoder.projector.dim, shared=True) if queue else None
+        super().__init__(encoder, loss_fn, kept, momentum)
         self.last_batch: ViewBatch | None = None
 
     def forward(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -112,11 +110,6 @@ class ViewModule(nn.Module):
             if self.queue is not None:
                 self.queue.push(k, index)
         return {"loss": loss}
-
-    def follow(self) -> None:
-        """Move the momentum encoder, if there is one; once after each optimiser step."""
-        if self.slow is not None:
-            self.slow.update(self.encoder)
 
 
 class ViewStore:

@@ -21,10 +21,7 @@ def check_views(config: Config) -> None:
     Raises:
         ValueError: naming the field, its value and what it may be.
     """
-    queue, _ = config.loss.keys_kept
     if config.task != "views":
-        if queue:
-            raise ValueError(f"loss.queue is of task=views, got {queue} with pairs")
         return
     if not config.loss.views:
         families = [name for name, known in known_losses().items() if known.views]

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
 
 from tauten.models.batch_norm import with_whole_batches
 from tauten.models.rebuild import check_rebuilds, check_repeats
@@ -20,25 +19,11 @@ from tauten.training.view_features import Sides, encode_features
 from tauten.training.view_module import ViewModule, ViewStore
 
 
-class _Follow(TrainerCallback):  # type: ignore[misc]
-    """A callback that moves the momentum encoder after each optimiser step."""
-
-    def __init__(self, module: ViewModule) -> None:
-        self.module = module
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.module.follow()
-
-
 class ViewTrainer(ContrastiveTrainer):
     """A trainer of an encoder on two views, validated by nearest neighbours of its features."""
 
     contrastive: Any
     store: Any
-
-    def __init__(self, **parts: Any) -> None:
-        super().__init__(**parts)
-        self.add_callback(_Follow(self.contrastive))
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Any:
         """Make the batch and return its loss."""

@@ -1,0 +1,50 @@
+"""An encoder that is trained, and the slow copy of it that makes the keys of a queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback
+
+from tauten.candidates import MomentumEncoder
+from tauten.losses import ContrastiveLoss
+
+
+class FollowedModule(nn.Module):
+    """An encoder and a loss and, with a queue, the momentum encoder that fills it.
+
+    Over several processes the queue is one and the same on each, so that a checkpoint, which one
+    of them writes, may go on with any number of them.
+
+    Args:
+        encoder: that is trained.
+        loss_fn: with its controls, counters and tables.
+        queue: earlier keys; None for the batch alone.
+        momentum: how slowly the encoder of the keys follows.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, loss_fn: ContrastiveLoss, queue: nn.Module | None, momentum: float
+    ) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+        self.loss_fn = loss_fn
+        self.slow = None if queue is None else MomentumEncoder(encoder, momentum)
+        self.queue: Any = queue
+
+    def follow(self) -> None:
+        """Move the momentum encoder, if there is one; once after each optimiser step."""
+        if self.slow is not None:
+            self.slow.update(self.encoder)
+
+
+class Follow(TrainerCallback):  # type: ignore[misc]
+    """Moves the momentum encoder after each optimiser step."""
+
+    def __init__(self, module: FollowedModule) -> None:
+        self.module = module
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move it; parameters are those after the step."""
+        self.module.follow()

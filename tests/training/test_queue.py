@@ -1,0 +1,151 @@
+"""Training of pairs against a queue of both sides, which a momentum encoder fills."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+import tauten as tt
+from tauten.cli import main
+from tauten.comparison.frozen import train_heads
+from tauten.training import Config, specs, train
+from tauten.training.module import ContrastiveModule
+from tauten.training.monitor import ForceProbe
+
+IMAGES, INDEX = torch.rand(5, 3, generator=torch.Generator().manual_seed(1)), torch.arange(5) + 2
+TEXTS = {"ids": torch.rand(5, 3, generator=torch.Generator().manual_seed(2))}
+SAME = torch.tensor([0, 1, 2, 3, 4]), torch.tensor([7, 8, 9, 8, 6])
+
+
+class Towers(nn.Module):
+    """Two linear towers."""
+
+    dim = 4
+
+    def __init__(self):
+        super().__init__()
+        self.x, self.y = nn.Linear(3, 4), nn.Linear(3, 4)
+
+    def forward(self, images, texts):
+        return self.x(images), self.y(texts["ids"])
+
+
+def module(loss_fn=None, **options):
+    torch.manual_seed(0)
+    loss_fn = loss_fn or tt.InfoNCE(0.2)
+    return ContrastiveModule(Towers(), loss_fn, queue=8, momentum=0.5, **options).train()
+
+
+def step(ours, shift=0):
+    """One step; returns what the loss was, and the keys that were queued."""
+    found = ours(IMAGES + shift, TEXTS, INDEX + shift, SAME)["loss"]
+    found.backward()
+    with torch.no_grad():
+        for p in ours.encoder.parameters():
+            p.sub_(0.1 * p.grad)
+            p.grad = None
+    ours.follow()
+    ours.loss_fn.step()
+    return found
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_both_sides_meet_the_queue_as_in_a_literal_loop(mask, chunk):
+    ours = module(mask_duplicates=mask, chunk=chunk)
+    before = [p.clone() for p in ours.slow.parameters()]
+    step(ours)
+    for p, old, new in zip(ours.slow.parameters(), before, ours.encoder.parameters(), strict=True):
+        torch.testing.assert_close(p, 0.5 * old + 0.5 * new)
+    with torch.no_grad():
+        queued = [ours.queue.pairs._keys[:5, :4].clone(), ours.queue.pairs._keys[:5, 4:].clone()]
+        x, y = ours.encoder(IMAGES + 1, TEXTS)
+        kx, ky = ours.slow(IMAGES + 1, TEXTS)
+    ids = torch.cat([INDEX + 1, INDEX])
+    images, captions = (torch.cat([column, column]) for column in SAME)
+    expected, met = 0.0, 0
+    for anchors, keys, old in ((x, ky, queued[1]), (y, kx, queued[0])):
+        s = F.normalize(anchors, dim=1) @ F.normalize(torch.cat([keys, old]), dim=1).T / 0.2
+        for i in range(5):
+            meets = [
+                j
+                for j in range(10)
+                if j == i
+                or (
+                    ids[j] != ids[i]
+                    and not (mask and (images[j] == images[i] or captions[j] == captions[i]))
+                )
+            ]
+            met += len(meets)
+            expected += (s[i, meets].logsumexp(0) - s[i, i]) / 10
+    assert met < 100
+    torch.testing.assert_close(step(ours, shift=1), expected)
+    assert all(p.grad is None for p in ours.slow.parameters())
+    assert len(ours.queue) == 8
+    assert ours.queue.pairs._ids[:, 0].sort().values.tolist() == [3, 4, 4, 5, 5, 6, 6, 7]
+    force = ForceProbe(ours, None).summary()
+    assert force["force/repulsion/all"] == pytest.approx(force["force/attraction/all"], rel=1e-4)
+    ours.eval()(IMAGES, TEXTS, INDEX, SAME)
+    assert int(ours.queue.pairs._pushed) == 10
+
+
+class Interrupted(BaseException):
+    """Ends a run from within a step."""
+
+
+@pytest.mark.parametrize("family", ["infonce", "maxmargin"])
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, make_config, monkeypatch, family):
+    fields = {"family": family, "loss__queue": 40, "loss__momentum": 0.9, "log_every": 1}
+    fields["control__kind"] = "mmts" if family == "infonce" else "constant"
+    whole = train(make_config(tmp_path / "whole", **fields))
+    steps, forward = [], ContrastiveModule.forward
+
+    def cut(self, *args, **kwargs):
+        steps.append(len(steps))
+        if len(steps) == 5:
+            raise Interrupted
+        return forward(self, *args, **kwargs)
+
+    config = make_config(tmp_path / "cut", **fields)
+    with monkeypatch.context() as patch:
+        patch.setattr(ContrastiveModule, "forward", cut)
+        with pytest.raises(Interrupted):
+            train(config)
+    torch.manual_seed(99)
+    again = train(config)
+    assert again.test == whole.test
+    weights = [
+        load_file(run.output / "checkpoints" / "checkpoint-6" / "model.safetensors")
+        for run in (whole, again)
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert int(weights[0]["queue.pairs._pushed"]) == 6 * 32
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    histories = [(run.output / "history.jsonl").read_text() for run in (whole, again)]
+    assert histories[0] == histories[1]
+
+
+def test_a_published_recipe_takes_a_queue_on_the_command_line(tmp_path, capsys):
+    options = "--runlocal --data.limit 96 --optim.batch-size 32 --optim.epochs 1 --loss.queue 512"
+    words = f"train emoji_infonce_mmts {options} --loss.momentum 0.99 --evaluation.bootstrap 20"
+    out = tmp_path / "run"
+    assert main([*words.split(), "--no-progress", "--no-tensorboard", "--output", str(out)]) == 0
+    saved = json.loads((out / "results.json").read_text())
+    assert 0 <= saved["test"]["mean_recall"] <= 1
+    tensors = load_file(next((out / "checkpoints").glob("checkpoint-*")) / "model.safetensors")
+    assert (tensors["queue.pairs._ids"][:, 0] >= 0).sum() == 96
+    capsys.readouterr()
+    other = ["train", "emoji_sogclr", "--loss.queue", "8", "--output"]
+    with pytest.raises(SystemExit) as ended:
+        main([*other, str(tmp_path / "other")])
+    assert ended.value.code != 0
+    assert "loss.queue" in capsys.readouterr().err
+
+
+def test_heads_on_fixed_features_refuse_it():
+    config = Config(loss=specs.loss("infonce", queue=8))
+    with pytest.raises(ValueError, match=r"no momentum encoder.* loss\.queue.* got 8"):
+        train_heads(config, {})
