@@ -33,8 +33,8 @@ from evidence_settings import (
 
 from tauten.comparison.contrasts import contrasts
 from tauten.comparison.features import Features
-from tauten.comparison.queries import Queries
 from tauten.comparison.summary import CELLS, CONTRASTS
+from tauten.outcome import Outcome
 
 #: metrics of two views that are kept
 OF_VIEWS = ("knn@1/class_mean", "knn@10/class_mean")
@@ -173,7 +173,7 @@ def best_compositions(found: Found, number: int, published: bool = False) -> lis
     return sorted(ours, key=least, reverse=True)[:number]
 
 
-def _mean(runs: dict[int, Queries], group: str) -> float:
+def _mean(runs: dict[int, Outcome], group: str) -> float:
     return sum(q.metrics()[group]["mean_recall"] for q in runs.values()) / len(runs)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from tauten.comparison.queries import GROUPS
+from tauten.outcome import ALL, GROUPS
 from tauten.report.theme import MARKERS, TOKENS, figure
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -43,7 +43,7 @@ def main() -> None:
     for name in ("frozen", "end_to_end"):
         if rows := read(f"compare_emoji_{name}"):
             rows = [row for row in rows if row["b"].startswith("matched ")]
-            save(forest(rows, GROUPS, lambda row: row["a"]), name)
+            save(forest(rows, (ALL, *GROUPS), lambda row: row["a"]), name)
     if rows := read("sensitivity"):
         save(curves(rows), "sensitivity")
     for name, label in LABELS.items():

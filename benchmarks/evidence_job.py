@@ -13,21 +13,21 @@ from evidence_data import DATA
 from evidence_settings import Setting
 from tqdm import tqdm
 
-from tauten.comparison.cells import FEATURES, QUERIES, Cell, run_cell
+from tauten.comparison.cells import FEATURES, Cell, load_queries, run_cell
 from tauten.comparison.contrasts import Contrast
 from tauten.comparison.features import load
 from tauten.comparison.grid import Grid
 from tauten.comparison.methods import Method, configure
 from tauten.comparison.pool import Failure, Task, run_tasks
-from tauten.comparison.queries import Queries
 from tauten.comparison.summary import COLUMNS
+from tauten.outcome import Outcome
 from tauten.training import Config, to_dict
 
 EVIDENCE = Path(__file__).resolve().parents[1] / "docs" / "evidence"
 METRICS = ("mean_recall", "hit@1", "x2y/hit@5", "n")
 HIDDEN = 512
 #: ranks of the test queries by setting and seed
-Found = dict[str, dict[int, Queries]]
+Found = dict[str, dict[int, Outcome]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +92,15 @@ class Job:
             for (key, seed), cell in cells.items()
         ]
         with tqdm(total=len(tasks), desc=self.root.name, unit="training") as bar:
-            outcome = run_tasks(tasks, self.processes, bar)
-        failed = [value for value in outcome.values() if isinstance(value, Failure)]
+            done = run_tasks(tasks, self.processes, bar)
+        failed = [value for value in done.values() if isinstance(value, Failure)]
         if failed:
             raise RuntimeError("; ".join(f"{f.task}: {f.error}" for f in failed))
         groups = self._groups()
         found: Found = {}
         for (key, seed), cell in cells.items():
-            path = self.folder(by_key[key]) / cell.place / QUERIES
-            queries = dataclasses.replace(Queries.load(path), groups=groups)
-            found.setdefault(key, {})[seed] = queries
+            outcome = load_queries(self.folder(by_key[key]) / cell.place)
+            found.setdefault(key, {})[seed] = outcome.grouped(groups)
         return found
 
     def _groups(self) -> list[str]:

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tauten.comparison.queries import GROUPS
 from tauten.comparison.tables import MARKS, percent, points
+from tauten.outcome import ALL, GROUPS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 EVIDENCE = DOCS / "evidence"
@@ -38,7 +38,7 @@ def difference(row: Row) -> str:
 def differences(
     name: str,
     label: Callable[[str, str], str | None],
-    groups: Sequence[str] = GROUPS,
+    groups: Sequence[str] = (ALL, *GROUPS),
     first: str = "",
 ) -> str:
     """A row for each pair of variants.
@@ -66,10 +66,10 @@ def levels(name: str, metric: str) -> str:
             key = f"{row['control']} {row['setting']}"
             values.setdefault(key, {}).setdefault(row["group"], []).append(float(row["value"]))
     body = [
-        [key, *(percent(sum(found[g]) / len(found[g])) for g in GROUPS)]
+        [key, *(percent(sum(found[g]) / len(found[g])) for g in (ALL, *GROUPS))]
         for key, found in values.items()
     ]
-    return pipes([metric, *GROUPS], body)
+    return pipes([metric, ALL, *GROUPS], body)
 
 
 def pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -22,7 +22,6 @@ import argparse
 import itertools
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,35 +29,19 @@ import torch
 from torch import Tensor
 
 from tauten.comparison.contrasts import Contrast, contrasts
-from tauten.comparison.scores import Scores
 from tauten.evaluation import bootstrap_mean
 from tauten.evaluation.bootstrap import percentile_interval, resample
 from tauten.evaluation.intervals import share_interval
+from tauten.outcome import Outcome, Queries
 
 SHARES = {"head": 0.6, "mid": 0.25, "tail": 0.15}
 RATIOS = (0.5, 1.0, 2.0, 4.0, 12.0)
 
 
-class Made(Scores):
-    """Scores as given."""
-
-    METRICS = ("made",)
-    MAIN = "made"
-
-    def __init__(self, score_N: Tensor, groups: list[str]) -> None:
-        self.score_N, self.groups = score_N, groups
-
-    def scores(self, metric: str) -> Tensor:
-        """The scores."""
-        assert metric == "made"
-        return self.score_N
-
-    def same_queries(self, other: Any) -> bool:
-        """Whether both have the same groups."""
-        return self.groups == other.groups
-
-    def save(self, path: Path) -> None:
-        """Keep nothing."""
+def _made(score_N: Tensor, groups: list[str]) -> Outcome:
+    """Return scores as given, in the place of a metric of pairs."""
+    sides = {"x2y": Queries(groups, [""] * len(groups))}
+    return Outcome("pairs", sides, whole={"hit@1": score_N})
 
 
 def experiment(
@@ -85,7 +68,7 @@ def experiment(
         own = hardness + taste * rng.normal(size=queries) + lift
         wide = 3.0 if uneven and control == comparisons else 1.0
         variants[f"c{control}"] = {
-            seed: Made(
+            seed: _made(
                 torch.from_numpy(
                     own
                     + wide
@@ -100,7 +83,7 @@ def experiment(
             for seed in range(seeds)
         }
     pairs = [(f"c{control}", "c0") for control in range(1, comparisons + 1)]
-    return contrasts(variants, pairs, "made", replicates, seed=int(rng.integers(2**31)))
+    return contrasts(variants, pairs, "hit@1", replicates, seed=int(rng.integers(2**31)))
 
 
 def differs(contrast: Contrast) -> bool:

@@ -6,7 +6,8 @@ import torch
 from scipy import stats
 
 from tauten.comparison.contrasts import contrasts, estimates
-from tauten.comparison.queries import Queries
+from tauten.evaluation import QueryRanks
+from tauten.outcome import Outcome, Queries
 
 GROUPS = ["head"] * 120 + ["mid"] * 50 + ["tail"] * 30
 
@@ -15,7 +16,12 @@ def ranked(hit):
     """Queries whose both directions hit, or not, at 1."""
     ranks = torch.where(torch.as_tensor(hit), 1, 99)
     everyone = torch.arange(len(ranks))
-    return Queries(ranks, ranks, everyone, everyone, GROUPS)
+    found = QueryRanks(ranks, torch.arange(len(ranks) + 1), len(ranks))
+    sides = {
+        way: Queries(GROUPS[: len(ranks)], GROUPS[: len(ranks)], ranks=found)
+        for way in ("x2y", "y2x")
+    }
+    return Outcome("pairs", sides, everyone, everyone)
 
 
 def variant(chance, seeds=4, start=0, shared=None):
@@ -181,8 +187,7 @@ def test_what_cannot_be_compared():
     runs = {"a": variant(0.5), "b": variant(0.5)}
     with pytest.raises(ValueError, match="not 0"):
         contrasts(runs, [("a", "b")], "hit@1", bootstrap=0)
-    everyone = torch.arange(3)
-    runs["b"] = {0: Queries(everyone, everyone, everyone, everyone, ["head"] * 3)}
+    runs["b"] = {0: ranked([True] * 3)}
     with pytest.raises(ValueError, match="different queries: 3 and 200"):
         contrasts(runs, [("a", "b")], "hit@1")
 

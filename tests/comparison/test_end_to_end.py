@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from tauten import cli, report
-from tauten.comparison import Classified, Grid, compare, load_cell, rerun
+from tauten.comparison import Grid, compare, load_cell, rerun
+from tauten.comparison.cells import load_queries
 from tauten.comparison.end_to_end import train_run
 from tauten.comparison.page import anchors
 from tauten.comparison.step_cost import step_cost
-from tauten.comparison.tested import load_scores
+from tauten.outcome import VIEWS
 from tauten.training import from_dict
 from tauten.training.session import load_result
 
@@ -151,15 +152,14 @@ def test_views_end_to_end(views):
     assert {"matched", "shuffled"} <= {c.b.split()[0] for c in found.summary.to_parts}
     for name, result in trained.results.items():
         test = load_result(grid.output / name / "run").test
-        for metric in Classified.METRICS:
+        for metric in VIEWS.names:
             assert result.metrics["all"][metric] == pytest.approx(test[metric], abs=1e-6)
         for group in ("head", "mid", "tail"):
             key = "knn@10/class_mean"
             assert result.metrics[group][key] == pytest.approx(test[f"{key}/{group}"], abs=1e-6)
         assert not any(key.startswith("linear") for key in test)
-        assert isinstance(load_scores(grid.output / name / "queries.npz"), Classified)
-    right = [load_scores(grid.output / name / "queries.npz").right for name in trained.results]
-    assert len({tuple(hits["knn@10"].tolist()) for hits in right}) >= 4
+    right = [load_queries(grid.output / name).scores("knn@10") for name in trained.results]
+    assert len({tuple(hits.tolist()) for hits in right}) >= 4
     assert "majority vote of the nearest training images" in found.page.read_text(encoding="utf-8")
 
 
@@ -229,7 +229,7 @@ def test_margins_of_clips(shared_data, tmp_path, capsys):
     low, high = written["control_range"]
     assert 0.07 - 1e-6 <= low < high <= 0.40 + 1e-6
     for name, full in (("nDCG", "nDCG/mean"), ("mAP", "mAP_official/mean")):
-        graded = load_scores(place / "queries.npz").metrics()["all"][name]
+        graded = load_queries(place).metrics()["all"][name]
         assert graded == pytest.approx(written["test"][f"multi_instance/{full}"], abs=1e-6)
     recorded, again = rerun(place, tmp_path / "again")
     assert (recorded.metrics, recorded.val) == (again.metrics, again.val)

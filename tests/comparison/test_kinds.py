@@ -65,7 +65,7 @@ def test_every_margin_trains(make_grid, tmp_path, pairs, name):
     default = grid.catalogue[method.parts_of or name].default
     found = train_heads(configure(grid.base(), method, default), pairs)
     assert np.isfinite(found.val)
-    assert len(found.queries.x) == 36
+    assert len(found.queries.groups) == 36
 
 
 @pytest.mark.parametrize("name", [*VIEWS, "reversed", "weight-only", "temo", "tau-uncertainty"])

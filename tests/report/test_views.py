@@ -11,6 +11,7 @@ import yaml
 from torch.nn import functional as F
 
 from tauten.evaluation import knn
+from tauten.outcome import load
 from tauten.recipes import get, runlocal
 from tauten.report import write
 from tauten.report.folders import load_runs
@@ -158,6 +159,7 @@ def test_several_seeds_are_averaged_and_paired(views):
 def without_outcomes(run, path):
     """A run as earlier versions left it: of its probes the accuracies alone."""
     shutil.copytree(run, path, ignore=shutil.ignore_patterns("checkpoints", "*_images.npz"))
+    (path / "outcome.npz").unlink()
     with np.load(path / "features.npz") as stored:
         arrays = {name: rows for name, rows in stored.items() if not name.startswith("right_")}
     np.savez(path / "features.npz", **arrays)
@@ -166,11 +168,9 @@ def without_outcomes(run, path):
 
 def test_probes_are_compared_image_by_image(views):
     numbers = collect(load_runs([views[0], views[2]]), bootstrap=200, seed=0)
-    rows = []
-    for run in (views[0], views[2]):
-        with np.load(run / "features.npz") as stored:
-            rows.append(stored["right_linear_lt"].astype(float))
-            labels = stored["test_labels"]
+    found = [load(run / "outcome.npz").first for run in (views[0], views[2])]
+    rows = [side.score("linear_lt").numpy() for side in found]
+    labels = np.array(found[0].labels)
     gain = rows[1] - rows[0]
     by_class = [gain[labels == label].mean() for label in np.unique(labels)]
     for group, wanted in (("all", gain.mean()), ("classes", np.mean(by_class))):
@@ -260,6 +260,9 @@ def test_without_pictures_there_is_no_gallery(views, tmp_path):
 
 def test_pictures_that_do_not_fit_are_refused(views, tmp_path):
     shutil.copytree(views[0], tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    told = json.loads((tmp_path / "run" / "results.json").read_text("utf-8"))
+    told.pop("seal")  # which would name another content first
+    (tmp_path / "run" / "results.json").write_text(json.dumps(told))
     np.savez(tmp_path / "run" / "train_images.npz", images=np.zeros((3, 4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"train_images.npz must hold images, uint8 \(400, H, W"):
         write([tmp_path / "run"], tmp_path / "page", bootstrap=20)

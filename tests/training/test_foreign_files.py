@@ -284,7 +284,7 @@ def test_results_and_history_that_are_damaged(copy, make_config):
             train(config)
 
 
-@pytest.mark.parametrize("name", ["samples.npz", "embeddings.npz", "history.jsonl"])
+@pytest.mark.parametrize("name", ["samples.npz", "outcome.npz", "embeddings.npz", "history.jsonl"])
 def test_a_file_of_a_finished_run_with_another_content_is_named(copy, tmp_path, name):
     path = copy / name
     content = bytearray(path.read_bytes())
@@ -301,7 +301,7 @@ def test_a_file_of_a_finished_run_with_another_content_is_named(copy, tmp_path, 
 def test_a_run_of_an_earlier_version_has_no_sums(copy, make_config, finished_run, tmp_path):
     results = json.loads((copy / "results.json").read_text())
     assert results.pop("seal")["files"].keys() == {
-        *("history.jsonl", "samples.npz", "embeddings.npz", "test_images.npz")
+        *("history.jsonl", "samples.npz", "outcome.npz", "embeddings.npz", "test_images.npz")
     }
     results.pop("run")
     (copy / "results.json").write_text(json.dumps(results))

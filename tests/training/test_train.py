@@ -25,8 +25,8 @@ from tauten.training.trainer import ContrastiveTrainer
 def test_run_folder(finished_run):
     names = {path.name for path in finished_run.output.iterdir()}
     assert names == {
-        "config.yaml", "history.jsonl", "results.json", "samples.npz", "embeddings.npz",
-        "test_images.npz", "checkpoints", "tensorboard",
+        "config.yaml", "history.jsonl", "results.json", "samples.npz", "outcome.npz",
+        "embeddings.npz", "test_images.npz", "checkpoints", "tensorboard",
     }  # fmt: skip
     results = json.loads((finished_run.output / "results.json").read_text())
     assert set(results["protocol"]) == {

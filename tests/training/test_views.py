@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import tauten as tt
 from tauten.models import ConvTower, ViewEncoder
+from tauten.outcome import load
 from tauten.training import Config, evaluate, from_dict, specs, to_dict, train, view_results
 from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_control, build_loss
@@ -157,14 +158,15 @@ def test_the_run_folder_has_classification(finished):
             low, high = (finished.test[f"{name}{kind}/{end}"] for end in ("low", "high"))
             assert low <= value <= high or kind == "/balancedness"
     assert "linear_lt" not in finished.val
+    right = load(finished.output / "outcome.npz").first.scores
     with np.load(finished.output / "features.npz") as found:
         assert found["train"].shape == (96, 32)
         assert len(found["test_labels"]) == len(found["test_groups"]) == 96
         for name in ("linear_lt", "linear_fs"):
-            assert found[f"right_{name}"].dtype == bool
-            assert found[f"right_{name}"].mean() == pytest.approx(finished.test[name])
+            assert right[name].numpy().dtype == bool
+            assert right[name].numpy().mean() == pytest.approx(finished.test[name])
             by_class = [
-                found[f"right_{name}"][found["test_labels"] == label].mean()
+                right[name].numpy()[found["test_labels"] == label].mean()
                 for label in np.unique(found["test_labels"])
             ]
             assert np.mean(by_class) == pytest.approx(finished.test[f"{name}/class_mean"])

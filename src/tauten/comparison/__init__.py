@@ -8,28 +8,23 @@ need("tauten.comparison", "numpy", "transformers", "datasets", "matplotlib", "ji
 
 from tauten.comparison.catalogue import METHODS
 from tauten.comparison.cells import Cell, Result, load_cell, load_result, rerun, run_cell
-from tauten.comparison.classified import Classified
 from tauten.comparison.compare import Comparison, compare
 from tauten.comparison.contrasts import Contrast, contrasts
 from tauten.comparison.features import Features, FeatureSplit, load, save
 from tauten.comparison.frozen import train_heads
 from tauten.comparison.grid import Grid
 from tauten.comparison.kinds import CONTROLS
-from tauten.comparison.queries import METRICS, Queries
 from tauten.comparison.synthetic import SyntheticConfig, best_temperature, synthetic
 
 __all__ = [
     "CONTROLS",
     "METHODS",
-    "METRICS",
     "Cell",
-    "Classified",
     "Comparison",
     "Contrast",
     "FeatureSplit",
     "Features",
     "Grid",
-    "Queries",
     "Result",
     "SyntheticConfig",
     "best_temperature",

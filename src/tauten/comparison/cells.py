@@ -19,11 +19,12 @@ from typing import Any, Literal
 
 import torch
 
-from tauten.comparison.end_to_end import train_run
+from tauten.comparison.end_to_end import RUN, train_run
 from tauten.comparison.features import Features, load
-from tauten.comparison.frozen import Outcome, Stop, train_heads
-from tauten.comparison.tested import load_scores
+from tauten.comparison.frozen import Found, Stop, train_heads
 from tauten.files import replace_text
+from tauten.outcome import OUTCOME, Outcome, save
+from tauten.outcome import load as load_outcome
 from tauten.training import from_dict
 from tauten.training.config_tree import completed, differences
 from tauten.training.session import versions
@@ -173,8 +174,8 @@ def run_cell(cell: Cell, root: Path, stop: Stop | None = None) -> Result:
     replace_text(folder / CONFIG, json.dumps(record, indent=1))
     start = time.perf_counter()
     outcome = _train(cell, root, folder, stop)
-    if outcome.queries is not None:
-        outcome.queries.save(folder / QUERIES)
+    if outcome.queries is not None and cell.runner == "frozen":
+        save(outcome.queries, folder / QUERIES)
     result = Result(
         metrics={} if outcome.queries is None else outcome.queries.metrics(),
         val=outcome.val,
@@ -203,13 +204,24 @@ def finished(folder: Path) -> Result | None:
             return None
         result = load_result(folder)
         if result.metrics:
-            _check_queries(result, load_scores(folder / QUERIES).metrics())
+            _check_queries(result, load_queries(folder).metrics())
         return result
     except _DAMAGED as error:
         line = " ".join(str(error).split())
         logger.warning("%s is damaged and is trained again: %s", folder, line)
         shutil.rmtree(folder)
         return None
+
+
+def load_queries(folder: Path) -> Outcome:
+    """Return what a cell found for each test query: its run has written it, or the cell itself.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is damaged.
+    """
+    of_run = folder / RUN / OUTCOME
+    return load_outcome(of_run if of_run.exists() else folder / QUERIES)
 
 
 def _check_queries(result: Result, found: Mapping[str, Mapping[str, float]]) -> None:
@@ -232,7 +244,7 @@ def _record(path: Path) -> dict[str, Any] | None:
     return stored if isinstance(stored, dict) and isinstance(stored.get("config"), dict) else None
 
 
-def _train(cell: Cell, root: Path, folder: Path, stop: Stop | None) -> Outcome:
+def _train(cell: Cell, root: Path, folder: Path, stop: Stop | None) -> Found:
     threads = torch.get_num_threads()
     torch.set_num_threads(cell.threads)
     try:

@@ -41,7 +41,7 @@ def compare(grid: Grid, metric: str | None = None, bootstrap: int = 2000) -> Com
 
     Args:
         grid: what is compared, and how.
-        metric: compared on the test split, one of ``grid.tested.METRICS``; by default mean_recall,
+        metric: compared on the test split, one of ``grid.tested.names``; by default mean_recall,
             and of two views knn@10/class_mean.
         bootstrap: replicates.
 
@@ -50,9 +50,9 @@ def compare(grid: Grid, metric: str | None = None, bootstrap: int = 2000) -> Com
             baseline of which no cell finished.
     """
     known = grid.tested
-    metric = metric or known.MAIN
-    if metric not in known.METRICS:
-        raise ValueError(f"unknown metric {metric!r}; there are {', '.join(known.METRICS)}")
+    metric = metric or known.main
+    if metric not in known.names:
+        raise ValueError(f"unknown metric {metric!r}; there are {', '.join(known.names)}")
     if bootstrap < 1:
         raise ValueError(f"bootstrap must be at least 1 replicate, not {bootstrap}")
     summary = summarise(grid, train_grid(grid), metric, bootstrap)

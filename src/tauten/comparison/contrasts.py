@@ -35,8 +35,8 @@ import torch
 from torch import Tensor
 
 from tauten.comparison.errors import Compared, at_level, half_widths, query_part, seed_part
-from tauten.comparison.scores import ALL, GROUPS, Scores, weighted_mean
 from tauten.evaluation.bootstrap import Estimate, bootstrap_mean, resample
+from tauten.outcome import ALL, GROUPS, Outcome, weighted_mean
 
 Verdict = Literal["same", "better", "worse", "one seed"]
 
@@ -89,7 +89,7 @@ class Contrast:
         return "worse" if self.corrected_high < 0 else "same"
 
 
-Seeds = Mapping[int, Scores]
+Seeds = Mapping[int, Outcome]
 
 
 def estimates(
@@ -127,7 +127,7 @@ def contrasts(
     Args:
         variants: ranks of the same queries by seed, for each variant.
         pairs: (a, b) names. A pair without a seed in common is left out.
-        metric: one of their :attr:`tauten.comparison.scores.Scores.METRICS`.
+        metric: one of their :attr:`tauten.outcome.Outcome.known`.
         bootstrap: replicates.
         seed: of the resampling.
 
@@ -207,7 +207,7 @@ class _Draws:
         self.replicates, self.seed = replicates, seed
         self._kept: dict[tuple[str, int], Tensor] = {}
 
-    def of(self, difference_SN: Tensor, weight_N: Tensor, queries: Scores) -> dict[str, Tensor]:
+    def of(self, difference_SN: Tensor, weight_N: Tensor, queries: Outcome) -> dict[str, Tensor]:
         """Return (R, S) replicates of each seed's mean difference in each group, and in all."""
         found: dict[str, Tensor] = {}
         whole = torch.zeros(self.replicates, len(difference_SN), dtype=torch.float64)
@@ -223,14 +223,14 @@ class _Draws:
     def _counts(self, what: str, size: int) -> Tensor:
         """Return (R, size) how often each is drawn."""
         if (what, size) not in self._kept:
-            number = 1 + GROUPS.index(what)
+            number = 1 + (ALL, *GROUPS).index(what)
             generator = torch.Generator().manual_seed(self.seed * 7 + number)
             self._kept[what, size] = torch.cat(list(resample(size, self.replicates, generator)))
         return self._kept[what, size]
 
 
-def _groups(queries: Scores) -> list[str]:
-    return [group for group in GROUPS if group == ALL or group in queries.groups]
+def _groups(queries: Outcome) -> list[str]:
+    return [ALL, *(group for group in GROUPS if group in queries.groups)]
 
 
 def _scores(runs: Seeds, seeds: Sequence[int], metric: str) -> Tensor:
@@ -238,7 +238,7 @@ def _scores(runs: Seeds, seeds: Sequence[int], metric: str) -> Tensor:
 
 
 def _same_queries(variants: Mapping[str, Seeds]) -> None:
-    first: tuple[str, Scores] | None = None
+    first: tuple[str, Outcome] | None = None
     for name, runs in variants.items():
         for queries in runs.values():
             if first is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tauten.comparison.classified import Classified
-from tauten.comparison.frozen import Outcome
+from tauten.comparison.frozen import Found
 from tauten.comparison.step_cost import step_cost
 from tauten.comparison.tested import of_run
+from tauten.outcome import OUTCOME, VIEWS
 from tauten.training import Config, train
 from tauten.training.run_folder import (
     CHECKPOINTS,
@@ -22,7 +22,7 @@ from tauten.training.run_folder import (
 RUN = "run"
 
 
-def train_run(config: Config, folder: Path, *, test: bool) -> Outcome:
+def train_run(config: Config, folder: Path, *, test: bool) -> Found:
     """Train a run in the cell's folder, of which what is large and not needed is dropped.
 
     Args:
@@ -38,8 +38,8 @@ def train_run(config: Config, folder: Path, *, test: bool) -> Outcome:
     scores = of_run(config) if test else None
     _slim(config.output, test=test)
     metric = config.evaluation.metric
-    score = found.val[Classified.MAIN if metric == "last" else metric]
-    return Outcome(
+    score = found.val[VIEWS.main if metric == "last" else metric]
+    return Found(
         val=score,
         queries=scores,
         curve=((1.0, score),),
@@ -53,6 +53,6 @@ def train_run(config: Config, folder: Path, *, test: bool) -> Outcome:
 def _slim(run: Path, *, test: bool) -> None:
     """Drop checkpoints and training pictures, and of a trial of tuning all arrays."""
     shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
-    arrays = () if test else (EMBEDDINGS, FEATURES, IMAGES, SAMPLES)
+    arrays = () if test else (OUTCOME, EMBEDDINGS, FEATURES, IMAGES, SAMPLES)
     for name in (TRAIN_IMAGES, *arrays):
         (run / name).unlink(missing_ok=True)

@@ -15,9 +15,8 @@ from transformers import get_cosine_schedule_with_warmup
 
 from tauten.comparison.allocations import step_memory
 from tauten.comparison.features import Features, FeatureSplit
-from tauten.comparison.queries import Queries
-from tauten.comparison.scores import Scores
 from tauten.losses import ContrastiveLoss, NonFiniteLossError
+from tauten.outcome import Outcome, of_pairs
 from tauten.training import Config
 from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss
@@ -31,7 +30,7 @@ RUNGS = (1 / 3, 2 / 3, 1.0)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Found:
     """Results of one training.
 
     Attributes:
@@ -46,7 +45,7 @@ class Outcome:
     """
 
     val: float
-    queries: Scores | None
+    queries: Outcome | None
     curve: tuple[tuple[float, float], ...]
     steps: int
     stopped: bool
@@ -93,7 +92,7 @@ def train_heads(
     *,
     test: bool = True,
     stop: Stop | None = None,
-) -> Outcome:
+) -> Found:
     """Train heads on the features of the training split with the configured loss and control.
 
     Every control of :func:`tauten.training.build.build_loss` works as in an end-to-end training.
@@ -150,7 +149,7 @@ def train_heads(
                 break
         queries = _ranked(heads, features["test"], classes) if test and not stopped else None
         memory = step_memory(lambda: _step(model, optimizer, batches.next(), config), loss_fn)
-    return Outcome(
+    return Found(
         val=curve[-1][1],
         queries=queries,
         curve=tuple(curve),
@@ -200,11 +199,10 @@ class _Batches:
 
 
 @torch.no_grad()
-def _ranked(heads: Heads, split: FeatureSplit, classes: Classes) -> Queries:
+def _ranked(heads: Heads, split: FeatureSplit, classes: Classes) -> Outcome:
     x, y = heads(split.x, split.y)
-    return Queries.of(
-        F.normalize(x, dim=1), F.normalize(y, dim=1), split.y_of_x, classes.groups(split.labels)
-    )
+    sides = F.normalize(x, dim=1), F.normalize(y, dim=1)
+    return of_pairs(*sides, split.y_of_x, classes.groups(split.labels), labels=split.labels)
 
 
 def _validate(heads: Heads, split: FeatureSplit, classes: Classes, config: Config) -> float:

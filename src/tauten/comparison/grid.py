@@ -11,10 +11,10 @@ from tauten.comparison import catalogue
 from tauten.comparison.cells import Runner
 from tauten.comparison.kinds import Kind, families, kind_of, methods_of, usual
 from tauten.comparison.methods import Method, configure
-from tauten.comparison.scores import Scores
 from tauten.comparison.shared import check_settings
 from tauten.comparison.synthetic import SyntheticConfig, groups_for
 from tauten.comparison.tested import tested_by
+from tauten.outcome import Metrics
 from tauten.recipes import get
 from tauten.recipes.emoji import EPOCHS, emoji
 from tauten.training import Config, specs
@@ -82,8 +82,8 @@ class Grid:
         return methods_of(self.kind)
 
     @property
-    def tested(self) -> type[Scores]:
-        """Class of what is stored of each test query."""
+    def tested(self) -> Metrics:
+        """Return the metrics of the test queries."""
         return tested_by(self.base(), whole=self.runner == "train")
 
     @property

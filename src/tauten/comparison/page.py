@@ -8,8 +8,8 @@ from pathlib import Path
 from tauten.comparison import protocol, tables
 from tauten.comparison.contrasts import Contrast
 from tauten.comparison.end_to_end import RUN
-from tauten.comparison.scores import ALL
 from tauten.comparison.summary import Summary
+from tauten.outcome import ALL
 from tauten.report.markup import environment, save_page
 from tauten.report.plots import Panel
 from tauten.report.settings import versions

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tauten.comparison.cells import QUERIES
+from tauten.comparison.cells import load_queries
 from tauten.comparison.contrasts import Contrast, Seeds, contrasts, estimates
 from tauten.comparison.grid import DEFAULT, TUNED, Grid
-from tauten.comparison.scores import GROUPS
-from tauten.comparison.tested import load_scores
 from tauten.comparison.train import Trained
 from tauten.evaluation import Estimate
 from tauten.files import replace_text
+from tauten.outcome import ALL, GROUPS
 
 CELLS, CONTRASTS = "cells.csv", "differences.csv"
 COLUMNS = ("data", "control", "force", "seed", "group", "metric", "value", "settings", "setting")
@@ -95,7 +94,7 @@ def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) 
     queries: dict[str, Seeds] = {}
     for (control, setting), cells in trained.variants.items():
         runs = {
-            seed: load_scores(grid.output / name / QUERIES)
+            seed: load_queries(grid.output / name)
             for seed, name in cells.items()
             if name in trained.results
         }
@@ -122,7 +121,7 @@ def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) 
         variants=variants,
         to_baseline=[c for c in found if (c.a, c.b) in base_pairs],
         to_parts=[c for c in found if (c.a, c.b) in part_pairs],
-        groups=[g for g in GROUPS if g in {group for _, group in means}],
+        groups=[g for g in (ALL, *GROUPS) if g in {group for _, group in means}],
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tauten.comparison.contrasts import Contrast, Verdict
-from tauten.comparison.queries import ALL
 from tauten.comparison.summary import Summary, Variant
+from tauten.outcome import ALL
 
 MARKS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "same": "", "one seed": ""}
 MINUS = "−"

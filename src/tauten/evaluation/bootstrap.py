@@ -12,9 +12,9 @@ Shape suffixes: Q queries, S seeds, K metrics, R replicates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,18 @@ from tauten.evaluation.intervals import over_seeds_and_queries, share_interval
 
 BUDGET = 2**22
 Statistic = Literal["mean", "median"]
+
+
+class Strata(NamedTuple):
+    """Queries drawn within parts that keep their size, such as the images of each class.
+
+    Attributes:
+        of: (Q,) long, the number of each query's part.
+        share: (Q,) float64, how much each query counts in the mean; they sum to 1.
+    """
+
+    of: Tensor
+    share: Tensor
 
 
 @dataclass(frozen=True)
@@ -128,13 +140,11 @@ def bootstrap_mean(
     """
     score_SQ = _scores(scores, "scores")
     owner_Q = _clusters(clusters, score_SQ)
-    value_S, drawn_RS = _replicates([score_SQ], owner_Q, bootstrap, seed, statistic)[0]
-    ends = None
-    if share:
-        if statistic != "mean" or bool(((score_SQ < -1e-9) | (score_SQ > 1 + 1e-9)).any()):
-            raise ValueError("share=True takes the mean of scores in [0, 1]")
-        low, high = share_interval(score_SQ.mean(dim=0)[:, None], owner_Q)
-        ends = float(low), float(high)
+    drawn = replicates([score_SQ], [statistic], bootstrap, seed, clusters=owner_Q)
+    value_S, drawn_RS = drawn[0]
+    if share and (statistic != "mean" or bool(((score_SQ < -1e-9) | (score_SQ > 1 + 1e-9)).any())):
+        raise ValueError("share=True takes the mean of scores in [0, 1]")
+    ends = share_ends(score_SQ, owner_Q) if share else None
     low_end, high_end = over_seeds_and_queries(value_S, drawn_RS, ends)
     return Estimate(float(value_S.mean()), low_end, high_end, score_SQ.shape[1], len(score_SQ))
 
@@ -171,7 +181,8 @@ def paired_bootstrap(
             f"a has shape {tuple(a_SQ.shape)} but b has {tuple(b_SQ.shape)} (seeds, queries): "
             "a paired comparison needs the same queries and the same seeds on both sides"
         )
-    both = _replicates([a_SQ, b_SQ], _clusters(clusters, a_SQ), bootstrap, seed, statistic)
+    owner_Q = _clusters(clusters, a_SQ)
+    both = replicates([a_SQ, b_SQ], [statistic] * 2, bootstrap, seed, clusters=owner_Q)
     (value_a, drawn_a), (value_b, drawn_b) = both
     low, high = over_seeds_and_queries(value_a - value_b, drawn_a - drawn_b)
     value = float(value_a.mean()) - float(value_b.mean())
@@ -203,28 +214,71 @@ def _clusters(clusters: Any, score_SQ: Tensor) -> Tensor | None:
     return number
 
 
-def _replicates(
-    scores: list[Tensor],
-    clusters: Tensor | None,
+def share_ends(score_SQ: Tensor, clusters: Tensor | None) -> tuple[float, float]:
+    """Return the interval over queries alone of a mean of shares over seeds and queries."""
+    low, high = share_interval(score_SQ.mean(dim=0)[:, None], clusters)
+    return float(low), float(high)
+
+
+def replicates(
+    scores: Sequence[Tensor],
+    statistics: Sequence[Statistic],
     bootstrap: int,
     seed: int,
-    statistic: Statistic,
+    *,
+    clusters: Tensor | None = None,
+    strata: Strata | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return accuracies (G,) and replicates (R, G) by (run, seed, metric), of the same draws."""
+    """Return values of scores and their replicates over queries, all of the same draws.
+
+    Args:
+        scores: (S, Q) each, of S seeds.
+        statistics: of each of them, over queries.
+        bootstrap: R replicates.
+        seed: of the resampling.
+        clusters: (Q,) long, numbers 0, 1, ... of queries that are drawn together.
+        strata: parts within which queries are drawn, for weighted means.
+
+    Returns:
+        For each (S,) values and (R, S) replicates.
+    """
     whole(bootstrap, "bootstrap", 1)
-    if statistic not in ("mean", "median"):
-        raise ValueError(f'statistic must be "mean" or "median", not {statistic!r}')
-    queries = scores[0].shape[1]
+    for statistic in statistics:
+        if statistic not in ("mean", "median"):
+            raise ValueError(f'statistic must be "mean" or "median", not {statistic!r}')
     generator = torch.Generator().manual_seed(whole(seed, "seed"))
+    if strata is not None:
+        return [
+            (part_SQ.sum(dim=1), drawn_RS)
+            for part_SQ, drawn_RS in _within(
+                [score_SQ * strata.share for score_SQ in scores], strata.of, bootstrap, generator
+            )
+        ]
+    queries = scores[0].shape[1]
     once = torch.ones(1, queries, dtype=torch.float64)
+    kinds = list(zip(scores, statistics, strict=True))
     drawn: list[list[Tensor]] = [[] for _ in scores]
     for weight_RQ in redraw(queries, clusters, bootstrap, generator):
-        for score, parts in zip(scores, drawn, strict=True):
+        for (score, statistic), parts in zip(kinds, drawn, strict=True):
             parts.append(_per_seed(score, weight_RQ, statistic))
     return [
         (_per_seed(score, once, statistic)[0], torch.cat(parts))
-        for score, parts in zip(scores, drawn, strict=True)
+        for (score, statistic), parts in zip(kinds, drawn, strict=True)
     ]
+
+
+def _within(
+    parts: Sequence[Tensor], of_Q: Tensor, bootstrap: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (S, Q) terms of sums and (R, S) sums, queries drawn within parts of fixed size."""
+    drawn = [torch.zeros(bootstrap, len(part), dtype=torch.float64) for part in parts]
+    for number in of_Q.unique().tolist():
+        rows, start = (of_Q == number).nonzero()[:, 0], 0
+        for weight_RQ in resample(len(rows), bootstrap, generator):
+            for part_SQ, drawn_RS in zip(parts, drawn, strict=True):
+                drawn_RS[start : start + len(weight_RQ)] += weight_RQ @ part_SQ[:, rows].T
+            start += len(weight_RQ)
+    yield from zip(parts, drawn, strict=True)
 
 
 def _per_seed(score_SQ: Tensor, weight_RQ: Tensor, statistic: Statistic) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tauten.evaluation.checks import group_names, whole, whole_numbers
-from tauten.evaluation.correspondence import correspondence, propagate
-from tauten.evaluation.ranks import DIRECTIONS, Ties, ranks
+from tauten.evaluation.correspondence import Correspondence, correspondence, propagate
+from tauten.evaluation.ranks import DIRECTIONS, QueryRanks, Ties, ranks
 from tauten.evaluation.summary import PerQuery, summarize
 
 TIES = (
@@ -104,10 +104,37 @@ def retrieval(
         ties=ties,
     )
     pairs = correspondence(y_of_x, len(x), len(y))
-    if groups is not None and group_of_y is None and "y2x" in directions:
+    return of_ranks(found, pairs, ks, groups, group_of_y, bootstrap=bootstrap, seed=seed)
+
+
+def of_ranks(
+    found: Mapping[str, QueryRanks],
+    pairs: Correspondence,
+    ks: Sequence[int] = (1, 5, 10),
+    groups: Sequence[str] | None = None,
+    group_of_y: Sequence[str] | None = None,
+    *,
+    bootstrap: int,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return the metrics of ranks by direction, see :func:`retrieval`.
+
+    Args:
+        found: what :func:`tauten.evaluation.ranks` returns.
+        pairs: who belongs to whom.
+        ks: of hit@K and recall@K.
+        groups: name of each x.
+        group_of_y: name of each y; by default that of its x's.
+        bootstrap: replicates.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: y's in several groups where ``group_of_y`` is not given.
+    """
+    if groups is not None and group_of_y is None and "y2x" in found:
         group_of_y = propagate(groups, pairs, "group_of_y")
     out: dict[str, float] = {}
-    for direction in directions:
+    for direction in found:
         names, clusters = groups, None
         if direction == "y2x":
             first = pairs.inverse()

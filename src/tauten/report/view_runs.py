@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tauten.evaluation import knn_predict
 from tauten.evaluation.classification import class_numbers
-from tauten.report.runs import RIGHT, SeedRun
+from tauten.outcome import of_run
+from tauten.report.runs import SeedRun
 
 KNN = "knn@"
 
@@ -53,11 +53,7 @@ class ViewTest:
         }
         known, x = (torch.from_numpy(run.test[split]) for split in ("train", "test"))
         ks = [neighbours(key) for key in run.metrics if key.startswith(KNN) and "/" not in key]
-        votes = knn_predict(known, of_known, x, ks) if ks else {}
-        right = {f"{KNN}{k}": vote == of_x for k, vote in votes.items()}
-        for name, outcome in run.test.items():
-            if name.startswith(RIGHT):
-                right[name.removeprefix(RIGHT)] = torch.from_numpy(outcome)
+        right = of_run(run.path, run.test, ks).first.scores
         return cls(
             F.normalize(known, dim=1),
             of_known,

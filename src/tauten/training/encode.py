@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
@@ -16,8 +17,18 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from tauten.data import Relevancy
-from tauten.evaluation import class_retrieval, geometry, multi_instance_retrieval, retrieval
+from tauten.evaluation import (
+    QueryRanks,
+    class_retrieval,
+    geometry,
+    multi_instance_retrieval,
+    ranks,
+)
+from tauten.evaluation.correspondence import correspondence
+from tauten.evaluation.retrieval import of_ranks
 from tauten.models import DualEncoder, Tokenizer
+from tauten.outcome import Outcome, of_pairs
+from tauten.outcome.metrics import KS, WAYS
 from tauten.training import processes
 from tauten.training.clip_source import ClipSource
 from tauten.training.rows import UNLABELLED
@@ -74,20 +85,30 @@ class Encoded:
                 for name in parts[0]
                 if name in shared
             }
-        group_of_y = self._caption_groups()
-        metrics = retrieval(
-            self.x,
-            self.y,
-            self.y_of_x,
-            groups=self.groups if group_of_y else None,
-            group_of_y=group_of_y,
-            bootstrap=bootstrap,
-            seed=seed,
-        )
-        recalls = [metrics[f"{way}/hit@{k}"] for way in ("x2y", "y2x") for k in (1, 5, 10)]
+        pairs = correspondence(self.y_of_x, len(self.x), len(self.y))
+        groups = self.groups, self._caption_groups()
+        metrics = of_ranks(self.ranks, pairs, KS, *groups, bootstrap=bootstrap, seed=seed)
+        recalls = [metrics[f"{way}/hit@{k}"] for way in WAYS for k in KS]
         metrics |= {"mean_recall": math.fsum(recalls) / len(recalls)}
         metrics |= self._class_level(bootstrap, seed)
         return metrics | self._multi_instance(bootstrap, seed)
+
+    @cached_property
+    def ranks(self) -> dict[str, QueryRanks]:
+        """Return ranks of all matches among the whole split, both ways."""
+        return ranks(self.x, self.y, self.y_of_x)
+
+    def outcome(self) -> Outcome:
+        """Return the results of each query."""
+        return of_pairs(
+            self.x,
+            self.y,
+            self.y_of_x,
+            self.groups or (),
+            labels=self.labels or (),
+            relevancy=None if self.relevancy is None else self.relevancy.dense(),
+            ranked=self.ranks,
+        )
 
     def class_of_y(self) -> list[str | None] | None:
         """Return (M,) the class of each caption: that of the first image with it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tauten.evaluation import TIES
 from tauten.files import need, packed, read_json, read_tensors, write_npz
 from tauten.models import DualEncoder, Tokenizer, load_tokenizer
+from tauten.outcome import OUTCOME, Outcome, save
 from tauten.training import checkpoints, processes
 from tauten.training.clip_source import ClipSource
 from tauten.training.config import Config
@@ -145,27 +146,75 @@ def _write(
         name: side.retrieval(config.evaluation.bootstrap) | side.geometry()
         for name, side in encoded.items()
     }
-    write_npz(folder.path / SAMPLES, samples(folder, splits["train"], classes, probe))
     write_npz(folder.path / EMBEDDINGS, embeddings(encoded["test"], classes))
-    pictures = _pictures(splits["test"].images)
-    if pictures is not None:
-        shown = pictures.permute(0, 2, 3, 1).contiguous().numpy()
-        write_npz(folder.path / IMAGES, {"images": shown})
-    state = checkpoints.state_of(best)
+    shown = _pictures(splits["test"].images)
+    write_record(
+        config,
+        folder,
+        probe,
+        Tested(metrics, encoded["test"].outcome(), protocol(config, splits, encoded["test"])),
+        samples(folder, splits["train"], classes, probe),
+        {} if shown is None else {IMAGES: shown},
+        {
+            "best_step": checkpoints.state_of(best)["global_step"],
+            "total_steps": total_steps,
+            "wall_s": clock.seconds(),
+        },
+    )
+
+
+class Tested(NamedTuple):
+    """Results of a finished run.
+
+    Attributes:
+        metrics: of "test" and "val".
+        outcome: of each query of the test split.
+        protocol: how they came about, in words.
+    """
+
+    metrics: Mapping[str, Mapping[str, float]]
+    outcome: Outcome
+    protocol: Mapping[str, str]
+
+
+def write_record(
+    config: Config,
+    folder: RunFolder,
+    probe: TauProbe,
+    found: Tested,
+    trained: Mapping[str, Any],
+    pictures: Mapping[str, Tensor],
+    steps: Mapping[str, Any],
+) -> None:
+    """Write what runs of every task leave behind, ``results.json`` last.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        probe: of its temperature or margin.
+        found: on the splits.
+        trained: what :func:`samples` returns.
+        pictures: (N, 3, H, W) uint8 images by the name of their file.
+        steps: of the best checkpoint and of the training.
+    """
+    write_npz(folder.path / SAMPLES, dict(trained))
+    save(found.outcome, folder.path / OUTCOME)
+    for file, images in pictures.items():
+        shown = images.permute(0, 2, 3, 1).contiguous().numpy()
+        write_npz(folder.path / file, {"images": shown})
     low, high = probe.loss_fn.strength.range()
     results = {
         "name": config.name,
         "family": config.family,
         "strength": config.loss.strength,
+        **({} if config.task == "pairs" else {"task": config.task}),
         "control": repr(probe.loss_fn.strength),
         "control_range": [low, high],
-        "protocol": protocol(config, splits, encoded["test"]),
+        "protocol": found.protocol,
         "record": folder.provenance(),
-        "test": metrics["test"],
-        "val": metrics["val"],
-        "best_step": state["global_step"],
-        "total_steps": total_steps,
-        "wall_s": clock.seconds(),
+        "test": found.metrics["test"],
+        "val": found.metrics["val"],
+        **steps,
     }
     last = folder.resumable()
     if last is not None and (last / SKIPPED).exists():

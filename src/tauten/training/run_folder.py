@@ -28,6 +28,7 @@ from tauten.files import (
     sync_folder,
 )
 from tauten.files.lock import NAME as LOCK
+from tauten.outcome import OUTCOME
 from tauten.training import checkpoints
 from tauten.training.config import Config
 from tauten.training.config_tree import completed, differences, from_dict, to_dict
@@ -39,8 +40,6 @@ logger = logging.getLogger("tauten.training")
 CONFIG, HISTORY, RESULTS = "config.yaml", "history.jsonl", "results.json"
 SAMPLES, EMBEDDINGS, CHECKPOINTS = "samples.npz", "embeddings.npz", "checkpoints"
 FEATURES = "features.npz"
-#: in it, before the name of a linear probe: (Q,) bool, which test images the probe has right
-RIGHT = "right_"
 SHARDS = "shards.jsonl"
 IMAGES, TRAIN_IMAGES = "test_images.npz", "train_images.npz"
 TENSORBOARD, FAILURE = "tensorboard", "failure.json"
@@ -54,13 +53,13 @@ _FREE = ("output", "overwrite", "progress", "tensorboard")
 _FREE_OF_DATA = ("workers",)
 # the configuration last: it is what tells that the others are ours
 _OURS = (
-    *(HISTORY, RESULTS, SAMPLES, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES, FAILURE),
+    *(HISTORY, RESULTS, SAMPLES, OUTCOME, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES, FAILURE),
     *(CHECKPOINTS, TENSORBOARD, CONFIG),
 )
 
 
 #: what results rest on, or are shown beside them
-_SEALED = (HISTORY, SAMPLES, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES)
+_SEALED = (HISTORY, SAMPLES, OUTCOME, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES)
 
 
 class RunFolder:

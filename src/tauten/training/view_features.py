@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tauten.evaluation import accuracy, few_shot, knn, sgd_predict, svm_predict
+from tauten.evaluation import accuracy, few_shot, knn_predict, sgd_predict, svm_predict
 from tauten.evaluation.classification import class_numbers
 from tauten.models import ViewEncoder
+from tauten.outcome.metrics import NEIGHBOURS
 from tauten.training.encode import BAR_FROM, encode_rows
 from tauten.training.splits import Classes, PairData
-from tauten.training.view_rules import KS
 
 
 @torch.no_grad()
@@ -79,24 +79,20 @@ class Sides:
         names, (of_known, of_x) = class_numbers(classes.counts, labels, others)
         return cls(known, of_known, x, of_x, classes.groups(names))
 
-    def neighbours(self, bootstrap: int) -> dict[str, float]:
-        """Return the votes of the nearest training images: :func:`tauten.evaluation.knn`,
-        as in TS.
-        """
-        ks = [k for k in KS if k <= len(self.known)]
-        sides = self.known, self.of_known, self.x, self.of_x
-        return knn(*sides, ks, self.groups, bootstrap=bootstrap)
+    def right(self, kind: str) -> dict[str, Tensor]:
+        """Return (Q,) bool, which images are classified right, by rule.
 
-    def probes(self, kind: str) -> dict[str, Tensor]:
-        """Return (Q,) bool, whether linear probes are right: "svm" or "sgd"; of "none" nothing.
-
+        ``knn@K`` is the vote of the nearest training images, as TS has it, see
+        :func:`tauten.evaluation.knn`. Linear probes are of ``kind`` "svm" or "sgd", or "none":
         ``linear_lt`` learns from the whole training split (TS: LT), ``linear_fs`` from as many
         images of each class as its rarest has (TS: FS).
         """
+        ks = [k for k in NEIGHBOURS if k <= len(self.known)]
+        votes = knn_predict(self.known, self.of_known, self.x, ks)
+        found = {f"knn@{k}": vote == self.of_x for k, vote in votes.items()}
         if kind == "none":
-            return {}
+            return found
         everything = torch.arange(len(self.known))
-        found = {}
         for name, rows in (("linear_lt", everything), ("linear_fs", few_shot(self.of_known))):
             sides = self.known[rows], self.of_known[rows], self.x
             least = int(self.of_x.max()) + 1
@@ -105,7 +101,7 @@ class Sides:
         return found
 
     def accuracies(self, right: Mapping[str, Tensor], bootstrap: int) -> dict[str, float]:
-        """Return the accuracies of what :meth:`probes` returns, in head, mid and tail."""
+        """Return those of what :meth:`right` returns, see :func:`tauten.evaluation.accuracy`."""
         found: dict[str, float] = {}
         for name, outcome in right.items():
             found |= accuracy(outcome, self.of_x, self.groups, name=name, bootstrap=bootstrap)

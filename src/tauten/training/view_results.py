@@ -12,26 +12,22 @@ from torch import Tensor
 from tauten.data.readers import read
 from tauten.files import write_npz
 from tauten.models import ViewEncoder
+from tauten.outcome import of_views
 from tauten.training import checkpoints, processes
 from tauten.training.config import Config
 from tauten.training.monitor import Clock, TauProbe
 from tauten.training.named import is_named
 from tauten.training.places import shown
 from tauten.training.results import (
+    Tested,
     built,
     cautions,
     described,
     load_classes,
     samples,
+    write_record,
 )
-from tauten.training.run_folder import (
-    FEATURES,
-    IMAGES,
-    RIGHT,
-    SAMPLES,
-    TRAIN_IMAGES,
-    RunFolder,
-)
+from tauten.training.run_folder import FEATURES, IMAGES, TRAIN_IMAGES, RunFolder
 from tauten.training.splits import Classes, PairData, Split
 from tauten.training.view_features import Sides, encode_features
 
@@ -52,31 +48,6 @@ def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes]:
     return built(checkpoint, lambda: ViewEncoder.from_description(description)), classes
 
 
-def view_metrics(
-    known: Tensor,
-    train: PairData,
-    x: Tensor,
-    data: PairData,
-    classes: Classes,
-    probe: str,
-    bootstrap: int,
-) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Return neighbours and linear probes of a split, and whether each probe is right, (Q,) bool.
-
-    Args:
-        known: (N, width) features of the training split.
-        train: it.
-        x: (Q, width) features of the split.
-        data: it.
-        classes: of training.
-        probe: "svm", "sgd" or "none".
-        bootstrap: replicates of the intervals.
-    """
-    sides = Sides.of(known, train, x, data, classes)
-    right = sides.probes(probe)
-    return sides.neighbours(bootstrap) | sides.accuracies(right, bootstrap), right
-
-
 def evaluate_views(
     checkpoint: Path,
     config: Config,
@@ -86,7 +57,7 @@ def evaluate_views(
     batch_size: int,
     progress: bool,
 ) -> dict[str, float]:
-    """Evaluate neighbours and probes of a checkpoint on a split; see :func:`view_metrics`."""
+    """Evaluate neighbours and probes of a checkpoint on a split; see :class:`Sides`."""
     encoder, classes = load_view_encoder(checkpoint)
     known, x = (
         encode_features(encoder, part, batch_size, progress, together=False)
@@ -94,7 +65,8 @@ def evaluate_views(
     )
     assert known is not None
     assert x is not None
-    return view_metrics(known, train, x, data, classes, config.evaluation.probe, bootstrap)[0]
+    sides = Sides.of(known, train, x, data, classes)
+    return sides.accuracies(sides.right(config.evaluation.probe), bootstrap)
 
 
 def write_view_results(
@@ -132,38 +104,31 @@ def _write(
     best: Path,
 ) -> None:
     settings, train = config.evaluation, splits["train"]
-
-    def metrics(name: Split, kind: str) -> tuple[dict[str, float], dict[str, Tensor]]:
-        return view_metrics(
-            x["train"], train, x[name], splits[name], classes, kind, settings.bootstrap
-        )
-
-    (test, right), (val, _) = metrics("test", settings.probe), metrics("val", "none")
-    write_npz(folder.path / SAMPLES, samples(folder, train, classes, probe))
-    write_npz(folder.path / FEATURES, _features(x, splits, classes, right))
+    sides = {
+        name: Sides.of(x["train"], train, x[name], splits[name], classes)
+        for name in ("test", "val")
+    }
+    right = {"test": sides["test"].right(settings.probe), "val": sides["val"].right("none")}
+    metrics = {name: sides[name].accuracies(right[name], settings.bootstrap) for name in right}
+    features = _features(x, splits, classes)
+    write_npz(folder.path / FEATURES, features)
     images = {IMAGES: splits["test"].images, TRAIN_IMAGES: train.images}
     pictures = {file: part for file, part in images.items() if isinstance(part, Tensor)}
-    if sum(part.nbytes for part in pictures.values()) <= _LARGEST_COPY:
-        for file, part in pictures.items():
-            shown = part.permute(0, 2, 3, 1).contiguous().numpy()
-            write_npz(folder.path / file, {"images": shown})
-    low, high = probe.loss_fn.strength.range()
-    results = {
-        "name": config.name,
-        "family": config.family,
-        "strength": config.loss.strength,
-        "task": config.task,
-        "control": repr(probe.loss_fn.strength),
-        "control_range": [low, high],
-        "protocol": protocol(config, splits),
-        "record": folder.provenance(),
-        "test": test,
-        "val": val,
-        "best_step": checkpoints.state_of(best)["global_step"],
-        "total_steps": total_steps,
-        "wall_s": clock.seconds(),
-    }
-    folder.finish(results)
+    small = sum(part.nbytes for part in pictures.values()) <= _LARGEST_COPY
+    outcome = of_views(right["test"], features["test_labels"], features["test_groups"])
+    write_record(
+        config,
+        folder,
+        probe,
+        Tested(metrics, outcome, protocol(config, splits)),
+        samples(folder, train, classes, probe),
+        pictures if small else {},
+        {
+            "best_step": checkpoints.state_of(best)["global_step"],
+            "total_steps": total_steps,
+            "wall_s": clock.seconds(),
+        },
+    )
 
 
 def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]:
@@ -207,16 +172,13 @@ def _family(source: str) -> str:
 
 
 def _features(
-    x: Mapping[Split, Any],
-    splits: Mapping[Split, PairData],
-    classes: Classes,
-    right: Mapping[str, Tensor],
+    x: Mapping[Split, Any], splits: Mapping[Split, PairData], classes: Classes
 ) -> dict[str, Any]:
-    """Return features, classes and groups of both splits, and each probe's right test images."""
+    """Return features, classes and groups of the training and the test split."""
     found: dict[str, Any] = {}
     for name in ("train", "test"):
         labels = splits[name].labels or []
         found[name] = x[name].numpy()
         found[f"{name}_labels"] = np.array(labels, dtype=np.str_)
         found[f"{name}_groups"] = np.array(classes.groups(labels), dtype=np.str_)
-    return found | {f"{RIGHT}{name}": outcome.numpy() for name, outcome in right.items()}
+    return found

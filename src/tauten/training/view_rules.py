@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tauten.outcome import VIEWS
 from tauten.training.specs import known_losses
 
 if TYPE_CHECKING:
     from tauten.training.config import Config
 
-#: numbers of neighbours that features are judged by
-KS = (1, 10)
 #: what the best checkpoint may be chosen by
-METRICS = ("last", *(f"knn@{k}{kind}" for k in KS for kind in ("", "/class_mean")))
+METRICS = ("last", *VIEWS.names)
 
 
 def check_views(config: Config) -> None:

@@ -52,7 +52,8 @@ class ViewTrainer(ContrastiveTrainer):
         assert known is not None
         assert found is not None
         sides = Sides.of(known, splits[0], found, splits[1], self.classes)
-        return sides.neighbours(bootstrap=0) | {"last": float(self.state.global_step)}
+        metrics = sides.accuracies(sides.right("none"), bootstrap=0)
+        return metrics | {"last": float(self.state.global_step)}
 
 
 def build_views(

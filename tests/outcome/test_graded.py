@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tauten.comparison import Queries
-from tauten.comparison.graded import GradedQueries
-from tauten.comparison.tested import load_scores
+from tauten.outcome import GRADED, load, of_pairs, save
 
 OWN = [[0, 1], [2], [1, 3]]
 GROUPS = ["head", "mid", "tail"]
@@ -40,7 +38,7 @@ def literal(similarity, relevancy):
 
 def test_scores_are_the_mean_of_a_query_and_its_own_captions(sides):
     x, y, relevancy = sides
-    made = GradedQueries.of_graded(x, y, OWN, GROUPS, relevancy)
+    made = of_pairs(x, y, OWN, GROUPS, relevancy=relevancy)
     similarity = x.double() @ y.double().T
     of_x = [literal(similarity[i].tolist(), relevancy[i].tolist()) for i in range(3)]
     of_y = [literal(similarity[:, j].tolist(), relevancy[:, j].tolist()) for j in range(4)]
@@ -51,20 +49,27 @@ def test_scores_are_the_mean_of_a_query_and_its_own_captions(sides):
         ]
         assert made.scores(name).tolist() == pytest.approx(wanted, rel=1e-6)
         assert made.metrics()["mid"][name] == pytest.approx(wanted[1], rel=1e-6)
-    plain = Queries.of(x, y, OWN, GROUPS)
+    plain = of_pairs(x, y, OWN, GROUPS)
     assert torch.equal(made.scores("mean_recall"), plain.scores("mean_recall"))
 
 
 def test_kept_whole(sides, tmp_path):
-    made = GradedQueries.of_graded(*sides[:2], OWN, GROUPS, sides[2])
-    made.save(tmp_path / "queries.npz")
-    again = load_scores(tmp_path / "queries.npz")
-    assert isinstance(again, GradedQueries)
+    x, y, relevancy = sides
+    made = of_pairs(x, y, OWN, GROUPS, relevancy=relevancy)
+    save(made, tmp_path / "outcome.npz")
+    again = load(tmp_path / "outcome.npz")
+    assert again.known == made.known == GRADED
     assert again.metrics() == made.metrics()
-    assert again.same_queries(Queries.of(*sides[:2], OWN, GROUPS))
+    assert again.same_queries(of_pairs(x, y, OWN, GROUPS))
+    for way in ("x2y", "y2x"):
+        for metric in ("nDCG", "mAP_textbook", "mAP", "recall@1", "mean_rank"):
+            assert torch.equal(made.sides[way].score(metric), again.sides[way].score(metric))
 
 
 def test_a_query_without_an_exact_match_has_no_score(sides):
     x, y, relevancy = sides
+    without = relevancy.index_fill(0, torch.tensor([1]), 0.5)
+    made = of_pairs(x, y, OWN, GROUPS, relevancy=without)
+    assert made.scores("hit@1").isfinite().all()
     with pytest.raises(ValueError, match="1 of 3 queries have no candidate of relevancy 1"):
-        GradedQueries.of_graded(x, y, OWN, GROUPS, relevancy.index_fill(0, torch.tensor([1]), 0.5))
+        made.scores("mAP")

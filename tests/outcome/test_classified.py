@@ -1,13 +1,14 @@
 """Scores of two views: neighbours, means over classes, and differences of them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from tauten.comparison import Classified, Queries
 from tauten.comparison.contrasts import contrasts, estimates
-from tauten.comparison.tested import load_scores
 from tauten.evaluation import knn
+from tauten.outcome import load, of_pairs, of_run, of_views, save
 
 SIZES = {"owl": 30, "oak": 20, "sea": 4, "ant": 2}
 GROUP = {"owl": "head", "oak": "head", "sea": "tail", "ant": "tail"}
@@ -27,6 +28,10 @@ def features(seed=0, spread=0.7):
     return found
 
 
+def outcome(found):
+    return of_run(Path("nowhere"), found, (1, 10))
+
+
 def test_metrics_are_those_of_the_evaluation():
     found = features()
     names = sorted(SIZES)
@@ -35,7 +40,7 @@ def test_metrics_are_those_of_the_evaluation():
     ]
     groups = [GROUP[name] for name in names]
     wanted = knn(found["train"], place[0], found["test"], place[1], (1, 10), groups, bootstrap=0)
-    told = Classified.of(found).metrics()
+    told = outcome(found).metrics()
     for rule in ("knn@1", "knn@10"):
         assert told["all"][rule] == pytest.approx(wanted[rule], abs=1e-7)
         assert 0.3 < told["all"][rule] < 1
@@ -50,19 +55,16 @@ def test_metrics_are_those_of_the_evaluation():
 def test_a_class_without_training_images_is_never_right():
     found = features()
     found["test_labels"] = np.array(["yak", *found["test_labels"][1:]])
-    assert not Classified.of(found).right["knn@10"][0]
+    assert not outcome(found).scores("knn@10")[0]
 
 
 def test_kept_whole(tmp_path):
-    made = Classified.of(features())
-    made.save(tmp_path / "queries.npz")
-    again = load_scores(tmp_path / "queries.npz")
+    made = outcome(features())
+    save(made, tmp_path / "outcome.npz")
+    again = load(tmp_path / "outcome.npz")
     assert again.same_queries(made)
     assert again.metrics() == made.metrics()
-    everyone = torch.arange(3)
-    ranks = Queries(everyone + 1, everyone + 1, everyone, everyone, ["tail"] * 3)
-    ranks.save(tmp_path / "ranks.npz")
-    assert load_scores(tmp_path / "ranks.npz").same_queries(ranks)
+    ranks = of_pairs(torch.eye(3), torch.eye(3), [[0], [1], [2]], ["tail"] * 3)
     assert not ranks.same_queries(made)
     with pytest.raises(ValueError, match="there are knn@1, knn@1/class_mean, knn@10"):
         made.scores("mean_recall")
@@ -77,7 +79,7 @@ def test_differences_of_means_over_classes():
 
     def runs(right):
         return {
-            seed: Classified({"knn@1": right, "knn@10": right}, labels, groups) for seed in (0, 1)
+            seed: of_views({"knn@1": right, "knn@10": right}, labels, groups) for seed in (0, 1)
         }
 
     variants = {"a": runs(gained), "b": runs(none)}
@@ -101,7 +103,7 @@ def test_replicates_of_a_mean_over_classes_are_those_of_drawn_images():
     right = torch.tensor(np.random.default_rng(3).random(len(labels)) < 0.5)
     none = torch.zeros(len(labels), dtype=torch.bool)
     variants = {
-        name: {0: Classified({"knn@1": hit, "knn@10": hit}, labels, groups)}
+        name: {0: of_views({"knn@1": hit, "knn@10": hit}, labels, groups)}
         for name, hit in (("a", right), ("b", none))
     }
     draw, replicates = np.random.default_rng(0), []

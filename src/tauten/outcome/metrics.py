@@ -1,0 +1,43 @@
+"""Metrics that a comparison may ask of an outcome, by what was evaluated."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+KS = (1, 5, 10)
+MEAN_RECALL = "mean_recall"
+"""The mean of hit@1, hit@5 and hit@10."""
+CLASS_MEAN = "/class_mean"
+WAYS = ("x2y", "y2x")
+OF_RELEVANCY = {"nDCG": "nDCG", "mAP": "mAP_official"}
+"""Metrics with graded relevancies, and what :func:`tauten.evaluation.multi_instance_scores` calls
+them."""
+NEIGHBOURS = (1, 10)
+"""Numbers of neighbours by whose votes images are classified."""
+RULES = tuple(f"knn@{k}" for k in NEIGHBOURS)
+
+
+class Metrics(NamedTuple):
+    """Metrics of one kind of evaluation.
+
+    Attributes:
+        names: of all, each a fraction.
+        main: the one that is compared unless told otherwise.
+    """
+
+    names: tuple[str, ...]
+    main: str
+
+
+PAIRS = Metrics(
+    (
+        MEAN_RECALL,
+        *(f"hit@{k}" for k in KS),
+        *(f"{way}/hit@{k}" for way in WAYS for k in KS),
+    ),
+    MEAN_RECALL,
+)
+GRADED = Metrics((*PAIRS.names, *OF_RELEVANCY), MEAN_RECALL)
+VIEWS = Metrics(
+    tuple(rule + kind for rule in RULES for kind in ("", CLASS_MEAN)), f"knn@10{CLASS_MEAN}"
+)
