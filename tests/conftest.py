@@ -7,6 +7,9 @@ from types import ModuleType
 
 import pytest
 
+# tests import cases.py, the registry of losses and controls
+sys.path.append(str(Path(__file__).resolve().parent))
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

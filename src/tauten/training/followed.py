@@ -40,7 +40,7 @@ class FollowedModule(nn.Module):
 
 
 class Follow(TrainerCallback):  # type: ignore[misc]
-    """Moves the momentum encoder after each optimiser step."""
+    """A callback that moves the momentum encoder after each optimiser step."""
 
     def __init__(self, module: FollowedModule) -> None:
         self.module = module

@@ -1,4 +1,4 @@
-"""Which values an option of a type takes."""
+"""Values that an option of each type takes."""
 
 from __future__ import annotations
 
