@@ -73,7 +73,6 @@ FILES_WITH_EMPTY_NAMES = {
     "data": 24,
     "evaluation": 14,
     "files": 2,
-    "inference": 8,
     "losses": 9,
     "models": 9,
     "pairwise": 12,

@@ -41,7 +41,7 @@ def test_texts_for_sentence_transformers(make, tmp_path, pooling):
     library = pytest.importorskip("sentence_transformers")
     layer = {"inputs": 16, "outputs": 10, "bias": True, "activation": "ReLU"}
     model = make(pooling, [layer] if pooling == "mean" else [])
-    folder = model.export(tmp_path / "out")
+    folder = export(model, tmp_path / "out")
     found = library.SentenceTransformer(str(folder)).encode(TEXTS, convert_to_tensor=True)
     torch.testing.assert_close(found.cpu(), model.encode_text(TEXTS), **CLOSE)
 

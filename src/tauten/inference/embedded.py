@@ -89,13 +89,17 @@ class Embedded:
         where = getattr(self, side)
         if not len(where):
             raise ValueError(f"{self.folder} has no embeddings of {side}")
-        found = nearest(queries, where, k, unit=True)
+        rows_found = nearest(queries, where, k, unit=True)
         return [
             [
-                {"row": row, "score": score, **told}
-                for row, score, told in zip(rows, scores, self.rows(side, rows), strict=True)
+                {"row": row, "score": score, **row_of_table}
+                for row, score, row_of_table in zip(
+                    rows, scores, self.rows(side, rows), strict=True
+                )
             ]
-            for scores, rows in zip(found.scores.tolist(), found.rows.tolist(), strict=True)
+            for scores, rows in zip(
+                rows_found.scores.tolist(), rows_found.rows.tolist(), strict=True
+            )
         ]
 
     def model(self, name: str | Path | None = None) -> Model:
@@ -120,13 +124,13 @@ class Embedded:
                         f"{self.folder} is of the model {stored['name']}, which is not at {given} "
                         "any more: say where it is with model= (--model)"
                     )
-        found = load(given)
-        if found.fingerprint() != self.record["model_fingerprint"]:
+        loaded = load(given)
+        if loaded.fingerprint() != self.record["model_fingerprint"]:
             raise ValueError(
                 f"{self.folder} holds embeddings of other weights than {given} has now: embed "
                 "again, or name the model that they are of with model= (--model)"
             )
-        return found
+        return loaded
 
     @cached_property
     def _tables(self) -> dict[str, Any]:
@@ -139,12 +143,12 @@ class Embedded:
         if not shape[0]:
             return np.empty(shape, np.float32)
         try:
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is missing or damaged: embed again") from error
-        if found.shape != shape:
-            raise ValueError(f"{path} has the shape {found.shape}, not {shape}: embed again")
-        return found
+        if loaded.shape != shape:
+            raise ValueError(f"{path} has the shape {loaded.shape}, not {shape}: embed again")
+        return loaded
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -161,8 +165,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     need(record, {MARK: int, **kinds, "data": str, "model_fingerprint": str}, path)
     if record[MARK] != FORMAT:
         raise ValueError(f"{path} has the format {record[MARK]}, this version reads {FORMAT}")
-    found: dict[str, Any] = record
-    return found
+    checked: dict[str, Any] = record
+    return checked
 
 
 def write_tables(folder: Path, samples: Samples) -> None:

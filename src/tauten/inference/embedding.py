@@ -80,13 +80,13 @@ def embed(
     if device is not None:
         loaded.to(device)
     samples = read_samples(loaded, data, split, image, caption, label, progress)
-    own = shown(loaded.data.source) if loaded.data is not None else ""
+    run_data = shown(loaded.data.source) if loaded.data is not None else ""
     counts = _counts(loaded, samples)
     record: dict[str, Any] = {
         MARK: FORMAT,
         "model": _place(loaded.name, folder),
         "model_fingerprint": loaded.fingerprint(),
-        "data": own
+        "data": run_data
         if data is None
         else "a data set"
         if isinstance(data, Dataset)

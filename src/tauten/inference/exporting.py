@@ -19,7 +19,7 @@ from tauten.inference.model import Model
 from tauten.models import DualEncoder, HFImageTower, HFTextTower, HFTokenizer
 from tauten.models.saved import one_line
 
-To = Literal["sentence-transformers", "transformers"]
+Library = Literal["sentence-transformers", "transformers"]
 _PROBES = ["a", "a photo of a red cat on a mat", "Two dogs, 3 birds!"]
 _POOLINGS = {
     "first": "cls_token",
@@ -32,7 +32,9 @@ _POOLINGS = {
 _RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
-def export(model: str | Path | Model, output: str | Path, to: To = "sentence-transformers") -> Path:
+def export(
+    model: str | Path | Model, output: str | Path, to: Library = "sentence-transformers"
+) -> Path:
     """Write a trained model as another library reads it, and check that the embeddings are equal.
 
     Args:
@@ -85,8 +87,8 @@ def _check(model: Model, again: Model, to: str) -> None:
     if to == "transformers":
         noise = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
         pairs.append((model.encode_image(noise), again.encode_image(noise)))
-    for mine, theirs in pairs:
-        if mine.shape != theirs.shape or not torch.allclose(mine, theirs, rtol=0, atol=1e-5):
+    for ours, theirs in pairs:
+        if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=0, atol=1e-5):
             raise ValueError(
                 f"{model.name} cannot be exported to {to}: what it loads embeds otherwise, as its "
                 "towers do something that its layout does not tell (pooling or padding)"

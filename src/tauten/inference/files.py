@@ -91,21 +91,21 @@ def evaluate_files(
             _column(rows, _chosen(caption, _CAPTIONS, names, "caption", place), place)
         )
     ]
-    bare = [row for row, own in enumerate(texts) if not own]
+    bare = [row for row, cell in enumerate(texts) if not cell]
     if bare:
         raise ValueError(
             f"{len(bare)} of {len(rows)} rows of {place} have no caption, first: row "
             f"{bare[0]}: leave them out of the table and of x"
         )
-    first_x, first_y = _first(pictures), _first([text for own in texts for text in own])
-    kept = {
+    first_x, first_y = _first(pictures), _first([text for cell in texts for text in cell])
+    matrices = {
         "x": _rows(sides["x"], first_x, len(rows), "pictures", "x", place),
         "y": _rows(sides["y"], first_y, sum(map(len, texts)), "captions", "y", place),
     }
     y_at = {text: j for j, text in enumerate(first_y)}
-    own: dict[Hashable, list[int]] = {picture: [] for picture in first_x}
+    captions_of: dict[Hashable, list[int]] = {picture: [] for picture in first_x}
     for picture, given in zip(pictures, texts, strict=True):
-        own[picture] += [y_at[text] for text in given]
+        captions_of[picture] += [y_at[text] for text in given]
     labels, classes = None, None
     column = label or ("label" if "label" in names else None)
     if column is not None:
@@ -116,10 +116,10 @@ def evaluate_files(
     elif count is not None:
         raise ValueError(f"count={count!r} needs classes: give label, too")
     encoded = Encoded(
-        x=F.normalize(kept["x"], dim=1),
-        y=F.normalize(kept["y"], dim=1),
+        x=F.normalize(matrices["x"], dim=1),
+        y=F.normalize(matrices["y"], dim=1),
         captions=[str(text) for text in first_y],
-        y_of_x=[list(dict.fromkeys(given)) for given in own.values()],
+        y_of_x=[list(dict.fromkeys(given)) for given in captions_of.values()],
         labels=labels,
         groups=None if classes is None or labels is None else classes.groups(labels),
     )
@@ -139,10 +139,10 @@ def _matrix(given: Any, name: str) -> Tensor:
     if not isinstance(given, Tensor | np.ndarray) or given.ndim != 2 or 0 in given.shape:
         shape = getattr(given, "shape", None)
         raise ValueError(f"{name} must be a matrix (rows, width), got {shape or type(given)}")
-    found = torch.as_tensor(given)
-    if not found.is_floating_point():
-        raise ValueError(f"{name} must hold floats, got {found.dtype}")
-    return found.float()
+    matrix = torch.as_tensor(given)
+    if not matrix.is_floating_point():
+        raise ValueError(f"{name} must hold floats, got {matrix.dtype}")
+    return matrix.float()
 
 
 def _chosen(
@@ -167,10 +167,10 @@ def _column(rows: list[dict[str, Any]], name: str | None, place: str) -> list[An
 
 def _first(keys: Sequence[Any]) -> dict[Hashable, int]:
     """Return the first position of each different key."""
-    found: dict[Hashable, int] = {}
+    positions: dict[Hashable, int] = {}
     for position, key in enumerate(keys):
-        found.setdefault(key, position)
-    return found
+        positions.setdefault(key, position)
+    return positions
 
 
 def _rows(

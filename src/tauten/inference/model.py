@@ -21,7 +21,6 @@ from tauten.inference.searching import Found, nearest
 from tauten.structure.embed import check_captions
 
 if TYPE_CHECKING:
-    from tauten.inference.exporting import To
     from tauten.models import Tokenizer
     from tauten.training.config import DataConfig
 
@@ -229,12 +228,6 @@ class Model:
         if isinstance(query, list | tuple) and query and all(isinstance(q, str) for q in query):
             return self.encode_text(query)
         return self.encode_text(query) if isinstance(query, str) else self.encode_image(query)
-
-    def export(self, folder: str | Path, to: To = "sentence-transformers") -> Path:
-        """Write the model as another library reads it; see :func:`tauten.inference.export`."""
-        from tauten.inference.exporting import export
-
-        return export(self, folder, to)
 
     def fingerprint(self) -> str:
         """Return a hash of all weights and settings: equal models have equal embeddings."""

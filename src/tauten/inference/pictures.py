@@ -29,10 +29,10 @@ def as_list(images: Any, frames: int = 0) -> Sequence[Any]:
     if isinstance(images, np.ndarray | Tensor):
         alone = images.ndim < (5 if frames else 4)
         return [images] if alone else images  # type: ignore[return-value]
-    found = list(images)
-    if frames and found and not isinstance(found[0], list | tuple | np.ndarray | Tensor):
-        return [found]
-    return found
+    pictures = list(images)
+    if frames and pictures and not isinstance(pictures[0], list | tuple | np.ndarray | Tensor):
+        return [pictures]
+    return pictures
 
 
 def opened(picture: Any) -> Image.Image:

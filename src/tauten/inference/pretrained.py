@@ -81,10 +81,10 @@ def sentence(name: str) -> Towers:
     encoder = sentence_encoder(name).float()
 
     def texts(given: list[str]) -> Tensor:
-        found: Tensor = encoder.encode(
+        embeddings: Tensor = encoder.encode(
             given, batch_size=len(given), convert_to_tensor=True, show_progress_bar=False
         )
-        return found
+        return embeddings
 
     return Towers(encoder, int(texts(["a"]).shape[1]), texts=texts, settings="sentence")
 
@@ -128,8 +128,10 @@ def open_clip(name: str) -> Towers:
     module = module.float().eval()
 
     def texts(given: list[str]) -> Tensor:
-        found: Tensor = module.encode_text(tokenizer(given).to(next(module.parameters()).device))
-        return found
+        embeddings: Tensor = module.encode_text(
+            tokenizer(given).to(next(module.parameters()).device)
+        )
+        return embeddings
 
     def picture(item: Any) -> Tensor:
         pixels: Tensor = prepare(opened(item))

@@ -31,19 +31,19 @@ def towers(folder: Path) -> tuple[Towers, DataConfig]:
     settings = f"{how} {vars(how) if hasattr(how, '__dict__') else ''}"
     if config.task == "views":
         views, _ = load_view_encoder(checkpoint)
-        found = Towers(
+        made = Towers(
             views,
             views.tower.width,
             picture=lambda item: picture_at(item, how),
             images=views.features,
             settings=settings,
         )
-        return found, config.data
+        return made, config.data
     encoder, tokenizer, _ = load_encoder(checkpoint)
     features = isinstance(encoder.image_tower, FeatureTower)
-    found = of_dual(encoder, tokenizer, None if features else how, settings)
+    made = of_dual(encoder, tokenizer, None if features else how, settings)
     frames = config.data.frames if encoder.image_tower.takes_clips else 0
-    return Towers(**(vars(found) | {"frames": frames})), config.data
+    return Towers(**(vars(made) | {"frames": frames})), config.data
 
 
 def of_dual(

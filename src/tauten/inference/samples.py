@@ -50,8 +50,8 @@ class Samples:
     def __post_init__(self) -> None:
         """Collect the different captions."""
         of: dict[str, list[int]] = {}
-        for row, own in enumerate(self.captions):
-            for text in dict.fromkeys(own):
+        for row, texts in enumerate(self.captions):
+            for text in dict.fromkeys(texts):
                 of.setdefault(text, []).append(row)
         object.__setattr__(self, "texts", list(of))
         object.__setattr__(self, "images_of_text", list(of.values()))
@@ -91,35 +91,35 @@ def read_samples(
             raise ValueError("image, caption and label are of other data: give data, too")
         views = model.towers.texts is None
         return _of_pairs(load_split(model.data, _split(split or "test"), progress, views))
-    own = model.data
-    if own is not None and (own.frames or model.towers.picture is None):
+    run_data = model.data
+    if run_data is not None and (run_data.frames or model.towers.picture is None):
         if isinstance(data, Dataset):
             raise ValueError(f"{model.name} takes no pictures: give the data as a path")
-        other = on_other_data(own, str(data), label, image, caption)
+        other = on_other_data(run_data, str(data), label, image, caption)
         return _of_pairs(load_split(other, "test", progress))
     names = (
-        image or (own.image if own else "image"),
-        caption or (own.caption if own else "caption"),
+        image or (run_data.image if run_data else "image"),
+        caption or (run_data.caption if run_data else "caption"),
     )
     source = "the given data set" if isinstance(data, Dataset) else str(data)
-    found = data if isinstance(data, Dataset) else _read(source, split, names, progress)
-    if caption is not None and not any(map(len, found["caption"])):
-        raise ValueError(f"no caption column {caption!r} in {source}; columns: {_columns(found)}")
-    if label is not None and label not in found.column_names:
-        raise ValueError(f"no label column {label!r} in {source}; columns: {_columns(found)}")
-    if "caption" not in found.column_names:
-        found = found.add_column("caption", [""] * len(found))
-    of = label or ("label" if "label" in found.column_names else None)
+    dataset = data if isinstance(data, Dataset) else _read(source, split, names, progress)
+    if caption is not None and not any(map(len, dataset["caption"])):
+        raise ValueError(f"no caption column {caption!r} in {source}; columns: {_columns(dataset)}")
+    if label is not None and label not in dataset.column_names:
+        raise ValueError(f"no label column {label!r} in {source}; columns: {_columns(dataset)}")
+    if "caption" not in dataset.column_names:
+        dataset = dataset.add_column("caption", [""] * len(dataset))
+    of = label or ("label" if "label" in dataset.column_names else None)
     known = source == "emoji_lt" or is_named(source)
-    return _of_dataset(found if known else one_per_picture(found, of, source), of, source)
+    return _of_dataset(dataset if known else one_per_picture(dataset, of, source), of, source)
 
 
 def _split(name: str) -> Split:
     return next(split for split in get_args(Split) if split == name)
 
 
-def _columns(found: Dataset) -> str:
-    return some(found.column_names, 20)
+def _columns(dataset: Dataset) -> str:
+    return some(dataset.column_names, 20)
 
 
 def _read(source: str, split: str | None, names: tuple[str, str], progress: bool) -> Dataset:
@@ -127,21 +127,21 @@ def _read(source: str, split: str | None, names: tuple[str, str], progress: bool
         return emoji_lt(_split(split or "test"))
     if is_named(source):
         return named_split(source, _split(split or "test"))
-    found = load_pairs(
+    dataset = load_pairs(
         source, image=names[0], caption=names[1], captions=False, bare=True, progress=progress
     )
     if split is None:
-        return found
+        return dataset
     held = {"val": ("val", "valid", "validation", "dev")}.get(split, (split,))
-    if "split" not in found.column_names:
+    if "split" not in dataset.column_names:
         raise ValueError(f"{source} has no column 'split': leave split out to embed all of it")
-    rows = [i for i, name in enumerate(found["split"]) if str(name).lower() in held]
+    rows = [i for i, name in enumerate(dataset["split"]) if str(name).lower() in held]
     if not rows:
         raise ValueError(
             f"{source} has no {split} samples: its split column holds "
-            f"{some(sorted(set(map(str, found['split']))))}"
+            f"{some(sorted(set(map(str, dataset['split']))))}"
         )
-    return found.select(rows)
+    return dataset.select(rows)
 
 
 def _of_pairs(pairs: PairData) -> Samples:
@@ -155,35 +155,37 @@ def _of_pairs(pairs: PairData) -> Samples:
     return Samples(ids, [""] * count, pairs.captions, pairs.labels, encode, pairs.fingerprint)
 
 
-def _of_dataset(found: Dataset, label: str | None, source: str) -> Samples:
-    cells = found.select_columns(["image"]).with_format("arrow")
+def _of_dataset(dataset: Dataset, label: str | None, source: str) -> Samples:
+    cells = dataset.select_columns(["image"]).with_format("arrow")
     captions = [
         [text for text in ([cell] if isinstance(cell, str) else cell or []) if text.strip()]
-        for cell in found["caption"]
+        for cell in dataset["caption"]
     ]
     classes = None
-    if label is not None and not all(map(missing, found[label])):
-        classes = class_names(found[label], label, source)
-    files = _files(found)
+    if label is not None and not all(map(missing, dataset[label])):
+        classes = class_names(dataset[label], label, source)
+    files = _files(dataset)
 
     def encode(model: Model, start: int, stop: int, batch_size: int) -> Tensor:
         part = cells[start:stop]["image"].to_pylist()
         return model.encode_image(part, batch_size)
 
-    return Samples(_ids(found, files, source), files, captions, classes, encode, fingerprint(found))
+    return Samples(
+        _ids(dataset, files, source), files, captions, classes, encode, fingerprint(dataset)
+    )
 
 
-def _files(found: Dataset) -> list[str]:
+def _files(dataset: Dataset) -> list[str]:
     """Return the file of each picture; "" for one that is not in a file of its own."""
-    column = found.select_columns(["image"]).with_format("arrow")[:]["image"]
+    column = dataset.select_columns(["image"]).with_format("arrow")[:]["image"]
     paths = column.combine_chunks().field("path").to_pylist() if len(column) else []
     return [path if path and os.path.isabs(path) else "" for path in paths]  # noqa: PTH117
 
 
-def _ids(found: Dataset, files: Sequence[str], source: str) -> list[str]:
+def _ids(dataset: Dataset, files: Sequence[str], source: str) -> list[str]:
     """Return a different name for each picture: its id, its file within the folder, or its row."""
     base = Path(source).expanduser().absolute()
-    names: list[Any] = list(found["id"]) if "id" in found.column_names else [None] * len(files)
+    names: list[Any] = list(dataset["id"]) if "id" in dataset.column_names else [None] * len(files)
     seen: Counter[str] = Counter()
     chosen: dict[str, None] = {}
     for row, (name, file) in enumerate(zip(names, files, strict=True)):
