@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from tauten.report.numbers import ALL, Numbers
+from tauten.outcome import ALL
+from tauten.report.numbers import Numbers
 from tauten.report.runs import Array, Run, SeedRun
 
 TOP = 5

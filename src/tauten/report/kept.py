@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tauten.outcome.files import RIGHT
 from tauten.report.files import read_arrays
-from tauten.report.runs import RIGHT, Array
+from tauten.report.runs import Array
 
 EMBEDDINGS, FEATURES, SAMPLES = "embeddings.npz", "features.npz", "samples.npz"
 _TOGETHER = (

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tauten.outcome import ALL
 from tauten.report.curves import RANK, mark_phase, mean_history
-from tauten.report.numbers import ALL, Numbers
+from tauten.report.numbers import Numbers
 from tauten.report.plots import Panel, group_color, log_counts, run_color
 from tauten.report.runs import GROUP_ORDER, Array, Run, SeedRun
 from tauten.report.schedule import by_group, deciles, schedule

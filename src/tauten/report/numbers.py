@@ -12,12 +12,11 @@ from torch import Tensor
 
 from tauten.evaluation import Difference, Estimate, bootstrap_mean, paired_bootstrap
 from tauten.evaluation.bootstrap import Statistic
-from tauten.report.runs import GROUP_ORDER, Run, SeedRun
+from tauten.outcome import ALL
+from tauten.outcome.metrics import KS, MEAN_RECALL
+from tauten.report.runs import Run, SeedRun
 
 DIRECTIONS = {"x2y": "Image to text", "y2x": "Text to image"}
-ALL = "all"
-MEAN_RECALL, RECALLS = "mean_recall", (1, 5, 10)
-"""The mean of hit@1, hit@5 and hit@10 of a direction."""
 LOWER_IS_BETTER = ("median_rank", "mean_rank")
 
 
@@ -137,17 +136,17 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
     schedule's mean. Runs are paired by query and, with several seeds, by seed.
     """
     metrics = _metrics(runs)
-    groups = _groups(runs)
+    groups = runs[0].first.outcome.group_names()
     chosen, notes = baselines(runs)
     cells: dict[tuple[str, str, str, str], Cell] = {}
     queries: dict[tuple[str, str], int] = {}
     for direction in DIRECTIONS:
         for group in groups:
-            rows = _rows(runs[0].first, direction, group)
+            rows = runs[0].first.outcome.drawn(direction, group).rows
             queries[direction, group] = len(rows)
             for metric in metrics:
                 score = {run.name: _scores(run, direction, metric, rows) for run in runs}
-                how = _Resampling(bootstrap, seed, _together(runs[0].first, direction, rows))
+                how = _Resampling(bootstrap, seed, _together(runs[0].first, direction, group))
                 for run in runs:
                     own = _estimate(run, direction, group, metric, score[run.name], how)
                     base = chosen.get(run.name)
@@ -171,14 +170,8 @@ def _metrics(runs: Sequence[Run]) -> list[str]:
     kinds = ("hit@", "recall@") if several else ("hit@",)
     chosen = [name for kind in kinds for name in names if name.startswith(kind)]
     chosen.sort(key=lambda name: (name.split("@")[0], int(name.split("@")[1])))
-    mean = [MEAN_RECALL] if {f"hit@{k}" for k in RECALLS} <= set(names) else []
+    mean = [MEAN_RECALL] if {f"hit@{k}" for k in KS} <= set(names) else []
     return [*chosen, *mean, "mAP", "median_rank", "mean_rank"]
-
-
-def _groups(runs: Sequence[Run]) -> list[str]:
-    found = {name for names in runs[0].first.groups.values() for name in names}
-    known = [name for name in GROUP_ORDER if name in found]
-    return [ALL, *known, *sorted(found - set(known))]
 
 
 def baselines(runs: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
@@ -208,13 +201,6 @@ def _matched(run: Run) -> bool:
     return isinstance(control, dict) and control.get("kind") == "matched"
 
 
-def _rows(run: SeedRun, direction: str, group: str) -> Tensor:
-    names = run.groups[direction]
-    if group == ALL:
-        return torch.arange(len(run.ranks[direction].best))
-    return torch.tensor([i for i, name in enumerate(names) if name == group], dtype=torch.long)
-
-
 def _scores(run: Run, direction: str, metric: str, rows: Tensor) -> Tensor:
     """Return (seeds, queries in rows) per-query scores."""
     return torch.stack([_score(seed, direction, metric)[rows] for seed in run.seeds])
@@ -222,10 +208,7 @@ def _scores(run: Run, direction: str, metric: str, rows: Tensor) -> Tensor:
 
 def _score(seed: SeedRun, direction: str, metric: str) -> Tensor:
     """Return (queries,) scores of all queries of a direction."""
-    found = seed.ranks[direction]
-    if metric == MEAN_RECALL:
-        return torch.stack([found.hit(k).double() for k in RECALLS]).mean(dim=0)
-    return found.metric("rank" if metric in LOWER_IS_BETTER else metric)
+    return seed.outcome.sides[direction].score(metric)
 
 
 class _Resampling(NamedTuple):
@@ -242,14 +225,9 @@ class _Resampling(NamedTuple):
     clusters: Tensor | None
 
 
-def _together(first: SeedRun, direction: str, rows: Tensor) -> Tensor | None:
+def _together(first: SeedRun, direction: str, group: str) -> Tensor | None:
     """Return the x of each y that queries, as the captions of one image go together; None for x."""
-    if direction == "x2y":
-        return None
-    owner = torch.zeros(len(first.ranks[direction].best), dtype=torch.long)
-    for i, own in reversed(list(enumerate(first.y_of_x))):
-        owner[torch.tensor(own, dtype=torch.long)] = i
-    return owner[rows]
+    return first.outcome.drawn(direction, group).clusters
 
 
 def _statistic(metric: str) -> Statistic:

@@ -8,18 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import torch
 
-from tauten.evaluation import QueryRanks, ranks
+from tauten.evaluation import QueryRanks
+from tauten.outcome import GROUPS, OUTCOME, Outcome, of_run
+from tauten.outcome.files import y_of_x
 from tauten.report.known import control_of, loss_of
 
 Array = npt.NDArray[Any]
 
-GROUP_ORDER = ("head", "mid", "tail")
-RIGHT = "right_"
-"""Before the name of a linear probe in ``features.npz``: which test images it has right."""
+GROUP_ORDER = GROUPS
+KNN = "knn@"
 
 
 @dataclass(frozen=True)
@@ -68,39 +67,37 @@ class SeedRun:
         return [str(caption) for caption in self.test["captions"]]
 
     @cached_property
+    def outcome(self) -> Outcome:
+        """Return the results of each test query, as recorded, or else as the arrays give them."""
+        names = [name for name in self.metrics if name.startswith(KNN) and "/" not in name]
+        outcome = of_run(self.path, self.test, [int(name.removeprefix(KNN)) for name in names])
+        queries = len(self.test["test" if self.task == "views" else "x"])
+        if (outcome.task, len(outcome.first)) != (self.task, queries):
+            raise ValueError(
+                f"{self.path / OUTCOME} has {len(outcome.first)} queries of {outcome.task}, beside "
+                f"arrays of {queries} of {self.task}"
+            )
+        return outcome
+
+    @cached_property
     def y_of_x(self) -> list[list[int]]:
-        """For each x the list of its y's."""
-        flat = self.test["y_of_x"]
-        if "y_of_x_offsets" in self.test:
-            return [part.tolist() for part in np.split(flat, self.test["y_of_x_offsets"][1:-1])]
-        return [[int(j) for j in np.atleast_1d(row) if j >= 0] for row in flat]
+        """Return for each x the list of its y's."""
+        return y_of_x(self.test)
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        """Group names of the queries of each direction; empty lists where not recorded.
+        """Return group names of the queries by direction; empty lists where not recorded.
 
-        Of two views there is one direction, "".
-
-        A y without a recorded group is in that of the first x that it belongs to.
+        With two views there is one direction, "".
         """
-        if self.task == "views":
-            return {"": [str(group) for group in self.test["test_groups"]]}
-        of_x = [str(group) for group in self.test.get("group_of_x", ())]
-        if not any(of_x):
-            return {"x2y": [], "y2x": []}
-        if "group_of_y" in self.test:
-            return {"x2y": of_x, "y2x": [str(group) for group in self.test["group_of_y"]]}
-        of_y = [""] * len(self.test["y"])
-        for group, own in zip(of_x, self.y_of_x, strict=True):
-            for j in own:
-                of_y[j] = of_y[j] or group
-        return {"x2y": of_x, "y2x": of_y}
+        sides = self.outcome.sides.items()
+        return {way: list(side.groups) if any(side.groups) else [] for way, side in sides}
 
-    @cached_property
+    @property
     def ranks(self) -> dict[str, QueryRanks]:
-        """Exact ranks of all test queries, both directions."""
-        x, y = torch.from_numpy(self.test["x"]), torch.from_numpy(self.test["y"])
-        return ranks(x, y, self.y_of_x)
+        """Return exact ranks of all test queries, both directions."""
+        sides = self.outcome.sides.items()
+        return {way: side.ranks for way, side in sides if side.ranks is not None}
 
     @property
     def steps(self) -> int:

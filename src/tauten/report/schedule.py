@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tauten.report.numbers import ALL
+from tauten.outcome import ALL
 from tauten.report.runs import Array, SeedRun
 
 POINTS = 2048

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from tauten.evaluation import TIES, geometry
-from tauten.report.numbers import ALL, MEAN_RECALL, Numbers
+from tauten.outcome import ALL
+from tauten.outcome.metrics import MEAN_RECALL
+from tauten.report.numbers import Numbers
 from tauten.report.runs import Run
 from tauten.report.schedule import schedule
 

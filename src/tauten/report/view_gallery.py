@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tauten.outcome import ALL
 from tauten.report.files import read_arrays
 from tauten.report.gallery import TOP, Answer, Query, Shown, data_uri, draw
-from tauten.report.numbers import ALL
 from tauten.report.runs import Array, Run
 from tauten.report.view_numbers import ViewNumbers
 from tauten.report.view_runs import ViewTest

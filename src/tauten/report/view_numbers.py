@@ -19,14 +19,11 @@ from torch import Tensor
 from tauten.evaluation import Difference, Estimate
 from tauten.evaluation.bootstrap import resample
 from tauten.evaluation.intervals import over_seeds_and_queries, student
-from tauten.report.numbers import ALL, Cell, Numbers, baselines
-from tauten.report.runs import GROUP_ORDER, Run
-from tauten.report.view_runs import KNN, ViewTest, neighbours
+from tauten.outcome import ALL, CLASSES
+from tauten.report.numbers import Cell, Numbers, baselines
+from tauten.report.runs import GROUP_ORDER, KNN, Run
+from tauten.report.view_runs import ViewTest, neighbours
 from tauten.report.words import metric_name
-
-CLASSES = "classes"
-"""The group of the mean over all classes."""
-"""The 97.5 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)

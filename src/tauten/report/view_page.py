@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tauten.evaluation import geometry
+from tauten.outcome import ALL
 from tauten.report import plots, settings, view_plots
-from tauten.report.numbers import ALL, Numbers
-from tauten.report.runs import Array, Run
+from tauten.report.numbers import Numbers
+from tauten.report.runs import KNN, Array, Run
 from tauten.report.view_gallery import gallery
 from tauten.report.view_numbers import ViewNumbers, collect
-from tauten.report.view_runs import KNN
 
 GEOMETRY = {"uniformity/x": "uniformity", "tolerance/x": "tolerance"}
 LINEAR = "linear_lt"

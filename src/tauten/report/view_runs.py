@@ -11,10 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.evaluation.classification import class_numbers
-from tauten.outcome import of_run
-from tauten.report.runs import SeedRun
-
-KNN = "knn@"
+from tauten.report.runs import KNN, SeedRun
 
 
 @dataclass(frozen=True)
@@ -52,8 +49,7 @@ class ViewTest:
             for label, group in zip(labels[split], run.test[f"{split}_groups"], strict=True)
         }
         known, x = (torch.from_numpy(run.test[split]) for split in ("train", "test"))
-        ks = [neighbours(key) for key in run.metrics if key.startswith(KNN) and "/" not in key]
-        right = of_run(run.path, run.test, ks).first.scores
+        right = run.outcome.first.scores
         return cls(
             F.normalize(known, dim=1),
             of_known,

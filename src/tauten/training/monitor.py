@@ -12,13 +12,12 @@ from transformers import TrainerCallback
 
 from tauten.evaluation import spearman
 from tauten.losses import ContrastiveLoss, forces
+from tauten.outcome import ALL, GROUPS
 from tauten.training import processes
 from tauten.training.module import ContrastiveModule, EmbeddedBatch
 from tauten.training.run_folder import TENSORBOARD, RunFolder
 from tauten.training.steps import Steps
 
-GROUPS = ("head", "mid", "tail")
-ALL = "all"
 FORCE_PAIRS = 1024
 """Pairs of the last batch whose forces are computed, at most."""
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from tauten.candidates import KeyQueue
 from tauten.losses import ContrastiveLoss, NonFiniteLossError, forces
 from tauten.models import ViewEncoder
+from tauten.outcome import ALL, GROUPS
 from tauten.training import processes
 from tauten.training.followed import FollowedModule
-from tauten.training.monitor import ALL, FORCE_PAIRS, GROUPS
+from tauten.training.monitor import FORCE_PAIRS
 from tauten.training.splits import PairData
 
 
