@@ -49,16 +49,15 @@ def _is_typing(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
-def _statements(body: list[ast.stmt], *, everywhere: bool) -> Iterator[ast.stmt]:
+def _statements(node: ast.AST, *, everywhere: bool) -> Iterator[ast.stmt]:
     """Yield the import statements that run when a module is loaded, or all that there are."""
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
         elif everywhere or not (
-            _is_typing(node) or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            _is_typing(child) or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
         ):
-            inner = [child for child in ast.walk(node) if child is not node]
-            yield from (n for n in inner if isinstance(n, ast.Import | ast.ImportFrom))
+            yield from _statements(child, everywhere=everywhere)
 
 
 @cache
@@ -79,7 +78,7 @@ def imported(module: str, *, everywhere: bool = False) -> set[str]:
     """
     known = modules()
     found = set()
-    for node in _statements(tree(known[module]).body, everywhere=everywhere):
+    for node in _statements(tree(known[module]), everywhere=everywhere):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
             continue
@@ -113,7 +112,7 @@ def importing(name: str) -> list[str]:
     """Return the modules that import an object of this name from tauten."""
     found = []
     for module, path in modules().items():
-        statements = _statements(tree(path).body, everywhere=True)
+        statements = _statements(tree(path), everywhere=True)
         froms = [node for node in statements if isinstance(node, ast.ImportFrom)]
         if any(alias.name == name for node in froms for alias in node.names):
             found.append(module)

@@ -56,7 +56,7 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
 
 @every_page
 def test_commands_are_understood(page, tmp_path, monkeypatch):
-    from tauten import recipes, training
+    from tauten import experiments, training
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -67,7 +67,7 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
         return training.RunResult(config.output, {}, {}, 0, 0, 0.0)
 
     monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(recipes, "EXPERIMENTS", {})
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {})
     read_only = ("data_list", "data_check", "recipes")
     for command in (
         "demo",

@@ -22,6 +22,7 @@ house = _load()
 ORDER = (
     ("__main__",),
     ("cli",),
+    ("experiments",),
     ("comparison",),
     ("report",),
     ("recipes", "inference"),

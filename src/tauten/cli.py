@@ -282,7 +282,8 @@ def _train(options: argparse.Namespace) -> None:
         print("'tauten train RECIPE --help' lists the options of a recipe with their defaults.\n")
         _recipes(options)
         return
-    from tauten.recipes import EXPERIMENTS, get, runlocal
+    from tauten.experiments import EXPERIMENTS
+    from tauten.recipes import get, runlocal
     from tauten.training.words import parsed
 
     name, *words = options.words
@@ -290,13 +291,13 @@ def _train(options: argparse.Namespace) -> None:
         if name in EXPERIMENTS:
             import tyro
 
-            experiment = EXPERIMENTS[name]
             with together():
                 _check_alone(f"tauten train {name}")
-            print(f"wrote {tyro.cli(experiment, prog=f'tauten train {name}', args=words)}")
+            run = EXPERIMENTS[name].load()
+            print(f"wrote {tyro.cli(run, prog=f'tauten train {name}', args=words)}")
             return
         with together():
-            recipe = get(name)
+            recipe = get(name, EXPERIMENTS)
         config = parsed(recipe.name, recipe.text(), recipe(), words)
         if config.runlocal:
             given = config.data.source
@@ -547,20 +548,21 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _recipes(options: argparse.Namespace) -> None:
-    from tauten.recipes import EXPERIMENTS, RECIPES, describe
+    from tauten.experiments import EXPERIMENTS
+    from tauten.recipes import RECIPES
 
     if getattr(options, "name", None) is not None:
         _recipe(options.name)
         return
-    lines = describe()
-    width = max(map(len, lines))
-    for title, names in (("recipes", RECIPES), ("experiments", EXPERIMENTS)):
-        print(f"{title}:")
-        for name in names:
-            print(f"  {name:{width}}  {lines[name]}")
-            if name in RECIPES and RECIPES[name].published:
-                recipe = RECIPES[name]
-                print(f"  {'':{width}}  on {recipe.dataset}, published: {recipe.published}")
+    width = max(map(len, (*RECIPES, *EXPERIMENTS)))
+    print("recipes:")
+    for name, recipe in RECIPES.items():
+        print(f"  {name:{width}}  {recipe.line}")
+        if recipe.published:
+            print(f"  {'':{width}}  on {recipe.dataset}, published: {recipe.published}")
+    print("experiments:")
+    for name, experiment in EXPERIMENTS.items():
+        print(f"  {name:{width}}  {experiment.line}")
 
 
 def _recipe(name: str) -> None:
@@ -569,13 +571,14 @@ def _recipe(name: str) -> None:
 
     import yaml
 
-    from tauten.recipes import EXPERIMENTS, get
+    from tauten.experiments import EXPERIMENTS
+    from tauten.recipes import get
     from tauten.training import to_dict
 
     if name in EXPERIMENTS:
-        print(f"{name}\n\n{inspect.getdoc(EXPERIMENTS[name])}")
+        print(f"{name}\n\n{inspect.getdoc(EXPERIMENTS[name].load())}")
         return
-    recipe = get(name)
+    recipe = get(name, EXPERIMENTS)
     tree = yaml.safe_dump(to_dict(recipe()), sort_keys=False, allow_unicode=True)
     print(f"{name}\n\n{recipe.text()}\n\n{tree}", end="")
 

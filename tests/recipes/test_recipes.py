@@ -1,22 +1,13 @@
-import csv
 import dataclasses
-import json
-from importlib import import_module
+import inspect
 
 import pytest
 
 from tauten import recipes
 from tauten.cli import main
+from tauten.experiments import EXPERIMENTS
 from tauten.recipes.demo import PANELS, table
-from tauten.recipes.emoji import LEARNED, Schedule
-from tauten.recipes.search import (
-    CANDIDATES,
-    LEARNED_CANDIDATES,
-    candidates_around,
-    parts_of,
-    search,
-    summary,
-)
+from tauten.recipes.emoji import LEARNED
 from tauten.training import Config, RunResult, session, specs
 from tauten.training.build import check_loss
 
@@ -32,14 +23,20 @@ def test_every_recipe_is_a_configuration(name, tmp_path):
 
 
 def test_every_recipe_has_one_line():
-    lines = recipes.describe()
-    assert set(lines) == {*recipes.RECIPES, "demo", "search"}
-    assert all(10 < len(line) <= 100 for line in lines.values())
+    listed = [*recipes.RECIPES.values(), *EXPERIMENTS.values()]
+    assert all(10 < len(one.line) <= 100 for one in listed)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_found_by_its_name(name):
+    assert "output" in inspect.signature(EXPERIMENTS[name].load()).parameters
 
 
 def test_unknown_recipe():
     with pytest.raises(ValueError, match="no recipe 'mmts'; did you mean coco_mmts"):
         recipes.get("mmts")
+    with pytest.raises(ValueError, match="no recipe 'serach'; did you mean search"):
+        recipes.get("serach", EXPERIMENTS)
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -132,88 +129,3 @@ def test_table(tmp_path):
     assert "50.0 [40.0, 60.0]" in one
     assert "one seed" in one
     assert "55.0 ± 7.1" in table({"a": [result(0.5), result(0.6)]})
-
-
-def test_search_is_on_validation_and_resumes(tmp_path, monkeypatch):
-    original, calls = session.train, []
-
-    def counted(config):
-        if not (config.output / "results.json").exists():
-            calls.append(config.name)
-        result = original(shrink(config))
-        return dataclasses.replace(result, test={})
-
-    monkeypatch.setattr(session, "train", counted)
-    monkeypatch.setattr(
-        import_module("tauten.recipes.search"), "CONSTANTS", {"infonce": (0.07, 0.2)}
-    )
-    options = {"families": ("infonce",), "epochs": 1, "candidates": 2, "progress": False}
-    path = search(tmp_path, seeds=(0, 1), **options)
-    rows = list(csv.DictReader(path.open()))
-    assert [row["stage"] for row in rows] == ["constant"] * 2 + ["mmts"] * 4 + ["confirm"] * 8
-    assert len(calls) == 12  # two of the confirmed trials were run before
-    scores = {row["name"]: float(row["val/mean_recall"]) for row in rows if row["seed"] == "0"}
-    best = max((row["name"] for row in rows[2:4]), key=lambda name: scores[name])
-    assert rows[8]["name"] == best
-    assert {row["kind"] for row in rows} == {"constant", "matched", "mmts"}
-    assert not any("test" in name for name in rows[0])
-    found = json.loads((tmp_path / "trials.json").read_text())
-    assert [item["seeds"] for item in found["summary"]] == [2, 2, 2, 2]
-    calls.clear()
-    assert search(tmp_path, seeds=(0, 1), **options) == path
-    assert calls == []
-    assert list(csv.DictReader(path.open())) == rows
-
-
-def test_search_for_learned_temperatures(tmp_path, monkeypatch):
-    original = session.train
-    monkeypatch.setattr(session, "train", lambda config: original(shrink(config)))
-    given = {"families": ("fastclip",), "epochs": 1, "candidates": 2, "progress": False}
-    rows = list(csv.DictReader(search(tmp_path, seeds=(0, 1), **given).open()))
-    assert [row["stage"] for row in rows] == ["learned"] * 2 + ["confirm"] * 2
-    tried = LEARNED_CANDIDATES["fastclip"][:2]
-    for name in ("rho", "rate", "gamma"):
-        assert [float(row[name]) for row in rows[:2]] == [getattr(item, name) for item in tried]
-    best = max(rows[:2], key=lambda row: float(row["val/mean_recall"]))
-    assert [row["name"] for row in rows[2:]] == [best["name"]] * 2
-    assert [row["seed"] for row in rows[2:]] == ["0", "1"]
-
-
-def test_every_method_has_as_many_candidates_and_one_is_the_recipe():
-    assert set(LEARNED_CANDIDATES) == set(LEARNED)
-    for method, tried in LEARNED_CANDIDATES.items():
-        assert len(set(tried)) == 6
-        assert LEARNED[method] in tried
-
-
-def test_candidates_keep_tau_positive_and_are_distinct():
-    found = candidates_around(0.07, 1000)
-    assert len(found) == len(set(found)) == len(CANDIDATES)
-    assert all(schedule.shift[0] > schedule.alpha / 2 for schedule in found)
-    assert candidates_around(0.07, 3) == found[:3]
-
-
-def test_parts_of_a_schedule():
-    whole = Schedule(0.04, (0.05, 0.09), 5.0, "equalized")
-    assert parts_of(whole) == [
-        Schedule(0.04, (0.07, 0.07), 5.0, "equalized"),
-        Schedule(0.0, (0.05, 0.09), 5.0, "equalized"),
-    ]
-
-
-def test_summary():
-    rows = [
-        {"stage": "confirm", "name": "a", "val/mean_recall": 0.1},
-        {"stage": "confirm", "name": "a", "val/mean_recall": 0.3},
-        {"stage": "mmts", "name": "b", "val/mean_recall": 0.9},
-    ]
-    (only,) = summary(rows)
-    assert (only["name"], only["seeds"], only["val/mean_recall"]) == ("a", 2, pytest.approx(0.2))
-    assert only["std"] == pytest.approx(0.1414, abs=1e-4)
-
-
-def test_search_errors(tmp_path):
-    with pytest.raises(ValueError, match="seeds and candidates >= 1"):
-        search(tmp_path, seeds=())
-    with pytest.raises(ValueError, match="seeds and candidates >= 1"):
-        search(tmp_path, candidates=0)

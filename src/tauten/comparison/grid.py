@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tauten.comparison import catalogue
 from tauten.comparison.cells import Runner
 from tauten.comparison.kinds import Kind, families, kind_of, methods_of, usual
-from tauten.comparison.methods import Method, configure
+from tauten.comparison.methods import Method, Settings, configure
 from tauten.comparison.shared import check_settings
 from tauten.comparison.synthetic import SyntheticConfig, groups_for
 from tauten.comparison.tested import tested_by
@@ -38,6 +38,8 @@ class Grid:
         mode: "frozen", heads on fixed features; "train", end to end; "auto", end to end except for
             synthetic data and given features. Two views are always trained end to end.
         trials: settings tried for each control on the validation split, the default among them.
+        tried: settings by control to try in the place of those drawn; whatever ``trials`` is, all
+            of them are, beside the default.
         force: of the schedules' loss.
         family: of the schedules' loss: infonce, dcl, maxmargin, whose margin they drive, ...; by
             default that of the recipe if it is one of them, else infonce.
@@ -57,6 +59,7 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     mode: Mode = "auto"
     trials: int = 6
+    tried: Mapping[str, Sequence[Settings]] = field(default_factory=dict)
     force: str = "plain"
     family: str | None = None
     hidden: int = 0
@@ -79,7 +82,21 @@ class Grid:
     @property
     def catalogue(self) -> Mapping[str, Method]:
         """The controls that there are, with their settings for this kind."""
-        return methods_of(self.kind)
+        known = methods_of(self.kind)
+        own = {name: known[name].trying(given) for name, given in self.tried.items()}
+        return {**known, **own}
+
+    @property
+    def tuning(self) -> str:
+        """Return in words how many settings are tried, and where they come from."""
+        drawn = f"{self.trials} settings drawn at random, the default among them"
+        listed = [f"{len(given)} of {name}" for name, given in self.tried.items()]
+        if not listed:
+            return drawn
+        others = {method.parts_of or method.name for method in self.methods()} - {*self.tried}
+        return f"the default and those listed: {', '.join(listed)}" + (
+            f"; for {', '.join(sorted(others))} {drawn}" if others else ""
+        )
 
     @property
     def tested(self) -> Metrics:

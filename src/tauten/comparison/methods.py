@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tauten.losses import CompositionWarning
@@ -70,6 +70,7 @@ class Method:
         schedules: whether it drives the family and force of the comparison, and not a loss of its
             own.
         refused: why it means nothing for what is compared; "" where it does.
+        tried: settings that tuning tries beside the default, in the place of those drawn.
     """
 
     name: str
@@ -81,11 +82,20 @@ class Method:
     parts_of: str | None = None
     schedules: bool = True
     refused: str = ""
+    tried: tuple[Settings, ...] = ()
 
     def drawn(self, source: random.Random) -> dict[str, Any]:
         """Return settings drawn at random."""
         values = {name: draw.draw(source) for name, draw in self.space.items()}
         return dict(self.resolve(values) if self.resolve else values)
+
+    def trying(self, settings: Sequence[Settings]) -> Method:
+        """Return the method with settings to try, which may give what is fixed otherwise."""
+        names = {name for one in settings for name in one}
+        fixed = {name: value for name, value in self.fixed.items() if name not in names}
+        freed = {name: value for name, value in self.fixed.items() if name in names}
+        default = {**freed, **self.default}
+        return replace(self, tried=tuple(settings), fixed=fixed, default=default)
 
 
 def configure(base: Config, method: Method, settings: Settings) -> Config:
@@ -106,31 +116,38 @@ def configure(base: Config, method: Method, settings: Settings) -> Config:
 
 
 def trials(method: Method, base: Config, number: int, seed: int) -> list[dict[str, Any]]:
-    """Return the default settings, then random ones that the loss accepts.
+    """Return the default settings, then those to try, or random ones that the loss accepts.
 
     Args:
         method: to draw settings of; one without settings of its own has none.
         base: the configuration that they change.
-        number: of trials, the default among them.
+        number: of trials, the default among them, where they are drawn.
         seed: of the draws.
 
     Raises:
-        ValueError: number < 1, or hardly any draw that the loss accepts.
+        ValueError: number < 1, hardly any draw that the loss accepts, or settings to try that it
+            does not accept.
     """
     if number < 1:
         raise ValueError(f"tuning needs 1 trial or more (the default setting), got {number}")
     source = random.Random(f"{method.name} {seed}")
     found = [dict(method.default)]
+    for settings in method.tried:
+        configure(base, method, settings)
+        if dict(settings) not in found:
+            found.append(dict(settings))
+    if method.tried:
+        return found
     for _ in range(_ATTEMPTS):
         if len(found) >= number or not method.space:
             break
-        settings = method.drawn(source)
+        drawn = method.drawn(source)
         try:
-            configure(base, method, settings)
+            configure(base, method, drawn)
         except ValueError:
             continue
-        if settings not in found:
-            found.append(settings)
+        if drawn not in found:
+            found.append(drawn)
     else:
         raise ValueError(
             f"of {_ATTEMPTS} settings drawn for {method.name} the loss accepted {len(found) - 1}, "

@@ -70,8 +70,8 @@ def protocol(summary: Summary) -> list[tuple[str, str]]:
         ),
         (
             "Tuning",
-            f"{grid.trials} settings for each control with settings of its own, the default among "
-            f"them, drawn at random and scored on the validation split with seed {grid.seeds[0]}; "
+            f"For each control with settings of its own, {grid.tuning}; scored on the validation "
+            f"split with seed {grid.seeds[0]}; "
             "on features those below the median of finished ones are stopped. Parts of a schedule "
             "take its settings. The test split is not used.",
         ),

@@ -111,8 +111,8 @@ def notes(summary: Summary) -> list[str]:
         )
     if grid.trials > 1:
         found.append(
-            f"tuned: the best of {grid.trials} settings on the validation split with seed "
-            f"{grid.seeds[0]}, the default among them; parts of a schedule take its settings."
+            f"tuned: the best on the validation split with seed {grid.seeds[0]} of {grid.tuning}; "
+            "parts of a schedule take its settings."
         )
     missing = [
         f"{variant.name} {len(variant.seeds)}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
 
 from tauten.extras import need
 
@@ -33,40 +32,31 @@ from tauten.recipes.local import runlocal
 from tauten.recipes.pairs import pairs
 from tauten.recipes.pretrained import emoji_pretrained
 from tauten.recipes.recipe import Recipe, recipes_of, table
-from tauten.recipes.search import search
 from tauten.recipes.video import emoji_video_margin_constant, emoji_video_margin_mmts
 
 #: recipes for one training
 RECIPES = recipes_of(emoji, video, pretrained, cc3m, epic_kitchens, captioned, unimodal, own)
 
-#: recipes of several trainings: called with output, they run them
-EXPERIMENTS: dict[str, Callable[..., Path]] = {"demo": run_demo, "search": search}
 
-
-def get(name: str) -> Recipe:
+def get(name: str, others: Iterable[str] = ()) -> Recipe:
     """Return the recipe of this name.
+
+    Args:
+        name: of a recipe.
+        others: names of other things that may be meant.
 
     Raises:
         ValueError: there is none, with the names closest to it.
     """
     if name not in RECIPES:
-        close = get_close_matches(name, [*RECIPES, *EXPERIMENTS], n=3, cutoff=0.5)
+        close = get_close_matches(name, [*RECIPES, *others], n=3, cutoff=0.5)
         meant = f"did you mean {' or '.join(close)}? " if close else ""
         raise ValueError(f"no recipe {name!r}; {meant}'tauten recipes' lists all")
     return RECIPES[name]
 
 
-def describe() -> dict[str, str]:
-    """Return one line on each recipe and experiment."""
-    experiments = {
-        name: (run.__doc__ or "").strip().splitlines()[0] for name, run in EXPERIMENTS.items()
-    }
-    return {name: recipe.line for name, recipe in RECIPES.items()} | experiments
-
-
 __all__ = [
     "EPOCHS",
-    "EXPERIMENTS",
     "FOUND",
     "LEARNED",
     "PUBLISHED",
@@ -75,7 +65,6 @@ __all__ = [
     "Recipe",
     "Schedule",
     "demo",
-    "describe",
     "emoji_fastclip",
     "emoji_infonce_constant",
     "emoji_infonce_mmts",
@@ -92,6 +81,5 @@ __all__ = [
     "recipes_of",
     "run_demo",
     "runlocal",
-    "search",
     "table",
 ]

@@ -1,12 +1,13 @@
 """Runs on the embedded data: constants, MM-TS, and learned temperatures.
 
-Settings were found on the validation split by the recipe ``search``.
+Settings were found on the validation split by ``tauten train search``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tauten.recipes.recipe import Recipe
 from tauten.spec import ControlSpec, LossSpec
@@ -73,20 +74,31 @@ class Learned:
 
     def control(self) -> ControlSpec:
         """Return these temperatures, which start from 0.1 where they have a start."""
-        low, high = self.bounds
-        options: dict[str, float] = {"low": low, "high": high}
+        return specs.control(self.kind, **self._control())
+
+    def loss(self) -> LossSpec:
+        """Return the loss with the options that belong to them."""
+        return specs.loss(self.family, **self._loss())
+
+    def _control(self) -> dict[str, float]:
+        options = dict(zip(("low", "high"), self.bounds, strict=True))
         if self.kind != "tempnet":
             options["value"] = 0.1
         if self.kind == "individual":
             options["lr"] = self.rate
         if self.kind in ("tempnet", "individual"):
             options["rho"] = self.rho
-        return specs.control(self.kind, **options)
+        return options
 
-    def loss(self) -> LossSpec:
-        """Return the loss options that belong to them."""
-        options = {"rho": self.rho} if self.family == "fastclip" else {}
-        return specs.loss(self.family, gamma=self.gamma, **options)
+    def _loss(self) -> dict[str, float]:
+        radius = {"rho": self.rho} if self.family == "fastclip" else {}
+        return {"gamma": self.gamma, **radius}
+
+    def settings(self) -> dict[str, Any]:
+        """Return these temperatures as options of a training configuration by name."""
+        control = {f"control.{name}": value for name, value in self._control().items()}
+        loss = {f"loss.{name}": value for name, value in self._loss().items()}
+        return {**control, **loss, "optim.loss_lr": self.rate}
 
 
 EPOCHS = 20.0
