@@ -23,8 +23,9 @@ from tauten.losses.force import RunningMean
 from tauten.losses.keyed import met
 from tauten.losses.traps import Traps, looks_up
 from tauten.modules import StateModule, marks, refuse_vmap
-from tauten.pairwise.engine import Tile, check_tile
+from tauten.pairwise.engine import Tile, check_tile, held
 from tauten.pairwise.exchange import Ranks, several_processes
+from tauten.pairwise.once import transformed
 from tauten.pairwise.sides import within_range
 from tauten.relations import Ids, Relation, relate
 
@@ -336,7 +337,15 @@ class ContrastiveLoss(StateModule):
         if isinstance(index, (tuple, list)):
             self._check_ids_of_pairs(ids, related)
         given: dict[Direction, Tensor] = {"x2y": x, "y2x": y}
-        if self.normalize:
+        trusting = (
+            self.normalize
+            and related.single
+            and ranks is None
+            and len(x) == len(y)
+            and held(self.tile, len(x), len(y))
+            and not transformed()
+        )
+        if self.normalize and not trusting:
             x, y = within_range(x), within_range(y)
         changed = x is not given["x2y"] or y is not given["y2x"]
         return Batch(
@@ -350,6 +359,7 @@ class ContrastiveLoss(StateModule):
             ranks=ranks,
             named=index is not None,
             exchange="ring" if self.ranks == "ring" else "gather",
+            trusting=trusting,
         )
 
     def _check_ids_of_pairs(self, ids: dict[Direction, Tensor], relation: Relation) -> None:
@@ -424,9 +434,11 @@ class ContrastiveLoss(StateModule):
         before = marks(self)
         try:
             return self._reduced(batch)
-        except Exception:
+        except Exception as error:
             for notes, mark in before:
                 notes.back(mark)
+            if isinstance(error, NonFiniteLossError) and batch.trusting:
+                return self._reduce(batch.scaled())
             raise
 
     def _reduced(self, batch: Batch) -> Tensor:

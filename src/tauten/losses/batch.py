@@ -16,10 +16,12 @@ from torch import Tensor
 from tauten.controls import Anchors, Control, Direction
 from tauten.controls.anchors import DIRECTIONS
 from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled
-from tauten.pairwise.engine import Tile, reduce_pairs
+from tauten.pairwise.engine import Tile, held, reduce_pairs
 from tauten.pairwise.exchange import Ranks, gather_columns
 from tauten.pairwise.ranks import Exchange
-from tauten.pairwise.sides import compute_dtype
+from tauten.pairwise.sides import compute_dtype, within_range
+from tauten.pairwise.units import unit_rows
+from tauten.pairwise.whole import reduce_whole
 from tauten.relations import Relation
 
 
@@ -39,6 +41,7 @@ class Batch:
         ranks: the processes that share the pair matrix, if there are several.
         exchange: how columns reach all of them.
         named: whether the ids were given.
+        trusting: whether rows are taken to be fit for scaling: others make the loss NaN.
         blocks: how many views of the same samples x has, one after the other.
         side: where candidates are keys: of which side the anchors are, which are all in x then.
         other: the batch of the other side's anchors and their keys, if they count too.
@@ -55,6 +58,7 @@ class Batch:
     ranks: Ranks | None = None
     exchange: Exchange = "gather"
     named: bool = True
+    trusting: bool = False
     blocks: int = 1
     side: Direction | None = None
     other: Batch | None = None
@@ -68,6 +72,12 @@ class Batch:
         """Return the batch with each of its parts changed."""
         first, *others = map(change, self.parts)
         return replace(first, other=others[0] if others else None)
+
+    def scaled(self) -> Batch:
+        """Return the same batch, with rows scaled so far that their lengths can be computed."""
+        x, y = within_range(self.x), within_range(self.y)
+        views: dict[Direction, Tensor] = {"x2y": self.x, "y2x": self.y}
+        return replace(self, x=x, y=y, views=views, trusting=False)
 
     def strength(self, control: Control, direction: Direction) -> Number:
         """Return the control's values for the anchors of that direction.
@@ -176,7 +186,13 @@ class Batch:
         if self.relation.labels is not None and self.relation.ignore is not None:
             sums, counts = self._sums_over_positives
             return {d: sums[d] / counts[d].clamp(min=1) for d in DIRECTIONS}
-        rows, cols = self.relation.positives(self.x, self.y, cosine=self.cosine)
+        if self._units is not None:
+            x, y, scores = self._units
+            if self.relation.labels is None and self.relation.diagonal:
+                return {"x2y": scores, "y2x": self.relation.on_columns(scores, len(y))}
+            rows, cols = self.relation.positives(x, y, cosine=False)
+        else:
+            rows, cols = self.relation.positives(self.x, self.y, cosine=self.cosine)
         return {"x2y": rows, "y2x": cols}
 
     def positive_counts(self, direction: Direction) -> Tensor | int:
@@ -230,7 +246,17 @@ class Batch:
         """Return the reductions over S without ignored pairs, and without positives if ``own``."""
         return self._reduce(self.relation.mask(own=own), *reductions)
 
+    @cached_property
+    def _units(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Unit rows of both sides, and the cosines of row i and column i, where S is held."""
+        fits = self.ranks is None and len(self.x) <= len(self.y)
+        if self.cosine and fits and held(self.tile, len(self.x), len(self.y)):
+            return unit_rows(self.x, self.y, trusting=self.trusting)
+        return None
+
     def _reduce(self, mask: PairMask | None, *reductions: Reduction) -> tuple[Tensor, ...]:
+        if self._units is not None:
+            return reduce_whole(*self._units[:2], reductions, mask, units=True)
         return reduce_pairs(
             self.x,
             self.y,

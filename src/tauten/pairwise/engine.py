@@ -7,13 +7,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.exchange import Ranks
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.ranks import Exchange, reduce_on_ranks
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.tiled import TILE, reduce_tiled
 from tauten.pairwise.triton_sweeps import reduce_triton
+from tauten.pairwise.whole import reduce_whole
 
 Tile = int | tuple[int, int] | Literal["auto", "dense", "triton"]
 
@@ -36,6 +36,11 @@ def check_tile(tile: Tile) -> Tile:
             f"got {tile!r}"
         )
     return sides
+
+
+def held(tile: Tile, rows: int, cols: int) -> bool:
+    """Return whether one process holds the whole matrix."""
+    return tile == "dense" or (tile == "auto" and rows * cols <= DENSE_PAIRS)
 
 
 def reduce_pairs(
@@ -82,8 +87,8 @@ def reduce_pairs(
         return reduce_on_ranks(
             x, y, reductions, mask, ranks, exchange=exchange, tile=sides, cosine=cosine
         )
-    if tile == "dense" or (tile == "auto" and len(x) * len(y) <= DENSE_PAIRS):
-        return reduce_dense(x, y, reductions, mask, cosine=cosine)
+    if held(tile, len(x), len(y)):
+        return reduce_whole(x, y, reductions, mask, cosine=cosine)
     if tile == "triton":
         return reduce_triton(x, y, reductions, mask, cosine=cosine)
     return reduce_tiled(x, y, reductions, mask, tile=_sides(tile), cosine=cosine)

@@ -18,12 +18,10 @@ from torch import Tensor
 
 from tauten.pairwise.leaves import check_leaves, check_numbers
 from tauten.pairwise.masks import PairMask
+from tauten.pairwise.normal import SAFE_EXPONENT
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import Side, compute_dtype
 from tauten.pairwise.terms import Term
-
-#: exp stays finite and above float32's smallest normal number for sums below exp(±this)
-_SAFE_EXPONENT = 85.0
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def make_plan(
     for at, reduction in enumerate(reductions):
         used = tuple(places[id(number)] for number in reduction.numbers)
         found.setdefault((reduction.term, reduction.how, used), []).append(at)
-    room = _SAFE_EXPONENT - math.log(max(len(x), len(y) if cols is None else cols, 1))
+    room = SAFE_EXPONENT - math.log(max(len(x), len(y) if cols is None else cols, 1))
     groups = []
     for (term, how, used), members in found.items():
         limit = term.bound(1.0, [numbers[k] for k in used]) if cosine else None

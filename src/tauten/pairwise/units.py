@@ -1,0 +1,113 @@
+"""Rows of length 1 of both sides, computed once for everything that a batch needs of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tauten.pairwise.once import transformed
+from tauten.pairwise.sides import EPSILON, as_reduced, compute_dtype
+
+#: lengths of rows whose squares neither overflow nor vanish in float32
+_LENGTHS = (1e-10, 1e15)
+
+
+def unit_rows(x: Tensor, y: Tensor, *, trusting: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows of both sides at length 1, and the cosines of x[i] and y[i].
+
+    Args:
+        x: (N, d).
+        y: (M, d), M >= N.
+        trusting: whether rows that cannot be scaled as they are, because their squares overflow or
+            vanish, become NaN, instead of being computed as :func:`as_reduced` does.
+
+    Returns:
+        (N, d), (M, d) and (N,), in the precision of the reductions.
+    """
+    dtype = compute_dtype(x, y)
+    if transformed() or torch.compiler.is_compiling():
+        x, y = as_reduced(x, y, cosine=True)
+        return x, y, (x * y[: len(x)]).sum(1)
+    x = x if x.dtype == dtype else x.to(dtype)
+    y = y if y.dtype == dtype else y.to(dtype)
+    units: tuple[Tensor, Tensor, Tensor] = _Units.apply(x, y, trusting)  # type: ignore[no-untyped-call]
+    return units
+
+
+def _lengths(vectors: Tensor, *, trusting: bool) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    if not trusting:
+        return lengths.clamp_(min=EPSILON)
+    fit = lengths.clamp(*_LENGTHS)
+    return lengths.masked_fill_(lengths != fit, torch.nan)
+
+
+class _Units(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, trusting: bool) -> tuple[Tensor, Tensor, Tensor]:
+        lengths = _lengths(x, trusting=trusting), _lengths(y, trusting=trusting)
+        left, right = x / lengths[0], y / lengths[1]
+        ctx.save_for_backward(x, y, left, right, *lengths)
+        ctx.set_materialize_grads(False)
+        return left, right, (left * right[: len(x)]).sum(1)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, y, left, right, of_x, of_y = ctx.saved_tensors
+        need_x, need_y = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():
+            return *_twice(x, y, (need_x, need_y), cotangents), None
+        grad_x, grad_y, grad_s = cotangents
+        factor = None if grad_s is None else grad_s.unsqueeze(1)
+        rows = len(x)
+        return (
+            _gradient(left, of_x, grad_x, right[:rows], factor) if need_x else None,
+            _gradient(right, of_y, grad_y, left, factor) if need_y else None,
+            None,
+        )
+
+
+def _gradient(
+    unit: Tensor, lengths: Tensor, grad: Tensor | None, other: Tensor, factor: Tensor | None
+) -> Tensor | None:
+    """Return the gradient (g - u(u·g))/‖v‖ of rows v, where g is that of u = v/‖v‖."""
+    if factor is not None:
+        if grad is None:
+            grad = unit.new_zeros(unit.shape)
+            grad[: len(other)] = other * factor
+        elif len(other) == len(grad):
+            grad = torch.addcmul(grad, other, factor)
+        else:
+            grad = grad.clone()
+            grad[: len(other)].addcmul_(other, factor)
+    if grad is None:
+        return None
+    along = (unit * grad).sum(1, keepdim=True)
+    return torch.addcmul(grad, unit, along, value=-1).div_(lengths)
+
+
+def _twice(
+    x: Tensor, y: Tensor, needs: tuple[bool, bool], cotangents: tuple[Tensor | None, ...]
+) -> list[Tensor | None]:
+    """Return the gradients with a graph of their own."""
+    x, y = x.view_as(x), y.view_as(y)  # told apart where they are one tensor
+    left, right = as_reduced(x, y, cosine=True)
+    results = (left, right, (left * right[: len(x)]).sum(1))
+    given = [
+        (r, c)
+        for r, c in zip(results, cotangents, strict=True)
+        if c is not None and r.requires_grad
+    ]
+    wanted = [vectors for vectors, need in zip((x, y), needs, strict=True) if need]
+    found = iter(
+        torch.autograd.grad(
+            [r for r, _ in given],
+            wanted,
+            [c for _, c in given],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return [next(found) if need else None for need in needs]

@@ -1,0 +1,263 @@
+"""The whole pair matrix with derivatives in closed form: the fast way where S fits in memory.
+
+Each φ is evaluated once for all reductions that share it, and what the backward pass needs of it
+is kept, so that S is formed once. Second derivatives follow from the readable reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tauten.pairwise.dense import reduce_dense
+from tauten.pairwise.masks import PairMask
+from tauten.pairwise.normal import SAFE_EXPONENT, least, raised
+from tauten.pairwise.once import transformed
+from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.sides import as_reduced, compute_dtype
+from tauten.pairwise.terms import Term
+
+
+@dataclass(frozen=True)
+class Share:
+    """Reductions that share φ and its numbers: how they reduce, and the places of both."""
+
+    term: Term
+    how: str
+    numbers: tuple[int, ...]
+    members: list[int]
+
+
+def _closed(reductions: Sequence[Reduction], dtype: torch.dtype) -> bool:
+    """Return whether all derivatives are known in closed form, in this precision."""
+    return all(
+        type(reduction.term).slopes is not Term.slopes
+        and all(number.dtype == dtype and number.dim() == 2 for number in reduction.numbers)
+        for reduction in reductions
+    )
+
+
+def reduce_whole(
+    x: Tensor,
+    y: Tensor,
+    reductions: Sequence[Reduction],
+    mask: PairMask | None = None,
+    *,
+    cosine: bool = False,
+    units: bool = False,
+) -> tuple[Tensor, ...]:
+    """Each reduction of S = x·yᵀ, with S (N, M) in memory.
+
+    The arguments are those of :func:`reduce_pairs`; with ``units`` rows have length 1 already.
+    """
+    dtype = compute_dtype(x, y)
+    if transformed() or torch.compiler.is_compiling() or not _closed(reductions, dtype):
+        return reduce_dense(x, y, reductions, mask, cosine=cosine)
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return reduce_whole(x, y, reductions, mask, cosine=cosine, units=units)
+    if cosine or x.dtype != dtype or y.dtype != dtype:
+        x, y = as_reduced(x, y, cosine=cosine)
+    limit = 1.0 if cosine or units else None
+    numbers: list[Tensor] = []
+    order: list[tuple[int, ...]] = []
+    places: dict[int, int] = {}
+    shares: dict[tuple[Term, str, tuple[int, ...]], Share] = {}
+    for at, reduction in enumerate(reductions):
+        for number in reduction.numbers:
+            if id(number) not in places:
+                places[id(number)] = len(numbers)
+                numbers.append(number)
+        used = tuple(places[id(number)] for number in reduction.numbers)
+        order.append(used)
+        key = reduction.term, reduction.how, used
+        shares.setdefault(key, Share(*key, [])).members.append(at)
+    work = _Work(tuple(reductions), tuple(order), tuple(shares.values()), mask, limit)
+    results: tuple[Tensor, ...] = _Whole.apply(work, x, y, *numbers)  # type: ignore[no-untyped-call]
+    return results
+
+
+@dataclass(frozen=True)
+class _Work:
+    reductions: tuple[Reduction, ...]
+    used: tuple[tuple[int, ...], ...]
+    shares: tuple[Share, ...]
+    mask: PairMask | None
+    limit: float | None
+
+    def small(self, share: Share, numbers: Sequence[Tensor], size: int) -> bool:
+        """Return whether exp(φ) can be summed as it is; a GPU is not asked, which would wait."""
+        if self.limit is None or share.how == "sum" or numbers[0].device.type != "cpu":
+            return False
+        bound = share.term.bound(self.limit, numbers)
+        return bound is not None and bound <= SAFE_EXPONENT - math.log(max(size, 1))
+
+
+class _Out:
+    """The pairs of S that are left out."""
+
+    def __init__(self, mask: PairMask | None, rows: int, cols: int) -> None:
+        self.diagonal = None if mask is None else mask.alone
+        self.out: Tensor | None = None
+        if mask is not None and self.diagonal is None:
+            self.out = mask.tile(slice(0, rows), slice(0, cols))
+        #: whether a row or column may have no pair at all
+        self.gaps = mask is not None and (self.out is not None or rows < 2 or cols < 2)
+
+    def fill(self, values: Tensor, number: float) -> Tensor:
+        """Return the values (N, M), with a number in the place of what is left out."""
+        if self.diagonal is not None:
+            values.diagonal(self.diagonal).fill_(number)
+        elif self.out is not None:
+            values.masked_fill_(self.out, number)
+        return values
+
+
+class _Whole(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, work: _Work, x: Tensor, y: Tensor, *numbers: Tensor
+    ) -> tuple[Tensor, ...]:
+        sim = torch.mm(x, y.T)
+        out = _Out(work.mask, *sim.shape)
+        dims = [reduction.dim for reduction in work.reductions]
+        results: list[Tensor] = [sim] * len(dims)
+        kept: list[Tensor] = []
+        smalls = []
+        for share in work.shares:
+            parts = [numbers[k] for k in share.numbers]
+            value = share.term.value(sim, *parts)
+            small = work.small(share, parts, max(sim.shape))
+            smalls.append(small)
+            if share.how == "sum":
+                out.fill(value, 0.0)
+                for at in share.members:
+                    results[at] = value.sum(dims[at])
+                continue
+            out.fill(value, -math.inf)
+            if small:
+                kept.append(value.exp_())
+            for at in share.members:
+                if small:
+                    total = value.sum(dims[at], keepdim=True)
+                    results[at] = total.log().squeeze(dims[at])
+                    kept.append(total)
+                else:
+                    weights, peak = raised(value, dims[at])
+                    total = weights.sum(dims[at], keepdim=True)
+                    results[at] = total.log().add_(peak).squeeze(dims[at])
+                    kept += [weights, total]
+        ctx.work, ctx.out, ctx.smalls, ctx.count = work, out, smalls, len(numbers)
+        ctx.save_for_backward(x, y, sim, *numbers, *kept)
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            return _twice(ctx, cotangents)
+        kind = cotangents[0].device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return _back(ctx, cotangents)
+        return _back(ctx, cotangents)
+
+
+def _back(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    work, out = ctx.work, ctx.out
+    x, y, sim, *saved = ctx.saved_tensors
+    numbers, kept = saved[: ctx.count], iter(saved[ctx.count :])
+    grads: list[Tensor | None] = [None] * ctx.count
+    grad_sim: Tensor | None = None
+    for share, small in zip(work.shares, ctx.smalls, strict=True):
+        needs = [ctx.needs_input_grad[3 + k] for k in share.numbers]
+        slopes = share.term.slopes(sim, [numbers[k] for k in share.numbers], needs)
+        learned = any(needs)
+        for weights, factor in _weighted(work, share, small, kept, cotangents, gaps=out.gaps):
+            if slopes.vector is not None and not learned:
+                factor = factor * slopes.vector
+            tile = weights if slopes.tile is None else slopes.tile
+            if weights is not None and slopes.tile is not None:
+                tile = weights * slopes.tile
+            if grad_sim is not None and not learned and tile is not None:
+                grad_sim.addcmul_(tile, factor)
+                continue
+            part = factor.expand_as(sim).clone() if tile is None else tile * factor
+            for k, slope in zip(share.numbers, slopes.numbers, strict=True):
+                if slope is None:
+                    continue
+                if slope is slopes.tile:
+                    moved = part
+                elif slopes.tile is None:
+                    moved = slope * part
+                else:
+                    moved = slope * factor if weights is None else slope * weights * factor
+                grad = out.fill(moved, 0.0).sum_to_size(numbers[k].shape)
+                before = grads[k]
+                grads[k] = grad if before is None else before + grad
+            if slopes.vector is not None and learned:
+                part.mul_(slopes.vector)
+            grad_sim = part if grad_sim is None else grad_sim.add_(part)
+    assert grad_sim is not None
+    grad_sim = torch.hardshrink(out.fill(grad_sim, 0.0), least(sim.dtype))
+    return (
+        None,
+        torch.mm(grad_sim, y) if ctx.needs_input_grad[1] else None,
+        torch.mm(grad_sim.T, x) if ctx.needs_input_grad[2] else None,
+        *grads,
+    )
+
+
+def _weighted(
+    work: _Work,
+    share: Share,
+    small: bool,
+    kept: Iterator[Tensor],
+    cotangents: Sequence[Tensor],
+    *,
+    gaps: bool,
+) -> list[tuple[Tensor | None, Tensor]]:
+    """Return pairs of weights (N, M), or None for 1, and factors: their product is ∂loss/∂φ."""
+    whole = next(kept) if small else None
+    found: list[tuple[Tensor | None, Tensor]] = []
+    for at in share.members:
+        factor = torch.hardshrink(cotangents[at], least(cotangents[at].dtype))
+        factor = factor.unsqueeze(work.reductions[at].dim)
+        weights = whole
+        if share.how == "logsumexp":
+            weights = next(kept) if whole is None else whole
+            total = next(kept)
+            factor = factor / total
+            if gaps:
+                factor = factor.masked_fill_(total == 0, 0.0)
+        if found and found[0][0] is weights:
+            factor = found.pop()[1] + factor
+        found.append((weights, factor))
+    return found
+
+
+def _twice(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradients with a graph of their own, by the readable reference."""
+    work, needs = ctx.work, ctx.needs_input_grad[1:]
+    x, y, _, *saved = ctx.saved_tensors
+    inputs = [tensor.view_as(tensor) for tensor in (x, y, *saved[: ctx.count])]
+    reductions = [
+        replace(reduction, numbers=tuple(inputs[2 + k] for k in used))
+        for reduction, used in zip(work.reductions, work.used, strict=True)
+    ]
+    results = reduce_dense(inputs[0], inputs[1], reductions, work.mask)
+    ends = [at for at, result in enumerate(results) if result.requires_grad]
+    found = iter(
+        torch.autograd.grad(
+            [results[at] for at in ends],
+            [tensor for tensor, need in zip(inputs, needs, strict=True) if need],
+            [cotangents[at] for at in ends],
+            create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return None, *(next(found) if need else None for need in needs)
