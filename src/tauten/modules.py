@@ -70,8 +70,15 @@ class StateModule(nn.Module):
 
 def marks(module: nn.Module) -> list[tuple[Notes, Any]]:
     """Return where all notes of a module and its parts stand."""
-    parts = [part for part in module.modules() if isinstance(part, StateModule)]
-    return [(notes, notes.mark()) for part in parts for notes in part.notes()]
+    found, seen, coming = [], set(), [module]
+    while coming:
+        part = coming.pop()
+        if part not in seen:
+            seen.add(part)
+            coming += part.children() if part._modules else ()
+            notes = part.notes() if isinstance(part, StateModule) else ()
+            found += [(note, note.mark()) for note in notes]
+    return found
 
 
 def under_vmap(tensor: Tensor) -> bool:

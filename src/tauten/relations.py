@@ -82,9 +82,15 @@ class Relation:
         """True where each anchor has one positive and all others are its negatives."""
         return self.labels is None and not self.same and self.ignore is None and not self.itself
 
+    def of_rows(self, per_column: Tensor) -> Tensor:
+        """Return (N,) the number of each row's positive, from this process's columns' (M,)."""
+        if self.diagonal and self.positive.shape == per_column.shape:
+            return per_column
+        return per_column[self.positive]
+
     def on_columns(self, per_row: Tensor, cols: int) -> Tensor:
         """Return (M,) the number of each row, (N,), at the column of its positive; 0 elsewhere."""
-        if self.diagonal and len(per_row) == cols:
+        if self.diagonal and per_row.shape[0] == cols:
             return per_row
         return per_row.new_zeros(cols).index_put((self.positive,), per_row)
 
@@ -209,6 +215,16 @@ def relate(
                 "y for each row of x, or positives= with the row of y that belongs to it"
             )
         positive = torch.arange(rows, device=device)
+        if ignore is None and rows == cols:  # a row and a column for each pair: nothing to check
+            return Relation(
+                positive,
+                diagonal=True,
+                labels=None,
+                same=masked,
+                ignore=None,
+                ranks=ranks,
+                itself=itself,
+            )
     else:
         positive = _checked_positives(positives, rows, cols, itself=itself).to(device)
     first = 0 if ranks is None else ranks.first

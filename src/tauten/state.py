@@ -109,6 +109,16 @@ class SampleTable(StateModule):
         ahead = self._fetched(place, ids.device)
         return self._visited(place).to(ids.device) if ahead is None else ahead.seen.clone()
 
+    def visit(self, ids: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return what :meth:`read` and :meth:`seen` return, in one visit."""
+        place = self._place(ids)
+        ahead = self._fetched(place, ids.device)
+        if ahead is None:
+            rows, seen = self._rows(place).to(ids.device), self._visited(place).to(ids.device)
+        else:
+            rows, seen = ahead.rows.clone(), ahead.seen.clone()
+        return {name: rows[:, c] for c, name in enumerate(self.columns)}, seen
+
     def write(self, ids: Tensor, values: Mapping[str, Tensor]) -> None:
         """Set columns of these samples and count the visit.
 
@@ -306,6 +316,8 @@ def mean_by_sample(ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """
     distinct, group = torch.unique(ids, return_inverse=True)
     values = values.double()
+    if len(distinct) == len(ids):
+        return distinct, torch.empty_like(values).index_copy_(0, group, values)
     total = values.new_zeros(len(distinct), values.shape[1])
     for c in range(values.shape[1]):
         order = torch.argsort(values[:, c], stable=True)
@@ -320,6 +332,8 @@ def log_mean_by_sample(ids: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
     """
     distinct, group = torch.unique(ids, return_inverse=True)
     logs = logs.double().flatten()
+    if len(distinct) == len(ids):
+        return distinct, torch.empty_like(logs).index_copy_(0, group, logs)
     peak = logs.new_full((len(distinct),), -float("inf"))
     peak.scatter_reduce_(0, group, logs, "amax")
     shift = peak.masked_fill(peak.isinf(), 0.0)

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from tauten.pairwise import Hinge, Offset, PairMask, Reduction, Scaled, Softplus, reduce_dense
+from tauten.pairwise import (
+    Hinge,
+    Offset,
+    PairMask,
+    Reduction,
+    Scaled,
+    Softplus,
+    reduce_dense,
+    reduce_tiled,
+)
 from tauten.pairwise.normal import least
 from tauten.pairwise.sides import as_reduced
 from tauten.pairwise.units import unit_rows
@@ -134,7 +143,7 @@ def test_rows_that_cannot_be_scaled_are_seen():
     assert scores.isnan().tolist() == [False, True, False, True, False]
 
 
-@pytest.mark.parametrize("engine", [reduce_dense, reduce_whole])
+@pytest.mark.parametrize("engine", [reduce_dense, reduce_whole, reduce_tiled])
 def test_gradients_of_won_pairs_are_exact_or_nothing(engine):
     """Weights below e^-71 may be 0; all others are those of float64."""
     x, one = torch.eye(6, 8), torch.full((1, 1), 150.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -317,14 +318,15 @@ class ContrastiveLoss(StateModule):
         twice = y is x
         y = x if y is None else y
         _check_embeddings(x, y)
-        ranks = self._ranks(len(x), len(y), x.device)
-        if not len(x) and (ranks is None or not sum(ranks.rows)):
+        rows, cols = x.shape[0], y.shape[0]
+        ranks = self._ranks(rows, cols, x.device)
+        if not rows and (ranks is None or not sum(ranks.rows)):
             raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
         if itself and directions == "y2x":
             raise ValueError("one set of embeddings has no direction y2x: use directions='x2y'")
         related = relate(
-            len(x),
-            len(y),
+            rows,
+            cols,
             x.device,
             **relation,
             directions=directions,
@@ -333,7 +335,7 @@ class ContrastiveLoss(StateModule):
         )
         if related.labels is not None:
             self._check_labels(related, twice=twice)
-        ids = self._ids(index, len(x), len(y), x.device)
+        ids = self._ids(index, rows, cols, x.device)
         if isinstance(index, (tuple, list)):
             self._check_ids_of_pairs(ids, related)
         given: dict[Direction, Tensor] = {"x2y": x, "y2x": y}
@@ -341,8 +343,8 @@ class ContrastiveLoss(StateModule):
             self.normalize
             and related.single
             and ranks is None
-            and len(x) == len(y)
-            and held(self.tile, len(x), len(y))
+            and rows == cols
+            and held(self.tile, rows, cols)
             and not transformed()
         )
         if self.normalize and not trusting:
@@ -419,7 +421,8 @@ class ContrastiveLoss(StateModule):
                         f"{type(self).__name__}'s {name} is per sample ({part!r}): pass "
                         "index=, the data set positions of this batch's pairs"
                     )
-            index = (torch.arange(rows, device=device), torch.arange(cols, device=device))
+            positions = torch.arange(max(rows, cols), device=device)
+            return {"x2y": positions[:rows], "y2x": positions[:cols]}
         sides = index if isinstance(index, (tuple, list)) else (index, index)
         checked = [check_index(side) for side in sides]
         if len(checked) != 2 or (len(checked[0]), len(checked[1])) != (rows, cols):
@@ -437,8 +440,9 @@ class ContrastiveLoss(StateModule):
         except Exception as error:
             for notes, mark in before:
                 notes.back(mark)
-            if isinstance(error, NonFiniteLossError) and batch.trusting:
-                return self._reduce(batch.scaled())
+            trusting = any(part.trusting for part in batch.parts)
+            if isinstance(error, NonFiniteLossError) and trusting:
+                return self._reduce(batch.each(Batch.scaled))
             raise
 
     def _reduced(self, batch: Batch) -> Tensor:
@@ -446,13 +450,17 @@ class ContrastiveLoss(StateModule):
         if not torch.compiler.is_compiling():
             self._watch(batch)
         if batch.ranks is None:
-            self._check_finite(parts, batch)
+            if self.reduction == "none" or isinstance(self.reduction, DRO):
+                self._check_finite(parts, batch)
             if self.reduction == "none":
                 return parts[0]
             if isinstance(self.reduction, DRO):
                 parts = self.reduction.weighted(parts, batch)
             means = [part.sum() if self.reduction == "sum" else part.mean() for part in parts]
-            return means[0] if len(means) == 1 else means[0] + means[1]
+            whole = means[0] if len(means) == 1 else means[0] + means[1]
+            if not math.isfinite(float(whole.detach())):  # all of it in one read
+                self._check_finite(parts, batch)
+            return whole
         facts = [
             torch.stack([part.detach().sum(), part.new_tensor(float(len(part))), _failed(part)])
             for part in parts
@@ -497,42 +505,44 @@ class ContrastiveLoss(StateModule):
             One vector (N,), for each pair the mean of its two anchors; or, where labels make no
             pairs, half the losses of the anchors of x and half those of y.
         """
+        kind = batch.x.device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return ContrastiveLoss.sides(self, batch)
         directions: list[Direction] = ["x2y", "y2x"]
         if batch.relation.itself or batch.side is not None:
             directions = ["x2y"]
         elif self.directions != "both":
             directions = [d for d in directions if d == self.directions]
         anchors = [(part, d) for part in batch.parts for d in directions]
-        with torch.autocast(batch.x.device.type, enabled=False):
-            losses = [loss for part in batch.parts for loss in self.anchor_losses(part, directions)]
-            self._note(batch, directions[0])
-            if self.running is not None:
-                sizes = [
-                    self._inverse_size(part, d).expand(len(part.ids[d])) for part, d in anchors
-                ]
-                means = [
-                    part.mean(part.anchored(size, d))
-                    for size, (part, d) in zip(sizes, anchors, strict=True)
-                ]
-                mean = self.running(means, self.training).to(batch.dtype)
-                losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
-            if self.weight is not None:
-                losses = [
-                    loss * part.values(self.weight, d)
-                    for loss, (part, d) in zip(losses, anchors, strict=True)
-                ]
-            if len(losses) == 2 and not batch.relation.paired:
-                pairs = zip(losses, directions, strict=True)
-                return [batch.anchored(loss, d) / 2 for loss, d in pairs]
-            if "y2x" in directions and batch.relation.labels is None:
-                losses[-1] = losses[-1][batch.relation.positive]
-            return losses if len(losses) == 1 else [(losses[0] + losses[1]) / 2]
+        losses = [loss for part in batch.parts for loss in self.anchor_losses(part, directions)]
+        self._note(batch, directions[0])
+        if self.running is not None:
+            sizes = [self._inverse_size(part, d).expand(len(part.ids[d])) for part, d in anchors]
+            means = [
+                part.mean(part.anchored(size, d))
+                for size, (part, d) in zip(sizes, anchors, strict=True)
+            ]
+            mean = self.running(means, self.training).to(batch.dtype)
+            losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
+        if self.weight is not None:
+            losses = [
+                loss * part.values(self.weight, d)
+                for loss, (part, d) in zip(losses, anchors, strict=True)
+            ]
+        if len(losses) == 2 and not batch.relation.paired:
+            pairs = zip(losses, directions, strict=True)
+            return [batch.anchored(loss, d) / 2 for loss, d in pairs]
+        if "y2x" in directions and batch.relation.labels is None:
+            losses[-1] = batch.relation.of_rows(losses[-1])
+        return losses if len(losses) == 1 else [(losses[0] + losses[1]) / 2]
 
     @torch.no_grad()
     def _note(self, batch: Batch, direction: Direction) -> None:
         tau = batch.at_positives(batch.strength(self.strength, direction), direction).detach()
         ids = batch.ids[direction]
-        self.last_tau = (ids, tau.expand(len(ids)))
+        # a tensor of a batch is no part of the module, and its own way to set one takes long
+        self.__dict__["last_tau"] = (ids, tau.expand(ids.shape[0]))
 
     def _check_finite(self, parts: Sequence[Tensor], batch: Batch) -> None:
         if all(bool(torch.isfinite(part.detach()).all()) for part in parts):

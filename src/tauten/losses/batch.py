@@ -74,7 +74,9 @@ class Batch:
         return replace(first, other=others[0] if others else None)
 
     def scaled(self) -> Batch:
-        """Return the same batch, with rows scaled so far that their lengths can be computed."""
+        """Return the batch, trusting no more: rows are scaled until they have lengths."""
+        if not self.trusting:
+            return self
         x, y = within_range(self.x), within_range(self.y)
         views: dict[Direction, Tensor] = {"x2y": self.x, "y2x": self.y}
         return replace(self, x=x, y=y, views=views, trusting=False)
@@ -91,7 +93,9 @@ class Batch:
             if isinstance(found, Tensor):
                 found = found.to(self.x.device, self.dtype)
                 found = (
-                    found.reshape(()) if control.shared else found.expand(len(self.ids[direction]))
+                    found.reshape(())
+                    if control.shared
+                    else found.expand(self.ids[direction].shape[0])
                 )
             self._strengths[key] = found
         return self._strengths[key]
@@ -189,7 +193,7 @@ class Batch:
         if self._units is not None:
             x, y, scores = self._units
             if self.relation.labels is None and self.relation.diagonal:
-                return {"x2y": scores, "y2x": self.relation.on_columns(scores, len(y))}
+                return {"x2y": scores, "y2x": self.relation.on_columns(scores, y.shape[0])}
             rows, cols = self.relation.positives(x, y, cosine=False)
         else:
             rows, cols = self.relation.positives(self.x, self.y, cosine=self.cosine)
@@ -249,8 +253,8 @@ class Batch:
     @cached_property
     def _units(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Unit rows of both sides, and the cosines of row i and column i, where S is held."""
-        fits = self.ranks is None and len(self.x) <= len(self.y)
-        if self.cosine and fits and held(self.tile, len(self.x), len(self.y)):
+        rows, cols = self.x.shape[0], self.y.shape[0]
+        if self.cosine and self.ranks is None and rows <= cols and held(self.tile, rows, cols):
             return unit_rows(self.x, self.y, trusting=self.trusting)
         return None
 
@@ -288,7 +292,7 @@ class Batch:
         if self.ranks is not None:
             count = sum(self.ranks.cols if direction == "x2y" else self.ranks.rows)
         else:
-            count = len(self.y) if direction == "x2y" else len(self.x)
+            count = (self.y if direction == "x2y" else self.x).shape[0]
         return count - 1 if self.relation.itself else count
 
 

@@ -31,7 +31,8 @@ from tauten.losses.partition import (
 )
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
-from tauten.pairwise import Number, reciprocal
+from tauten.pairwise import Number
+from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.once import hold
 from tauten.pairwise.terms import LOST
 from tauten.relations import Relation
@@ -139,10 +140,23 @@ class InfoNCE(ContrastiveLoss):
         losses = self._cross_entropies(batch, directions)
         if not self.label_smoothing:
             return losses
-        scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]
+        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
         logits = [self._logits(batch, s, d) for s, d in zip(scales, directions, strict=True)]
         gaps = above_mean(batch, scales, logits, directions)
         return [loss + self.label_smoothing * gap for loss, gap in zip(losses, gaps, strict=True)]
+
+    def _both_logits(
+        self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+    ) -> list[Tensor]:
+        """Return :meth:`_logits` of each direction, computed once where they are the same."""
+        logits = [self._logits(batch, scales[0], directions[0])]
+        for scale, d in zip(scales[1:], directions[1:], strict=True):
+            alike = scale is scales[0] and self.margin is None and isinstance(scale, Tensor)
+            if alike and batch.positives(d) is batch.positives(directions[0]):
+                logits.append(logits[0])
+            else:
+                logits.append(self._logits(batch, scale, d))
+        return logits
 
     def _logits(self, batch: Batch, scale: Number, direction: Direction) -> Tensor:
         """Return (n,) mean logit of each anchor's positives, less its margin."""
@@ -163,7 +177,7 @@ class InfoNCE(ContrastiveLoss):
         several = batch.relation.labels is not None
         if not several or self.force == "reweighted" or self.strength.learns == "dual":
             return self._from_negatives(batch, directions)
-        scales = [reciprocal(batch.strength(self.strength, d)) for d in directions]
+        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
         partitions = logits_lse(batch, scales, directions, own=False)
         return [
             partition - self._logits(batch, scale, d)
@@ -184,13 +198,13 @@ class InfoNCE(ContrastiveLoss):
         taus = [batch.strength(self.strength, d) for d in directions]
         if learned:
             taus = [tau.detach() if isinstance(tau, Tensor) else tau for tau in taus]
-        scales = [reciprocal(tau) for tau in taus]
+        scales = reciprocals(taus)
         margins, alone, losses = [], [], []
         partitions = logits_lse(batch, scales, directions, own=True)
-        for partition, scale, d in zip(partitions, scales, directions, strict=True):
-            logit = self._logits(batch, scale, d)
+        logits = self._both_logits(batch, scales, directions)
+        for partition, logit, d in zip(partitions, logits, directions, strict=True):
+            empty = None
             if batch.relation.single and batch.candidates(d) > 1:
-                empty = batch.without_anchor(torch.zeros_like(partition, dtype=torch.bool), d)
                 z = partition - logit
                 losses.append(self._of(z))
             else:
@@ -202,6 +216,8 @@ class InfoNCE(ContrastiveLoss):
         if learned and self.training and torch.is_grad_enabled():
             parts = {}
             for d, z, empty in zip(directions, margins, alone, strict=True):
+                if empty is None:
+                    empty = batch.without_anchor(torch.zeros_like(z, dtype=torch.bool), d)
                 tau = batch.values(self.strength, d)
                 count = batch.negatives(d).clamp(min=1).log()
                 log_g = (z - count).detach()

@@ -31,7 +31,7 @@ from tauten.losses.partition import (
 )
 from tauten.losses.weighting import SizeWeighted
 from tauten.modules import Notes
-from tauten.pairwise import reciprocal
+from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.once import hold
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, NewestWeight, Range
@@ -229,7 +229,7 @@ class SogCLR(ContrastiveLoss):
         self, batch: Batch, directions: Sequence[Direction]
     ) -> dict[Direction, Partition]:
         taus = [batch.values(self.strength, d) for d in directions]
-        lse = logits_lse(batch, [reciprocal(tau) for tau in taus], directions, own=True)
+        lse = logits_lse(batch, reciprocals(taus), directions, own=True)
         return {
             d: self._partition(batch, d, partition, tau)
             for partition, tau, d in zip(lse, taus, directions, strict=True)
@@ -253,8 +253,8 @@ class SogCLR(ContrastiveLoss):
         gamma = float(self.gamma.values(ids[:1], self.gamma.steps))
         if gamma == 1.0:
             return log_g
-        table = self.tables.of(direction)
-        old, seen = table.read(ids)["log_u"].to(log_g), table.seen(ids)
+        columns, seen = self.tables.of(direction).visit(ids)
+        old = columns["log_u"].to(log_g)
         mixed = torch.logaddexp(math.log1p(-gamma) + old, math.log(gamma) + log_g)
         return torch.where(seen, mixed, log_g)
 

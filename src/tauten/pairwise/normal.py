@@ -28,6 +28,12 @@ def exp_(values: Tensor) -> Tensor:
     return torch.threshold_(values, math.log(least(values.dtype)), -math.inf).exp_()
 
 
+def normal_(values: Tensor) -> Tensor:
+    """Return the values, overwritten; 0 where they are below :func:`least`."""
+    result: Tensor = torch.ops.aten.hardshrink.out(values, least(values.dtype), out=values)
+    return result
+
+
 def raised(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Return exp(values - peak) and the peak along a dimension; a peak of no value is 0."""
     peak = values.amax(dim, keepdim=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tauten.pairwise.leaves import check_leaves, check_numbers
 from tauten.pairwise.masks import PairMask
-from tauten.pairwise.normal import SAFE_EXPONENT
+from tauten.pairwise.normal import SAFE_EXPONENT, least
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import Side, compute_dtype
 from tauten.pairwise.terms import Term
@@ -96,7 +96,10 @@ class Plan:
 
     def factors(self, results: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
         """Return the factor of each pair's weight: the cotangent, over exp(result) if small."""
-        factors = [c.unsqueeze(dim) for c, dim in zip(cotangents, self.dims, strict=True)]
+        factors = [
+            torch.hardshrink(c, least(c.dtype)).unsqueeze(dim)
+            for c, dim in zip(cotangents, self.dims, strict=True)
+        ]
         for group in self.groups:
             for at in group.members if group.how == "logsumexp" else ():
                 result = results[at].unsqueeze(self.dims[at])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tauten.pairwise.normal import exp_, normal_
 from tauten.pairwise.plan import Gradients, Group, Plan
 from tauten.pairwise.sides import Side
 from tauten.pairwise.terms import Slopes, Term
@@ -125,7 +126,7 @@ def cotangent_of_tile(
                     part = slope if weight is None else torch.mul(slope, weight, out=tile.spare)
                     _add_to(grad, part, factor, dim, tile)
     assert grad_sim is not None
-    return grad_sim
+    return normal_(grad_sim)
 
 
 def _value(term: Term, tile: Tile, parts: Sequence[Tensor]) -> Tensor:
@@ -150,7 +151,7 @@ def _logsumexp_(value: Tensor, dim: int) -> Tensor:
     """Return log-sum-exp, overwriting the argument."""
     peak = value.amax(dim, keepdim=True)
     peak.masked_fill_(peak == -math.inf, 0.0)
-    return value.sub_(peak).exp_().sum(dim).log_().add_(peak.squeeze(dim))
+    return exp_(value.sub_(peak)).sum(dim).log_().add_(peak.squeeze(dim))
 
 
 def _weights(
@@ -163,8 +164,9 @@ def _weights(
         return None
     value = _value(group.term, tile, parts)
     if shift is not None:
-        value = value.sub_(shift.masked_fill(shift == -math.inf, 0.0))
-    value = value.exp_()
+        value = exp_(value.sub_(shift.masked_fill(shift == -math.inf, 0.0)))
+    else:
+        value = value.exp_()
     return value if out is None else value.masked_fill_(out, 0.0)
 
 

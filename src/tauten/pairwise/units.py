@@ -29,7 +29,7 @@ def unit_rows(x: Tensor, y: Tensor, *, trusting: bool) -> tuple[Tensor, Tensor, 
     dtype = compute_dtype(x, y)
     if transformed() or torch.compiler.is_compiling():
         x, y = as_reduced(x, y, cosine=True)
-        return x, y, (x * y[: len(x)]).sum(1)
+        return x, y, (x * y[: x.shape[0]]).sum(1)
     x = x if x.dtype == dtype else x.to(dtype)
     y = y if y.dtype == dtype else y.to(dtype)
     units: tuple[Tensor, Tensor, Tensor] = _Units.apply(x, y, trusting)  # type: ignore[no-untyped-call]
@@ -51,7 +51,7 @@ class _Units(torch.autograd.Function):
         left, right = x / lengths[0], y / lengths[1]
         ctx.save_for_backward(x, y, left, right, *lengths)
         ctx.set_materialize_grads(False)
-        return left, right, (left * right[: len(x)]).sum(1)
+        return left, right, (left * right[: x.shape[0]]).sum(1)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -61,7 +61,7 @@ class _Units(torch.autograd.Function):
             return *_twice(x, y, (need_x, need_y), cotangents), None
         grad_x, grad_y, grad_s = cotangents
         factor = None if grad_s is None else grad_s.unsqueeze(1)
-        rows = len(x)
+        rows = x.shape[0]
         return (
             _gradient(left, of_x, grad_x, right[:rows], factor) if need_x else None,
             _gradient(right, of_y, grad_y, left, factor) if need_y else None,
@@ -77,7 +77,7 @@ def _gradient(
         if grad is None:
             grad = unit.new_zeros(unit.shape)
             grad[: len(other)] = other * factor
-        elif len(other) == len(grad):
+        elif other.shape == grad.shape:
             grad = torch.addcmul(grad, other, factor)
         else:
             grad = grad.clone()
@@ -94,7 +94,7 @@ def _twice(
     """Return the gradients with a graph of their own."""
     x, y = x.view_as(x), y.view_as(y)  # told apart where they are one tensor
     left, right = as_reduced(x, y, cosine=True)
-    results = (left, right, (left * right[: len(x)]).sum(1))
+    results = (left, right, (left * right[: x.shape[0]]).sum(1))
     given = [
         (r, c)
         for r, c in zip(results, cotangents, strict=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.masks import PairMask
-from tauten.pairwise.normal import SAFE_EXPONENT, least, raised
+from tauten.pairwise.normal import SAFE_EXPONENT, least, normal_, raised
 from tauten.pairwise.once import transformed
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import as_reduced, compute_dtype
@@ -145,12 +145,12 @@ class _Whole(torch.autograd.Function):
             for at in share.members:
                 if small:
                     total = value.sum(dims[at], keepdim=True)
-                    results[at] = total.log().squeeze(dims[at])
+                    results[at] = total.log().view(-1)
                     kept.append(total)
                 else:
                     weights, peak = raised(value, dims[at])
                     total = weights.sum(dims[at], keepdim=True)
-                    results[at] = total.log().add_(peak).squeeze(dims[at])
+                    results[at] = total.log().add_(peak).view(-1)
                     kept += [weights, total]
         ctx.work, ctx.out, ctx.smalls, ctx.count = work, out, smalls, len(numbers)
         ctx.save_for_backward(x, y, sim, *numbers, *kept)
@@ -203,7 +203,7 @@ def _back(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
                 part.mul_(slopes.vector)
             grad_sim = part if grad_sim is None else grad_sim.add_(part)
     assert grad_sim is not None
-    grad_sim = torch.hardshrink(out.fill(grad_sim, 0.0), least(sim.dtype))
+    grad_sim = normal_(out.fill(grad_sim, 0.0))
     return (
         None,
         torch.mm(grad_sim, y) if ctx.needs_input_grad[1] else None,
