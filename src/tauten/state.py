@@ -98,16 +98,11 @@ class SampleTable(StateModule):
             For each column (n,) on the device of ``ids``; the initial value where a growing table
             has not met the sample.
         """
-        place = self._place(ids)
-        ahead = self._fetched(place, ids.device)
-        rows = self._rows(place).to(ids.device) if ahead is None else ahead.rows.clone()
-        return {name: rows[:, c] for c, name in enumerate(self.columns)}
+        return self.visit(ids)[0]
 
     def seen(self, ids: Tensor) -> Tensor:
         """Return (n,) bool, whether each sample has been written before."""
-        place = self._place(ids)
-        ahead = self._fetched(place, ids.device)
-        return self._visited(place).to(ids.device) if ahead is None else ahead.seen.clone()
+        return self.visit(ids)[1]
 
     def visit(self, ids: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return what :meth:`read` and :meth:`seen` return, in one visit."""
