@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tauten as tt
-from tauten.candidates import KeyQueue, MomentumEncoder
+from tauten.candidates import KeyQueue, MomentumEncoder, PairQueue
 
 META, INDEX = torch.tensor([[0.0], [1.0], [2.0], [4.0]]), torch.arange(4)
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
@@ -55,6 +55,7 @@ BUILT = {
     tt.NUCLR: {"num_samples": 4, "temperature": 0.1, "gamma": 0.9, "lr": 0.1},
     tt.SampleTable: {"size": 4, "columns": {"a": 0.0}, "device": None},
     KeyQueue: {"size": 4, "dim": 3},
+    PairQueue: {"size": 4, "dim": 3},
     MomentumEncoder: {"encoder": torch.nn.Linear(2, 2), "momentum": 0.9},
 }  # fmt: skip
 ARGUMENTS = [(make, name) for make, options in BUILT.items() for name in options]

@@ -103,7 +103,8 @@ class KeyQueue(nn.Module):
         if not isinstance(keys, Tensor) or not keys.is_floating_point():
             kind = keys.dtype if isinstance(keys, Tensor) else type(keys).__name__
             raise ValueError(f"keys must be (N, {width}) floating numbers, got {kind}")
-        check_index(index.flatten() if isinstance(index, Tensor) else index)
+        several = self._ids.dim() == 2 and isinstance(index, Tensor)
+        check_index(index.flatten() if several and index.layout is torch.strided else index)
         shape = (len(keys), *self._ids.shape[1:])
         if keys.dim() != 2 or keys.shape[1] != width or index.shape != shape:
             wanted = ", ".join(["N", *map(str, shape[1:])]) + ("," if len(shape) == 1 else "")
@@ -135,7 +136,7 @@ class PairQueue(nn.Module):
     def __init__(self, size: int, dim: int, *, ids: int = 1, shared: bool = False) -> None:
         super().__init__()
         self.ids = ids
-        self.pairs = KeyQueue(size, 2 * dim, ids=ids, shared=shared)
+        self.pairs = KeyQueue(size, 2 * whole("dim", dim, -MOST), ids=ids, shared=shared)
 
     def __len__(self) -> int:
         return len(self.pairs)
