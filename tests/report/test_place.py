@@ -1,5 +1,6 @@
 """Runs that are part of a comparison."""
 
+import json
 import re
 
 import pytest
@@ -21,7 +22,13 @@ mean_recall,mmts (default),ts (default),all,0.5,0.4,0.6,0.001,0.4,0.6,0.001,,2,9
 def comparison(tmp_path):
     root = tmp_path / "my comparison"
     root.mkdir()
-    (root / "comparison.html").write_text('<tr id="mmts"><tr id="mmts-tuned"><tr id="constant">')
+    (root / "comparison.html").write_text("the page")
+    names = {
+        "mmts (default)": "mmts",
+        "mmts (tuned)": "mmts-tuned",
+        "constant (default)": "constant",
+    }
+    (root / "comparison.json").write_text(json.dumps(names))
     (root / "differences.csv").write_text(CSV)
     return root
 
@@ -56,6 +63,12 @@ def test_seeds_share_a_row_and_tuned_cells_have_their_own(comparison, tiny):
     assert place.link == "../comparison.html#mmts-tuned"
     assert "from constant (tuned) in mean_recall" in place.said
     assert "all +3.0 (+1.0 to +5.0)." in place.said
+
+
+def test_an_earlier_comparison_has_no_file_of_rows(comparison, tiny):
+    (comparison / "comparison.json").unlink()
+    (place,) = places_of([cell(comparison, tiny, "mmts", "tuned-3fa1b2", 0)], comparison)
+    assert place.link == "comparison.html#mmts"
 
 
 def test_the_baseline_has_a_row_and_no_difference(comparison, tiny):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from tauten.comparison import protocol, tables
 from tauten.comparison.contrasts import Contrast
 from tauten.comparison.end_to_end import RUN
 from tauten.comparison.summary import Summary
+from tauten.files import replace_text
 from tauten.outcome import ALL
 from tauten.report.markup import environment, save_page
+from tauten.report.place import ROWS
 from tauten.report.plots import Panel
 from tauten.report.settings import versions
 from tauten.report.theme import TOKENS, figure, svg
@@ -38,6 +41,9 @@ def write_page(summary: Summary) -> Path:
         protocol=protocol.protocol(summary),
         versions=versions(),
     )
+    names = [variant.name for variant in summary.variants]
+    rows = dict(zip(names, anchors(summary), strict=True))
+    replace_text(summary.grid.output / ROWS, json.dumps(rows, indent=1))
     return save_page(summary.grid.output / PAGE, page)
 
 

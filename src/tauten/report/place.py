@@ -7,12 +7,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from tauten import files
 from tauten.report.runs import Run
 from tauten.report.words import signed
 
 PAGE, DIFFERENCES = "comparison.html", "differences.csv"
+ROWS = "comparison.json"
+"""Rows of the page by variant; earlier comparisons have none, and a link goes to the control."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,17 @@ def places(run: Run, page: Path) -> list[Place]:
 def _place(root: Path, control: str, setting: str, seeds: Sequence[str], page: Path) -> Place:
     what = "seed" if len(seeds) == 1 else "seeds"
     path = Path(os.path.relpath(root / PAGE, page.resolve())).as_posix()
-    own = f"{control}-{setting}"
-    row = own if f'id="{own}"' in (root / PAGE).read_text(encoding="utf-8") else control
+    row = str(_rows(root / ROWS).get(f"{control} ({setting})", control))
     return Place(
         f"{control}, {setting}, {what} {', '.join(seeds)}",
         f"{quote(path)}#{quote(row)}",
         _differences(root / DIFFERENCES, f"{control} ({setting})"),
     )
+
+
+def _rows(path: Path) -> dict[str, Any]:
+    rows = files.read_json(path) if path.exists() else {}
+    return rows if isinstance(rows, dict) else {}
 
 
 def _differences(path: Path, name: str) -> str:
