@@ -196,3 +196,37 @@ def test_what_was_noticed_is_no_state():
     before = set(loss_fn.state_dict())
     heard(loss_fn, 3)
     assert set(loss_fn.state_dict()) == before
+
+
+def two_losses():
+    control = tt.Cosine(0.05, 0.2, period=40)
+    make = [tt.SogCLR(16, control, gamma=0.5), tt.InfoNCE(control, force="equalized")]
+    return control, make
+
+
+def test_two_losses_that_both_advance_a_control_are_told():
+    control, losses = two_losses()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", tt.UsageWarning)
+        for _ in range(6):
+            for loss_fn in losses:
+                loss_fn(*torch.randn(2, 8, 4), torch.arange(8))
+                loss_fn.step()
+    told = [str(w.message) for w in caught if "twice in each optimiser step" in str(w.message)]
+    assert len(told) == 2  # once by each
+    assert "step(controls=False)" in told[0]
+    assert control.steps == 12
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_losses_share_a_control_that_one_of_them_advances(first):
+    control, losses = two_losses()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(8):
+            for number, loss_fn in enumerate(losses):
+                loss_fn(*torch.randn(2, 8, 4), torch.arange(8))
+                loss_fn.step(controls=number == first)
+    assert control.steps == 8
+    assert [loss_fn.steps for loss_fn in losses] == [8, 8]
+    assert int(losses[0].tables.of("x2y").visits.sum()) == 64

@@ -253,14 +253,19 @@ class ContrastiveLoss(StateModule):
         """Optimiser steps done."""
         return int(self._step)
 
-    def step(self) -> None:
-        """Advance by one optimiser step: schedules move, running means are updated.
+    def step(self, *, controls: bool = True) -> None:
+        """Advance by one optimiser step: schedules move, tables and running means are updated.
 
-        Call it once after each ``optimizer.step()``. A control that several losses share is
-        advanced by each of them: step only one.
+        Call it once after each ``optimizer.step()``. A control that several losses share would be
+        advanced by each of them: let all but one of them leave it to that one.
+
+        Args:
+            controls: whether its controls are advanced; ``False`` where another loss, which shares
+                them, does so.
         """
-        self._traps.before_step(self)
-        advance_controls(self)
+        self._traps.before_step(self, controls)
+        if controls:
+            advance_controls(self)
         self._traps.after_step(self)
         if self.running is not None:
             self.running.commit(merge=self.ranks == "local")

@@ -91,7 +91,7 @@ class NUCLR(SogCLR):
         return (*super().notes(), *self._masses.values())
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, *, controls: bool = True) -> None:
         """Advance by one optimiser step; write the averages and move the offsets."""
         for at, (side, pending) in enumerate(self._masses.items()):
             seen = pending.take()
@@ -101,7 +101,7 @@ class NUCLR(SogCLR):
                 zeta = table.read(ids)["zeta"].double() - self.lr * (1 - mass[:, 0])
                 table.write(ids, {"zeta": zeta})
                 self.largest[at] = table.values.max()
-        super().step()
+        super().step(controls=controls)
 
     def batch(
         self,

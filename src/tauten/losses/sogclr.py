@@ -175,14 +175,14 @@ class SogCLR(ContrastiveLoss):
     def notes(self) -> Sequence[Notes]:
         return tuple(self._pending.values())
 
-    def step(self) -> None:
+    def step(self, *, controls: bool = True) -> None:
         """Advance by one optimiser step and write what was seen to the tables."""
         for direction, pending in self._pending.items():
             seen = pending.take()
             if seen is not None:
                 ids, log_u = log_mean_by_sample(*seen)
                 self.tables.of(direction).write(ids, {"log_u": log_u})
-        super().step()
+        super().step(controls=controls)
 
     def _composition(self) -> Composition:
         return Composition(

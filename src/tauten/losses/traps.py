@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BATCHES = 300
 #: steps, or batches, in a row in which the same thing must be seen
 PATIENCE = 25
+#: steps in a row in which a control was advanced by something else
+_TWICE = 3
 #: numbers of a parameter that are compared
 _SAMPLE = 64
 #: share of a temperature's range that counts as its lower end
@@ -37,6 +39,8 @@ class Traps:
         self._batches = 0
         self._count = 0
         self._unreached = 0
+        self._twice = 0
+        self._left: int | None = None
         self._said: set[str] = set()
         self._moved: set[str] = set()
         self._still: dict[str, tuple[int, Tensor, int]] = {}
@@ -95,8 +99,12 @@ class Traps:
                 "that, or larger batches",
             )
 
-    def before_step(self, loss_fn: nn.Module) -> None:
-        """Warn of parameters that stood still over many steps though they had gradients."""
+    def before_step(self, loss_fn: nn.Module, controls: bool = True) -> None:
+        """Warn of controls that others advance too, and of parameters that stand still.
+
+        A parameter does so that does not change over many steps though it has gradients.
+        """
+        self._shared(loss_fn, controls)
         if not self._batches:
             return
         self._batches = 0
@@ -120,8 +128,21 @@ class Traps:
                 "*loss_fn.parameters()]), or freeze them with loss_fn.requires_grad_(False)",
             )
 
+    def _shared(self, loss_fn: nn.Module, controls: bool) -> None:
+        """Warn where a control that this loss is about to advance was advanced since its step."""
+        moved = controls and self._left is not None and _steps(loss_fn) > self._left
+        self._twice = self._twice + 1 if moved else 0
+        if self._twice == _TWICE:
+            self._say(
+                "shared",
+                f"a control of {type(loss_fn).__name__} is advanced by another loss too, or by a "
+                "call of its own, and so twice in each optimiser step: where two losses share a "
+                "control, call step(controls=False) of one of them",
+            )
+
     def after_step(self, loss_fn: nn.Module) -> None:
-        """Note the parameters as the step left them."""
+        """Note the controls and parameters as the step left them."""
+        self._left = _steps(loss_fn)
         for name, parameter in self._watched(loss_fn):
             times = self._still[name][2] if name in self._still else 0
             self._still[name] = parameter._version, _sample(parameter), times
