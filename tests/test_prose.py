@@ -75,7 +75,7 @@ FILES_WITH_EMPTY_NAMES = {
     "files": 2,
     "losses": 9,
     "models": 9,
-    "pairwise": 12,
+    "pairwise": 14,
     "recipes": 2,
     "report": 21,
     "structure": 3,

@@ -118,7 +118,7 @@ def plain(term: Term, numbers: Sequence[Number]) -> tuple[Term, tuple[Tensor, ..
 
 
 def reciprocals(numbers: Sequence[Number]) -> list[Number]:
-    """1 / number of each; the same object for the same."""
+    """Return 1 / number of each; the same object for the same."""
     first = reciprocal(numbers[0])
     return [first if number is numbers[0] else reciprocal(number) for number in numbers]
 

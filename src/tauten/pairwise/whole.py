@@ -51,7 +51,7 @@ def reduce_whole(
     cosine: bool = False,
     units: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Each reduction of S = x·yᵀ, with S (N, M) in memory.
+    """Return each reduction of S = x·yᵀ, with S (N, M) in memory.
 
     The arguments are those of :func:`reduce_pairs`; with ``units`` rows have length 1 already.
     """
