@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tauten.evaluation import paired_bootstrap
+from tauten.evaluation import class_retrieval, paired_bootstrap
 from tauten.report.folders import load_runs
 from tauten.report.numbers import collect
 from tauten.report.words import SAME, false_alarms, number, signed, verdicts
@@ -14,7 +14,9 @@ def test_single_seed_shows_what_the_run_recorded(runs):
     loaded = load_runs(runs)
     numbers = collect(loaded, bootstrap=50, seed=0)
     hits = ["hit@1", "hit@5", "hit@10"]
-    assert numbers.metrics == [*hits, "mean_recall", "mAP", "median_rank", "mean_rank"]
+    of_classes = ["class_map_across", "class_map_within"]
+    ends = ["median_rank", "mean_rank"]
+    assert numbers.metrics == [*hits, "mean_recall", "mAP", *of_classes, *ends]
     assert numbers.groups == ["all", "head", "mid", "tail"]
     assert numbers.queries["x2y", "all"] == sum(
         numbers.queries["x2y", group] for group in ("head", "mid", "tail")
@@ -25,12 +27,36 @@ def test_single_seed_shows_what_the_run_recorded(runs):
             parts = [numbers.cells[name, direction, group, hit].estimate.value for hit in hits]
             assert cell.estimate.value == pytest.approx(sum(parts) / 3)
             continue
+        if metric in of_classes:  # of runs that did not record it
+            continue
         key = f"{direction}/{metric}" + ("" if group == "all" else f"/{group}")
         assert cell.estimate.value == recorded[key]
         assert cell.estimate.low == recorded[f"{key}/low"]
         assert cell.estimate.high == recorded[f"{key}/high"]
         assert cell.estimate.queries == recorded[f"{direction}/n" + key.partition(metric)[2]]
-    assert not numbers.notes
+    assert [note.split()[1:3] for note in numbers.notes] == [["leaves", "out"]] * 2
+
+
+def test_retrieval_of_the_same_class(runs):
+    loaded = load_runs(runs)
+    numbers = collect(loaded, bootstrap=20, seed=0)
+    run = loaded[0].first
+    x, y = torch.from_numpy(run.test["x"]), torch.from_numpy(run.test["y"])
+    found = class_retrieval(
+        x, run.labels, y, y_of_x=run.y_of_x, groups=run.groups["x2y"], bootstrap=0
+    )
+    for metric, direction, way in (
+        ("class_map_across", "x2y", "x2y"),
+        ("class_map_across", "y2x", "y2x"),
+        ("class_map_within", "x2y", "x2x"),
+        ("class_map_within", "y2x", "y2y"),
+    ):
+        for group in numbers.groups:
+            cell = numbers.cells[loaded[0].name, direction, group, metric]
+            key = numbers.key(direction, group, metric)
+            assert key == f"class/{way}/mAP" + ("" if group == "all" else f"/{group}")
+            assert cell.estimate.value == pytest.approx(found[key.removeprefix("class/")])
+            assert cell.estimate.queries == found[key.removeprefix("class/").replace("mAP", "n")]
 
 
 def test_differences_are_paired_and_within_the_family(runs):
@@ -159,8 +185,8 @@ def test_lower_rank_is_better(tmp_path, tiny):
 
 def test_false_alarms_are_counted(seeded_runs):
     numbers = collect(load_runs(seeded_runs), bootstrap=20, seed=0)
-    assert "makes 56 comparisons at 95 %" in false_alarms(numbers)
-    assert "about 3 would still be marked" in false_alarms(numbers)
+    assert "makes 72 comparisons at 95 %" in false_alarms(numbers)
+    assert "about 4 would still be marked" in false_alarms(numbers)
 
 
 def test_formats():

@@ -17,6 +17,11 @@ from tauten.outcome.metrics import KS, MEAN_RECALL
 from tauten.report.runs import Run, SeedRun
 
 DIRECTIONS = {"x2y": "Image to text", "y2x": "Text to image"}
+CLASS_MAP = {
+    "class_map_across": {"x2y": "x2y", "y2x": "y2x"},
+    "class_map_within": {"x2y": "x2x", "y2x": "y2y"},
+}
+"""mAP of the same class, and what is searched for the queries of a direction."""
 LOWER_IS_BETTER = ("median_rank", "mean_rank")
 
 
@@ -94,7 +99,7 @@ class Numbers:
     def validation(self, primary: str) -> list[tuple[str, str]]:
         """Return (name in history.jsonl, heading) of what is drawn over training."""
         return [
-            (f"val/{direction}/{primary}", f"validation {primary}, {name.lower()}")
+            (f"val/{_key(direction, ALL, primary)}", f"validation {primary}, {name.lower()}")
             for direction, name in self.directions.items()
         ]
 
@@ -135,8 +140,8 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
     A family's baseline is its first run with a constant control, preferably one matched to the
     schedule's mean. Runs are paired by query and, with several seeds, by seed.
     """
-    metrics = _metrics(runs)
     groups = runs[0].first.outcome.group_names()
+    metrics = _metrics(runs, groups)
     chosen, notes = baselines(runs)
     cells: dict[tuple[str, str, str, str], Cell] = {}
     queries: dict[tuple[str, str], int] = {}
@@ -145,8 +150,11 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
             rows = runs[0].first.outcome.drawn(direction, group).rows
             queries[direction, group] = len(rows)
             for metric in metrics:
-                score = {run.name: _scores(run, direction, metric, rows) for run in runs}
-                how = _Resampling(bootstrap, seed, _together(runs[0].first, direction, group))
+                known = ~_score(runs[0].first, direction, metric)[rows].isnan()
+                score = {run.name: _scores(run, direction, metric, rows[known]) for run in runs}
+                together = _together(runs[0].first, direction, group)
+                together = None if together is None else together[known]
+                how = _Resampling(bootstrap, seed, together)
                 for run in runs:
                     own = _estimate(run, direction, group, metric, score[run.name], how)
                     base = chosen.get(run.name)
@@ -156,11 +164,13 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
                         gain = _difference(run, other, score, metric, how)
                     sign = -1 if metric in LOWER_IS_BETTER else 1
                     cells[run.name, direction, group, metric] = Cell(own, gain, sign)
+    if all(seed.labels == runs[0].first.labels for run in runs for seed in run.seeds):
+        notes += _without(runs[0].first, metrics)
     notes += _disagreements(runs, metrics)
     return Numbers(runs, chosen, metrics, groups, cells, queries, notes)
 
 
-def _metrics(runs: Sequence[Run]) -> list[str]:
+def _metrics(runs: Sequence[Run], groups: Sequence[str]) -> list[str]:
     names = [
         key.removeprefix("x2y/")
         for key in runs[0].first.metrics
@@ -171,7 +181,42 @@ def _metrics(runs: Sequence[Run]) -> list[str]:
     chosen = [name for kind in kinds for name in names if name.startswith(kind)]
     chosen.sort(key=lambda name: (name.split("@")[0], int(name.split("@")[1])))
     mean = [MEAN_RECALL] if {f"hit@{k}" for k in KS} <= set(names) else []
-    return [*chosen, *mean, "mAP", "median_rank", "mean_rank"]
+    return [*chosen, *mean, "mAP", *_of_classes(runs, groups), "median_rank", "mean_rank"]
+
+
+def _of_classes(runs: Sequence[Run], groups: Sequence[str]) -> list[str]:
+    """Return the metrics of classes that all groups have, if the runs have the same classes."""
+    first = runs[0].first
+    if any(seed.labels != first.labels for run in runs for seed in run.seeds):
+        return []
+    if not first.class_precision:
+        return []
+    return [
+        metric
+        for metric in CLASS_MAP
+        if not any(
+            _score(first, direction, metric)[first.outcome.drawn(direction, group).rows]
+            .isnan()
+            .all()
+            for direction in DIRECTIONS
+            for group in groups
+        )
+    ]
+
+
+def _without(first: SeedRun, metrics: Sequence[str]) -> list[str]:
+    """Say which queries have no candidate of their class, and which metrics there are not."""
+    notes = []
+    for metric, ways in CLASS_MAP.items():
+        for direction, way in ways.items() if first.labels else ():
+            missing = int(_score(first, direction, metric).isnan().sum())
+            if metric not in metrics:
+                notes.append(f"class/{way}/mAP is not shown: a group has no two of one class.")
+            elif missing:
+                notes.append(
+                    f"class/{way}/mAP leaves out {missing} queries without another of their class."
+                )
+    return notes
 
 
 def baselines(runs: Sequence[Run]) -> tuple[dict[str, str], list[str]]:
@@ -208,6 +253,8 @@ def _scores(run: Run, direction: str, metric: str, rows: Tensor) -> Tensor:
 
 def _score(seed: SeedRun, direction: str, metric: str) -> Tensor:
     """Return (queries,) scores of all queries of a direction."""
+    if metric in CLASS_MAP:
+        return seed.class_precision[CLASS_MAP[metric][direction]]
     return seed.outcome.sides[direction].score(metric)
 
 
@@ -235,7 +282,10 @@ def _statistic(metric: str) -> Statistic:
 
 
 def _key(direction: str, group: str, metric: str) -> str:
-    return f"{direction}/{metric}" + ("" if group == ALL else f"/{group}")
+    name = f"{direction}/{metric}"
+    if metric in CLASS_MAP:
+        name = f"class/{CLASS_MAP[metric][direction]}/mAP"
+    return name + ("" if group == ALL else f"/{group}")
 
 
 def _estimate(
@@ -292,11 +342,12 @@ def _disagreements(runs: Sequence[Run], metrics: Sequence[str]) -> list[str]:
             for direction in DIRECTIONS:
                 for metric in metrics:
                     score = _score(seed, direction, metric)
-                    own = score.quantile(0.5) if metric == "median_rank" else score.mean()
-                    recorded = seed.metrics.get(f"{direction}/{metric}", float(own))
+                    own = score.quantile(0.5) if metric == "median_rank" else score.nanmean()
+                    key = _key(direction, ALL, metric)
+                    recorded = seed.metrics.get(key, float(own))
                     if abs(float(own) - recorded) > 1e-3 * max(1.0, abs(recorded)):
                         notes.append(
-                            f"{run.name} (seed {seed.seed}): results.json says {direction}/{metric}"
+                            f"{run.name} (seed {seed.seed}): results.json says {key}"
                             f" = {recorded:.4g}, its embeddings give {float(own):.4g}."
                         )
     return notes

@@ -12,6 +12,8 @@ MINUS = "−"
 SAME = "no measurable difference"
 NAMES = {
     "mean_recall": "mean recall",
+    "class_map_across": "class mAP",
+    "class_map_within": "class mAP within",
     "median_rank": "median rank",
     "mean_rank": "mean rank",
     "linear_lt": "linear LT",
