@@ -11,7 +11,7 @@ from PIL import Image
 import tauten as tt
 from tauten.cli import main
 from tauten.data import emoji_lt
-from tauten.inference import Embedded, embed
+from tauten.inference import Embedded, embed, nearest
 
 from ..models.conftest import clip
 
@@ -158,7 +158,7 @@ def test_nearest_rows_are_exact(tmp_path, monkeypatch):
         assert found.rows.tolist() == cosines.topk(9).indices.tolist()
         torch.testing.assert_close(found.scores.double(), cosines.topk(9).values)
     assert searching.nearest(queries, rows, 100).rows.shape == (3, 40)
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="k must be a whole number, at least 1, got 0"):
         searching.nearest(queries, rows, 0)
     with pytest.raises(ValueError, match=r"queries \(3, 5\) and embeddings \(40, 4\)"):
         searching.nearest(queries, rows[:, :4], 1)
@@ -187,7 +187,14 @@ def test_the_commands(run, folder_of_pairs, tmp_path, capsys):
     refused = {
         "nothing to look for: give --text or --image": ["search", str(output)],
         "--image no.jpg: no such file": ["search", str(output), "--image", "no.jpg"],
-        "k must be at least 1, got 0": ["search", str(output), "--text", "a", "--k", "0"],
+        "k must be a whole number, at least 1, got 0": [
+            "search",
+            str(output),
+            "--text",
+            "a",
+            "--k",
+            "0",
+        ],
         "is no folder of embeddings: tauten embed writes": ["search", str(folder), "--text", "a"],
         "no caption column 'x'": [
             "embed",
@@ -231,3 +238,47 @@ def test_sentence_models_embed_the_captions(folder_of_pairs, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "bare" / "a.png")
     with pytest.raises(ValueError, match="embeds texts alone, and the data have no captions"):
         embed("st:minilm", tmp_path / "bare", tmp_path / "f", progress=False)
+
+
+def test_rows_without_a_direction_are_never_found():
+    rows = np.eye(4, dtype=np.float32)
+    assert nearest(rows[2], rows.tolist(), 1).rows.tolist() == [[2]]
+    for broken in (np.nan, np.inf, 1e300):
+        damaged = rows.astype(np.float64)
+        damaged[3, 1] = broken
+        with pytest.raises(ValueError, match="row 3 of the embeddings is not finite"):
+            nearest(rows[0], damaged, 2)
+    for query in (rows[:2] * 0, rows[:2] * np.nan):
+        with pytest.raises(ValueError, match="2 of 3 queries .* first: query 1"):
+            nearest(np.concatenate([rows[:1], query]), rows)
+
+
+def test_damaged_embeddings_are_made_again(run, tmp_path, monkeypatch, caplog):
+    model, emojis = tt.load(run), emoji_lt("val").select(range(6))
+    output, make = tmp_path / "e", lambda: embed(model, emojis, output, block=2, progress=False)
+    whole = np.array(make().images)
+    for name in ("images.npy", "texts.npy", "images.parquet", "texts.parquet"):
+        (output / name).write_bytes((output / name).read_bytes()[:100])
+        with pytest.raises(ValueError, match=f"{name} is missing or damaged: embed again"):
+            Embedded(output)
+        assert np.allclose(make().images, whole, atol=1e-6)
+        assert f"{name} is missing or damaged: all is embedded again" in caplog.text
+    with pytest.raises(ValueError, match="has 6 images, no row 6"):
+        Embedded(output).rows("images", [6])
+
+    calls, encode = iter(range(9)), type(model).encode_image
+
+    def killed(*given, **options):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return encode(*given, **options)
+
+    monkeypatch.setattr(type(model), "encode_image", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embed(model, emojis, tmp_path / "k", block=2, progress=False)
+    monkeypatch.undo()
+    draft = tmp_path / "k" / "images.npy.unfinished"
+    draft.write_bytes(draft.read_bytes()[:200])
+    again = embed(model, emojis, tmp_path / "k", block=2, progress=False)
+    assert np.allclose(again.images, whole, atol=1e-6)
+    assert "images.npy.unfinished is missing or damaged" in caplog.text

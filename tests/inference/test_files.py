@@ -8,6 +8,7 @@ import torch
 
 import tauten as tt
 from tauten.cli import main
+from tauten.data import emoji_lt
 from tauten.inference import embed, evaluate_files
 
 #: rows of one picture, equal captions of two pictures
@@ -97,7 +98,7 @@ def test_what_does_not_fit(tmp_path, capsys):
         (x, y, ("c", "", "r", 3), whole, "1 of 4 rows .* nothing in the column 'caption'.* row 3"),
         (x.long(), y, None, {}, "x must hold floats, got torch.int64"),
         (x[0], y, None, {}, r"x must be a matrix \(rows, width\)"),
-        (x, y[:2], None, {}, "y has 2 rows, and the pairs names 3 captions"),
+        (x, y[:2], None, {}, "x has 3 rows and y 2: without a table row i of both is a pair"),
         (tmp_path / "no.npy", y, None, {}, "x=.*no.npy is no file: give a .npy file"),
         (path, y, None, {}, "x=.*table.csv is no readable .npy file"),
     ]
@@ -121,3 +122,65 @@ def test_what_does_not_fit(tmp_path, capsys):
     for message, line in refused.items():
         assert main(line) == 1
         assert message in capsys.readouterr().err
+
+
+def test_floats_of_any_width_and_byte_order(tmp_path):
+    x, y = _pair()
+    expected = evaluate_files(x, y, bootstrap=0)
+    for dtype in (">f4", ">f8", np.longdouble):
+        assert evaluate_files(x.astype(dtype), y, bootstrap=0) == pytest.approx(expected)
+    assert evaluate_files(x[::-1], y[::-1], bootstrap=0) == pytest.approx(expected, rel=1e-5)
+    for dtype in (object, "U3", int):
+        with pytest.raises(ValueError, match="x must hold floats, got"):
+            evaluate_files(x.astype(dtype), y)
+    (tmp_path / "empty.npy").touch()
+    with pytest.raises(ValueError, match="empty.npy is no readable .npy file"):
+        evaluate_files(tmp_path / "empty.npy", y)
+
+
+def test_embeddings_of_data_without_classes_are_evaluated(run, tmp_path):
+    data = emoji_lt("val").select(range(12)).select_columns(["image", "caption"])
+    found = embed(run, data, tmp_path / "e", progress=False)
+    files = [tmp_path / "e" / name for name in ("images.npy", "texts.npy", "images.parquet")]
+    numbers = evaluate_files(*files, bootstrap=0)
+    assert numbers["x2y/n"] == len(found.images)
+    with pytest.raises(ValueError, match="12 of 12 samples .* have no class"):
+        evaluate_files(*files, label="label")
+
+
+def test_cells_that_name_nothing(tmp_path, caplog):
+    x, y = _pair()
+    table = tmp_path / "table.jsonl"
+
+    def run_on(**cells):
+        rows = [{"image": f"i{r}", "caption": f"c{r}"} for r in range(len(x))]
+        rows[2] |= cells
+        table.write_text("\n".join(map(json.dumps, rows)))
+        return evaluate_files(x, y, table, bootstrap=0)
+
+    for cells, said in [
+        ({"image": {"path": "a"}}, "row 2: a picture is a text or a number, one is of type dict"),
+        ({"image": ["a"]}, "row 2: a picture .* list"),
+        ({"caption": [["a"]]}, "row 2: a caption .* list"),
+        ({"caption": {"en": "a"}}, "row 2: a caption .* dict"),
+        ({"caption": ["a", " "]}, "row 2: a caption .* blank"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            run_on(**cells)
+    assert run_on(image=2, caption=2)["x2y/n"] == len(x)
+
+    rows = [{"image": "i", "label": name} for name in "aab"] + [{"image": "j", "label": "a"}]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    evaluate_files(x[:2], y[:4], table, bootstrap=0, groups="counts")
+    assert "1 of 2 pictures" in caplog.text
+    assert "first: row 2" in caplog.text
+    with pytest.raises(ValueError, match="groups is counts or thirds, got 'foo'"):
+        evaluate_files(x, y, groups="foo")
+    with pytest.raises(ValueError, match="x has 4 rows and y 3: without a table row i of both"):
+        evaluate_files(x[:4], y[:3])
+
+
+def _pair():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(8, 5)).astype(np.float32)
+    return x, (x + 0.1 * generator.normal(size=x.shape)).astype(np.float32)

@@ -1,5 +1,6 @@
 """What a loaded model makes of pictures and texts."""
 
+import io
 import sys
 import types
 
@@ -86,7 +87,7 @@ def test_what_is_no_picture_or_text(run, tmp_path):
             model.encode_image([item])
     with pytest.raises(ValueError, match="1 of 2 captions are blank"):
         model.encode_text(["a", " "])
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, at least 1, got 0"):
         model.encode_text(["a"], batch_size=0)
 
 
@@ -221,3 +222,39 @@ def test_open_clip_is_asked_as_its_readme_says(monkeypatch):
     assert asked == [("ViT-B-32", "laion"), ("ViT-B-32", "openai")]
     with pytest.raises(ValueError, match="has no weights of Nothing"):
         tt.load("open_clip:Nothing")
+
+
+def test_values_of_another_kind_are_refused_in_words(run):
+    model = tt.load(run)
+    for call, said in [
+        (lambda: model.encode_text("a", batch_size=1.5), "batch_size must be a whole number"),
+        (lambda: model.encode_text(None), "not of type NoneType"),
+        (lambda: model.encode_image(None), "not of type NoneType"),
+        (lambda: model.encode_image({}), "not of type NoneType"),
+        (lambda: model.to("foo"), "'foo' is no device of torch"),
+        (lambda: model.search("a", "photos.emb"), "Embedded.FOLDER. opens"),
+        (lambda: model.search("a", [[1.0], [1.0, 2.0]]), "rows of one width"),
+        (lambda: model.search("a", np.ones((2, model.dim)), k=1.5), "k must be a whole number"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            call()
+
+
+def test_pictures_in_open_files_and_bfloat16(run, tmp_path):
+    model, pixels = tt.load(run), np.zeros((32, 32, 3), np.uint8)
+    pixels[8:20] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    tensor = torch.from_numpy(pixels / 255).permute(2, 0, 1).bfloat16()
+    expected = model.encode_image(tmp_path / "a.png")
+    for given in (content, bytearray(content), io.BytesIO(content), tensor):
+        assert torch.allclose(model.encode_image(given), expected, atol=1e-6)
+
+
+def test_names_of_classes_in_any_sequence(run):
+    model, picture = tt.load(run), np.zeros((32, 32, 3), np.uint8)
+    labels, scores = model.classify(picture, ["heart", "cat"])
+    for names in (np.array(["heart", "cat"]), iter(["heart", "cat"])):
+        again = model.classify(picture, names)
+        assert again.labels == labels
+        assert torch.allclose(again.scores, scores)

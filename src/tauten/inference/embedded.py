@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +48,7 @@ class Embedded:
                 f"{self.folder} is not finished ({done}): the same tauten embed goes on with it"
             )
         self.images, self.texts = (self._opened(side) for side in SIDES)
+        self._tables = {side: self._opened_table(side) for side in SIDES}
 
     def __repr__(self) -> str:
         counts = f"{len(self.images)} images and {len(self.texts)} texts"
@@ -58,8 +58,16 @@ class Embedded:
         """Return what is known of images or texts at these positions.
 
         Only the parts of the table that have them are read.
+
+        Raises:
+            ValueError: another side, or a position that is not there.
         """
-        table = self._tables[side]
+        table = self._tables[_known(side)]
+        for position in positions:
+            if not 0 <= position < table.metadata.num_rows:
+                raise ValueError(
+                    f"{self.folder} has {table.metadata.num_rows} {side}, no row {position}"
+                )
         starts = np.cumsum(
             [0] + [g.num_rows for g in map(table.metadata.row_group, range(table.num_row_groups))]
         )
@@ -84,9 +92,7 @@ class Embedded:
         Raises:
             ValueError: k < 1, another width, or a side without embeddings.
         """
-        if side not in SIDES:
-            raise ValueError(f"side is images or texts, got {side!r}")
-        where = getattr(self, side)
+        where = getattr(self, _known(side))
         if not len(where):
             raise ValueError(f"{self.folder} has no embeddings of {side}")
         rows_found = nearest(queries, where, k, unit=True)
@@ -132,11 +138,18 @@ class Embedded:
             )
         return loaded
 
-    @cached_property
-    def _tables(self) -> dict[str, Any]:
+    def _opened_table(self, side: str) -> Any:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return {side: pq.ParquetFile(self.folder / f"{side}.parquet") for side in SIDES}
+        path, rows = self.folder / f"{side}.parquet", self.record[side]
+        try:
+            table = pq.ParquetFile(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ValueError(f"{path} is missing or damaged: embed again") from error
+        if rows and table.metadata.num_rows != rows:
+            raise ValueError(f"{path} has {table.metadata.num_rows} rows, not {rows}: embed again")
+        return table
 
     def _opened(self, side: str) -> Any:
         path, shape = self.folder / f"{side}.npy", (self.record[side], self.record["dim"])
@@ -144,11 +157,17 @@ class Embedded:
             return np.empty(shape, np.float32)
         try:
             loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{path} is missing or damaged: embed again") from error
         if loaded.shape != shape:
             raise ValueError(f"{path} has the shape {loaded.shape}, not {shape}: embed again")
         return loaded
+
+
+def _known(side: str) -> str:
+    if side not in SIDES:
+        raise ValueError(f"side is images or texts, got {side!r}")
+    return side
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm import tqdm
 
+from tauten.checks import whole
 from tauten.files import Lock, make_folder, replace_text
 from tauten.inference.embedded import (
     FORMAT,
@@ -28,6 +30,8 @@ from tauten.inference.loading import load
 from tauten.inference.model import Model
 from tauten.inference.samples import Samples, read_samples
 from tauten.training.places import shown
+
+logger = logging.getLogger("tauten.inference")
 
 _SAME = ("model_fingerprint", "data_fingerprint", "dim", "images", "texts")
 
@@ -72,8 +76,7 @@ def embed(
         ValueError: data that cannot be read, an output with something else in it, or with
             embeddings of another model or other data.
     """
-    if block < 1 or batch_size < 1:
-        raise ValueError(f"block and batch_size must be at least 1, got {block} and {batch_size}")
+    block, batch_size = whole("block", block, 1), whole("batch_size", batch_size, 1)
     folder = Path(output)
     _check_output(folder, overwrite)
     loaded = model if isinstance(model, Model) else load(model)
@@ -210,10 +213,29 @@ def _begun(folder: Path, record: dict[str, Any], overwrite: bool) -> dict[str, A
         for name in (RECORD, *(f"{s}.{kind}" for s in SIDES for kind in ("npy", "parquet"))):
             (folder / name).unlink(missing_ok=True)
         return None
-    whole = all(
-        (folder / _draft(s)).exists() for s in SIDES if stored["done"][s] and not stored["complete"]
-    )
-    return stored if whole else None
+    try:
+        if stored["complete"]:
+            Embedded(folder)
+        else:
+            _check_drafts(folder, stored)
+    except ValueError as error:
+        logger.warning("%s: all is embedded again", str(error).removesuffix(": embed again"))
+        return None
+    return stored
+
+
+def _check_drafts(folder: Path, record: dict[str, Any]) -> None:
+    """Refuse rows of an earlier call that are not all there."""
+    for side in SIDES:
+        if not record["done"][side]:
+            continue
+        path = folder / _draft(side)
+        try:
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{path} is missing or damaged") from error
+        if shape != (record[side], record["dim"]):
+            raise ValueError(f"{path} has the shape {shape}")
 
 
 def _place(name: str, folder: Path) -> dict[str, str]:

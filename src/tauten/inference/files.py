@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from tauten.training.ranges import RANGES, check
 from tauten.training.rows import UNLABELLED, class_names
 from tauten.training.splits import Classes
 
+logger = logging.getLogger("tauten.inference")
+
+Groups = Literal["counts", "thirds"]
 _IMAGES, _CAPTIONS = ("image", "file_name", "x"), ("caption", "captions", "text")
 
 
@@ -32,7 +36,7 @@ def evaluate_files(
     caption: str | None = None,
     label: str | None = None,
     count: str | None = None,
-    groups: Literal["counts", "thirds"] = "counts",
+    groups: Groups = "counts",
     head: int = 100,
     tail: int = 20,
     bootstrap: int = 1000,
@@ -53,7 +57,7 @@ def evaluate_files(
             is a picture of its own.
         caption: its column of captions, texts or lists; by default caption, captions or text, else
             every row is a caption of its own.
-        label: its column of classes; by default label, if there is one.
+        label: its column of classes; by default label, if there is one that is not empty.
         count: its column with the number of training samples of the row's class; by default the
             pictures of each class in the table.
         groups: head, mid and tail by these counts, or by thirds of the classes.
@@ -71,7 +75,14 @@ def evaluate_files(
     check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
     if output is not None:
         check_output(Path(output))
+    if groups not in get_args(Groups):
+        raise ValueError(f"groups is counts or thirds, got {groups!r}")
     sides = {"x": _matrix(x, "x"), "y": _matrix(y, "y")}
+    if table is None and len(sides["x"]) != len(sides["y"]):
+        raise ValueError(
+            f"x has {len(sides['x'])} rows and y {len(sides['y'])}: without a table row i of both "
+            "is a pair; give the table that says what belongs together"
+        )
     rows: list[dict[str, Any]] = (
         [{} for _ in sides["x"]]
         if table is None
@@ -80,13 +91,18 @@ def evaluate_files(
     place = "the pairs" if table is None else str(table)
     names = column_names(rows)
     pictures = [
-        row if cell is None else cell
+        row if cell is None else _key(cell, "picture", row, place)
         for row, cell in enumerate(
             _column(rows, _chosen(image, _IMAGES, names, "image", place), place)
         )
     ]
     texts = [
-        [row] if cell is None else cell if isinstance(cell, list) else [cell]
+        [row]
+        if cell is None
+        else [
+            _key(text, "caption", row, place)
+            for text in (cell if isinstance(cell, list) else [cell])
+        ]
         for row, cell in enumerate(
             _column(rows, _chosen(caption, _CAPTIONS, names, "caption", place), place)
         )
@@ -107,11 +123,13 @@ def evaluate_files(
     for picture, given in zip(pictures, texts, strict=True):
         captions_of[picture] += [y_at[text] for text in given]
     labels, classes = None, None
-    column = label or ("label" if "label" in names else None)
+    filled = any(not missing(row.get("label")) for row in rows)
+    column = label or ("label" if filled else None)
     if column is not None:
         _chosen(column, (), names, "label", place)
         of_rows = class_names([row.get(column) for row in rows], column, place)
         labels = [of_rows[row] for row in first_x.values()]
+        _warn_of_several(dict(zip(first_x, labels, strict=True)), pictures, of_rows, place)
         classes = Classes(_sizes(rows, of_rows, labels, count, place), head, tail, groups)
     elif count is not None:
         raise ValueError(f"count={count!r} needs classes: give label, too")
@@ -133,13 +151,18 @@ def _matrix(given: Any, name: str) -> Tensor:
             raise ValueError(f"{name}={path} is no file: give a .npy file of embeddings")
         try:
             given = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{name}={path} is no readable .npy file: {error}") from error
         name = f"{name}={path}"
     if not isinstance(given, Tensor | np.ndarray) or given.ndim != 2 or 0 in given.shape:
         shape = getattr(given, "shape", None)
         raise ValueError(f"{name} must be a matrix (rows, width), got {shape or type(given)}")
-    matrix = torch.as_tensor(given)
+    if isinstance(given, np.ndarray) and given.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what becomes inf is refused with its row
+            return torch.from_numpy(np.require(given, np.float32, ["C", "W"]))
+    if isinstance(given, np.ndarray):
+        raise ValueError(f"{name} must hold floats, got {given.dtype}")
+    matrix = given.detach().cpu()
     if not matrix.is_floating_point():
         raise ValueError(f"{name} must hold floats, got {matrix.dtype}")
     return matrix.float()
@@ -163,6 +186,31 @@ def _column(rows: list[dict[str, Any]], name: str | None, place: str) -> list[An
             f"first: row {lost[0]}: fill them, or leave them out of the table and of x and y"
         )
     return cells
+
+
+def _key(cell: Any, what: str, row: int, place: str) -> str | bytes:
+    """Return what tells a picture or caption from others: numbers are taken as texts."""
+    if isinstance(cell, list | dict) or missing(cell):
+        kind = "blank" if missing(cell) else f"of type {type(cell).__name__}"
+        raise ValueError(f"{place}, row {row}: a {what} is a text or a number, one is {kind}")
+    return cell if isinstance(cell, str | bytes) else str(cell)
+
+
+def _warn_of_several(
+    class_of: dict[Hashable, str], pictures: Sequence[Hashable], of_rows: list[str], place: str
+) -> None:
+    """Say how many pictures have rows of several classes."""
+    several = {
+        picture: row
+        for row, (picture, name) in reversed(list(enumerate(zip(pictures, of_rows, strict=True))))
+        if class_of[picture] != name
+    }
+    if several:
+        logger.warning(
+            "%d of %d pictures of %s have rows of several classes, first: row %d; the class of "
+            "their first row is taken",
+            len(several), len(class_of), place, min(several.values()),
+        )  # fmt: skip
 
 
 def _first(keys: Sequence[Any]) -> dict[Hashable, int]:
@@ -204,7 +252,7 @@ def _sizes(
         cell = rows[row].get(count)
         if name == UNLABELLED:
             continue
-        if missing(cell) or not str(cell).removesuffix(".0").isdigit():
+        if missing(cell) or not str(cell).removesuffix(".0").isdecimal():
             raise ValueError(f"{place}, row {row}: {count}={cell!r} is no whole number of samples")
         size = int(float(str(cell)))
         if sizes.setdefault(name, size) != size:

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from tauten.checks import whole
 from tauten.evaluation import TEMPLATES, class_embeddings
 from tauten.inference.pictures import as_list
 from tauten.inference.searching import Found, nearest
+from tauten.models.saved import one_line
 from tauten.structure.embed import check_captions
 
 if TYPE_CHECKING:
@@ -99,9 +101,18 @@ class Model:
 
     def to(self, device: str | torch.device) -> Model:
         """Move the weights to a device, and return the model."""
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        try:
+            wanted = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"device={device!r} is no device of torch: cpu or cuda") from error
+        if wanted.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device={device}: torch sees no GPU here; use device=cpu")
-        self.towers.module.to(device)
+        try:
+            self.towers.module.to(wanted)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ImportError) as error:
+            raise ValueError(f"device={device} cannot be used: {one_line(error)}") from error
         return self
 
     def encode_image(
@@ -178,6 +189,8 @@ class Model:
             ValueError: a blank text, or a model that takes none.
         """
         self._embeds("texts")
+        if not isinstance(texts, Iterable):
+            raise ValueError(f"texts are one text or several, not of type {type(texts).__name__}")
         given = [texts] if isinstance(texts, str) else list(texts)
         if given:
             check_captions(given)
@@ -203,6 +216,7 @@ class Model:
         Raises:
             ValueError: no names, or a template without ``{}``.
         """
+        names = names if isinstance(names, str) else list(names)
         classes = class_embeddings(self.encode_text, names, templates)
         scores = self.encode_image(images, batch_size) @ classes.T
         return Classified([names[best] for best in scores.argmax(dim=1).tolist()], scores)
@@ -212,11 +226,12 @@ class Model:
 
         Args:
             query: a text or several; pictures, a file as a ``Path``; or vectors, (Q, d) or (d,).
-            embeddings: (N, d), or a folder of ``tauten embed`` whose pictures are searched.
+            embeddings: (N, d), or a :class:`tauten.inference.Embedded`, whose pictures are
+                searched.
             k: rows of each query.
 
         Raises:
-            ValueError: widths that differ.
+            ValueError: widths that differ, or numbers that are not finite.
         """
         rows = getattr(embeddings, "images", embeddings)
         return nearest(self.encode_query(query), rows, k)
@@ -284,6 +299,4 @@ class Model:
 
 
 def _at_least_one(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    return batch_size
+    return whole("batch_size", batch_size, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from tauten.data.pixels import resized, to_rgb
+from tauten.structure.cells import short
 
-_ONE = (str, Path, Image.Image, bytes, dict)
+_ONE = (str, Path, Image.Image, bytes, bytearray, io.IOBase, dict)
 
 
 def as_list(images: Any, frames: int = 0) -> Sequence[Any]:
@@ -29,6 +30,8 @@ def as_list(images: Any, frames: int = 0) -> Sequence[Any]:
     if isinstance(images, np.ndarray | Tensor):
         alone = images.ndim < (5 if frames else 4)
         return [images] if alone else images  # type: ignore[return-value]
+    if not isinstance(images, Iterable):
+        raise ValueError(_no_picture(images))
     pictures = list(images)
     if frames and pictures and not isinstance(pictures[0], list | tuple | np.ndarray | Tensor):
         return [pictures]
@@ -39,19 +42,21 @@ def opened(picture: Any) -> Image.Image:
     """Return a picture as it is shown: turned as its EXIF data say, transparency on white.
 
     Args:
-        picture: a path, bytes of a file, {"bytes", "path"}, a PIL image, a numpy array (H, W) or
-            (H, W, 3 or 4), or a tensor (3, H, W); arrays are uint8, or float in [0, 1].
+        picture: a path, an open file or its bytes, {"bytes", "path"}, a PIL image, a numpy array
+            (H, W) or (H, W, 3 or 4), or a tensor (3, H, W); arrays are uint8, or float in [0, 1].
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: no picture can be read from it.
     """
     if isinstance(picture, dict):
-        picture = picture["path"] if picture.get("bytes") is None else picture["bytes"]
+        picture = picture.get("path") if picture.get("bytes") is None else picture["bytes"]
+    if isinstance(picture, bytearray | io.IOBase):
+        picture = bytes(picture) if isinstance(picture, bytearray) else picture.read()
     if isinstance(picture, Image.Image):
         return to_rgb(_turned(picture))
     if isinstance(picture, str | Path | bytes):
-        where = "these bytes" if isinstance(picture, bytes) else str(picture)
+        where = "the given file" if isinstance(picture, bytes) else short(str(picture))
         if isinstance(picture, str) and "://" in picture:
             raise ValueError(f"{where} is an address: download the picture first")
         try:
@@ -63,12 +68,14 @@ def opened(picture: Any) -> Image.Image:
         except UnidentifiedImageError as error:
             raise ValueError(f"{where} is no picture of a known format") from error
         except Exception as error:  # decoders raise errors of any kind
-            raise ValueError(f"{where} is no readable picture: {error}") from error
+            raise ValueError(f"{where} is no readable picture: {short(str(error))}") from error
     if isinstance(picture, np.ndarray | Tensor):
         return to_rgb(Image.fromarray(_pixels(picture)))
-    raise ValueError(
-        f"a picture is a path, a PIL image or an array, not of type {type(picture).__name__}"
-    )
+    raise ValueError(_no_picture(picture))
+
+
+def _no_picture(given: Any) -> str:
+    return f"a picture is a path, a PIL image or an array, not of type {type(given).__name__}"
 
 
 def prepared(picture: Any, size: tuple[int, int]) -> Tensor:
@@ -90,6 +97,7 @@ def _pixels(array: Any) -> Any:
     """Bring an array to (H, W) or (H, W, C) uint8."""
     if isinstance(array, Tensor):
         array = array.detach().cpu()
+        array = array.float() if array.dtype == torch.bfloat16 else array
         array = (array.permute(1, 2, 0) if array.dim() == 3 else array).numpy()
     shape = array.shape
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)) or 0 in shape:
