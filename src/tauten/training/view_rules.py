@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tauten.outcome import VIEWS
+from tauten.outcome.metrics import VIEWS
 from tauten.training.specs import known_losses
 
 if TYPE_CHECKING:
