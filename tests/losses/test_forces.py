@@ -392,3 +392,13 @@ def test_half_precision_embeddings_have_finite_forces():
         found = tt.forces(tt.InfoNCE(0.01), x, y)
     assert found.pairs.dtype == torch.float32
     assert torch.isfinite(found.pairs).all()
+
+
+def test_lengths_of_rows_do_not_change_their_forces():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(5, 4, generator=generator) for _ in range(2))
+    long, short = x.clone(), y.clone()
+    long[1] *= 2.0**80
+    short[3] *= 2.0**-80
+    expected, got = (tt.forces(tt.InfoNCE(0.1), *sides).pairs for sides in ((x, y), (long, short)))
+    assert torch.allclose(got, expected, rtol=1e-4, atol=1e-6)

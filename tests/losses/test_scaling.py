@@ -55,3 +55,25 @@ def test_the_row_that_is_not_finite_is_named(name):
     y[4, 1] = torch.nan
     with pytest.raises(tt.NonFiniteLossError, match="y has NaN or infinite embeddings in 1 of 6"):
         LOSSES[name]()(x, y, torch.arange(6))
+
+
+@pytest.mark.parametrize("length", [0.0, 2.0**-80, 2.0**80])
+def test_a_pair_alone_has_finite_gradients_whatever_its_lengths(length):
+    x, y = (side[:1].clone() for side in batch())
+    x = (x * length).requires_grad_()
+    y.requires_grad_()
+    tt.InfoNCE(0.1)(x, y).backward()  # without a negative there is nothing to learn
+    assert (x.grad == 0).all()
+    assert (y.grad == 0).all()
+
+
+@pytest.mark.parametrize("tile", ["auto", 4])
+@pytest.mark.parametrize("loss", [tt.MVInfoNCE, tt.MVDHEL])
+def test_a_row_of_zeros_in_a_view_gets_no_gradient(loss, tile):
+    x, y = batch()
+    x[2] = 0.0
+    x.requires_grad_()
+    loss(0.1, tile=tile)([x, y]).backward()
+    assert torch.isfinite(x.grad).all()
+    assert (x.grad[2] == 0).all()
+    assert (x.grad[0] != 0).any()

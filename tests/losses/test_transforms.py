@@ -56,6 +56,22 @@ def test_a_loaded_step_reaches_a_compiled_schedule():
     torch.compiler.reset()
 
 
+def test_a_compiled_loss_sees_rows_of_any_length():
+    torch.compiler.reset()
+    x, y = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    loss_fn = tt.InfoNCE(0.1)
+    compiled = torch.compile(loss_fn, backend="eager")
+    factors = torch.tensor([2.0**-70, 2.0**70] + [1.0] * 6).unsqueeze(1)
+    (expected,) = torch.autograd.grad(loss_fn(short := x.clone().requires_grad_(), y), short)
+    long = (x * factors).requires_grad_()
+    assert float(compiled(x, y)) == pytest.approx(float(loss_fn(x, y)), rel=1e-5)
+    value = compiled(long, y)
+    assert value.detach().item() == pytest.approx(float(loss_fn(x, y)), rel=1e-5)
+    (got,) = torch.autograd.grad(value, long)
+    assert torch.allclose(got * factors, expected, rtol=1e-4, atol=1e-6)
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("inner", [lambda f: f, torch.func.grad, torch.func.grad_and_value])
 def test_vmap_is_refused_by_name(inner):
     x, y = torch.randn(2, 3, 8, 4)

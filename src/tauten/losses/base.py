@@ -348,7 +348,7 @@ class ContrastiveLoss(StateModule):
             self.normalize
             and related.single
             and ranks is None
-            and rows == cols
+            and rows == cols > 1  # a row without negatives may be left out of the loss
             and held(self.tile, rows, cols)
             and not transformed()
         )

@@ -72,7 +72,7 @@ def forces(
     loss_fn.eval()
     loss_fn.ranks = "local"
     try:
-        batch = loss_fn.batch(x, y, index, **relation)
+        batch = loss_fn.batch(x, y, index, **relation).each(Batch.scaled)
         sims: list[Tensor] = []
         of_pairs = batch.each(lambda part: _of_pairs(part, sims))
         with torch.enable_grad():

@@ -175,7 +175,7 @@ class MVDHEL(MultiView):
         loss, scale_of_sample = -_together(batch, scale), _of_samples(scale, batch)
         ids = _of_samples(batch.ids["x2y"], batch)
         for view in _views(batch):
-            frame = self.batch(view, view, ids)
+            frame = replace(self.batch(view, view, ids), trusting=batch.trusting)
             need_negatives(self, frame, ["x2y"])
             (partition,) = logits_lse(frame, [scale_of_sample], ["x2y"], own=True)
             loss = loss + partition

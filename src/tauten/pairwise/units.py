@@ -28,12 +28,22 @@ def unit_rows(x: Tensor, y: Tensor, *, trusting: bool) -> tuple[Tensor, Tensor, 
     """
     dtype = compute_dtype(x, y)
     if transformed() or torch.compiler.is_compiling():
-        x, y = as_reduced(x, y, cosine=True)
-        return x, y, (x * y[: x.shape[0]]).sum(1)
+        left, right = as_reduced(x, y, cosine=True)
+        if trusting:
+            left, right = left.where(_fit(x), torch.nan), right.where(_fit(y), torch.nan)
+        return left, right, (left * right[: x.shape[0]]).sum(1)
     x = x if x.dtype == dtype else x.to(dtype)
     y = y if y.dtype == dtype else y.to(dtype)
     units: tuple[Tensor, Tensor, Tensor] = _Units.apply(x, y, trusting)  # type: ignore[no-untyped-call]
     return units
+
+
+def _fit(vectors: Tensor) -> Tensor:
+    """Return (n, 1) bool, which rows can be scaled as they are."""
+    lengths: Tensor = torch.linalg.vector_norm(
+        vectors.detach(), dim=1, keepdim=True, dtype=compute_dtype(vectors)
+    )
+    return lengths == lengths.clamp(*_LENGTHS)
 
 
 def _lengths(vectors: Tensor, *, trusting: bool) -> Tensor:
