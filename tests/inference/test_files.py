@@ -148,6 +148,17 @@ def test_embeddings_of_data_without_classes_are_evaluated(run, tmp_path):
         evaluate_files(*files, label="label")
 
 
+@pytest.mark.parametrize("image", ["image", "file_name", "x"])
+@pytest.mark.parametrize("caption", ["caption", "captions", "text"])
+def test_names_that_look_like_numbers_are_texts(tmp_path, image, caption):
+    path = tmp_path / "table.csv"
+    names = ("1", "1.0", "2", "2.50")
+    path.write_text("\n".join([f"{image},{caption}", *(f"{n},{n}" for n in names)]))
+    rows = np.eye(4, dtype=np.float32)
+    numbers = evaluate_files(rows, rows, path, bootstrap=0)
+    assert (numbers["x2y/n"], numbers["y2x/n"]) == (4, 4)
+
+
 def test_cells_that_name_nothing(tmp_path, caplog):
     x, y = _pair()
     table = tmp_path / "table.jsonl"

@@ -86,7 +86,10 @@ def evaluate_files(
     rows: list[dict[str, Any]] = (
         [{} for _ in sides["x"]]
         if table is None
-        else read_rows(Path(table), text=[image or "image", caption or "caption", label or "label"])
+        else read_rows(
+            Path(table),
+            text={*_IMAGES, *_CAPTIONS, "label", *filter(None, (image, caption, label))},
+        )
     )
     place = "the pairs" if table is None else str(table)
     names = column_names(rows)
