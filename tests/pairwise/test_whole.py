@@ -161,3 +161,19 @@ def test_gradients_of_won_pairs_are_exact_or_nothing(engine):
     expected = torch.from_numpy((of_units - unit * along) / lengths)
     assert torch.allclose(grad.double(), expected, rtol=1e-4, atol=1e-4)
     assert least(torch.float32) < 1e-30
+
+
+@pytest.mark.parametrize("scale", [60.0, 66.0, 79.0, 90.0])
+@pytest.mark.parametrize("engine", [reduce_whole, reduce_tiled])
+def test_small_cotangents_keep_the_digits_of_a_gradient(engine, scale):
+    one = torch.full((1, 1), scale)
+    x, y = (2 + 0.3 * torch.randn(2, 6, 8, generator=GENERATOR)).requires_grad_().unbind()
+    few = reductions("one", one, one, one)
+    exact = reductions("one", *(number.double() for number in (one, one, one)))
+    (rows, _) = engine(x, y, few, cosine=True)
+    (grad,) = torch.autograd.grad(1e-8 * rows.sum(), y)
+    double = y.detach().double().requires_grad_()
+    (rows, _) = reduce_dense(x.detach().double(), double, exact, cosine=True)
+    (expected,) = torch.autograd.grad(rows.sum(), double)
+    error = (1e8 * grad.double() - expected).abs().max() / expected.abs().max()
+    assert error < 2e-4

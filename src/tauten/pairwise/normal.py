@@ -12,8 +12,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-#: exp stays finite and above float32's smallest normal number for sums below exp(±this)
-SAFE_EXPONENT = 85.0
+#: for sums below exp(±this) exp stays finite, and a gradient of 1e-8 over it has its digits in
+#: float32, whose smallest normal number is 1e-38
+SAFE_EXPONENT = 70.0
 
 
 @cache
