@@ -125,6 +125,8 @@ def test_a_run_of_two_views_embeds_pictures_alone(tmp_path):
     torch.testing.assert_close(model.encode_image(list(rows["image"])), wanted, **CLOSE)
     with pytest.raises(ValueError, match="does not embed texts"):
         model.encode_text("a")
+    with pytest.raises(ValueError, match="to transformers: it does not embed texts"):
+        tt.inference.export(model, tmp_path / "export", to="transformers")
 
 
 @pytest.mark.parametrize("build", [clip, siglip, vit_bert])

@@ -56,6 +56,8 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"output {folder} is not an empty folder: choose another output")
     loaded = model if isinstance(model, Model) else load(model)
+    if loaded.towers.texts is None:
+        raise ValueError(f"{loaded.name} cannot be exported to {to}: it does not embed texts")
     encoder, tokenizer = loaded.towers.module, loaded.towers.tokenizer
     text = getattr(encoder, "text_tower", None)
     if not (
