@@ -19,27 +19,18 @@ from torch import Tensor
 from tauten.pairwise.leaves import check_leaves, check_numbers
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.normal import SAFE_EXPONENT, least
-from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.reduction import Reduction, Shared, shared
 from tauten.pairwise.sides import Side, compute_dtype
-from tauten.pairwise.terms import Term
 
 
 @dataclass(frozen=True)
-class Group:
-    """Reductions that share φ, its numbers and how they reduce, so that φ is evaluated once.
+class Group(Shared):
+    """Reductions that share φ, and how their exponentials are summed.
 
     Attributes:
-        term: φ.
-        how: ``"sum"`` or ``"logsumexp"``.
-        numbers: places of φ's numbers.
-        members: places of the reductions.
         small: whether exp(φ) is summed as it is.
     """
 
-    term: Term
-    how: str
-    numbers: tuple[int, ...]
-    members: tuple[int, ...]
     small: bool
 
 
@@ -125,28 +116,19 @@ def make_plan(
     The arguments are those of :func:`reduce_pairs`; ``cols`` is the number of columns where y does
     not have all of them.
     """
-    numbers: list[Tensor] = []
-    places: dict[int, int] = {}
-    for reduction in reductions:
-        for number in reduction.numbers:
-            if id(number) not in places:
-                places[id(number)] = len(numbers)
-                numbers.append(number)
+    found, numbers = shared(reductions)
     dtype = compute_dtype(x, y)
     if torch.is_grad_enabled():
         check_numbers(numbers)
-    found: dict[tuple[Term, str, tuple[int, ...]], list[int]] = {}
-    for at, reduction in enumerate(reductions):
-        used = tuple(places[id(number)] for number in reduction.numbers)
-        found.setdefault((reduction.term, reduction.how, used), []).append(at)
     room = SAFE_EXPONENT - math.log(max(len(x), len(y) if cols is None else cols, 1))
     groups = []
-    for (term, how, used), members in found.items():
-        limit = term.bound(1.0, [numbers[k] for k in used]) if cosine else None
-        small = how == "logsumexp" and limit is not None and limit <= room
+    for part in found:
+        used = [numbers[k] for k in part.numbers]
+        limit = part.term.bound(1.0, used) if cosine else None
+        small = part.how == "logsumexp" and limit is not None and limit <= room
         if torch.is_grad_enabled():
-            check_leaves(term, [numbers[k] for k in used], dtype)
-        groups.append(Group(term, how, used, tuple(members), small))
+            check_leaves(part.term, used, dtype)
+        groups.append(Group(part.term, part.how, part.numbers, part.members, small))
     dims = tuple(r.dim for r in reductions)
     return Plan(dims, tuple(groups), mask, tile, cosine, dtype), numbers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,3 +41,35 @@ class Reduction:
     def dim(self) -> int:
         """The dimension of S that is summed away."""
         return 1 if self.along == "rows" else 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Reductions that share φ, its numbers and how they reduce, so that φ is evaluated once.
+
+    Attributes:
+        term: φ.
+        how: ``"sum"`` or ``"logsumexp"``.
+        numbers: places of φ's numbers.
+        members: places of the reductions.
+    """
+
+    term: Term
+    how: How
+    numbers: tuple[int, ...]
+    members: tuple[int, ...]
+
+
+def shared(reductions: Sequence[Reduction]) -> tuple[list[Shared], list[Tensor]]:
+    """Return reductions by what they share, and the distinct numbers."""
+    numbers: list[Tensor] = []
+    places: dict[int, int] = {}
+    found: dict[tuple[Term, How, tuple[int, ...]], list[int]] = {}
+    for at, reduction in enumerate(reductions):
+        for number in reduction.numbers:
+            if id(number) not in places:
+                places[id(number)] = len(numbers)
+                numbers.append(number)
+        used = tuple(places[id(number)] for number in reduction.numbers)
+        found.setdefault((reduction.term, reduction.how, used), []).append(at)
+    return [Shared(*key, tuple(members)) for key, members in found.items()], numbers

@@ -18,19 +18,9 @@ from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.normal import SAFE_EXPONENT, least, normal_, raised
 from tauten.pairwise.once import transformed
-from tauten.pairwise.reduction import Reduction
+from tauten.pairwise.reduction import Reduction, Shared, shared
 from tauten.pairwise.sides import as_reduced, compute_dtype
 from tauten.pairwise.terms import Term
-
-
-@dataclass(frozen=True)
-class Share:
-    """Reductions that share φ and its numbers: how they reduce, and the places of both."""
-
-    term: Term
-    how: str
-    numbers: tuple[int, ...]
-    members: list[int]
 
 
 def _closed(reductions: Sequence[Reduction], dtype: torch.dtype) -> bool:
@@ -64,20 +54,8 @@ def reduce_whole(
     if cosine or x.dtype != dtype or y.dtype != dtype:
         x, y = as_reduced(x, y, cosine=cosine)
     limit = 1.0 if cosine or units else None
-    numbers: list[Tensor] = []
-    order: list[tuple[int, ...]] = []
-    places: dict[int, int] = {}
-    shares: dict[tuple[Term, str, tuple[int, ...]], Share] = {}
-    for at, reduction in enumerate(reductions):
-        for number in reduction.numbers:
-            if id(number) not in places:
-                places[id(number)] = len(numbers)
-                numbers.append(number)
-        used = tuple(places[id(number)] for number in reduction.numbers)
-        order.append(used)
-        key = reduction.term, reduction.how, used
-        shares.setdefault(key, Share(*key, [])).members.append(at)
-    work = _Work(tuple(reductions), tuple(order), tuple(shares.values()), mask, limit)
+    shares, numbers = shared(reductions)
+    work = _Work(tuple(reductions), tuple(shares), mask, limit)
     results: tuple[Tensor, ...] = _Whole.apply(work, x, y, *numbers)  # type: ignore[no-untyped-call]
     return results
 
@@ -85,12 +63,11 @@ def reduce_whole(
 @dataclass(frozen=True)
 class _Work:
     reductions: tuple[Reduction, ...]
-    used: tuple[tuple[int, ...], ...]
-    shares: tuple[Share, ...]
+    shares: tuple[Shared, ...]
     mask: PairMask | None
     limit: float | None
 
-    def small(self, share: Share, numbers: Sequence[Tensor], size: int) -> bool:
+    def small(self, share: Shared, numbers: Sequence[Tensor], size: int) -> bool:
         """Return whether exp(φ) can be summed as it is; a GPU is not asked, which would wait."""
         if self.limit is None or share.how == "sum" or numbers[0].device.type != "cpu":
             return False
@@ -214,7 +191,7 @@ def _back(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
 
 def _weighted(
     work: _Work,
-    share: Share,
+    share: Shared,
     small: bool,
     kept: Iterator[Tensor],
     cotangents: Sequence[Tensor],
@@ -245,9 +222,10 @@ def _twice(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     work, needs = ctx.work, ctx.needs_input_grad[1:]
     x, y, _, *saved = ctx.saved_tensors
     inputs = [tensor.view_as(tensor) for tensor in (x, y, *saved[: ctx.count])]
+    used = {at: share.numbers for share in work.shares for at in share.members}
     reductions = [
-        replace(reduction, numbers=tuple(inputs[2 + k] for k in used))
-        for reduction, used in zip(work.reductions, work.used, strict=True)
+        replace(reduction, numbers=tuple(inputs[2 + k] for k in used[at]))
+        for at, reduction in enumerate(work.reductions)
     ]
     results = reduce_dense(inputs[0], inputs[1], reductions, work.mask)
     ends = [at for at, result in enumerate(results) if result.requires_grad]
