@@ -64,12 +64,12 @@ def shared(reductions: Sequence[Reduction]) -> tuple[list[Shared], list[Tensor]]
     """Return reductions by what they share, and the distinct numbers."""
     numbers: list[Tensor] = []
     places: dict[int, int] = {}
-    found: dict[tuple[Term, How, tuple[int, ...]], list[int]] = {}
+    members: dict[tuple[Term, How, tuple[int, ...]], list[int]] = {}
     for at, reduction in enumerate(reductions):
         for number in reduction.numbers:
             if id(number) not in places:
                 places[id(number)] = len(numbers)
                 numbers.append(number)
         used = tuple(places[id(number)] for number in reduction.numbers)
-        found.setdefault((reduction.term, reduction.how, used), []).append(at)
-    return [Shared(*key, tuple(members)) for key, members in found.items()], numbers
+        members.setdefault((reduction.term, reduction.how, used), []).append(at)
+    return [Shared(*key, tuple(at)) for key, at in members.items()], numbers
