@@ -102,7 +102,8 @@ class Traps:
     def before_step(self, loss_fn: nn.Module, controls: bool = True) -> None:
         """Warn of controls that others advance too, and of parameters that stand still.
 
-        A parameter does so that does not change over many steps though it has gradients.
+        A parameter stands still that does not change over many steps though it has gradients. Where
+        others of the loss move, an optimiser has them, and small changes may be lost to rounding.
         """
         self._shared(loss_fn, controls)
         if not self._batches:
@@ -119,7 +120,7 @@ class Traps:
             elif parameter.grad is None or bool(_local(parameter.grad).any()):
                 self._still[name] = version, before, times + 1
                 lazy += [name] if times + 1 == PATIENCE else []
-        if lazy:
+        if lazy and not self._moved:
             shown = ", ".join(lazy[:3]) + (", ..." if len(lazy) > 3 else "")
             self._say(
                 "optimiser",
