@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.evaluation.checks import group_names, whole
+from tauten.evaluation.checks import group_names, members, whole
 from tauten.evaluation.class_level import BUDGET, class_numbers_of, relevance
 from tauten.evaluation.correspondence import correspondence, sides
 
@@ -75,9 +75,7 @@ def pair_auc(
         relevant = _by_pairs(y_of_x, len(rows), len(others))
     out: dict[str, float] = {}
     for group in ("", *sorted(set(groups or ()))):
-        index = torch.arange(len(rows))
-        if group:
-            index = torch.tensor([i for i, name in enumerate(groups or ()) if name == group])
+        index = members(groups or (), group) if group else torch.arange(len(rows))
         blocks = index.split(max(1, budget // len(others)))
         out[f"AUC/{group}" if group else "AUC"] = _auc(
             rows, others, list(blocks), relevant, exclude_self

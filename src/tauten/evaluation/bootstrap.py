@@ -248,12 +248,8 @@ def replicates(
             raise ValueError(f'statistic must be "mean" or "median", not {statistic!r}')
     generator = torch.Generator().manual_seed(whole(seed, "seed"))
     if strata is not None:
-        return [
-            (part_SQ.sum(dim=1), drawn_RS)
-            for part_SQ, drawn_RS in _within(
-                [score_SQ * strata.share for score_SQ in scores], strata.of, bootstrap, generator
-            )
-        ]
+        parts_SQ = [score_SQ * strata.share for score_SQ in scores]
+        return sums_within(parts_SQ, strata.of, bootstrap, generator)
     queries = scores[0].shape[1]
     once = torch.ones(1, queries, dtype=torch.float64)
     kinds = list(zip(scores, statistics, strict=True))
@@ -267,10 +263,20 @@ def replicates(
     ]
 
 
-def _within(
+def sums_within(
     parts: Sequence[Tensor], of_Q: Tensor, bootstrap: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (S, Q) terms of sums and (R, S) sums, queries drawn within parts of fixed size."""
+) -> list[tuple[Tensor, Tensor]]:
+    """Return sums over queries and their replicates, queries drawn within strata of fixed size.
+
+    Args:
+        parts: (S, Q) float64 each, the terms of S sums.
+        of_Q: (Q,) long, the stratum of each query.
+        bootstrap: R replicates.
+        generator: of the draws, which all parts share.
+
+    Returns:
+        For each (S,) sums and (R, S) replicates.
+    """
     drawn = [torch.zeros(bootstrap, len(part), dtype=torch.float64) for part in parts]
     for number in of_Q.unique().tolist():
         rows, start = (of_Q == number).nonzero()[:, 0], 0
@@ -278,7 +284,7 @@ def _within(
             for part_SQ, drawn_RS in zip(parts, drawn, strict=True):
                 drawn_RS[start : start + len(weight_RQ)] += weight_RQ @ part_SQ[:, rows].T
             start += len(weight_RQ)
-    yield from zip(parts, drawn, strict=True)
+    return [(part.sum(dim=1), sums) for part, sums in zip(parts, drawn, strict=True)]
 
 
 def _per_seed(score_SQ: Tensor, weight_RQ: Tensor, statistic: Statistic) -> Tensor:

@@ -91,6 +91,11 @@ def tensor(values: Any, name: str) -> Tensor:
         raise ValueError(f"{name} must be a tensor or an array of numbers: {error}") from error
 
 
+def members(names: Sequence[str], group: str) -> Tensor:
+    """Return (q,) long, the positions of the names that are the group's."""
+    return torch.tensor([i for i, name in enumerate(names) if name == group], dtype=torch.long)
+
+
 def group_names(groups: Sequence[str], name: str, what: str, expected: int | None = None) -> None:
     """Check names of groups, one for each of ``expected``.
 

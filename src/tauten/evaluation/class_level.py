@@ -23,6 +23,7 @@ from tauten.evaluation.correspondence import (
     correspondence,
     embeddings,
     propagate,
+    rounding,
     sides,
 )
 from tauten.evaluation.ranks import QueryRanks, count_at_least
@@ -221,7 +222,7 @@ def _told(
         out = summarize(way, found.scores, of_query, together, bootstrap, seed)
     out[f"{way}/n_without"] = float(found.queries - len(found.rows))
     for group in sorted(set(names or ())):
-        left = sum(name == group for name in names or ()) - (of_query or []).count(group)
+        left = (names or ()).count(group) - (of_query or []).count(group)
         out[f"{way}/n_without/{group}"] = float(left)
     return out
 
@@ -277,7 +278,7 @@ def _ranked(
         sim_bC = rows_b @ rows_C.T
     row_P, column_P = relevant_bC.nonzero(as_tuple=True)
     norm_P = rows_b.norm(dim=1)[row_P] * rows_C.norm(dim=1)[column_P]
-    bar_P = sim_bC[row_P, column_P] - 8 * torch.finfo(sim_bC.dtype).eps * norm_P
+    bar_P = sim_bC[row_P, column_P] - rounding(norm_P)
     by_bar = bar_P.argsort(descending=True, stable=True)
     order = by_bar[row_P[by_bar].argsort(stable=True)]
     row_P, bar_P = row_P[order], bar_P[order]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tauten.evaluation.checks import group_names, tensor, whole
-from tauten.evaluation.correspondence import sides, unit
+from tauten.evaluation.correspondence import rounding, sides, unit
 from tauten.evaluation.summary import PerQuery, summarize
 
 
@@ -62,7 +62,7 @@ def compositional(
     if normalize:
         other = unit(other.flatten(0, 1)).view(other.shape)
     score_N = (anchors * own).sum(dim=1)
-    tolerance_N = 8 * torch.finfo(score_N.dtype).eps * anchors.norm(dim=1) * own.norm(dim=1)
+    tolerance_N = rounding(anchors.norm(dim=1) * own.norm(dim=1))
     beaten_NK = torch.einsum("nd,nkd->nk", anchors, other) < (score_N - tolerance_N)[:, None]
     shares = {"accuracy": beaten_NK.all(dim=1), "pairwise": beaten_NK.double().mean(dim=1)}
     scores = PerQuery({name: share.double().cpu() for name, share in shares.items()})

@@ -178,6 +178,11 @@ def unit(rows: Tensor) -> Tensor:
     return functional.normalize(within_range(rows), dim=1)
 
 
+def rounding(norms: Tensor) -> Tensor:
+    """Return how far dot products may be off by rounding, given the products of their norms."""
+    return 8 * torch.finfo(norms.dtype).eps * norms
+
+
 def sides(x: Any, y: Any, normalize: bool) -> tuple[Tensor, Tensor]:
     """Return both sides' embeddings, checked against each other.
 

@@ -36,6 +36,7 @@ from tauten.evaluation.correspondence import (
     require_alike,
     require_finite,
     require_matrix,
+    rounding,
     unit,
 )
 from tauten.files import replacing
@@ -329,7 +330,7 @@ class _Counter:
         ]
         score_P = torch.cat(parts)
         norms_P = queries.norms(tile)[owners] * candidates.norms(tile)[pairs.targets]
-        tolerance_P = 8 * torch.finfo(score_P.dtype).eps * norms_P
+        tolerance_P = rounding(norms_P)
         if ties == "pessimistic":
             bar_P = score_P - tolerance_P
         else:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation.bootstrap import percentile_interval, redraw, weighted_medians
+from tauten.evaluation.checks import members
 from tauten.evaluation.intervals import share_interval
 from tauten.evaluation.ranks import QueryRanks
 
@@ -121,9 +122,7 @@ def summarize(
     start = f"{prefix}/" if prefix else ""
     out: dict[str, float] = {}
     for group in ("", *sorted(set(names or ()))):
-        rows = torch.arange(len(scores))
-        if group:
-            rows = torch.tensor([i for i, name in enumerate(names or ()) if name == group])
+        rows = members(names or (), group) if group else torch.arange(len(scores))
         together = None
         if clusters is not None:
             together = clusters[rows].unique(return_inverse=True)[1]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tauten.evaluation import QueryRanks
 from tauten.evaluation.bootstrap import Strata
+from tauten.evaluation.checks import members
 from tauten.outcome.groups import ALL, CLASSES, GROUPS, in_order
 from tauten.outcome.metrics import (
     CLASS_MEAN,
@@ -228,9 +229,7 @@ class Outcome:
 
 
 def _members(side: Queries, group: str) -> Tensor:
-    if group == ALL:
-        return torch.arange(len(side))
-    return torch.tensor([i for i, name in enumerate(side.groups) if name == group]).long()
+    return torch.arange(len(side)) if group == ALL else members(side.groups, group)
 
 
 def _within_classes(side: Queries, group: str) -> Drawn:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation import Difference, Estimate
-from tauten.evaluation.bootstrap import resample
+from tauten.evaluation.bootstrap import sums_within
 from tauten.evaluation.intervals import over_seeds_and_queries, student
 from tauten.outcome import ALL, CLASSES
 from tauten.report.numbers import Cell, Numbers, baselines
@@ -129,18 +129,17 @@ def _replicates(
     """Return accuracies (G,) and replicates (R, G) by (run, seed, metric), of the same draws."""
     first = next(iter(tests.values()))
     keys = [(*key, metric) for key in tests for metric in metrics if metric in tests[key].right]
-    columns = [tests[name, number].right[metric] for name, number, metric in keys]
     if not keys:
         return {}, {}
-    score_QK, share_GC = torch.stack(columns, dim=1).double(), shares(first, groups)
+    right = [tests[name, number].right[metric] for name, number, metric in keys]
+    score_KQ = torch.stack(right).double()
+    size_Q = torch.bincount(first.of_x)[first.of_x]
+    share_GQ = shares(first, groups)[:, first.of_x] / size_Q
     generator = torch.Generator().manual_seed(seed)
-    mean_GK = torch.zeros(len(groups), len(keys), dtype=torch.float64)
-    drawn_RGK = torch.zeros(bootstrap, len(groups), len(keys), dtype=torch.float64)
-    for c in first.of_x.unique().tolist():
-        own = score_QK[first.of_x == c]
-        mean_GK += share_GC[:, c, None] * own.mean(dim=0)
-        parts = [weight @ own for weight in resample(len(own), bootstrap, generator)]
-        drawn_RGK += share_GC[None, :, c, None] * (torch.cat(parts) / len(own))[:, None]
+    parts = [score_KQ * share_Q for share_Q in share_GQ]
+    of_groups = sums_within(parts, first.of_x, bootstrap, generator)
+    mean_GK = torch.stack([mean_K for mean_K, _ in of_groups])
+    drawn_RGK = torch.stack([drawn_RK for _, drawn_RK in of_groups], dim=1)
     return (
         {key: mean_GK[:, k] for k, key in enumerate(keys)},
         {key: drawn_RGK[:, :, k] for k, key in enumerate(keys)},
