@@ -42,7 +42,7 @@ class Traps:
         self._twice = 0
         self._left: int | None = None
         self._said: set[str] = set()
-        self._moved: set[str] = set()
+        self._moved = False
         self._still: dict[str, tuple[int, Tensor, int]] = {}
 
     def trained(self, loss_fn: nn.Module) -> None:
@@ -115,8 +115,7 @@ class Traps:
                 continue
             version, before, times = self._still[name]
             if parameter._version != version or not torch.equal(_sample(parameter), before):
-                self._moved.add(name)
-                del self._still[name]
+                self._moved = True
             elif parameter.grad is None or bool(_local(parameter.grad).any()):
                 self._still[name] = version, before, times + 1
                 lazy += [name] if times + 1 == PATIENCE else []
@@ -149,13 +148,12 @@ class Traps:
             self._still[name] = parameter._version, _sample(parameter), times
 
     def _watched(self, loss_fn: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        if "optimiser" in self._said:
+        if self._moved or "optimiser" in self._said:
             return []
         return [
             (name, parameter)
             for name, parameter in loss_fn.named_parameters()
             if parameter.requires_grad
-            and name not in self._moved
             and not parameter.is_inference()
             and _local(parameter).numel()
         ]
