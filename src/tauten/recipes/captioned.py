@@ -24,6 +24,9 @@ CLUSTERS = 200
 MMTS = {"alpha": 0.04, "shift_low": 0.04, "shift_high": 0.08, "oscillations": 5.0}
 CLIP = "openai/clip-vit-base-patch32"
 ZERO_SHOT = "the paper's rows are zero-shot, see cc3m_mmts."
+_youcook2_row = partial(Recipe, epochs=10.0, options="--data youcook2:FOLDER")
+_flickr30k_row = partial(Recipe, epochs=20.0, options="--data flickr30k:FOLDER")
+_coco_row = partial(Recipe, epochs=20.0, options="--data coco:FOLDER")
 
 
 def _youcook2(epochs: float, kind: str) -> Config:
@@ -55,9 +58,7 @@ def _photos(epochs: float, kind: str, data: str, protocol: Literal["1k", "5k"]) 
 
 
 @partial(
-    Recipe,
-    epochs=10.0,
-    options="--data youcook2:FOLDER",
+    _youcook2_row,
     data="the annotations and videos of YouCook2; the report says which part of the validation "
     "clips there is.",
     published="text→video R@1 53.0, R@5 77.1, R@10 84.5, with VAST",
@@ -74,9 +75,7 @@ def youcook2_mmts(epochs: float) -> Config:
 
 
 @partial(
-    Recipe,
-    epochs=10.0,
-    options="--data youcook2:FOLDER",
+    _youcook2_row,
     data="that of youcook2_mmts.",
     remark="it is the fair control of youcook2_mmts.",
 )
@@ -86,9 +85,7 @@ def youcook2_matched(epochs: float) -> Config:
 
 
 @partial(
-    Recipe,
-    epochs=20.0,
-    options="--data flickr30k:FOLDER",
+    _flickr30k_row,
     data="Flickr30K with Karpathy's splits, five captions each.",
     remark=ZERO_SHOT,
     choice="all: ResNet-50 of ImageNet and DistilBERT with rate 5e-5, projections 1e-3, 20 epochs, "
@@ -100,9 +97,7 @@ def flickr30k_mmts(epochs: float) -> Config:
 
 
 @partial(
-    Recipe,
-    epochs=20.0,
-    options="--data flickr30k:FOLDER",
+    _flickr30k_row,
     data="that of flickr30k_mmts.",
     remark="it is the fair control of flickr30k_mmts.",
 )
@@ -112,9 +107,7 @@ def flickr30k_matched(epochs: float) -> Config:
 
 
 @partial(
-    Recipe,
-    epochs=20.0,
-    options="--data coco:FOLDER",
+    _coco_row,
     data="MSCOCO with Karpathy's splits; --data.protocol 1k-of-5k for the mean over five "
     "thousands.",
     remark=ZERO_SHOT,
@@ -126,9 +119,7 @@ def coco_mmts(epochs: float) -> Config:
 
 
 @partial(
-    Recipe,
-    epochs=20.0,
-    options="--data coco:FOLDER",
+    _coco_row,
     data="that of coco_mmts.",
     remark="it is the fair control of coco_mmts.",
 )
