@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from tauten.training import Config, specs
+from tauten.training import Config, specs, train
 
 
 def tiny(output: Path, **fields) -> Config:
@@ -63,3 +65,45 @@ def synthetic_video(
 @pytest.fixture(scope="session")
 def make_video():
     return synthetic_video
+
+
+class Interrupted(BaseException):
+    """Ends a run from within a step."""
+
+
+@pytest.fixture
+def check_resumed(monkeypatch):
+    """Check that a run broken off in a step, and started again, ends with the bits of a whole one.
+
+    The function takes the configurations of both, the module whose call is broken off, in which
+    step, and the last step; it returns the tensors of the last checkpoint.
+    """
+
+    def check(whole: Config, cut: Config, module, step: int, last: int):
+        calls, forward = [], module.forward
+
+        def broken(self, *args, **kwargs):
+            calls.append(1)
+            if len(calls) == step:
+                raise Interrupted
+            return forward(self, *args, **kwargs)
+
+        runs = [train(whole)]
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "forward", broken)
+            with pytest.raises(Interrupted):
+                train(cut)
+        torch.manual_seed(99)
+        runs.append(train(cut))
+        assert runs[0].test == runs[1].test
+        first, second = (
+            load_file(run.output / "checkpoints" / f"checkpoint-{last}" / "model.safetensors")
+            for run in runs
+        )
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        histories = [(run.output / "history.jsonl").read_text() for run in runs]
+        assert histories[0] == histories[1]
+        return first
+
+    return check

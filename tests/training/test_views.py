@@ -214,42 +214,16 @@ def test_the_features_are_before_the_projector(finished):
     assert tensors["encoder.projector.layers.3.weight"].shape == (8, 32)
 
 
-class Interrupted(BaseException):
-    """Ends a run from within a step."""
-
-
 @pytest.mark.parametrize("method", ["infonce", "moco", "isogclr"])
-def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, make_config, monkeypatch, method):
+def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, make_config, check_resumed, method):
     fields = {"log_every": 1, "optim__epochs": 3, "evaluation__probe": "none"}
     if method == "moco":
         fields |= {"loss__queue": 40, "loss__momentum": 0.9, "model__projector": "linear"}
     if method == "isogclr":
         fields |= {"family": "isogclr", "control__kind": "individual", "control__low": 0.05}
-    whole = train(views(make_config, tmp_path / "whole", **fields))
-    config, steps, forward = views(make_config, tmp_path / "cut", **fields), [], ViewModule.forward
-
-    def cut(self, *args, **kwargs):
-        steps.append(len(steps))
-        if len(steps) == 6:
-            raise Interrupted
-        return forward(self, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ViewModule, "forward", cut)
-        with pytest.raises(Interrupted):
-            train(config)
-    torch.manual_seed(99)
-    again = train(config)
-    assert again.test == whole.test
-    weights = [
-        load_file(run.output / "checkpoints" / "checkpoint-9" / "model.safetensors")
-        for run in (whole, again)
-    ]
-    assert weights[0].keys() == weights[1].keys()
-    assert method != "moco" or {"queue._keys", "queue._ids", "queue._pushed"} <= weights[0].keys()
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    histories = [(run.output / "history.jsonl").read_text() for run in (whole, again)]
-    assert histories[0] == histories[1]
+    whole, cut = (views(make_config, tmp_path / name, **fields) for name in ("whole", "cut"))
+    weights = check_resumed(whole, cut, ViewModule, step=6, last=9)
+    assert method != "moco" or {"queue._keys", "queue._ids", "queue._pushed"} <= weights.keys()
 
 
 def test_the_last_checkpoint_can_be_the_result(tmp_path, make_config):
