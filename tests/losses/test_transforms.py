@@ -72,6 +72,50 @@ def test_a_compiled_loss_sees_rows_of_any_length():
     torch.compiler.reset()
 
 
+def losses():
+    learnable = tt.Learnable(0.1, 0.01, 1.0)
+    return {
+        "constant": tt.InfoNCE(0.1),
+        "mmts": tt.InfoNCE(schedules()["mmts"]),
+        "learnable": tt.InfoNCE(learnable),
+        "DCL": tt.DCL(schedules()["cosine"]),
+        "MaxMargin": tt.MaxMargin(schedules()["mmts"]),
+        "SigLIP": tt.SigLIP(learnable),
+    }
+
+
+@pytest.mark.parametrize("name", list(losses()))
+def test_a_loss_is_one_graph(name):
+    torch.compiler.reset()
+    found = []
+    for loss_fn in (losses()[name], torch.compile(losses()[name], backend="eager", fullgraph=True)):
+        pairs = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        value = loss_fn(*pairs, torch.arange(8))
+        value.backward()
+        found.append((value.detach(), pairs.grad, *(p.grad for p in loss_fn.parameters())))
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
+    torch.compiler.reset()
+
+
+def test_a_compiled_loss_refuses_what_it_cannot_use():
+    torch.compiler.reset()
+    x, y = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    loss_fn = losses()["mmts"]
+    compiled = torch.compile(loss_fn, backend="eager", fullgraph=True)
+    for ids in (torch.arange(8) + 1, -torch.arange(8)):
+        with pytest.raises(RuntimeError, match="unknown sample ids: they run from 0 to 7"):
+            compiled(x, y, ids)
+    compiled(x, y, torch.arange(8))
+    loss_fn.step()
+    assert compiled(torch.full_like(x, torch.nan), y, torch.arange(8)).isnan()
+    with pytest.raises(tt.NonFiniteLossError, match="the compiled loss of the last batch is NaN"):
+        loss_fn.step()
+    assert loss_fn.steps == 1
+    loss_fn.step()
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("inner", [lambda f: f, torch.func.grad, torch.func.grad_and_value])
 def test_vmap_is_refused_by_name(inner):
     x, y = torch.randn(2, 3, 8, 4)

@@ -145,6 +145,8 @@ class ContrastiveLoss(StateModule):
         self._use_controls()
         self.running = RunningMean() if force == "equalized" else None
         self.last_tau: tuple[Tensor, Tensor] | None = None
+        #: what the last compiled batch returned
+        self._unread: Tensor | None = None
         #: whether the processes were found to have the same parameters
         self.agreed = False
         self._traps = Traps()
@@ -263,6 +265,7 @@ class ContrastiveLoss(StateModule):
             controls: whether its controls are advanced; ``False`` where another loss, which shares
                 them, does so.
         """
+        self._check_unread()
         self._traps.before_step(self, controls)
         if controls:
             advance_controls(self)
@@ -270,6 +273,15 @@ class ContrastiveLoss(StateModule):
         if self.running is not None:
             self.running.commit(merge=self.ranks == "local")
         self._step += 1
+
+    def _check_unread(self) -> None:
+        """Refuse what a compiled loss returned, whose graph reads no number."""
+        value, self._unread = self._unread, None
+        if value is not None and not bool(torch.isfinite(value).all()):
+            raise NonFiniteLossError(
+                "the compiled loss of the last batch is NaN or infinite: pass the batch to the "
+                "loss itself, which names the rows"
+            )
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         """Return for each direction the loss of each of its anchors: (N,) for x2y, (M,) for y2x.
@@ -351,6 +363,7 @@ class ContrastiveLoss(StateModule):
             and rows == cols > 1  # a row without negatives may be left out of the loss
             and held(self.tile, rows, cols)
             and not transformed()
+            and not torch.compiler.is_compiling()
         )
         if self.normalize and not trusting:
             x, y = within_range(x), within_range(y)
@@ -455,16 +468,20 @@ class ContrastiveLoss(StateModule):
         if not torch.compiler.is_compiling():
             self._watch(batch)
         if batch.ranks is None:
-            if self.reduction == "none" or isinstance(self.reduction, DRO):
+            compiled = torch.compiler.is_compiling()
+            if not compiled and (self.reduction == "none" or isinstance(self.reduction, DRO)):
                 self._check_finite(parts, batch)
             if self.reduction == "none":
-                return parts[0]
-            if isinstance(self.reduction, DRO):
-                parts = self.reduction.weighted(parts, batch)
-            means = [part.sum() if self.reduction == "sum" else part.mean() for part in parts]
-            whole = means[0] if len(means) == 1 else means[0] + means[1]
-            if not math.isfinite(float(whole.detach())):  # all of it in one read
-                self._check_finite(parts, batch)
+                whole = parts[0]
+            else:
+                if isinstance(self.reduction, DRO):
+                    parts = self.reduction.weighted(parts, batch)
+                means = [part.sum() if self.reduction == "sum" else part.mean() for part in parts]
+                whole = means[0] if len(means) == 1 else means[0] + means[1]
+            if compiled:
+                self.__dict__["_unread"] = whole.detach()
+            elif self.reduction != "none" and not math.isfinite(float(whole.detach())):
+                self._check_finite(parts, batch)  # the whole was one read
             return whole
         facts = [
             torch.stack([part.detach().sum(), part.new_tensor(float(len(part))), _failed(part)])

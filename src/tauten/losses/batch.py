@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from tauten.controls import Anchors, Control, Direction
 from tauten.controls.anchors import DIRECTIONS
+from tauten.losses.cached import Cached
 from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled
 from tauten.pairwise.engine import Tile, held, reduce_pairs
 from tauten.pairwise.exchange import Ranks, gather_columns
@@ -106,7 +106,7 @@ class Batch:
         assert isinstance(found, Tensor)
         return found
 
-    @cached_property
+    @Cached
     def _strengths(self) -> dict[tuple[int, Direction], Number]:
         return {}
 
@@ -185,7 +185,7 @@ class Batch:
         """Return the mean similarity of the anchors of that direction to their positives."""
         return self._positives[direction]
 
-    @cached_property
+    @Cached
     def _positives(self) -> dict[Direction, Tensor]:
         if self.relation.labels is not None and self.relation.ignore is not None:
             sums, counts = self._sums_over_positives
@@ -205,11 +205,11 @@ class Batch:
             return self._sums_over_positives[1][direction]
         return self._counts[direction]
 
-    @cached_property
+    @Cached
     def _counts(self) -> dict[Direction, Tensor | int]:
         return dict(zip(DIRECTIONS, self.relation.counts(), strict=True))
 
-    @cached_property
+    @Cached
     def _sums_over_positives(self) -> tuple[dict[Direction, Tensor], dict[Direction, Tensor]]:
         """Similarity and number of the positives that ``ignore`` leaves, pair by pair."""
         one = torch.ones(1, 1, device=self.x.device, dtype=self.dtype)
@@ -250,7 +250,7 @@ class Batch:
         """Return the reductions over S without ignored pairs, and without positives if ``own``."""
         return self._reduce(self.relation.mask(own=own), *reductions)
 
-    @cached_property
+    @Cached
     def _units(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Unit rows of both sides, and the cosines of row i and column i, where S is held."""
         rows, cols = self.x.shape[0], self.y.shape[0]
@@ -279,7 +279,7 @@ class Batch:
             return torch.tensor(count, device=self.x.device, dtype=self.dtype)
         return self._negatives[direction]
 
-    @cached_property
+    @Cached
     def _negatives(self) -> dict[Direction, Tensor]:
         with torch.no_grad():
             rows, cols = self.reduce(

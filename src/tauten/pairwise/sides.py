@@ -52,9 +52,10 @@ def within_range(vectors: Tensor) -> Tensor:
         return vectors
     values = vectors.detach()
     largest = values.abs().amax(1, keepdim=True)  # a tenth of the time of vector_norm
-    least, most_of_all = (float(end) for end in largest.aminmax())
-    if least > _RANGE[0] and most_of_all < _RANGE[1]:
-        return vectors
+    if not torch.compiler.is_compiling():  # whose graphs read no number
+        least, most_of_all = (float(end) for end in largest.aminmax())
+        if least > _RANGE[0] and most_of_all < _RANGE[1]:
+            return vectors
     empty = largest == 0
     extreme = ((largest <= _RANGE[0]) | (largest >= _RANGE[1])) & largest.isfinite() & ~empty
     most = -math.frexp(torch.finfo(vectors.dtype).tiny)[1]
