@@ -131,7 +131,7 @@ def complaints(source, path=SRC / "example.py"):
         word, where = first_word(text), f"{name_of(path)}:{node.lineno} {node.name}"
         if word in RIDDLES:
             broken.append(f"{where}: begins with {word!r}; say what it returns or does")
-        elif re.search(r"\b(cached_)?property\b|\.setter", decorators(node)):
+        elif re.search(r"\b((cached_)?property|Cached)\b|\.setter", decorators(node)):
             continue
         elif word not in VERBS and not is_recipe(path, node):
             broken.append(
