@@ -78,9 +78,14 @@ LOSSES = {
     "infonce-x2y": lambda c, **k: tt.InfoNCE(c, directions="x2y", **k),
     "smoothed": lambda c, **k: tt.InfoNCE(c, label_smoothing=0.2, **k),
     "dro": lambda c, **k: tt.InfoNCE(c, reduction=tt.DRO(0.7), **k),
+    "learned dro": lambda c, **k: tt.InfoNCE(
+        c, reduction=tt.DRO(tt.Learnable(0.7, 0.1, 5.0), rho=0.2), **k
+    ),
     "margin": lambda c, **k: tt.InfoNCE(c, margin=tt.ClusterShift(COUNTS, -0.1, 0.3), **k),
     "mv-infonce": ThreeInfoNCE,
     "mv-dhel": lambda c, **k: ThreeDHEL(c, reduction=tt.DRO(0.7), **k),
+    "paired-mv-infonce": tt.PairedMVInfoNCE,
+    "paired-mv-dhel": tt.PairedMVDHEL,
     "infonce-sum": lambda c, **k: tt.InfoNCE(c, reduction="sum", **k),
     "equalized": lambda c, **k: tt.InfoNCE(c, force="equalized", **k),
     "reweighted": lambda c, **k: tt.InfoNCE(c, force="reweighted", **k),

@@ -205,6 +205,8 @@ CLASSES = {
     "maxmargin": tt.MaxMargin,
     "dcl": tt.DCL,
     "dclw": tt.DCLW,
+    "mvdhel": tt.PairedMVDHEL,
+    "mvinfonce": tt.PairedMVInfoNCE,
     "siglip": tt.SigLIP,
     "sogclr": tt.SogCLR,
     "isogclr": tt.SogCLR,
@@ -258,6 +260,12 @@ REFUSED = {
     },
 }
 REFUSED["sms"] = REFUSED["maxmargin"]
+_OF_SAMPLE = {
+    **dict.fromkeys(("individual", "tempnet"), "robust objective"),
+    **dict.fromkeys(("dystress", "temo"), "one temperature for all pairs of its views"),
+}
+REFUSED["mvinfonce"] = _OF_SAMPLE
+REFUSED["mvdhel"] = _OF_SAMPLE | {"learnable": UNBOUNDED}
 
 
 def configured(family="infonce", kind="constant", **fields):

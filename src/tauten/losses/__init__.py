@@ -17,6 +17,7 @@ from tauten.losses.sms import SMS
 from tauten.losses.sogclr import SogCLR
 from tauten.losses.supcon import SupCon
 from tauten.losses.traps import UsageWarning
+from tauten.losses.two_views import PairedMVDHEL, PairedMVInfoNCE
 
 __all__ = [
     "DCL",
@@ -33,6 +34,8 @@ __all__ = [
     "MVInfoNCE",
     "MaxMargin",
     "NonFiniteLossError",
+    "PairedMVDHEL",
+    "PairedMVInfoNCE",
     "SigLIP",
     "SogCLR",
     "SupCon",

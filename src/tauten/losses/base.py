@@ -91,6 +91,8 @@ class ContrastiveLoss(StateModule):
     composition: Composition = ALONE
     #: why it takes no ``keys=``; empty if it does
     no_keys: str = ""
+    #: whether it compares the samples within x and within y too, so that two views are its sides
+    within_sides: bool = False
 
     _step: Tensor
 
@@ -133,6 +135,8 @@ class ContrastiveLoss(StateModule):
         self.directions: Directions = directions
         if not isinstance(reduction, DRO):
             _one_of("reduction", reduction, ("mean", "sum", "none"))
+        elif reduction.control.fixed is None:
+            self.robust = reduction.control
         self.reduction: ReductionMode | DRO = reduction
         self.ranks = _one_of("ranks", ranks, ("auto", "gather", "ring", "local"))
         self.normalize = flag("normalize", normalize)
@@ -474,10 +478,13 @@ class ContrastiveLoss(StateModule):
             if self.reduction == "none":
                 whole = parts[0]
             else:
+                price = None
                 if isinstance(self.reduction, DRO):
+                    price = self.reduction.price(parts, batch)
                     parts = self.reduction.weighted(parts, batch)
                 means = [part.sum() if self.reduction == "sum" else part.mean() for part in parts]
                 whole = means[0] if len(means) == 1 else means[0] + means[1]
+                whole = whole if price is None else whole + price
             if compiled:
                 self.__dict__["_unread"] = whole.detach()
             elif self.reduction != "none" and not math.isfinite(float(whole.detach())):
@@ -493,7 +500,9 @@ class ContrastiveLoss(StateModule):
             raise NonFiniteLossError("the loss of another process is NaN or infinite")
         if self.reduction == "none":
             return parts[0]
+        price = None
         if isinstance(self.reduction, DRO):
+            price = self.reduction.price(parts, batch)
             parts = self.reduction.weighted(parts, batch)
             sums = batch.ranks.sum_(torch.stack([part.detach().sum() for part in parts]))
         of_all, mine = list(sums), [part.sum() for part in parts]
@@ -503,7 +512,7 @@ class ContrastiveLoss(StateModule):
         value, part = (side[0] if len(side) == 1 else side[0] + side[1] for side in (of_all, mine))
         part = part * batch.ranks.size
         loss: Tensor = part - part.detach() + value
-        return loss
+        return loss if price is None else loss + price
 
     def _watch(self, batch: Batch) -> None:
         """Notice what the loop around the loss leaves out."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tauten.controls import ClusterShift, Control
+from tauten.controls import ClusterShift, Control, Learnable
 from tauten.controls.mmts import MatchedSpec, sample_mean
-from tauten.spec import Context, ControlSpec, LossSpec
+from tauten.losses.dro import DRO
+from tauten.spec import Context, ControlSpec, LossSpec, Range, When
 
 SizeWeight = Literal["none", "inverse_fourth_root", "inverse_root", "inverse_count"]
 Weight = Literal["none", "inverse_tau", "inverse_fourth_root", "inverse_root", "inverse_count"]
@@ -22,16 +23,26 @@ class SizeWeighted(LossSpec):
     weight: SizeWeight = "none"
     """each anchor weighs n^-1/4, n^-1/2 or 1/n, n the size of its class, times a constant that
     makes the mean 1"""
+    dro: Annotated[float, Range(0.0, 1e3)] = 0.0
+    """λ of the robust mean, in which hard anchors weigh e^(loss/λ) (IR-DRO); 0 for the mean"""
+    dro_rho: Annotated[float, Range(0.0, 1e3), When("loss.dro")] = 0.0
+    """with dro: how far the weights may diverge from equal ones, which teaches λ from dro on
+    (SCDRO); 0 for a constant λ"""
 
     def weighting(self, control: ControlSpec, context: Context) -> dict[str, Any]:
-        """Return the keyword for the weight of each anchor.
+        """Return the keywords for the weight of each anchor.
 
         Raises:
             ValueError: classes that are not known.
         """
+        options: dict[str, Any] = {}
         if self.weight in POWERS:
-            return {"weight": _rarity(context, self.weight)}
-        return {}
+            options["weight"] = _rarity(context, self.weight)
+        if self.dro:
+            ends = min(1e-3, self.dro), max(1e3, self.dro)
+            level = Learnable(self.dro, *ends) if self.dro_rho else self.dro
+            options["reduction"] = DRO(level, self.dro_rho)
+        return options
 
 
 @dataclass
@@ -58,7 +69,7 @@ class Weighted(SizeWeighted):
             assert isinstance(control, MatchedSpec)
             schedule = control.schedule(context)
             mean = sample_mean(schedule, context.counts, context.total_steps)
-            return {"weight": mean / schedule}
+            return {**super().weighting(control, context), "weight": mean / schedule}
         return super().weighting(control, context)
 
 

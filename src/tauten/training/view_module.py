@@ -44,6 +44,11 @@ class ViewBatch:
         return cls(z, z, (ids, ids), torch.arange(len(z), device=z.device).roll(len(a)))
 
     @classmethod
+    def of_sides(cls, a: Tensor, b: Tensor, index: Tensor) -> ViewBatch:
+        """Build the batch of a loss that compares samples across the views and within each."""
+        return cls(a, b, (index, index), torch.arange(len(a), device=a.device))
+
+    @classmethod
     def of_queue(cls, q: Tensor, k: Tensor, index: Tensor, queue: KeyQueue) -> ViewBatch:
         """Build the batch of MoCo: N queries, their keys, and the queued ones."""
         keys, ids = queue.candidates(k, index)
@@ -51,6 +56,13 @@ class ViewBatch:
 
     def first(self, count: int) -> ViewBatch:
         """Return the batch with the first anchors only, ``count`` at most."""
+        if self.x is not self.y and len(self.x) == len(self.y):
+            return ViewBatch(
+                self.x[:count],
+                self.y[:count],
+                (self.ids[0][:count], self.ids[1][:count]),
+                self.positives[:count],
+            )
         ids = (self.ids[0][:count], self.ids[1])
         return ViewBatch(self.x[:count], self.y, ids, self.positives[:count])
 
@@ -97,7 +109,8 @@ class ViewModule(FollowedModule):
         a, b = self.encoder.views(images)
         if self.queue is None or self.slow is None:
             z = self.encoder(torch.cat([a, b]))
-            batch = ViewBatch.of_two(z[: len(index)], z[len(index) :], index)
+            build = ViewBatch.of_sides if self.loss_fn.within_sides else ViewBatch.of_two
+            batch = build(z[: len(index)], z[len(index) :], index)
             k = z
         else:
             k = self.slow(b)
