@@ -18,7 +18,7 @@ import tauten
 from tauten.extras import explained
 
 if TYPE_CHECKING:
-    pass
+    from tauten.training import Config
 
 
 #: options of a configuration that are options of ``tauten evaluate --data``
@@ -278,16 +278,22 @@ def _demo(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     if not options.words or options.words[0] in ("-h", "--help"):
-        print("usage: tauten train RECIPE [OPTIONS]\n")
+        print("usage: tauten train RECIPE [OPTIONS]")
+        print("       tauten train --config FILE [OPTIONS]\n")
         print("'tauten train RECIPE --help' lists the options of a recipe with their defaults.\n")
         _recipes(options)
         return
     from tauten.experiments import EXPERIMENTS
-    from tauten.recipes import get, runlocal
-    from tauten.training.words import parsed
+    from tauten.recipes import get
+    from tauten.training.words import config_file
 
-    name, *words = options.words
     with _launched() as together:
+        with together():
+            file, words = config_file(options.words)
+        if file is not None:
+            _train_file(file, words, together)
+            return
+        name, *words = words
         if name in EXPERIMENTS:
             import tyro
 
@@ -298,21 +304,45 @@ def _train(options: argparse.Namespace) -> None:
             return
         with together():
             recipe = get(name, EXPERIMENTS)
-        config = parsed(recipe.name, recipe.text(), recipe(), words)
-        if config.runlocal:
-            given = config.data.source
-            source = None if given == recipe().data.source else given
-            config = parsed(recipe.name, recipe.text(), runlocal(recipe(), source), words)
+        _run(recipe.name, recipe.text(), recipe(), words)
 
-        from tauten.training import train
-        from tauten.training.results import cautions
 
-        result = train(config)
-        if _speaks():
-            _print_metrics(result.test)
-            for name, text in cautions(config).items():
-                print(f"{name}: {text}")
-            print(f"run: {result.output}")
+def _train_file(
+    file: str, words: list[str], together: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Train what a file says, with the options of the command line."""
+    from tauten.recipes.config_file import read_config
+
+    with together():
+        if words and not words[0].startswith("-"):
+            raise ValueError(
+                f"--config {file} is a whole configuration: leave {words[0]} out, or name the "
+                f"recipe in the file (recipe: {words[0]})"
+            )
+        config = read_config(file)
+    _run(f"--config {file}", f"The configuration of {file}.", config, words)
+
+
+def _run(name: str, about: str, default: Config, words: list[str]) -> None:
+    """Train a configuration with the options of the command line, and print the metrics."""
+    from tauten.recipes import runlocal
+    from tauten.training.words import parsed
+
+    config = parsed(name, about, default, words)
+    if config.runlocal and not default.runlocal:
+        given = config.data.source
+        source = None if given == default.data.source else given
+        config = parsed(name, about, runlocal(default, source), words)
+
+    from tauten.training import train
+    from tauten.training.results import cautions
+
+    result = train(config)
+    if _speaks():
+        _print_metrics(result.test)
+        for title, text in cautions(config).items():
+            print(f"{title}: {text}")
+        print(f"run: {result.output}")
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from tauten.models.tower import Tower
 from tauten.spec import Context
 from tauten.state import SampleTable
 from tauten.training.config import Config, ModelConfig
+from tauten.training.initial import Initial
 from tauten.training.pretrained import is_joint_model
 
 logger = logging.getLogger("tauten.training")
@@ -77,10 +78,9 @@ def build_encoder(
     """
     if config.image.endswith((".pt", ".pth")):
         return _published(config, vocabulary_size, frames, image_size)
-    if config.image == "features":
-        tower = FeatureTower(features, config.feature_hidden)
-        return DualEncoder(tower, _text_tower(config, vocabulary_size), config.dim)
     augmentation = config.augmentation if config.augment else None
+    if config.image == "features":
+        augmentation = None
     if is_joint_model(config):
         encoder = DualEncoder.from_pretrained(
             config.image, config.text, config.dim, augmentation, config.text_pooling
@@ -89,12 +89,29 @@ def build_encoder(
         if frames:
             encoder.image_tower = VideoTower(encoder.image_tower, config.temporal)
         return encoder
-    images = _image_tower(config)
     return DualEncoder(
-        VideoTower(images, config.temporal) if frames else images,
-        _text_tower(config, vocabulary_size),
+        image_tower(config, frames, features),
+        text_tower(config, vocabulary_size),
         config.dim,
         augmentation,
+    )
+
+
+def started(start: Initial, config: Config, vocabulary_size: int, features: int = 0) -> DualEncoder:
+    """Build the towers with the weights of another run, those that do not fit as configured.
+
+    Args:
+        start: that run.
+        config: of the new one.
+        vocabulary_size: of its tokenizer.
+        features: width of the vectors in the place of images, for model.image=features.
+    """
+    model, frames = config.model, config.data.frames
+    return start.dual(
+        config,
+        lambda: image_tower(model, frames, features),
+        lambda: text_tower(model, vocabulary_size),
+        features,
     )
 
 
@@ -123,10 +140,17 @@ def _published(
 
 def build_view_encoder(config: ModelConfig) -> ViewEncoder:
     """Build the image tower and a projector, for two views."""
-    return ViewEncoder(_image_tower(config), config.dim, config.projector, config.views)
+    return ViewEncoder(_pictures(config), config.dim, config.projector, config.views)
 
 
-def _image_tower(config: ModelConfig) -> Tower:
+def image_tower(config: ModelConfig, frames: int = 0, features: int = 0) -> Tower:
+    """Build a tower of pictures, of clips of so many frames, or of features of this width."""
+    if config.image == "features":
+        return FeatureTower(features, config.feature_hidden)
+    return VideoTower(_pictures(config), config.temporal) if frames else _pictures(config)
+
+
+def _pictures(config: ModelConfig) -> Tower:
     if config.image == "convolutional":
         return ConvTower(config.channels, config.grid)
     if config.image in _RESNETS:
@@ -140,7 +164,8 @@ def _image_tower(config: ModelConfig) -> Tower:
     return HFImageTower.from_pretrained(config.image)
 
 
-def _text_tower(config: ModelConfig, vocabulary_size: int) -> Tower:
+def text_tower(config: ModelConfig, vocabulary_size: int) -> Tower:
+    """Build a tower of texts."""
     if config.text in ("words", "ngrams"):
         return BagTower(vocabulary_size, config.text_width)
     if config.random_weights:

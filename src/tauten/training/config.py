@@ -237,6 +237,10 @@ class Config:
     loss: LossSpec = field(default_factory=_usual_loss)
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    init: str | None = None
+    """a run, or one of its checkpoints, whose weights the training starts from; parts of another
+    shape begin anew and are named. On the command line the options of the model are then by default
+    those of that run"""
     seed: int = 0
     """of weights, batches and augmentation"""
     runlocal: bool = False

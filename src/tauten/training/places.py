@@ -49,7 +49,10 @@ def _changed(tree: dict[str, Any], change: Callable[[str], str], given: bool) ->
         value = model.get(name)
         if isinstance(value, str) and _is_place(value, given):
             model[name] = change(value)
-    return tree | {"data": data, "model": model}
+    found = tree | {"data": data, "model": model}
+    if tree.get("init"):
+        found["init"] = change(tree["init"])
+    return found
 
 
 def _is_place(model: str, given: bool) -> bool:

@@ -29,8 +29,9 @@ def is_joint_model(config: ModelConfig) -> bool:
 def as_pretrained(config: Config) -> Config:
     """Put what the pretrained models fix in the place of what stands for it.
 
-    That is the width of a joint model's own space for ``model.dim``, and with
-    ``data.image_size=0`` the size, crop and filter of the image model's pictures.
+    That is the width of a joint model's own space for ``model.dim``, except where weights are those
+    of another run, and with ``data.image_size=0`` the size, crop and filter of the image model's
+    pictures.
 
     Raises:
         ValueError: no model can be read, or it does not say what its pictures were.
@@ -38,7 +39,7 @@ def as_pretrained(config: Config) -> Config:
     model = config.model
     if config.data.image_size == 0:
         config = dataclasses.replace(config, data=_as_trained(config.data, model))
-    if config.task != "pairs" or not is_joint_model(model):
+    if config.task != "pairs" or config.init is not None or not is_joint_model(model):
         return config
     from tauten.models.huggingface import read_config
     from tauten.models.joint import joint_width

@@ -210,7 +210,7 @@ def write_record(
         **({} if config.task == "pairs" else {"task": config.task}),
         "control": repr(probe.loss_fn.strength),
         "control_range": [low, high],
-        "protocol": found.protocol,
+        "protocol": {**found.protocol, **folder.notes},
         "record": folder.provenance(),
         "test": found.metrics["test"],
         "val": found.metrics["val"],

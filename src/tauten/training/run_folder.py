@@ -46,6 +46,10 @@ TENSORBOARD, FAILURE = "tensorboard", "failure.json"
 MARK = "tauten_run"
 #: 2: places are relative to the run
 FORMAT = 2
+#: in a record: how far the training went before it was made longer
+EXTENDED = "extended"
+#: in the contents of a record: the weights that the run began with
+INIT = "init"
 #: in a record: files of an earlier run may still be there
 _CLEARS = "clears"
 # what may change between two starts of one run
@@ -74,6 +78,8 @@ class RunFolder:
         self.checkpoints = self.path / CHECKPOINTS
         self.history = self.path / HISTORY
         self.shards = self.path / SHARDS
+        #: what a reader of the results must know beside their protocol
+        self.notes: dict[str, str] = {}
 
     def record(self) -> dict[str, Any]:
         """Read ``config.yaml``.
@@ -227,12 +233,26 @@ class RunFolder:
         return True
 
     def _take_late(self, config: Config) -> None:
-        """Write new values of the options that do not touch the training; results are due again."""
+        """Write new values of the options that do not touch the training, or of its length; results
+        are due again.
+        """
         record = self.record()
         if record.pop(_CLEARS, None):
             self._clear_rest()
             self._write(record)
-        if take_late(record["config"], to_dict(config)):
+        changed, wanted = take_late(record["config"], to_dict(config)), config.optim.epochs
+        before = completed(record["config"])["optim"]["epochs"]
+        if wanted != before:
+            record["config"]["optim"]["epochs"] = wanted
+            record.setdefault(EXTENDED, []).append({"epochs": before, "step": self._ended()})
+            logger.warning(
+                "%s was trained for %g epochs, and goes on to %g: learning rate and schedules are "
+                "from here on those of the longer training",
+                self.path,
+                before,
+                wanted,
+            )
+        if changed or wanted != before:
             (self.path / RESULTS).unlink(missing_ok=True)
             self._write(record)
 
@@ -275,12 +295,26 @@ class RunFolder:
         ours, theirs = _semantic(ours), _semantic(stored)
         if self._takes_late():
             ours, theirs = without_late(ours), without_late(theirs)
+        longer = ours["optim"]["epochs"] > theirs["optim"]["epochs"]
+        if longer and self._ended() is not None:
+            theirs = theirs | {"optim": theirs["optim"] | {"epochs": ours["optim"]["epochs"]}}
         changed = differences(ours, theirs)
         if changed:
             raise ValueError(
                 f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
                 "Choose another output, or overwrite=True to start anew"
+                + (". It takes more epochs once it has come to its end" if longer else "")
             )
+
+    def _ended(self) -> int | None:
+        """Return the last step of a training that came to its end; None: it did not, or its last
+        checkpoint is gone.
+        """
+        found = checkpoints.find(self.checkpoints)
+        if not found:
+            return None
+        state = checkpoints.state_of(found[-1][1])
+        return found[-1][0] if state.get("max_steps") == found[-1][0] else None
 
     def _takes_late(self) -> bool:
         """Return whether the run has no results yet, or what it takes to write them again."""
@@ -309,6 +343,11 @@ class RunFolder:
         """
         theirs = self.record().get("contents")
         trained = theirs.get(split) if isinstance(theirs, dict) else None
+        if split == INIT and contents != trained:
+            raise ValueError(
+                f"the weights of init have changed since the run {self._run} began with them: "
+                "choose another output, or overwrite=True to start anew"
+            )
         if contents and trained is not None and contents != trained:
             raise ValueError(
                 f"the {split} split has changed since the run {self._run} began: a picture, a "
@@ -373,6 +412,9 @@ class RunFolder:
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write ``results.json``, the last file of a run, with the sums of what it rests on."""
         record = {**results, "run": self.record().get("run")}
+        parts = self.record().get(EXTENDED)
+        if parts:
+            record["protocol"] = {**results["protocol"], EXTENDED: _in_parts(parts)}
         replace_text(self.path / RESULTS, json.dumps(sealed(record, self.path, _SEALED), indent=1))
 
     def finished(self) -> bool:
@@ -449,6 +491,14 @@ def _forgive_moved(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         (kind, _, _), (was, _, old) = here.rpartition(":"), there.rpartition(":")
         if kind == was and old.startswith("/") and not glob(old):  # noqa: PTH207
             theirs[name] = here
+
+
+def _in_parts(parts: list[dict[str, Any]]) -> str:
+    ends = ", ".join(f"step {part['step']} (of {part['epochs']:g} epochs)" for part in parts)
+    return (
+        f"trained in parts, which ended at {ends}: learning rate and schedules of each part are "
+        "those of a training up to its end, so this is not one training of this length"
+    )
 
 
 def _semantic(tree: dict[str, Any]) -> dict[str, Any]:

@@ -25,9 +25,16 @@ from tauten.structure import Clusters, embed_captions
 from tauten.structure.clustering import embedded_clusters
 from tauten.training import checkpoints, processes
 from tauten.training.allocator import keeping_memory
-from tauten.training.build import build_encoder, build_loss, build_tokenizer, check_loss
+from tauten.training.build import (
+    build_encoder,
+    build_loss,
+    build_tokenizer,
+    check_loss,
+    started,
+)
 from tauten.training.config import Config, DataConfig
 from tauten.training.encode import selectable
+from tauten.training.initial import Initial, initial
 from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss, TauProbe
@@ -35,7 +42,7 @@ from tauten.training.pairs import PairStore, caption_counts, training_texts
 from tauten.training.pretrained import as_pretrained, tell_of_pixels
 from tauten.training.results import write_results
 from tauten.training.rows import UNLABELLED
-from tauten.training.run_folder import FAILURE, RESULTS, RunFolder
+from tauten.training.run_folder import FAILURE, INIT, RESULTS, RunFolder
 from tauten.training.splits import Classes, PairData, Split, load_splits
 from tauten.training.steps import Steps
 from tauten.training.stream import index_training, usable
@@ -134,8 +141,12 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
         _check_metric(config, splits["val"], classes)
         steps = Steps.of(len(splits["train"]), config.optim, config.evaluation)
         task = _TASKS[config.task]
-        module, tokenizer, store = task.build(config, splits["train"], classes, steps)
-    if processes.first(lambda: _prepare(config, folder, splits)):
+        start = initial(config)
+        module, tokenizer, store = task.build(config, splits["train"], classes, steps, start)
+        if start is not None:
+            start.say()
+            folder.notes["init"] = start.summary()
+    if processes.first(lambda: _prepare(config, folder, splits, start)):
         return load_result(folder.path)
     resume = processes.first(folder.resumable)
     loss = RunningLoss()
@@ -188,13 +199,20 @@ def _kept(path: Path) -> dict[str, Any]:
     return counted
 
 
-def _prepare(config: Config, folder: RunFolder, splits: Mapping[Split, PairData]) -> bool:
+def _prepare(
+    config: Config, folder: RunFolder, splits: Mapping[Split, PairData], start: Initial | None
+) -> bool:
     """Make the run's folder ready; returns whether it holds a finished run."""
+    contents: dict[str, str] = {
+        name: data.contents for name, data in splits.items() if data.contents
+    }
+    if start is not None:
+        contents[INIT] = start.sum
     folder.prepare(
         config,
         {name: data.fingerprint for name, data in splits.items()},
         versions(),
-        {name: data.contents for name, data in splits.items() if data.contents},
+        contents,
     )
     return folder.finished()
 
@@ -248,26 +266,33 @@ def _restore_best(folder: RunFolder, resume: Path | None) -> None:
 
 
 def _build(
-    config: Config, train: PairData, classes: Classes | None, steps: Steps
+    config: Config,
+    train: PairData,
+    classes: Classes | None,
+    steps: Steps,
+    start: Initial | None = None,
 ) -> tuple[ContrastiveModule, Any, PairStore | ShardStore]:
+    features = train.images.shape[1] if train.images.dim() == 2 else 0
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         texts = training_texts(train, config.data) if config.model.text in _FITTED else []
-        tokenizer = build_tokenizer(config.model, texts)
+        tokenizer = None if start is None else start.tokenizer_for(config, texts)
+        tokenizer = tokenizer or build_tokenizer(config.model, texts)
+        size = tokenizer.vocabulary_size
         counts = classes.per_sample(train.labels) if classes and train.labels else None
-        encoder = build_encoder(
-            config.model,
-            tokenizer.vocabulary_size,
-            config.data.frames,
-            config.data.image_size,
-            features=train.images.shape[1] if train.images.dim() == 2 else 0,
-        )
+        if start is None:
+            frames, pixels = config.data.frames, config.data.image_size
+            encoder = build_encoder(config.model, size, frames, pixels, features=features)
+        else:
+            encoder = started(start, config, size, features)
         table = None if train.relevancy is None else train.relevancy.table
         captions = caption_counts(train) if check_loss(config) else None
         loss_fn = build_loss(
             *(config, len(train), counts, steps.total, train.labels, table, steps.per_epoch),
             captions,
         )
+        if start is not None:
+            start.loss(config, loss_fn)
     tell_of_pixels(encoder.image_tower, config.model.image, config.data)
     if processes.count() > 1:
         with_whole_batches(encoder)

@@ -12,6 +12,7 @@ from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.training import processes
 from tauten.training.build import build_loss, build_view_encoder
 from tauten.training.config import Config
+from tauten.training.initial import Initial
 from tauten.training.splits import Classes, PairData
 from tauten.training.steps import Steps
 from tauten.training.trainer import ContrastiveTrainer
@@ -57,7 +58,11 @@ class ViewTrainer(ContrastiveTrainer):
 
 
 def build_views(
-    config: Config, train: PairData, classes: Classes | None, steps: Steps
+    config: Config,
+    train: PairData,
+    classes: Classes | None,
+    steps: Steps,
+    start: Initial | None = None,
 ) -> tuple[ViewModule, None, ViewStore]:
     """Build the module and the batches of two-view training; there is no tokenizer.
 
@@ -74,9 +79,13 @@ def build_views(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         encoder = build_view_encoder(config.model)
+        if start is not None:
+            encoder = start.views(config, encoder)
         loss_fn = build_loss(
             config, len(train), counts, steps.total, train.labels, per_epoch=steps.per_epoch
         )
+        if start is not None:
+            start.loss(config, loss_fn)
         check_rebuilds(encoder.tower)
         with torch.no_grad():
             check_repeats(encoder.tower, *(encoder.eval()(train.images[:1]) for _ in range(2)))

@@ -64,6 +64,11 @@ def parsed(
     import tyro
 
     chosen, words = _chosen([SHORT.get(word, word) for word in words])
+    init = _typed(words).get("init")
+    if isinstance(init, str):
+        from tauten.training.initial import as_run
+
+        default = as_run(default, init)
     chosen_parts = {part: getattr(default, part) for part in _PARTS} | _specs(default, chosen)
     kinds = {n: _shown(type(part), default, words) for n, part in chosen_parts.items()}
     parts = {n: kinds[n](**vars(part)) for n, part in chosen_parts.items()}
@@ -135,6 +140,28 @@ def as_typed(message: str) -> str:
     return re.sub(
         told, lambda found: f"--{found[0].removesuffix('=True').replace('_', '-')}", message
     )
+
+
+def config_file(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the file that ``--config`` names and the other words; load the plugins before.
+
+    Raises:
+        ValueError: no file is named, or more than one; a plugin that cannot be loaded.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("--plugin", action="append", default=[])
+    try:
+        found, rest = parser.parse_known_args([*words])
+    except argparse.ArgumentError as error:
+        raise ValueError(f"--config and --plugin take the name of a file: {error}") from error
+    if len(found.config) > 1:
+        raise ValueError(f"--config is given {len(found.config)} times: give one file")
+    from tauten.training.specs import load_plugin
+
+    for name in found.plugin:
+        load_plugin(name)
+    return (found.config[0] if found.config else None), rest
 
 
 def _chosen(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
