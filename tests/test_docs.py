@@ -58,10 +58,11 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
 def test_commands_are_understood(page, tmp_path, monkeypatch):
     from tauten import experiments, training
     from tauten.recipes import config_file, pairs
-    from tauten.training import initial
+    from tauten.training import initial, pretrained
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(initial, "as_run", lambda config, run: config)
+    monkeypatch.setattr(pretrained, "from_model", lambda config, name: config)
     monkeypatch.setattr(config_file, "read_config", lambda file: pairs())
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     trained = []

@@ -10,13 +10,14 @@ import torch
 
 from tauten.inference import pretrained, runs
 from tauten.inference.model import Model
+from tauten.models.named import full_name
 from tauten.training.run_folder import CONFIG
 
 #: what a name begins with, and what loads the rest of it
 _KINDS: dict[str, Callable[[str], Any]] = {
     "hf": pretrained.joint,
-    "clip": lambda name: pretrained.joint(pretrained.full_name("clip", name), "clip"),
-    "siglip": lambda name: pretrained.joint(pretrained.full_name("siglip", name), "siglip"),
+    "clip": lambda name: pretrained.joint(full_name("clip", name), "clip"),
+    "siglip": lambda name: pretrained.joint(full_name("siglip", name), "siglip"),
     "st": pretrained.sentence,
     "open_clip": pretrained.open_clip,
 }

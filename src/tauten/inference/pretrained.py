@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,19 +16,11 @@ from tauten.models import DualEncoder, HFTokenizer
 from tauten.models.huggingface import read_config
 from tauten.models.image_settings import ImageSettings
 from tauten.models.joint import joint_width
+from tauten.models.named import check_kind
 from tauten.models.saved import one_line
 from tauten.structure.embed import sentence_encoder
 
 logger = logging.getLogger("tauten.inference")
-
-#: who published the models whose names have no owner
-_OWNERS = {"clip": "openai/clip-", "siglip": "google/siglip-"}
-
-
-def full_name(kind: str, name: str) -> str:
-    """Return the name on the hub of a model of this kind, or the folder as it is."""
-    alone = "/" not in name and not Path(name).exists()
-    return f"{_OWNERS[kind]}{name.removeprefix(f'{kind}-')}" if alone else name
 
 
 def joint(name: str, kind: str | None = None) -> Towers:
@@ -49,8 +40,8 @@ def joint(name: str, kind: str | None = None) -> Towers:
             f"{name} is a {config.model_type}, which has no common space of pictures and texts: "
             "give CLIP, SigLIP or a VisionTextDualEncoder, or st:NAME for texts alone"
         )
-    if kind is not None and not str(config.model_type).startswith(kind):
-        raise ValueError(f"{name} is a {config.model_type}, not a {kind}: give hf:{name}")
+    if kind is not None:
+        check_kind(name, kind)
     encoder = DualEncoder.from_pretrained(name, name, width)
     saved = getattr(encoder.image_tower, "trained_on", None) or ImageSettings()
     how = _how(saved, config, name)

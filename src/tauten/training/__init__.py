@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from tauten.training.config_tree import from_dict, to_dict
     from tauten.training.evaluation import evaluate
+    from tauten.training.pretrained import from_model
     from tauten.training.results import load_encoder
     from tauten.training.session import RunResult, load_result, train
 
@@ -29,6 +30,7 @@ __all__ = [
     "RunResult",
     "evaluate",
     "from_dict",
+    "from_model",
     "load_encoder",
     "load_result",
     "to_dict",

@@ -127,11 +127,12 @@ class ModelConfig:
     image: str = "convolutional"
     """convolutional (built-in), efficientnet-lite0 (pretrained, no network), resnet18, 34 or 50 or
     resnet18-cifar (random weights; for small images), features (of data.features), the name or
-    folder of a Hugging Face vision model, or a checkpoint (.pt, .pth) of AVION or LaViLa, which has
-    both towers"""
+    folder of a Hugging Face vision model (clip:NAME and siglip:NAME too), or a checkpoint (.pt,
+    .pth) of AVION or LaViLa, which has both towers"""
     text: str = "words"
     """words or ngrams (built-in), minilm (pretrained, no network), or the name or folder of a
-    Hugging Face text model; of CLIP's tokenizer where the image tower is a checkpoint of both"""
+    Hugging Face text model (clip:NAME, siglip:NAME and st:NAME too); of CLIP's tokenizer where the
+    image tower is a checkpoint of both"""
     text_pooling: Annotated[
         Literal["auto", "pooler", "first", "last", "mean", "max", "weighted_mean", "mean_sqrt_len"],
         _OTHER_TEXT,

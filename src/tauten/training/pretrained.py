@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from typing import Any
@@ -27,7 +28,7 @@ def is_joint_model(config: ModelConfig) -> bool:
 
 
 def as_pretrained(config: Config) -> Config:
-    """Put what the pretrained models fix in the place of what stands for it.
+    """Put what the pretrained models fix in the place of what stands for it, and their whole names.
 
     That is the width of a joint model's own space for ``model.dim``, except where weights are those
     of another run, and with ``data.image_size=0`` the size, crop and filter of the image model's
@@ -36,7 +37,9 @@ def as_pretrained(config: Config) -> Config:
     Raises:
         ValueError: no model can be read, or it does not say what its pictures were.
     """
-    model = config.model
+    model = _resolved(config.model)
+    if model is not config.model:
+        config = dataclasses.replace(config, model=model)
     if config.data.image_size == 0:
         config = dataclasses.replace(config, data=_as_trained(config.data, model))
     if config.task != "pairs" or config.init is not None or not is_joint_model(model):
@@ -54,6 +57,67 @@ def as_pretrained(config: Config) -> Config:
         model.image,
     )
     return dataclasses.replace(config, model=dataclasses.replace(model, dim=width))
+
+
+def _resolved(model: ModelConfig) -> ModelConfig:
+    """Return the towers under the names of the hub, or their folders."""
+    from tauten.models.named import has_kind, tower_name
+
+    towers = {side: getattr(model, side) for side in ("image", "text")}
+    if not any(map(has_kind, towers.values())):
+        return model
+    names: dict[str, Any] = {s: tower_name(name, f"model.{s}") for s, name in towers.items()}
+    return dataclasses.replace(model, **names)
+
+
+def from_model(config: Config, name: str) -> Config:
+    """Return a configuration that starts from a model with both towers, such as CLIP.
+
+    Towers, projections and width are its own, and so are size, crop and filter of the pictures. A
+    learned τ starts at the model's, and a learned bias, of ``family=siglip``, at its bias.
+
+    Args:
+        config: of loss and control that are wanted; it is not changed.
+        name: ``clip:NAME``, ``siglip:NAME``, ``hf:NAME``, or a folder.
+
+    Raises:
+        ValueError: no such model, or one without a common space.
+    """
+    from tauten.models.huggingface import read_config
+    from tauten.models.image_settings import image_settings
+    from tauten.models.joint import joint_width
+    from tauten.models.named import joint_name, scale_and_bias
+
+    place = joint_name(name)
+    shape = read_config(place)
+    width, size = joint_width(shape), getattr(shape.vision_config, "image_size", 0)
+    assert width is not None
+    if image_settings(place).size is not None or not isinstance(size, int):
+        size = 0
+    tau, bias = scale_and_bias(place)
+    changed = copy.copy(config)
+    changed.model = dataclasses.replace(config.model, image=place, text=place, dim=width)
+    changed.data = dataclasses.replace(config.data, image_size=size)
+    control = config.control
+    temperature = config.loss.strength == "temperature"
+    if tau is not None and temperature and control.kind == "learnable":
+        ends: dict[str, Any] = {"low": min(vars(control)["low"], tau)}
+        ends["high"] = max(vars(control)["high"], tau)
+        changed.control = dataclasses.replace(control, **ends | {"value": tau})
+        logger.info("%s: τ is learned from its own, %.4g", name, tau)
+    elif tau is not None and temperature:
+        logger.warning(
+            "%s was trained to τ = %.4g; control.kind=learnable would start there, and "
+            "control.value is yours to choose for others",
+            name,
+            tau,
+        )
+    if bias is not None and hasattr(config.loss, "bias"):
+        start: dict[str, Any] = {"bias": bias}
+        changed.loss = dataclasses.replace(config.loss, **start)
+    elif bias is not None:
+        logger.warning("%s was trained with family=siglip, this is %s", name, config.family)
+    return changed
 
 
 def prepared(data: DataConfig) -> tuple[int, int]:

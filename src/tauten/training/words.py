@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import logging
 import re
@@ -64,12 +65,18 @@ def parsed(
     import tyro
 
     chosen, words = _chosen([SHORT.get(word, word) for word in words])
+    default = copy.copy(default)
+    vars(default).update(_specs(default, chosen))
     init = _typed(words).get("init")
     if isinstance(init, str):
         from tauten.training.initial import as_run
 
         default = as_run(default, init)
-    chosen_parts = {part: getattr(default, part) for part in _PARTS} | _specs(default, chosen)
+    if chosen.model is not None:
+        from tauten.training.pretrained import from_model
+
+        default = from_model(default, chosen.model)
+    chosen_parts = {part: getattr(default, part) for part in (*_PARTS, "loss", "control")}
     kinds = {n: _shown(type(part), default, words) for n, part in chosen_parts.items()}
     parts = {n: kinds[n](**vars(part)) for n, part in chosen_parts.items()}
     sections = [(n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()]
@@ -168,6 +175,7 @@ def _chosen(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--plugin", action="append", default=[])
     parser.add_argument("--family")
+    parser.add_argument("--model")
     parser.add_argument("--control.kind", dest="kind")
     chosen, rest = parser.parse_known_args([*words])
     # an option of the loss may decide which control it takes
@@ -204,5 +212,6 @@ def _choices() -> str:
     return (
         f"Loss: --family {{{','.join(known_losses())}}}. Control: --control.kind "
         f"{{{','.join(known_controls())}}}. Losses and controls of your own: --plugin FILE.py. "
-        f"Short forms: {', '.join(SHORT)}."
+        f"Short forms: {', '.join(SHORT)}. Both towers of one model: --model clip:NAME, "
+        "siglip:NAME, hf:NAME or a folder."
     )
