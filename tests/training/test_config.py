@@ -205,6 +205,8 @@ CLASSES = {
     "maxmargin": tt.MaxMargin,
     "dcl": tt.DCL,
     "dclw": tt.DCLW,
+    "decoupled": tt.DecoupledSoftmax,
+    "softtopk": tt.SoftTopK,
     "mvdhel": tt.PairedMVDHEL,
     "mvinfonce": tt.PairedMVInfoNCE,
     "siglip": tt.SigLIP,
@@ -263,6 +265,11 @@ REFUSED["sms"] = REFUSED["maxmargin"]
 _OF_SAMPLE = {
     **dict.fromkeys(("individual", "tempnet"), "robust objective"),
     **dict.fromkeys(("dystress", "temo"), "one temperature for all pairs of its views"),
+}
+REFUSED["decoupled"] = dict.fromkeys(("individual", "tempnet"), "a partition of its own")
+REFUSED["softtopk"] = {
+    **dict.fromkeys(("learnable", "tau_uncertainty"), "width of the step"),
+    **dict.fromkeys(("individual", "tempnet"), "no partition to learn τ from"),
 }
 REFUSED["mvinfonce"] = _OF_SAMPLE
 REFUSED["mvdhel"] = _OF_SAMPLE | {"learnable": UNBOUNDED}

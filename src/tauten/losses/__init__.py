@@ -4,6 +4,7 @@ from tauten.losses.base import ContrastiveLoss, NonFiniteLossError
 from tauten.losses.composition import CompositionWarning
 from tauten.losses.dcl import DCL
 from tauten.losses.dclw import DCLW
+from tauten.losses.decoupled import DecoupledSoftmax
 from tauten.losses.dro import DRO
 from tauten.losses.fastclip import FastCLIP
 from tauten.losses.forces import Forces, forces
@@ -14,6 +15,7 @@ from tauten.losses.multi_view import MVDHEL, MVInfoNCE
 from tauten.losses.nuclr import NUCLR
 from tauten.losses.siglip import SigLIP
 from tauten.losses.sms import SMS
+from tauten.losses.soft_top_k import SoftTopK
 from tauten.losses.sogclr import SogCLR
 from tauten.losses.supcon import SupCon
 from tauten.losses.traps import UsageWarning
@@ -28,6 +30,7 @@ __all__ = [
     "SMS",
     "CompositionWarning",
     "ContrastiveLoss",
+    "DecoupledSoftmax",
     "FastCLIP",
     "Forces",
     "InfoNCE",
@@ -37,6 +40,7 @@ __all__ = [
     "PairedMVDHEL",
     "PairedMVInfoNCE",
     "SigLIP",
+    "SoftTopK",
     "SogCLR",
     "SupCon",
     "UsageWarning",

@@ -272,6 +272,10 @@ class Batch:
             exchange=self.exchange,
         )
 
+    def over_positives(self, *reductions: Reduction) -> tuple[Tensor, ...]:
+        """Return the reductions over the positives alone, where ``labels`` make them."""
+        return self._reduce(self.relation.mask(own=False, only_positives=True), *reductions)
+
     def negatives(self, direction: Direction) -> Tensor:
         """Return the number of negatives of each anchor of a direction: (n,), or () if equal."""
         if self.relation.single:

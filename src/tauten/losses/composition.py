@@ -72,6 +72,16 @@ WEIGHT = Composition(
     pair=Refused("an anchor's loss has one weight; a pair's force is set by its temperature"),
 )
 
+_SHRINKS = Refused("the loss falls as the margin does, so a learned margin only shrinks")
+
+#: of a margin that an anchor's positives must win by
+MARGIN = Composition(
+    learned=_SHRINKS,
+    learned_anchor=_SHRINKS,
+    dual=Refused("the robust objective says nothing of a margin"),
+    pair=Refused("an anchor's positive has one margin; a pair's logit is set by its temperature"),
+)
+
 
 def check_composition(
     owner: str, role: str, control: Control, composition: Composition, *, cosine: bool = True

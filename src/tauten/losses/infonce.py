@@ -15,9 +15,9 @@ from tauten.controls import Control, Direction, Individual, as_control
 from tauten.losses.base import ContrastiveLoss, Force, Options
 from tauten.losses.batch import Batch
 from tauten.losses.composition import (
+    MARGIN,
     Composition,
     Doubtful,
-    Refused,
     check_composition,
     check_range,
 )
@@ -43,15 +43,6 @@ if TYPE_CHECKING:
 
 #: z below which exp(z)² is lost in float32
 _WON = -15.0
-
-
-_SHRINKS = Refused("the loss falls as the margin does, so a learned margin only shrinks")
-_MARGIN = Composition(
-    learned=_SHRINKS,
-    learned_anchor=_SHRINKS,
-    dual=Refused("the robust objective says nothing of a margin"),
-    pair=Refused("an anchor's positive has one margin; a pair's logit is set by its temperature"),
-)
 
 
 class InfoNCE(ContrastiveLoss):
@@ -118,7 +109,7 @@ class InfoNCE(ContrastiveLoss):
             self._needs_cross_entropy(f"margin={self.margin!r}")
             name = type(self).__name__
             check_range(f"{name}'s margin", self.margin, -float("inf"), strict=False)
-            check_composition(name, "margin", self.margin, _MARGIN, cosine=self.normalize)
+            check_composition(name, "margin", self.margin, MARGIN, cosine=self.normalize)
             self._use_controls()
 
     def _needs_cross_entropy(self, option: str) -> None:

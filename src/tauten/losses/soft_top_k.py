@@ -1,0 +1,219 @@
+"""Soft top-k loss: positives among the k candidates of the largest score (DEXML)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tauten.checks import whole
+from tauten.controls import Control, Direction
+from tauten.losses.base import ContrastiveLoss, SharedOptions
+from tauten.losses.batch import Batch, along
+from tauten.losses.composition import Composition, Doubtful, Refused
+from tauten.losses.partition import logits_lse
+from tauten.losses.queued import Queued
+from tauten.losses.weighting import Weighted
+from tauten.pairwise import Number, One, Reduction, Softplus, Term, combine
+from tauten.pairwise.numbers import reciprocals
+from tauten.pairwise.once import hold
+from tauten.pairwise.terms import LOST
+from tauten.spec import Context, ControlSpec, Range
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+#: sweeps after which the threshold is taken as it is
+_SWEEPS = 60
+_SHARPNESS = Refused("τ is the width of the step at the k-th place, no temperature of a likelihood")
+
+
+@dataclass(frozen=True)
+class Chosen(Term):
+    """σ(s·a + u), how far a candidate belongs to the top k."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, u = numbers
+        return torch.sigmoid(torch.addcmul(u, s, a))
+
+
+@dataclass(frozen=True)
+class Steepness(Term):
+    """σ·(1 − σ) of s·a + u, the derivative of :class:`Chosen` by u."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, u = numbers
+        share = torch.sigmoid(torch.addcmul(u, s, a))
+        return share * (1 - share)
+
+
+class SoftTopK(ContrastiveLoss):
+    """Likelihood that an anchor's positives are among its k best candidates (DEXML, ICLR 2024).
+
+    ℓ_i = −1/|P(i)| Σ_{p∈P(i)} log σ(s_ip/τ_i + u_i),  u_i such that Σ_j σ(s_ij/τ_i + u_i) = k
+
+    j runs over all candidates. The gradient is that of the exact u_i (implicit derivative). τ_i is
+    1/α of the paper: the width of the step, below which the k best count alone. An anchor with no
+    more than k candidates contributes 0.
+
+    Args:
+        temperature: a control or a number; must stay > 0 over all steps and samples.
+        k: >= 1, fewer than the candidates of an anchor.
+
+    The other arguments are those of :class:`InfoNCE`, without ``force``.
+
+    Raises:
+        ValueError: a temperature that can reach 0 or below or is learned, a k that is no whole
+            number above 0, a batch with no more than k candidates.
+    """
+
+    composition = Composition(
+        learned=_SHARPNESS,
+        learned_anchor=_SHARPNESS,
+        dual=Refused("it has no partition to learn τ from"),
+        pair=Doubtful("scores of a row are no longer measured alike, which may change its top k"),
+    )
+
+    def __init__(
+        self, temperature: Control | float, k: int = 1, **options: Unpack[SharedOptions]
+    ) -> None:
+        super().__init__(temperature, **options)
+        self.k = whole("k", k, 1)
+
+    def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        most = min(batch.candidates(d) for d in directions)
+        if most <= self.k:
+            raise ValueError(
+                f"SoftTopK with k={self.k} needs more than k candidates for each anchor, got "
+                f"{most}: lower k, or take larger batches"
+            )
+        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
+        positives = [batch.positives(d) for d in directions]  # before what has no gradient
+        thresholds, all_chosen = self._thresholds(batch, scales, directions)
+        several = batch.relation.labels is not None
+        sums: Sequence[Tensor] = ()
+        if several:
+            sums = batch.over_positives(
+                *(
+                    Reduction.of(
+                        along(d),
+                        "sum",
+                        Softplus(),
+                        combine(torch.neg, batch.number(scale, d)),
+                        batch.number(-threshold, d),
+                    )
+                    for threshold, scale, d in zip(thresholds, scales, directions, strict=True)
+                )
+            )
+        losses = []
+        for at, (threshold, scale, d) in enumerate(
+            zip(thresholds, scales, directions, strict=True)
+        ):
+            if several:
+                count = torch.as_tensor(batch.positive_counts(d)).to(sums[at])
+                loss = sums[at] / count.clamp(min=1)
+            else:
+                logit = positives[at] * batch.at_positives(scale, d)
+                loss = F.softplus(-logit - threshold, threshold=LOST)
+            out = batch.without_anchor(all_chosen[at], d)
+            losses.append(hold(loss.masked_fill(out, 0.0), type(self).__name__))
+        return losses
+
+    def _thresholds(
+        self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return u of each direction's anchors, with its gradient, and who has k or fewer."""
+        with torch.no_grad():
+            start, all_chosen = self._solved(batch, scales, directions)
+        chosen = self._sums((Chosen(),), batch, scales, start, directions)
+        thresholds = []
+        with torch.no_grad():
+            steep = self._sums((Steepness(),), batch, scales, start, directions)
+        for value, total, slope, out in zip(start, chosen, steep, all_chosen, strict=True):
+            # a Newton step from the solution: no change of value, and the implicit derivative
+            step = (total - self.k) / slope.masked_fill(out | (slope <= 0), 1.0)
+            thresholds.append(value - step.masked_fill(out, 0.0))
+        return thresholds, all_chosen
+
+    def _solved(
+        self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return u by Newton steps inside an interval that shrinks around the solution."""
+        counts = batch.reduce(
+            *(Reduction(along(d), "sum", One(), ()) for d in directions), own=False
+        )
+        all_chosen = [count <= self.k for count in counts]
+        level = [
+            math.log(self.k) - (count - self.k).masked_fill(out, 1.0).log()
+            for count, out in zip(counts, all_chosen, strict=True)
+        ]
+        lower = [combine(torch.neg, scale) for scale in scales]
+        ends = (logits_lse(batch, side, directions, own=False) for side in (scales, lower))
+        above, below = (
+            [end.masked_fill(out, 0.0) for end, out in zip(each, all_chosen, strict=True)]
+            for each in ends
+        )
+        low = [at - top for at, top in zip(level, above, strict=True)]
+        high = [at + bottom for at, bottom in zip(level, below, strict=True)]
+        values = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+        for _ in range(_SWEEPS):
+            sums = self._sums((Chosen(), Steepness()), batch, scales, values, directions)
+            chosen, steep = sums[: len(values)], sums[len(values) :]
+            moved = values[0].new_zeros(1)
+            for at, (total, slope) in enumerate(zip(chosen, steep, strict=True)):
+                much = total > self.k
+                high[at] = torch.where(much, values[at], high[at])
+                low[at] = torch.where(much, low[at], values[at])
+                newton = values[at] - (total - self.k) / slope
+                inside = (newton > low[at]) & (newton < high[at])
+                following = torch.where(inside, newton, (low[at] + high[at]) / 2)
+                change = (following - values[at]).abs().masked_fill(all_chosen[at], 0.0)
+                moved = torch.cat([moved, change]).max().reshape(1)
+                values[at] = following
+            if batch.ranks is not None:
+                moved = batch.ranks.max_(moved)
+            if float(moved) <= 8 * torch.finfo(batch.dtype).eps:
+                break
+        return values, all_chosen
+
+    def _sums(
+        self,
+        terms: Sequence[Term],
+        batch: Batch,
+        scales: Sequence[Number],
+        thresholds: Sequence[Tensor],
+        directions: Sequence[Direction],
+    ) -> tuple[Tensor, ...]:
+        return batch.reduce(
+            *(
+                Reduction.of(along(d), "sum", term, batch.number(scale, d), batch.number(value, d))
+                for term in terms
+                for scale, value, d in zip(scales, thresholds, directions, strict=True)
+            ),
+            own=False,
+        )
+
+
+@dataclass
+class SoftTopKSpec(Queued, Weighted):
+    """Positives among the k candidates of the largest score (soft top-k, DEXML)."""
+
+    kind: ClassVar[str] = "softtopk"
+    title: ClassVar[str] = "soft top-k"
+    views: ClassVar[bool] = True
+
+    k: Annotated[int, Range(1)] = 1
+    """among how many of the best candidates of an anchor its positives are to be"""
+
+    def build(self, control: ControlSpec, context: Context) -> SoftTopK:
+        return SoftTopK(
+            control.build(context),
+            self.k,
+            **self.directions(context),
+            **self.weighting(control, context),
+        )
