@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 
+from tauten.report.collect import collect
 from tauten.report.curves import _per_period, force_by_group, mean_history, training
 from tauten.report.folders import load_runs
 from tauten.report.knobs import against_count, by_decile, over_time
-from tauten.report.numbers import collect
 
 
 def test_means_over_whole_periods_cancel_an_oscillation():

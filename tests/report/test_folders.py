@@ -27,7 +27,7 @@ def test_fields_of_a_real_run(runs):
 def test_recomputed_metrics_are_the_recorded_ones(runs):
     for run in load_runs(runs):
         for direction in ("x2y", "y2x"):
-            own = run.first.ranks[direction].hit(5).mean()
+            own = run.first.outcome.sides[direction].ranks.hit(5).mean()
             assert float(own) == pytest.approx(run.first.metrics[f"{direction}/hit@5"])
 
 

@@ -6,18 +6,19 @@ import io
 import numpy as np
 from PIL import Image
 
+from tauten.report.collect import collect
 from tauten.report.folders import load_runs
-from tauten.report.gallery import choose, data_uri, gallery
-from tauten.report.numbers import collect
+from tauten.report.gallery import data_uri, draw, gallery
 
 
 def test_captions_are_chosen_by_seed_from_every_group(runs):
     first = load_runs(runs)[0].first
     groups = ["head", "mid", "tail"]
-    chosen = choose(first, groups, 3, seed=0)
-    assert [first.groups["y2x"][j] for j in chosen] == ["head"] * 3 + ["mid"] * 3 + ["tail"] * 3
-    assert chosen == choose(first, groups, 3, seed=0)
-    assert chosen != choose(first, groups, 3, seed=1)
+    names = first.groups["y2x"]
+    chosen = draw(names, groups, 3, seed=0)
+    assert [names[j] for j in chosen] == ["head"] * 3 + ["mid"] * 3 + ["tail"] * 3
+    assert chosen == draw(names, groups, 3, seed=0)
+    assert chosen != draw(names, groups, 3, seed=1)
 
 
 def test_answers_are_the_top_of_the_ranking(runs):

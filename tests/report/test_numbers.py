@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tauten.evaluation import class_retrieval, paired_bootstrap
+from tauten.report.collect import collect
 from tauten.report.folders import load_runs
-from tauten.report.numbers import collect
+from tauten.report.numbers import key as key_of
 from tauten.report.words import SAME, false_alarms, number, signed, verdicts
 
 
@@ -53,7 +54,7 @@ def test_retrieval_of_the_same_class(runs):
     ):
         for group in numbers.groups:
             cell = numbers.cells[loaded[0].name, direction, group, metric]
-            key = numbers.key(direction, group, metric)
+            key = key_of(direction, group, metric)
             assert key == f"class/{way}/mAP" + ("" if group == "all" else f"/{group}")
             assert cell.estimate.value == pytest.approx(found[key.removeprefix("class/")])
             assert cell.estimate.queries == found[key.removeprefix("class/").replace("mAP", "n")]
@@ -68,7 +69,10 @@ def test_differences_are_paired_and_within_the_family(runs):
     run, base = (numbers.run(f"infonce-{c}").first for c in ("mmts", "constant"))
     mid = torch.tensor([g == "mid" for g in run.groups["y2x"]])
     expected = paired_bootstrap(
-        run.ranks["y2x"].hit(5)[mid], base.ranks["y2x"].hit(5)[mid], bootstrap=100, seed=3
+        run.outcome.sides["y2x"].ranks.hit(5)[mid],
+        base.outcome.sides["y2x"].ranks.hit(5)[mid],
+        bootstrap=100,
+        seed=3,
     )
     assert numbers.cells["infonce-mmts", "y2x", "mid", "hit@5"].difference == expected
     assert numbers.cells["infonce-constant", "y2x", "mid", "hit@5"].difference is None
@@ -83,7 +87,9 @@ def test_several_seeds_are_averaged_and_paired(seeded_runs):
     assert cell.estimate.value == pytest.approx(np.mean(values))
     assert cell.estimate.seeds == 2
     assert cell.estimate.low < cell.estimate.value < cell.estimate.high
-    scores = [torch.stack([s.ranks["x2y"].hit(10) for s in r.seeds]) for r in (run, base)]
+    scores = [
+        torch.stack([s.outcome.sides["x2y"].ranks.hit(10) for s in r.seeds]) for r in (run, base)
+    ]
     assert cell.difference == paired_bootstrap(*scores, bootstrap=100)
 
 
@@ -114,7 +120,7 @@ def test_family_without_constant_is_noted(tmp_path, tiny):
 def test_results_that_disagree_with_the_embeddings_are_noted(tmp_path, tiny):
     path = tiny(tmp_path / "a", metrics={"x2y/mAP": 0.123})
     (note,) = collect(load_runs([path]), 20, 0).notes
-    assert note.startswith("a (seed 0): results.json says x2y/mAP = 0.123, its embeddings give")
+    assert note.startswith("a (seed 0): results.json says x2y/mAP = 0.123, its queries give")
 
 
 def test_recall_has_columns_where_images_have_several_captions(tmp_path, tiny):
@@ -156,9 +162,9 @@ def test_verdict_follows_the_interval(tmp_path, tiny, gain, kind, badge):
     assert (verdict.run, verdict.baseline) == ("new", "base")
     assert verdict.title == "InfoNCE: MM-TS against a constant temperature"
     ending = {"same": SAME, "better": "a measurable gain", "worse": "a measurable loss"}[kind]
-    assert all(sentence.endswith(f"{ending}.") for sentence in verdict.sentences[:2])
-    assert "2 seeds, paired: the interval covers test queries and" in verdict.sentences[-1]
-    in_groups = verdict.sentences[2]
+    assert all(sentence.endswith(f"{ending}.") for sentence in verdict.sentences[1:3])
+    assert "2 seeds, paired: the interval covers test queries and" in verdict.sentences[0]
+    in_groups = verdict.sentences[3]
     assert ("in any group" in in_groups) == (kind == "same")
 
 

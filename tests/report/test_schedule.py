@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-from tauten.report import view_numbers, write
+from tauten.report import write
+from tauten.report.collect import collect
 from tauten.report.curves import rarely_logged
 from tauten.report.folders import load_runs
 from tauten.report.knobs import against_count, by_decile, over_time
-from tauten.report.numbers import collect
 from tauten.report.schedule import by_group, deciles, schedule
 from tauten.report.settings import describe
 from tauten.training import Config, specs, train
@@ -173,7 +173,7 @@ def test_a_log_that_is_not_of_the_schedule_is_drawn_as_logged(trained, tmp_path)
 
 
 def test_a_phase_by_epoch_counts_epochs_from_1(trained):
-    numbers = view_numbers.collect(load_runs([trained["ts", 1]]), 20, 0)
+    numbers = collect(load_runs([trained["ts", 1]]), 20, 0)
     (run,) = numbers.runs
     assert (run.period, run.held) == (12, 3)
     # the value of step 24 is that of epoch 9, a quarter past the top of epoch 8

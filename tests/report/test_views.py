@@ -14,11 +14,10 @@ from tauten.evaluation import knn
 from tauten.outcome import load
 from tauten.recipes import get, runlocal
 from tauten.report import write
+from tauten.report.classes import by_class
+from tauten.report.collect import collect
 from tauten.report.folders import load_runs
-from tauten.report.gallery import data_uri, draw
-from tauten.report.view_gallery import gallery
-from tauten.report.view_numbers import collect
-from tauten.report.view_runs import ViewTest
+from tauten.report.gallery import data_uri, draw, gallery
 from tauten.training import train
 
 RUNS = (("simclr", 0), ("simclr", 1), ("mmts", 0), ("mmts", 1))
@@ -81,11 +80,11 @@ def write_views(path, right, name="a", control="constant", seed=0, labels="aabbc
 
 def test_votes_are_those_of_the_evaluation(views):
     for run in load_runs(views):
-        test = ViewTest.of(run.first)
-        stored = [torch.from_numpy(run.first.test[split]) for split in ("train", "test")]
-        told = knn(stored[0], test.of_known, stored[1], test.of_x, (1, 10), bootstrap=0)
+        known, x = (torch.from_numpy(run.first.test[split]) for split in ("train", "test"))
+        of_x, of_known = run.first.searches[""].classes
+        told = knn(known, of_known, x, of_x, (1, 10), bootstrap=0)
         for k in (1, 10):
-            share = float(test.right[f"knn@{k}"].double().mean())
+            share = float(run.first.outcome.first.score(f"knn@{k}").mean())
             assert share == pytest.approx(told[f"knn@{k}"])
             assert told[f"knn@{k}"] == pytest.approx(run.first.metrics[f"knn@{k}"])
 
@@ -252,10 +251,11 @@ def test_the_gallery_shows_the_nearest_training_images(views):
         assert [shown.right for shown in answer.images] == [j in own for j in order[:5]]
 
 
-def test_without_pictures_there_is_no_gallery(views, tmp_path):
+def test_without_pictures_the_gallery_has_words(views, tmp_path):
     shutil.copytree(views[0], tmp_path / "run", ignore=shutil.ignore_patterns("*_images.npz"))
     page = write([tmp_path / "run"], tmp_path / "page", bootstrap=20).read_text("utf-8")
-    assert "Not shown: no test and training images were given or recorded." in page
+    assert "<img" not in page
+    assert '<ol class="words">' in page
 
 
 def test_pictures_that_do_not_fit_are_refused(views, tmp_path):
@@ -311,7 +311,7 @@ def test_results_that_disagree_with_the_features_are_noted(tmp_path):
     told["test"]["knn@1/class_mean"] = 0.25
     (path / "results.json").write_text(json.dumps(told))
     (note,) = collect(load_runs([path]), 20, 0).notes
-    assert note == "a (seed 0): results.json says knn@1/class_mean = 0.25, its features give 1."
+    assert note == "a (seed 0): results.json says knn@1/class_mean = 0.25, its queries give 1."
 
 
 def test_primary_is_a_number_of_neighbours(views, tmp_path):
@@ -327,9 +327,11 @@ def test_a_class_without_training_images_is_never_right(tmp_path):
         arrays = dict(stored)
     arrays["test_labels"][0] = "z"
     np.savez(path / "features.npz", **arrays)
-    (run,) = load_runs([path])
-    test = ViewTest.of(run.first)
-    assert test.names == ["a", "b", "c", "z"]
-    assert test.counts.tolist() == [2, 2, 2, 0]
-    assert test.right["knn@1"].tolist() == [False] + [True] * 5
-    assert torch.equal(test.of_x, torch.tensor([3, 0, 1, 1, 2, 2]))
+    numbers = collect(load_runs([path]), 20, 0)
+    (run,) = numbers.runs
+    assert run.first.outcome.first.score("knn@1").tolist() == [0] + [1] * 5
+    assert run.first.searches[""].classes[0].tolist() == [3, 0, 1, 1, 2, 2]
+    found = by_class(numbers)
+    assert (found.names, found.counts.tolist()) == (["a", "b", "c", "z"], [2, 2, 2, 0])
+    assert found.queries.tolist() == [1, 2, 2, 1]
+    assert found.share["a", "knn@1"].tolist() == [1, 1, 1, 0]

@@ -101,8 +101,8 @@ def estimates(
     found = {}
     for name, runs in variants.items():
         score_SN, queries = _scores(runs, sorted(runs), metric), next(iter(runs.values()))
-        for group in _groups(queries):
-            members = queries.members(group)
+        for group in _groups(queries, metric):
+            members = queries.members(group, metric)
             weight_N = queries.weights(metric)[members]
             alike = bool((weight_N == weight_N[0]).all())
             score_SM = score_SN[:, members]
@@ -177,8 +177,8 @@ def _compared(
         a_SN, b_SN = (_scores(variants[name], common, metric) for name in (a, b))
         queries = variants[a][common[0]]
         weight_N = queries.weights(metric)
-        for group, drawn_RS in drawn.of(a_SN - b_SN, weight_N, queries).items():
-            members = queries.members(group)
+        for group, drawn_RS in drawn.of(a_SN - b_SN, metric, queries).items():
+            members = queries.members(group, metric)
             a_S, b_S = (
                 weighted_mean(score_SN[:, members], weight_N[members]) for score_SN in (a_SN, b_SN)
             )
@@ -207,13 +207,13 @@ class _Draws:
         self.replicates, self.seed = replicates, seed
         self._kept: dict[tuple[str, int], Tensor] = {}
 
-    def of(self, difference_SN: Tensor, weight_N: Tensor, queries: Outcome) -> dict[str, Tensor]:
+    def of(self, difference_SN: Tensor, metric: str, queries: Outcome) -> dict[str, Tensor]:
         """Return (R, S) replicates of each seed's mean difference in each group, and in all."""
-        found: dict[str, Tensor] = {}
+        weight_N, found = queries.weights(metric), dict[str, Tensor]()
         whole = torch.zeros(self.replicates, len(difference_SN), dtype=torch.float64)
-        groups = [group for group in _groups(queries) if group != ALL] or [ALL]
+        groups = [group for group in _groups(queries, metric) if group != ALL] or [ALL]
         for group in groups:
-            members = queries.members(group)
+            members = queries.members(group, metric)
             weight_RN = self._counts(group, len(members)) * weight_N[members]
             weight_RN /= weight_RN.sum(dim=1, keepdim=True)
             found[group] = weight_RN @ difference_SN[:, members].T
@@ -229,8 +229,11 @@ class _Draws:
         return self._kept[what, size]
 
 
-def _groups(queries: Outcome) -> list[str]:
-    return [ALL, *(group for group in GROUPS if group in queries.groups)]
+def _groups(queries: Outcome, metric: str) -> list[str]:
+    known = [group for group in (ALL, *GROUPS) if len(queries.members(group, metric))]
+    if not known:
+        raise ValueError(f"no query has another of its class, so none has {metric}")
+    return known
 
 
 def _scores(runs: Seeds, seeds: Sequence[int], metric: str) -> Tensor:

@@ -16,7 +16,8 @@ from transformers import get_cosine_schedule_with_warmup
 from tauten.comparison.allocations import step_memory
 from tauten.comparison.features import Features, FeatureSplit
 from tauten.losses import ContrastiveLoss, NonFiniteLossError
-from tauten.outcome import Outcome, of_pairs
+from tauten.outcome import ALL, Outcome, of_pairs
+from tauten.outcome.metrics import OF_CLASSES
 from tauten.training import Config
 from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss
@@ -199,11 +200,14 @@ class _Batches:
 
 
 @torch.no_grad()
-def _ranked(heads: Heads, split: FeatureSplit, classes: Classes) -> Outcome:
+def _ranked(heads: Heads, split: FeatureSplit, classes: Classes, labelled: bool = True) -> Outcome:
     x, y = heads(split.x, split.y)
     sides = F.normalize(x, dim=1), F.normalize(y, dim=1)
-    return of_pairs(*sides, split.y_of_x, classes.groups(split.labels), labels=split.labels)
+    labels = split.labels if labelled else ()
+    return of_pairs(*sides, split.y_of_x, classes.groups(split.labels), labels=labels)
 
 
 def _validate(heads: Heads, split: FeatureSplit, classes: Classes, config: Config) -> float:
-    return float(_ranked(heads, split, classes).scores(config.evaluation.metric).mean())
+    metric = config.evaluation.metric
+    found = _ranked(heads, split, classes, labelled=metric in OF_CLASSES)
+    return float(found.scores(metric)[found.members(ALL, metric)].mean())

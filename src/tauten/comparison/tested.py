@@ -30,6 +30,6 @@ def of_run(config: Config) -> Outcome:
     """
     read_sealed(config.output / RESULTS, (OUTCOME,))
     found = load(config.output / OUTCOME)
-    for metric in tested_by(config, whole=True).names:
+    for metric in found.known.names:
         found.scores(metric)
     return found

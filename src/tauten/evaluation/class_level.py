@@ -10,7 +10,7 @@ most relevant candidates of one of its queries.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,7 +182,31 @@ def class_retrieval(
             raise ValueError("groups of y are not known: give y_of_x or group_of_y")
         pairs.inverse().require_complete("y", "y2x")
         group_of_y = propagate(groups, pairs, "group_of_y")
-    first = _first(pairs) if pairs is not None and from_y else None
+    return of_class_scores(
+        found, pairs if from_y else None, groups, group_of_y, bootstrap=bootstrap, seed=seed
+    )
+
+
+def of_class_scores(
+    found: Mapping[str, ClassScores],
+    pairs: Correspondence | None,
+    groups: Sequence[str] | None = None,
+    group_of_y: Sequence[str] | None = None,
+    *,
+    bootstrap: int,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Return the metrics of scores by direction, see :func:`class_retrieval`.
+
+    Args:
+        found: what :func:`class_scores` returns.
+        pairs: who belongs to whom, where known: the y's of one x are drawn together.
+        groups: name of each x.
+        group_of_y: name of each y.
+        bootstrap: replicates.
+        seed: of the resampling.
+    """
+    first = None if pairs is None else _first(pairs)
     out: dict[str, float] = {}
     for way, own in found.items():
         names, clusters = (groups, None) if way[0] == "x" else (group_of_y, first)

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tauten.evaluation import QueryRanks, knn_predict, multi_instance_scores, ranks
+from tauten.evaluation import (
+    QueryRanks,
+    class_scores,
+    knn_predict,
+    multi_instance_scores,
+    ranks,
+)
+from tauten.evaluation.class_level import ClassScores
 from tauten.evaluation.classification import class_numbers
+from tauten.outcome.metrics import CLASS_MAP
 from tauten.outcome.outcome import Outcome, Queries
 
 
@@ -23,6 +32,7 @@ def of_pairs(
     labels: Sequence[str] = (),
     relevancy: Tensor | None = None,
     ranked: Mapping[str, QueryRanks] | None = None,
+    of_classes: Mapping[str, ClassScores] | None = None,
 ) -> Outcome:
     """Return the outcome of searching y by x and x by y, ties against the model.
 
@@ -32,9 +42,10 @@ def of_pairs(
         y_of_x: for each x the positions of its y's.
         groups: (N,) of each x, or none.
         group_of_y: (M,) of each y; by default that of the first x that it belongs to.
-        labels: (N,) class of each x, or none.
+        labels: (N,) class of each x, "" for none.
         relevancy: (N, M) graded relevancies.
         ranked: ranks of both directions, where they are known already.
+        of_classes: see :func:`with_classes`.
     """
     ranked = ranked or ranks(x, y, [list(theirs) for theirs in y_of_x])
     graded: dict[str, dict[str, Tensor]] = {"x2y": {}, "y2x": {}}
@@ -50,7 +61,8 @@ def of_pairs(
         "y2x": Queries(of_y, [""] * len(y), graded["y2x"], ranked["y2x"]),
     }
     owner = torch.arange(len(counts)).repeat_interleave(counts)
-    return Outcome("pairs", sides, owner, torch.tensor([j for theirs in y_of_x for j in theirs]))
+    target = torch.tensor([j for theirs in y_of_x for j in theirs])
+    return with_classes(Outcome("pairs", sides, owner, target), x, y, labels, of_classes)
 
 
 def _of_first(groups: Sequence[str], y_of_x: Sequence[Sequence[int]], m: int) -> list[str]:
@@ -59,6 +71,46 @@ def _of_first(groups: Sequence[str], y_of_x: Sequence[Sequence[int]], m: int) ->
         for j in theirs:
             of_y[j] = of_y[j] or group
     return of_y
+
+
+def with_classes(
+    outcome: Outcome,
+    x: Tensor,
+    y: Tensor,
+    labels: Sequence[str],
+    scores: Mapping[str, ClassScores] | None = None,
+) -> Outcome:
+    """Return an outcome of pairs with the average precision of the same class for each query.
+
+    A y is of the class of the first x that it belongs to. Queries without another of their class
+    get NaN.
+
+    Args:
+        outcome: of searching y by x and x by y.
+        x: (N, d) embeddings.
+        y: (M, d) embeddings.
+        labels: (N,) class of each x, "" for none; where all are "" the outcome stays as it is.
+        scores: by ``x2y``, ``y2x``, ``x2x``, ``y2y``, where they are known already.
+    """
+    if not any(labels):
+        return outcome
+    if scores is None:
+        of_y: list[str | None] = [None] * len(y)
+        for i, j in reversed([*zip(outcome.owner.tolist(), outcome.target.tolist(), strict=True)]):
+            of_y[j] = labels[i] or None
+        scores = class_scores(x, [name or None for name in labels], y, of_y)
+    sides = {
+        way: replace(
+            side,
+            scores={
+                **side.scores,
+                **{name: scores[ways[way]].average_precision() for name, ways in CLASS_MAP.items()},
+            },
+        )
+        for way, side in outcome.sides.items()
+    }
+    sides["x2y"] = replace(sides["x2y"], labels=list(labels))
+    return replace(outcome, sides=sides)
 
 
 def of_views(right: Mapping[str, Tensor], labels: Sequence[str], groups: Sequence[str]) -> Outcome:

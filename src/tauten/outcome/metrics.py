@@ -12,6 +12,13 @@ WAYS = ("x2y", "y2x")
 OF_RELEVANCY = {"nDCG": "nDCG", "mAP": "mAP_official"}
 """Metrics with graded relevancies, and what :func:`tauten.evaluation.multi_instance_scores` calls
 them."""
+CLASS_MAP = {
+    "class_map_across": {"x2y": "x2y", "y2x": "y2x"},
+    "class_map_within": {"x2y": "x2x", "y2x": "y2y"},
+}
+"""mAP of the same class by name, and what is searched for the queries of a direction."""
+OF_CLASSES = ("class_map", *CLASS_MAP)
+"""Metrics of classes, which not every query has; the first is the mean of the others."""
 NEIGHBOURS = (1, 10)
 """Numbers of neighbours by whose votes images are classified."""
 RULES = tuple(f"knn@{k}" for k in NEIGHBOURS)
@@ -34,6 +41,7 @@ PAIRS = Metrics(
         MEAN_RECALL,
         *(f"hit@{k}" for k in KS),
         *(f"{way}/hit@{k}" for way in WAYS for k in KS),
+        *OF_CLASSES,
     ),
     MEAN_RECALL,
 )

@@ -21,10 +21,12 @@ from tauten.evaluation.bootstrap import Strata
 from tauten.evaluation.checks import members
 from tauten.outcome.groups import ALL, CLASSES, GROUPS, in_order
 from tauten.outcome.metrics import (
+    CLASS_MAP,
     CLASS_MEAN,
     GRADED,
     KS,
     MEAN_RECALL,
+    OF_CLASSES,
     OF_RELEVANCY,
     PAIRS,
     VIEWS,
@@ -123,15 +125,23 @@ class Outcome:
             rules = [name for name in VIEWS.names if name.partition("/")[0] in self.first.scores]
             return Metrics(tuple(rules), VIEWS.main)
         known = {*self.whole, *self.first.scores}
-        return GRADED if "nDCG" in known else PAIRS
+        graded = GRADED if "nDCG" in known else PAIRS
+        if known.issuperset(CLASS_MAP):
+            return graded
+        return Metrics(tuple(n for n in graded.names if n not in OF_CLASSES), graded.main)
 
     def scores(self, metric: str) -> Tensor:
         """Return (N,) float64 in [0, 1], the metric of each x and its y's, or of each image.
 
+        NaN is a query without another of its class, in metrics of classes alone.
+
         ``x2y/hit@K`` is 1 where a match of x is in the top K; ``y2x/hit@K`` the mean of that over
         the y's of x; ``hit@K`` the mean of the two, ``mean_recall`` that over K = 1, 5, 10; with
         graded relevancies ``nDCG`` and ``mAP`` (the official one) likewise. So an x and its y's
-        stay together when queries are drawn. ``knn@K`` and ``knn@K/class_mean`` are 1 where an
+        stay together when queries are drawn. ``class_map_across`` and ``class_map_within`` are the
+        average precision of the same class among the other modality and the own, the mean over x
+        and its y's as far as they have another of their class; ``class_map`` is the mean of both.
+        ``knn@K`` and ``knn@K/class_mean`` are 1 where an
         image is classified right.
 
         Raises:
@@ -145,6 +155,10 @@ class Outcome:
             return self.whole[metric]
         if metric == MEAN_RECALL:
             return torch.stack([self.scores(f"hit@{k}") for k in KS]).mean(dim=0)
+        if metric == OF_CLASSES[0]:
+            return torch.stack([self.scores(name) for name in CLASS_MAP]).mean(dim=0)
+        if metric in CLASS_MAP:
+            return torch.stack([self._in_direction(way, metric) for way in WAYS]).nanmean(dim=0)
         way, _, name = metric.rpartition("/")
         name = OF_RELEVANCY.get(name, name)
         scores = [self._in_direction(one, name) for one in ([way] if way else WAYS)]
@@ -159,37 +173,44 @@ class Outcome:
         return score if way == "x2y" else self.mean_over_own(score)
 
     def mean_over_own(self, value_M: Tensor) -> Tensor:
-        """Return (N,) the means over the y's of each x of (M,) float64 values."""
+        """Return (N,) the means over the y's of each x of (M,) float64 values that are not NaN."""
         total = torch.zeros(len(self.groups), dtype=torch.float64)
-        total.index_add_(0, self.owner, value_M[self.target])
-        return total / torch.bincount(self.owner, minlength=len(total))
+        value_P = value_M[self.target]
+        known_P = ~value_P.isnan()
+        total.index_add_(0, self.owner[known_P], value_P[known_P])
+        return total / torch.bincount(self.owner[known_P], minlength=len(total))
 
     def weights(self, metric: str) -> Tensor:
-        """Return (N,) float64 > 0, how much each query counts in a mean of this metric.
+        """Return (N,) float64, how much each query counts in a mean of this metric.
 
-        In a mean over classes that is 1 over the queries of its class.
+        In a mean over classes that is 1 over the queries of its class; 0 where a query has no
+        score, which :meth:`members` leaves out.
         """
+        if metric in OF_CLASSES:
+            return (~self.scores(metric).isnan()).double()
         if not metric.endswith(CLASS_MEAN):
             return torch.ones(len(self.groups), dtype=torch.float64)
         sizes = Counter(self.first.labels)
         return torch.tensor([1 / sizes[label] for label in self.first.labels], dtype=torch.float64)
 
-    def members(self, group: str) -> Tensor:
-        """Return the positions of the queries of a group, or of all."""
-        return _members(self.first, group)
+    def members(self, group: str, metric: str = "") -> Tensor:
+        """Return the positions of the queries of a group, or of all, that have a metric."""
+        rows = _members(self.first, group)
+        return rows[self.weights(metric)[rows] > 0] if metric in OF_CLASSES else rows
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """Return each metric's mean over each group that has queries, and their number ``n``."""
         known = {metric: (self.scores(metric), self.weights(metric)) for metric in self.known.names}
         means_of = {}
         for group in (ALL, *GROUPS):
-            members = self.members(group)
-            if len(members):
-                means = {
-                    metric: float(weighted_mean(score[members], weight[members]))
-                    for metric, (score, weight) in known.items()
-                }
-                means_of[group] = means | {"n": float(len(members))}
+            if not len(self.members(group)):
+                continue
+            means = {}
+            for metric, (score, weight) in known.items():
+                rows = self.members(group, metric)
+                if len(rows):
+                    means[metric] = float(weighted_mean(score[rows], weight[rows]))
+            means_of[group] = means | {"n": float(len(self.members(group)))}
         return means_of
 
     def same_queries(self, other: Outcome) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tauten.report.numbers import Numbers
+from tauten.report.numbers import Numbers, key
 from tauten.report.plots import Panel, group_color, run_color
 from tauten.report.runs import GROUP_ORDER, Array, Run
 from tauten.report.schedule import schedule
@@ -92,12 +92,14 @@ def rarely_logged(numbers: Numbers) -> list[str]:
     return notes
 
 
-def training(numbers: Numbers, key: str, title: str, label: str, scale: float = 1) -> list[Panel]:
+def training(
+    numbers: Numbers, logged: str, title: str, label: str, scale: float = 1
+) -> list[Panel]:
     """Plot a logged quantity of every run per family, raw and averaged over whole periods.
 
     Args:
         numbers: The runs.
-        key: Name in history.jsonl.
+        logged: Name in history.jsonl.
         title: Heading.
         label: Of the vertical axis.
         scale: Factor of the values.
@@ -111,7 +113,7 @@ def training(numbers: Numbers, key: str, title: str, label: str, scale: float = 
             axes = drawing.add_subplot()
             last, said = 0.0, []
             for k, run in enumerate(runs):
-                step, value = mean_history(run, key)
+                step, value = mean_history(run, logged)
                 value = scale * value
                 if not len(step):
                     continue
@@ -148,7 +150,7 @@ def training(numbers: Numbers, key: str, title: str, label: str, scale: float = 
             axes.set_ylabel(label)
             axes.set_xlim(0, 1.01 * last)
             legend_above(axes)
-            name = f"{key.replace('/', '-').replace('@', '')}-{family}"
+            name = f"{logged.replace('/', '-').replace('@', '')}-{family}"
             picture = svg(drawing, name, f"{family}, {title}: {'; '.join(said)}")
         panels.append(Panel(f"{family}: {title}", picture))
     return panels
@@ -197,6 +199,8 @@ def panels_over_training(numbers: Numbers, primary: str) -> Sequence[Panel]:
     """Plot loss, gradient norm and validation, per family."""
     found = training(numbers, "loss", "training loss", "loss")
     found += training(numbers, "grad_norm", "gradient norm", "norm")
-    for key, title in numbers.validation(primary):
-        found += training(numbers, key, title, f"{metric_name(primary)}, %", 100)
+    for way, name in numbers.directions.items():
+        logged = f"val/{key(way, numbers.overall, primary)}"
+        title = f"validation {metric_name(primary)}, {name.lower()}"
+        found += training(numbers, logged, title, f"{metric_name(primary)}, %", 100)
     return found

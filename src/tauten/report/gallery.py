@@ -1,4 +1,4 @@
-"""Gallery of retrieved images: five for each of some captions, right and wrong marked."""
+"""Queries and what every run finds for them: some drawn by chance, and those a reader browses."""
 
 from __future__ import annotations
 
@@ -8,33 +8,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from PIL import Image
 
 from tauten.outcome import ALL
+from tauten.report.files import read_arrays
 from tauten.report.numbers import Numbers
-from tauten.report.runs import Array, Run, SeedRun
+from tauten.report.runs import Array, Run
 
 TOP = 5
 SIDE = 96
+TRAINING = "train_images.npz"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One retrieved image."""
+    """One candidate; its picture's source is "" where there is no picture."""
 
     source: str
     right: bool
     alt: str
+    name: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One run's first images for a query, and the rank of the best right one; 0 without any."""
+    """One run's first candidates for a query, and the rank of the best right one; 0 without any."""
 
     run: str
     images: Sequence[Shown]
     rank: int
-    what: str = "right image"
+    what: str
 
     @property
     def first(self) -> str:
@@ -52,85 +56,115 @@ class Query:
     answers: Sequence[Answer]
 
 
-def choose(run: SeedRun, groups: Sequence[str], per_group: int, seed: int) -> list[int]:
-    """Draw captions without replacement from each group, by a fixed seed; not by the outcome."""
-    names = run.groups["y2x"]
-    if not any(names):
-        return draw([ALL] * len(run.captions), [ALL], per_group, seed)
-    return draw(names, groups, per_group, seed)
+class Pictures:
+    """Pictures of queries and candidates, as far as they were given or recorded.
+
+    Args:
+        numbers: The runs.
+        images: (n, H, W, 3) uint8 test images, in the order of x or of the features.
+
+    Raises:
+        ValueError: training images that do not fit the features.
+    """
+
+    def __init__(self, numbers: Numbers, images: Array | None) -> None:
+        self.images = images
+        self._trained = {run.name: _trained(run) for run in numbers.runs if run.task == "views"}
+
+    def query(self, way: str, i: int, right: Sequence[int]) -> Array | None:
+        """Return the picture that belongs to a query: its own, or that of its first image."""
+        if self.images is None or (way == "y2x" and not len(right)):
+            return None
+        picture: Array = self.images[right[0] if way == "y2x" else i]
+        return picture
+
+    def candidate(self, run: Run, way: str, j: int) -> Array | None:
+        """Return the picture of a candidate."""
+        images = {"y2x": self.images, "x2y": None}.get(way, self._trained.get(run.name))
+        return None if images is None else images[j]
 
 
 def draw(names: Sequence[str], groups: Sequence[str], per_group: int, seed: int) -> list[int]:
-    """Draw places without replacement from each group.
+    """Draw places without replacement from each group, by a fixed seed; not by the outcome.
 
     Args:
         names: Group of each place.
-        groups: To draw from.
+        groups: To draw from; without any all places are one group.
         per_group: Places of each group, at most.
         seed: Of the draw.
     """
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
-    for group in groups:
-        members = [j for j, name in enumerate(names) if name == group]
+    for group in groups or [ALL]:
+        members = [j for j, name in enumerate(names) if group in (name, ALL)]
         chosen += rng.permutation(members)[:per_group].astype(int).tolist()
     return chosen
 
 
-def gallery(numbers: Numbers, images: Array, per_group: int, seed: int) -> list[Query]:
-    """Return the queries, and the answers of every run's first seed.
+def gallery(numbers: Numbers, images: Array | None, per_group: int, seed: int) -> list[Query]:
+    """Return queries drawn from each group, and the answers of every run's first seed.
 
     Args:
         numbers: The runs.
-        images: (n, H, W, 3) uint8 test images, in the order of x.
-        per_group: Captions per group.
-        seed: Seed of the choice of captions.
+        images: (n, H, W, 3) uint8 test images, or None.
+        per_group: Queries per group.
+        seed: Seed of their choice, which does not look at the outcome.
     """
-    first = numbers.runs[0].first
-    x_of_y: list[list[int]] = [[] for _ in first.captions]
-    for i, own in enumerate(first.y_of_x):
-        for j in own:
-            x_of_y[j].append(i)
-    names = first.groups["y2x"] or [ALL] * len(first.captions)
-    groups = numbers.by_count
-    cache: dict[int, str] = {}
-
-    def source(i: int) -> str:
-        return cache.setdefault(i, data_uri(images[i]))
-
+    way = [*numbers.directions][-1]
+    first, pictures = numbers.runs[0].first, Pictures(numbers, images)
+    side, search = first.outcome.sides[way], first.searches[way]
+    rows = torch.tensor(draw(side.groups, numbers.by_count, per_group, seed))
+    answers = [_answers(run, numbers.label(run), way, rows, pictures) for run in numbers.runs]
     queries = []
-    for j in choose(first, groups, per_group, seed):
-        right = x_of_y[j]
-        answers = []
-        for run in numbers.runs:
-            shown = [
-                Shown(
-                    source(i),
-                    i in right,
-                    f"rank {rank}, {'right' if i in right else 'wrong'}: {_name(first, i)}",
-                )
-                for rank, i in enumerate(_top(run, j, right), start=1)
-            ]
-            answers.append(Answer(numbers.label(run), shown, int(run.first.ranks["y2x"].best[j])))
-        target = Shown(source(right[0]), True, f"the image that belongs to: {first.captions[j]}")
-        queries.append(Query(first.captions[j], names[j], target, answers))
+    for i, own in zip(rows.tolist(), zip(*answers, strict=True), strict=True):
+        text = search.texts[i]
+        what = f"test image of {text}" if not way else f"the image that belongs to: {text}"
+        target = pictures.query(way, i, () if search.own is None else search.own[i])
+        shown = Shown(data_uri(target), True, what, text)
+        queries.append(Query(text, side.groups[i] or ALL, shown, own))
     return queries
 
 
-def _top(run: Run, j: int, right: Sequence[int]) -> list[int]:
-    """Return the first images for caption j; a wrong one goes first among equals."""
-    score = run.first.test["x"].astype(np.float64) @ run.first.test["y"][j].astype(np.float64)
-    score[list(right)] -= 1e-6
-    order: list[int] = np.argsort(-score, kind="stable")[:TOP].tolist()
-    return order
+def _answers(
+    run: Run, label: str, way: str, rows: torch.Tensor, pictures: Pictures
+) -> list[Answer]:
+    """Return what the first seed of a run finds for each query."""
+    search, ranks = run.first.searches[way], run.first.outcome.sides[way].ranks
+    places, right, best = search.first(rows, TOP)
+    best = best if ranks is None else ranks.best[rows]
+    what = "right image" if way else "first of its class"
+    found = []
+    for place, ok, rank in zip(places.tolist(), right.tolist(), best.tolist(), strict=True):
+        shown = [
+            Shown(
+                data_uri(pictures.candidate(run, way, j)),
+                hit,
+                f"rank {k}, {'right' if hit else 'wrong'}: {search.names[j]}",
+                search.names[j],
+            )
+            for k, (j, hit) in enumerate(zip(place, ok, strict=True), start=1)
+        ]
+        found.append(Answer(label, shown, int(rank), what))
+    return found
 
 
-def _name(run: SeedRun, i: int) -> str:
-    return run.captions[run.y_of_x[i][0]] if run.y_of_x[i] else f"image {i}"
+def _trained(run: Run) -> Array | None:
+    path = run.first.path / TRAINING
+    if not path.exists():
+        return None
+    images: Array = read_arrays(path, ["images"])["images"]
+    n = len(run.first.test["train"])
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[::3] != (n, 3):
+        raise ValueError(
+            f"{path} must hold images, uint8 ({n}, H, W, 3), not {images.dtype} {images.shape}"
+        )
+    return images
 
 
-def data_uri(pixels: Array) -> str:
+def data_uri(pixels: Array | None) -> str:
     """Encode an (H, W, 3) uint8 image as a data URI: PNG if small, else a JPEG of 96 pixels."""
+    if pixels is None:
+        return ""
     picture = Image.fromarray(pixels)
     buffer = io.BytesIO()
     if max(picture.size) <= SIDE:

@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from tauten.report import curves, knobs, plots, settings, view_page, words
+from tauten.outcome import ALL
+from tauten.report import curves, knobs, plots, settings, words
+from tauten.report.browse import browsed
+from tauten.report.classes import by_class
+from tauten.report.collect import collect
 from tauten.report.folders import load_runs
 from tauten.report.gallery import gallery
 from tauten.report.markup import environment, save_page
-from tauten.report.numbers import Numbers, collect
+from tauten.report.numbers import key
 from tauten.report.place import places
 from tauten.report.runs import Array, Run
 
+LINEAR = "linear_lt"
 TITLE = "Constant or controlled: temperature and margin compared"
 
 
@@ -63,15 +68,25 @@ def write(
             that is not recorded.
     """
     loaded = load_runs([Path(run) for run in runs])
-    pictures = _images(images, loaded)
-    title = title or _title(loaded)
-    notes = [*notes, *settings.missing_groups(loaded[0])]
     path = Path(output)
     path = path if path.suffix == ".html" else path / "report.html"
-    parts = view_page.parts if loaded[0].task == "views" else _parts
-    template, numbers, metric, own = parts(loaded, pictures, primary, examples, bootstrap, seed)
-    own["places"] = {run.name: places(run, path.parent) for run in loaded}
-    page = _render(template, title, numbers, notes, metric, own)
+    shown = _sections(loaded, _images(images, loaded), primary, examples, bootstrap, seed)
+    numbers = shown["numbers"]
+    page = (
+        environment("tauten.report")
+        .get_template("page.html.j2")
+        .render(
+            title=title or _title(loaded),
+            notes=[
+                *notes,
+                *settings.missing_groups(loaded[0]),
+                *numbers.notes,
+                *curves.rarely_logged(numbers),
+            ],
+            places={run.name: places(run, path.parent) for run in loaded},
+            **shown,
+        )
+    )
     return save_page(path, page)
 
 
@@ -108,60 +123,55 @@ def _images(images: Any, loaded: Sequence[Run]) -> Array | None:
     return None
 
 
-def _parts(
+def _sections(
     loaded: Sequence[Run],
     pictures: Array | None,
     primary: str | None,
     examples: int,
     bootstrap: int,
     seed: int,
-) -> tuple[str, Numbers, str, dict[str, Any]]:
-    """Return the parts peculiar to a page on pairs: template, numbers, metric, variables."""
-    numbers, metric = collect(loaded, bootstrap, seed), primary or "hit@1"
-    fractions = [name for name in numbers.metrics if not name.endswith("rank")]
-    if metric not in fractions:
-        raise ValueError(f"primary must be one of {', '.join(fractions)}, not {metric!r}")
-    own = {
-        "differences": {metric: plots.differences(numbers, metric)},
-        "group_bars": plots.group_bars(numbers, metric),
-        "similarity_panels": plots.similarities(numbers, plots.cosines),
-        "geometry": settings.geometry_table(loaded),
-        "queries": [] if pictures is None else gallery(numbers, pictures, examples, seed),
-        "pictures": "test",
-        "protocol": settings.protocol(numbers, bootstrap, seed),
-    }
-    return "page.html.j2", numbers, metric, own
+) -> dict[str, Any]:
+    """Return what the template shows.
 
-
-def _render(
-    template: str,
-    title: str,
-    numbers: Numbers,
-    notes: Sequence[str],
-    primary: str,
-    own: dict[str, Any],
-) -> str:
+    Raises:
+        ValueError: a primary metric that is not recorded.
+    """
+    numbers = collect(loaded, bootstrap, seed)
+    metric = primary or numbers.main
+    if metric not in numbers.fractions:
+        raise ValueError(f"primary must be one of {', '.join(numbers.fractions)}, not {metric!r}")
     differing, common = settings.settings(numbers.runs)
-    class_tail = plots.tail(numbers.runs[0])
+    class_tail, classes = plots.tail(numbers.runs[0]), by_class(numbers)
     knob_panels = knobs.over_time(numbers) + knobs.against_count(numbers)
     knob_panels += knobs.by_decile(numbers) + curves.force_by_group(numbers)
-    return (
-        environment("tauten.report")
-        .get_template(template)
-        .render(
-            title=title,
-            numbers=numbers,
-            notes=[*notes, *numbers.notes, *curves.rarely_logged(numbers)],
-            primary=primary,
-            words=words,
-            verdicts=words.verdicts(numbers, primary),
-            false_alarms=words.false_alarms(numbers),
-            describe=settings.describe,
-            knob_panels=knob_panels + ([class_tail] if class_tail else []),
-            training_panels=curves.panels_over_training(numbers, primary),
-            differing=differing,
-            common=common,
-            versions=settings.versions(),
-            **own,
-        )
-    )
+    bars = [metric, *(name for name in (LINEAR,) if name in numbers.metrics)]
+    compared = [numbers.cells[run.name, "", ALL, name].difference for run, _ in numbers.compared()
+                for name in numbers.metrics] if numbers.task == "views" else []  # fmt: skip
+    data, left_out = browsed(numbers, pictures, seed)
+    return {
+        "numbers": numbers,
+        "key": key,
+        "primary": metric,
+        "said": words.WORDING[numbers.task],
+        "words": words,
+        "verdicts": words.verdicts(numbers, metric),
+        "false_alarms": words.false_alarms(numbers),
+        "compared_in_part": any(gain is None for gain in compared),
+        "describe": settings.describe,
+        "differences": {name: plots.differences(numbers, name) for name in bars},
+        "group_bars": [panel for name in bars for panel in plots.group_bars(numbers, name)]
+        + plots.by_class_size(numbers, classes),
+        "class_rows": classes.rows(numbers) if classes else [],
+        "knob_panels": knob_panels + ([class_tail] if class_tail else []),
+        "training_panels": curves.panels_over_training(numbers, metric),
+        "similarity_panels": plots.similarities(numbers),
+        "geometry": settings.geometry_table(loaded),
+        "queries": gallery(numbers, pictures, examples, seed),
+        "browse": data,
+        "browsed_in_part": left_out,
+        "protocol": settings.protocol(numbers, bootstrap, seed),
+        "differing": [(name, *values) for name, values in differing],
+        "run_names": [run.name for run in loaded],
+        "common": common,
+        "versions": settings.versions(),
+    }

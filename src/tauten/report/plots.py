@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullLocator
 
+from tauten.report.classes import BANDS, ByClass
 from tauten.report.numbers import Numbers
-from tauten.report.runs import Array, Run
+from tauten.report.runs import KNN, Array, Run
 from tauten.report.theme import (
     DASHES,
     GROUPS,
@@ -25,7 +26,6 @@ from tauten.report.theme import (
 )
 from tauten.report.words import MINUS, metric_name, number, signed
 
-BLOCK = 512
 BINS_PER_BAR = 10
 EDGES = np.linspace(-1, 1, 601)
 
@@ -157,13 +157,14 @@ def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
             legend_above(axes)
             alt = f"{name}, {metric_name(metric)} in percent by group: {'; '.join(said)}"
             title = name if len(numbers.directions) > 1 else metric_name(metric)
-            picture = svg(drawing, f"groups-{direction or metric.replace('@', '')}", alt)
+            where = f"{direction}{metric.replace('@', '')}"
+            picture = svg(drawing, f"groups-{where}", alt)
             panels.append(Panel(title, picture))
     return panels
 
 
-def similarities(numbers: Numbers, cosines: Callable[[Run], dict[str, Array]]) -> list[Panel]:
-    """Plot cosines of three kinds per run, given as histograms over EDGES."""
+def similarities(numbers: Numbers) -> list[Panel]:
+    """Plot cosines of three kinds per run."""
     found = {run.name: cosines(run) for run in numbers.runs}
     used = np.sum([weight for parts in found.values() for weight in parts.values()], axis=0)
     first = int(np.argmax(used > 0)) // BINS_PER_BAR * BINS_PER_BAR
@@ -220,6 +221,40 @@ def tail(run: Run) -> Panel | None:
         return Panel("The class tail", svg(drawing, "tail", f"Class sizes: {note}"), note)
 
 
+def by_class_size(numbers: Numbers, found: ByClass | None) -> list[Panel]:
+    """Plot each class's share of right queries over its training count, with means of bands."""
+    if found is None or np.count_nonzero(found.counts) < 2:
+        return []
+    kept = found.counts > 0
+    panels, count = [], found.counts[kept]
+    bands = np.array_split(np.argsort(count, kind="stable"), min(BANDS, len(count)))
+    middle = [float(np.exp(np.log(count[band]).mean())) for band in bands]
+    for metric in (name for name in found.metrics if name.startswith(KNN) or name == "hit@1"):
+        with figure((4.1, 3.1)) as drawing:
+            axes = drawing.add_subplot()
+            said = []
+            for place, run in enumerate(numbers.runs):
+                share, color = 100 * found.share[run.name, metric][kept], run_color(numbers, run)
+                axes.plot(count, share, ".", color=color, markersize=3, alpha=0.35)
+                mean = [float(share[band].mean()) for band in bands]
+                look = {"marker": MARKERS[place % 6], "linestyle": DASHES[place % 4]}
+                axes.plot(middle, mean, color=color, markersize=4, label=numbers.label(run), **look)
+                said.append(f"{run.name} from {mean[0]:.1f} to {mean[-1]:.1f}")
+            log_counts(axes)
+            axes.set_ylim(0, 102)
+            axes.set_xlabel("training samples of the class (log)")
+            axes.set_ylabel(f"{metric_name(metric)}, %")
+            legend_above(axes)
+            alt = (
+                f"{metric_name(metric)} of a class over its training samples, from the smallest to "
+                f"the largest, percent: {'; '.join(said)}"
+            )
+            picture = svg(drawing, f"class-size-{metric.replace('@', '')}", alt)
+        note = "Points: classes. Lines: means over bands of as many classes each, sorted by size."
+        panels.append(Panel(f"{metric_name(metric)} by class size", picture, note))
+    return panels
+
+
 def log_counts(axes: Any) -> None:
     """Draw a logarithmic axis of training counts."""
     axes.set_xscale("log")
@@ -228,26 +263,22 @@ def log_counts(axes: Any) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
-def histogram(values: Array) -> Array:
-    """Count the values between neighbouring EDGES."""
-    return np.histogram(values, EDGES)[0].astype(np.float64)
-
-
 def cosines(run: Run) -> dict[str, Array]:
-    """Return histograms of cosines of the first seed, block by block of x.
+    """Return histograms of cosines of the first seed.
 
-    One is of matching pairs, one of each x's hardest wrong y, one of all wrong pairs.
+    Of pairs one is of matching pairs, one of each x's hardest wrong y, one of all wrong pairs; of
+    two views one of each test image's nearest training image of its class, one of the nearest of
+    another class, one of all of other classes.
     """
-    seed = run.first
-    x, y = seed.test["x"].astype(np.float32), seed.test["y"].astype(np.float32)
-    counts = {name: np.zeros(len(EDGES) - 1) for name in ("matching", "hardest wrong", "all wrong")}
-    for start in range(0, len(x), BLOCK):
-        cosine = np.clip(x[start : start + BLOCK] @ y.T, -1, 1)
-        matches = np.zeros(cosine.shape, dtype=bool)
-        for row, own in zip(matches, seed.y_of_x[start : start + BLOCK], strict=True):
-            row[own] = True
-        wrong = np.where(matches, -np.inf, cosine).max(axis=1)
-        parts = (cosine[matches], wrong[np.isfinite(wrong)], cosine[~matches])
-        for count, values in zip(counts.values(), parts, strict=True):
-            count += histogram(values)
+    pairs = run.task == "pairs"
+    names = ("matching", "hardest wrong", "all wrong")
+    if not pairs:
+        names = ("nearest of its class", "nearest of another", "all of others")
+    counts = {name: np.zeros(len(EDGES) - 1) for name in names}
+    for cosine, right in next(iter(run.first.searches.values())).blocks():
+        cosine = cosine.clamp(-1, 1)
+        own, wrong = (cosine.masked_fill(~s, -np.inf).amax(dim=1) for s in (right, ~right))
+        parts = (cosine[right] if pairs else own, wrong, cosine[~right])
+        for name, values in zip(names, parts, strict=True):
+            counts[name] += np.histogram(values[values.isfinite()].numpy(), EDGES)[0]
     return counts

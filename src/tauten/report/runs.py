@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from tauten.evaluation import QueryRanks, class_scores
 from tauten.outcome import GROUPS, OUTCOME, Outcome, of_run
 from tauten.outcome.files import y_of_x
+from tauten.outcome.made import with_classes
 from tauten.report.known import control_of, loss_of
+from tauten.report.search import Search, of_embeddings, of_features
 
 Array = npt.NDArray[Any]
 
@@ -79,6 +79,9 @@ class SeedRun:
                 f"{self.path / OUTCOME} has {len(outcome.first)} queries of {outcome.task}, beside "
                 f"arrays of {queries} of {self.task}"
             )
+        if self.task == "pairs" and "class_map_within" not in outcome.first.scores:
+            x, y = (torch.from_numpy(self.test[side]) for side in "xy")
+            return with_classes(outcome, x, y, [str(n) for n in self.test.get("label_of_x", ())])
         return outcome
 
     @cached_property
@@ -96,34 +99,17 @@ class SeedRun:
         return {way: list(side.groups) if any(side.groups) else [] for way, side in sides}
 
     @property
-    def ranks(self) -> dict[str, QueryRanks]:
-        """Return exact ranks of all test queries, both directions."""
-        sides = self.outcome.sides.items()
-        return {way: side.ranks for way, side in sides if side.ranks is not None}
-
-    @cached_property
     def labels(self) -> list[str]:
-        """Return (n,) the class of each x, "" where it has none; empty where not recorded."""
-        of_x = [str(label) for label in self.test.get("label_of_x", ())]
+        """Return the class of each x, or image, "" where it has none; empty where not recorded."""
+        of_x = list(self.outcome.first.labels)
         return of_x if any(of_x) else []
 
     @cached_property
-    def class_precision(self) -> dict[str, Tensor]:
-        """Return average precision of the same class, by ``x2y``, ``y2x``, ``x2x``, ``y2y``.
-
-        A y is of the class of the first x that it belongs to. NaN where no candidate is relevant;
-        empty where classes are not recorded.
-        """
-        if not self.labels:
-            return {}
-        of_x = [label or None for label in self.labels]
-        of_y: dict[int, str | None] = {}
-        for label, own in zip(of_x, self.y_of_x, strict=True):
-            for j in own:
-                of_y.setdefault(j, label)
-        x, y = torch.from_numpy(self.test["x"]), torch.from_numpy(self.test["y"])
-        found = class_scores(x, of_x, y, [of_y.get(j) for j in range(len(y))])
-        return {way: scores.average_precision() for way, scores in found.items()}
+    def searches(self) -> dict[str, Search]:
+        """Return what is searched by what, by direction."""
+        if self.task == "views":
+            return {"": of_features(self.test)}
+        return of_embeddings(self.test, self.y_of_x, self.captions)
 
     @property
     def steps(self) -> int:

@@ -8,24 +8,26 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import torch
 
 from tauten.evaluation import TIES, geometry
 from tauten.outcome import ALL
 from tauten.outcome.metrics import MEAN_RECALL
 from tauten.report.numbers import Numbers
-from tauten.report.runs import Run
+from tauten.report.runs import Run, SeedRun
 from tauten.report.schedule import schedule
 
 PACKAGES = ("tauten", "torch", "transformers", "datasets", "numpy", "matplotlib")
 UNINTERESTING = ("name", "output", "overwrite", "progress", "tensorboard")
 GEOMETRY = {
-    "alignment": "alignment",
-    "uniformity/x": "uniformity, images",
-    "uniformity/y": "uniformity, texts",
-    "tolerance/x": "tolerance, images",
-    "tolerance/y": "tolerance, texts",
-    "modality_gap": "modality gap",
+    "pairs": {
+        "alignment": "alignment",
+        "uniformity/x": "uniformity, images",
+        "uniformity/y": "uniformity, texts",
+        "tolerance/x": "tolerance, images",
+        "tolerance/y": "tolerance, texts",
+        "modality_gap": "modality gap",
+    },
+    "views": {"uniformity/x": "uniformity", "tolerance/x": "tolerance"},
 }
 CAUTION = (
     "Settings",
@@ -88,6 +90,46 @@ def settings(runs: Sequence[Run]) -> tuple[list[tuple[str, list[str]]], list[tup
 def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str]]:
     """Return how the numbers were obtained, as (what, how)."""
     first = numbers.runs[0].first
+    rows = [*_tested(first), *mean_recall(numbers)]
+    within = numbers.task == "views"
+    rows += [
+        (
+            "Intervals",
+            "95 %, percentile bootstrap over the test images of each class, classes held fixed, as "
+            f"recorded by the run; with several seeds over seeds and images, {bootstrap:,} "
+            f"replicates, resampling seed {seed}; of linear probes of several seeds, where the "
+            "outcome of each image is not recorded, normal, from the recorded intervals and the "
+            "spread over seeds."
+            if within
+            else "95 % over test queries, as recorded by the run; with several seeds over seeds, "
+            f"by Student's distribution, and queries, {bootstrap:,} replicates, resampling seed "
+            f"{seed}.",
+        ),
+        (
+            "Differences",
+            f"Paired: both runs are resampled with the same {'images' if within else 'queries'}, "
+            f"seed by seed, {bootstrap:,} replicates. Measurable means that the 95 % interval over "
+            "two seeds or more excludes 0.",
+        ),
+    ]
+    counts = first.samples.get("counts", ())
+    if len(counts) and not within:
+        how = "pairs; head, mid and tail are by the training count of a sample's class."
+        rows.append(("Training", f"{len(counts):,} {how}"))
+    rows += checkpoints(numbers.runs)
+    recorded = first.results.get("protocol", {})
+    if isinstance(recorded, Mapping):
+        told = {str(key).capitalize(): _text(how) for key, how in recorded.items() if how != TIES}
+        rows += [(f"{what}, recorded", how) for what, how in told.items()]
+    return [*rows, CAUTION]
+
+
+def _tested(first: SeedRun) -> list[tuple[str, str]]:
+    if first.task == "views":
+        test, known = len(first.test["test"]), len(first.test["train"])
+        classes = len({*first.outcome.first.labels})
+        how = f"{test:,} images of {classes:,} classes, classified by the features of {known:,} "
+        return [("Test", f"{how}training images.")]
     n, m = len(first.test["x"]), len(first.test["y"])
     pairs = sum(len(own) for own in first.y_of_x)
     rows = [
@@ -102,38 +144,17 @@ def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str
             "The fraction of queries with any match among the first K; papers on "
             "image-text models call it recall@K.",
         ),
-        *mean_recall(numbers),
-        (
-            "Intervals",
-            "95 % over test queries, as recorded by the run; with several seeds over seeds, by "
-            f"Student's distribution, and queries, {bootstrap:,} replicates, resampling seed "
-            f"{seed}.",
-        ),
-        (
-            "Differences",
-            "Paired: both runs are resampled with the same queries, seed by seed, "
-            f"{bootstrap:,} replicates. Measurable means that the 95 % interval over two seeds or "
-            "more excludes 0.",
-        ),
     ]
-    counts = first.samples.get("counts")
-    if counts is not None and len(counts):
+    if "nDCG" in first.outcome.first.scores:
         rows.append(
             (
-                "Training",
-                f"{len(counts):,} pairs; head, mid and tail are by the training "
-                "count of a sample's class.",
+                "Graded relevancy",
+                "nDCG and graded mAP count every candidate by how relevant it is, from 0 to 1. "
+                "Graded mAP is mAP_official, in which partial relevancies count as in the "
+                "evaluation of EPIC-KITCHENS-100; exact mAP is mAP_textbook, in which they do not.",
             )
         )
-    rows += checkpoints(numbers.runs)
-    recorded = first.results.get("protocol", {})
-    if isinstance(recorded, Mapping):
-        rows += [
-            (f"{str(key).capitalize()}, recorded", _text(value))
-            for key, value in recorded.items()
-            if value != TIES
-        ]
-    return [*rows, CAUTION]
+    return rows
 
 
 def mean_recall(numbers: Numbers) -> list[tuple[str, str]]:
@@ -195,30 +216,28 @@ def versions() -> str:
     return ", ".join(found)
 
 
-def geometry_table(runs: Sequence[Run]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Return headings and rows (run, values) of the embedding geometry, mean over seeds."""
-    rows = []
+def geometry_table(runs: Sequence[Run]) -> list[list[str]]:
+    """Return headings, and a row for each run, of the embedding geometry, mean over seeds."""
+    names, rows, shown = GEOMETRY[runs[0].task], list[list[str]](), list[str]()
     for run in runs:
-        each = []
-        for seed in run.seeds:
-            labels = seed.test.get("label_of_x", np.array([]))
-            each.append(
-                geometry(
-                    torch.from_numpy(seed.test["x"]),
-                    torch.from_numpy(seed.test["y"]),
-                    labels.tolist() if _one_class_per_y(seed) else None,
-                    y_of_x=seed.y_of_x,
-                )
-            )
+        each = [_geometry(seed) for seed in run.seeds]
         mean = {key: sum(part[key] for part in each) / len(each) for key in each[0]}
-        rows.append(
-            (run.name, [f"{mean[key]:.3f}".replace("-", "−") for key in GEOMETRY if key in mean])
-        )
-    shown = [name for key, name in GEOMETRY.items() if key in mean]
-    return shown, rows
+        shown = [key for key in names if key in mean]
+        rows.append([run.name, *(f"{mean[key]:.3f}".replace("-", "−") for key in shown)])
+    return [["run", *(names[key] for key in shown)], *rows]
 
 
-def _one_class_per_y(seed: Any) -> bool:
+def _geometry(seed: SeedRun) -> dict[str, float]:
+    search = next(iter(seed.searches.values()))
+    if seed.task == "views":
+        labels = list(seed.outcome.first.labels)
+        return geometry(search.queries, search.queries, labels)
+    labels = seed.test.get("label_of_x", np.array([])).tolist()
+    of_class = labels if _one_class_per_y(seed) else None
+    return geometry(search.queries, search.candidates, of_class, y_of_x=seed.y_of_x)
+
+
+def _one_class_per_y(seed: SeedRun) -> bool:
     if not any(str(label) for label in seed.test.get("label_of_x", ())):
         return False
     pairs = {(j, str(seed.test["label_of_x"][i])) for i, own in enumerate(seed.y_of_x) for j in own}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -28,6 +30,8 @@ TOKENS = {name: f"#0a0b{i:02x}" for i, name in enumerate(_NAMES, 16)}
 """Stand-in colours for matplotlib; each becomes the CSS variable of that name."""
 
 SIZE = (4.1, 2.75)
+CURVE, POINTS = 3, 120
+"""Points from which on a line is a curve, and how many of them are told at most."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
@@ -117,7 +121,45 @@ def svg(drawing: Figure, name: str, alt: str) -> Markup:
     body = text[text.index(">") + 1 :]
     body = re.sub(r"\n\s*", " ", body)
     label = html.escape(alt, quote=True)
-    return Markup(f'<svg viewBox="{view[1]}" role="img" aria-label="{label}">{body}')
+    curves = _curves(drawing, [float(part) for part in view[1].split()[2:]])
+    lines = html.escape(json.dumps(curves, separators=(",", ":")), quote=True)
+    data = f' data-lines="{lines}"' if curves else ""
+    return Markup(f'<svg viewBox="{view[1]}" role="img" aria-label="{label}"{data}>{body}')
+
+
+def _curves(drawing: Figure, size: Sequence[float]) -> list[dict[str, Any]]:
+    """Return the named lines of a drawing, for a script that tells values under the pointer.
+
+    Each point is its place in the picture, and its two values as text.
+    """
+    found = []
+    for axes in drawing.axes:
+        lines = []
+        for line in axes.lines:
+            name, points = str(line.get_label()), np.asarray(line.get_xydata(), dtype=float)
+            if name.startswith("_") or len(points) < CURVE:
+                continue
+            kept = np.linspace(0, len(points) - 1, min(len(points), POINTS)).round().astype(int)
+            points = points[kept][np.isfinite(points[kept]).all(axis=1)]
+            places = _places(drawing, axes.transData.transform(points), size)
+            told = [
+                [*place, f"{x:,.6g}", f"{y:.4g}"]
+                for place, (x, y) in zip(places, points, strict=True)
+            ]
+            token = {stand_in: token for token, stand_in in TOKENS.items()}[str(line.get_color())]
+            lines.append({"name": name, "color": f"var(--{token})", "points": told})
+        if lines:
+            (left, bottom), (right, top) = _places(drawing, axes.bbox.get_points(), size)
+            box = [left, top, right, bottom]
+            found.append({"x": axes.get_xlabel() or "training step", "box": box, "lines": lines})
+    return found
+
+
+def _places(drawing: Figure, pixels: Any, size: Sequence[float]) -> list[list[float]]:
+    """Return places in the picture of points in pixels; there y points down."""
+    width, height = size
+    share = drawing.transFigure.inverted().transform(pixels)
+    return [[round(width * x, 1), round(height * (1 - y), 1)] for x, y in share.tolist()]
 
 
 def _own(tag: str, prefix: str) -> str:

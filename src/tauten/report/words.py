@@ -16,8 +16,43 @@ NAMES = {
     "class_map_within": "class mAP within",
     "median_rank": "median rank",
     "mean_rank": "mean rank",
+    "mAP_official": "graded mAP",
+    "mAP_textbook": "exact mAP",
     "linear_lt": "linear LT",
     "linear_fs": "linear FS",
+}
+WORDING = {
+    "pairs": {
+        "control": "temperature or margin",
+        "table": "Percent, except ranks, with 95 % intervals.",
+        "groups": "{} by the training count of the query's class, with 95 % intervals of each run "
+        "by itself.",
+        "similarity": "Cosines of test pairs: of matching pairs, of each image's most similar "
+        "wrong caption, and of all wrong pairs.",
+        "geometry": "Alignment: mean squared distance of matching pairs, 0 is best. Uniformity: "
+        "log mean exp(−2 distance²), lower is more uniform. Tolerance: mean cosine within a class. "
+        "Modality gap: distance of the two centroids.",
+        "examples": "The first five images for captions drawn by a fixed seed from each group, "
+        "before looking at the outcome.",
+        "right": "right",
+        "wrong": "wrong",
+    },
+    "views": {
+        "control": "temperature",
+        "table": "Accuracies in percent with 95 % intervals. kNN@K: vote of the K nearest training "
+        "images. Linear probes: LT learns from the whole training split, FS from as many images of "
+        "each class as its rarest has.",
+        "groups": "Accuracy by the training count of the test image's class, with 95 % intervals "
+        "of each run by itself.",
+        "similarity": "Cosines of features: of each test image and the nearest training image of "
+        "its own class, the nearest of another class, and all of other classes.",
+        "geometry": "Of the test images. Uniformity: log mean exp(−2 distance²), lower is more "
+        "uniform. Tolerance: mean cosine within a class.",
+        "examples": "Test images drawn by a fixed seed from each group, before looking at the "
+        "outcome, and the five training images that each run finds nearest.",
+        "right": "same class",
+        "wrong": "another class",
+    },
 }
 ONE_SEED = "one seed: no verdict"
 BADGES = {
@@ -78,11 +113,12 @@ def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
         outcomes = {cell.verdict for cell in cells.values()}
         found_any = sorted(outcomes - {"same"}) or ["same"]
         kind = found_any[0] if len(found_any) == 1 else "mixed"
-        sentences = [
+        sentences = [_resolution(cells)]
+        sentences += [
             _direction(numbers, run, base, direction, cell, primary)
             for direction, cell in cells.items()
         ]
-        sentences += [_groups(numbers, run, primary), _resolution(cells)]
+        sentences.append(_groups(numbers, run, primary))
         title = f"{run.family}: {run.control} against a constant {base.knob}"
         said, badge = [s for s in sentences if s], _badge(numbers, cells)
         found.append(Verdict(run.name, base.name, title, kind, badge, said))

@@ -19,11 +19,12 @@ from tqdm import tqdm
 from tauten.data import Relevancy
 from tauten.evaluation import (
     QueryRanks,
-    class_retrieval,
+    class_scores,
     geometry,
     multi_instance_retrieval,
     ranks,
 )
+from tauten.evaluation.class_level import ClassScores, of_class_scores
 from tauten.evaluation.correspondence import correspondence
 from tauten.evaluation.retrieval import of_ranks
 from tauten.models import DualEncoder, Tokenizer
@@ -98,6 +99,13 @@ class Encoded:
         """Return ranks of all matches among the whole split, both ways."""
         return ranks(self.x, self.y, self.y_of_x)
 
+    @cached_property
+    def of_classes(self) -> dict[str, ClassScores] | None:
+        """Return scores of retrieving the same class; None where there are no classes."""
+        if self.labels is None:
+            return None
+        return class_scores(self.x, _named(self.labels), self.y, self.class_of_y(), CLASS_KS)
+
     def outcome(self) -> Outcome:
         """Return the results of each query."""
         return of_pairs(
@@ -108,6 +116,7 @@ class Encoded:
             labels=self.labels or (),
             relevancy=None if self.relevancy is None else self.relevancy.dense(),
             ranked=self.ranks,
+            of_classes=self.of_classes,
         )
 
     def class_of_y(self) -> list[str | None] | None:
@@ -115,17 +124,13 @@ class Encoded:
         return None if self.labels is None else _of_first(_named(self.labels), self.y_of_x)
 
     def _class_level(self, bootstrap: int, seed: int) -> dict[str, float]:
-        if self.labels is None:
+        if self.of_classes is None:
             return {}
-        found = class_retrieval(
-            self.x,
-            _named(self.labels),
-            self.y,
-            self.class_of_y(),
-            CLASS_KS,
+        found = of_class_scores(
+            self.of_classes,
+            correspondence(self.y_of_x, len(self.x), len(self.y)),
             self.groups,
-            y_of_x=self.y_of_x,
-            group_of_y=self._caption_groups(),
+            self._caption_groups(),
             bootstrap=bootstrap,
             seed=seed,
         )
