@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 #: options of a configuration that are options of ``tauten evaluate --data``
-_OF_DATA = re.compile(r"(?:--|(?<![-\w./]))data\.(image|caption|label|protocol)(?![\w./])")
+_OF_DATA = re.compile(r"(?:--|(?<![-\w./]))data\.(image|caption|label|protocol|val|test)(?![\w./])")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tauten.training.words import as_typed
 
             said = as_typed(said)
-        if words[:1] in (["evaluate"], ["embed"], ["export"]):
+        if words[:1] in (["evaluate"], ["embed"], ["export"], ["data"]):
             said = _OF_DATA.sub(r"--\1", said).replace("overwrite=True", "--overwrite")
         print(f"tauten: {said}", file=sys.stderr)
         return 1
@@ -153,12 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     data_commands = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
     listed = data_commands.add_parser("list", help="the data sets that can be read and checked")
     listed.set_defaults(command=_data_list)
-    check = data_commands.add_parser("check", help="compare files, counts and splits on disk")
-    check.add_argument("name", help="one of 'tauten data list'")
-    check.add_argument("--root", type=Path, required=True, help="folder of the data set")
-    check.add_argument("--all", action="store_true", help="decode everything, not 64 samples")
-    check.add_argument("--json", type=Path, help="write the result to this file too")
-    check.set_defaults(command=_data_check)
+    _check_options(
+        data_commands.add_parser("check", help="known data beside the published numbers; your own")
+    )
 
     _compare_options(
         commands.add_parser("compare", help="which control helps, where, by how much, for sure")
@@ -168,6 +165,21 @@ def _parser() -> argparse.ArgumentParser:
     recipes.add_argument("name", nargs="?", help="one of them, with all that is known of it")
     recipes.set_defaults(command=_recipes)
     return parser
+
+
+def _check_options(check: argparse.ArgumentParser) -> None:
+    add = check.add_argument
+    add("name", help="one of 'tauten data list', or your own data as of 'tauten train --data'")
+    add("--root", type=Path, help="folder of a known data set")
+    add("--all", action="store_true", help="of a known one: decode everything, not 64 samples")
+    add("--json", type=Path, help="of a known one: write the result to this file too")
+    add("--image", default="image", help="of your own: column of the pictures (image)")
+    add("--caption", default="caption", help="of your own: column of the captions (caption)")
+    add("--label", help="of your own: column of the classes; default: label, if there is one")
+    add("--val", help="of your own: validation data; default: a split column, else a share")
+    add("--test", help="of your own: test data, likewise")
+    add("--views", action="store_true", help="of your own: two views, without captions")
+    check.set_defaults(command=_data_check)
 
 
 def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
@@ -507,9 +519,14 @@ def _data_list(options: argparse.Namespace) -> None:
 def _data_check(options: argparse.Namespace) -> None:
     import json
 
-    from tauten.data.readers import check
+    from tauten.data.readers import READERS, check
     from tauten.files import replace_text
 
+    if options.root is None:
+        if options.name in READERS:
+            raise ValueError(f"the folder of {options.name} is missing: give --root FOLDER")
+        _own_data_check(options)
+        return
     report = check(options.name, options.root, everything=options.all)
     print(report.table())
     if options.json is not None:
@@ -518,6 +535,17 @@ def _data_check(options: argparse.Namespace) -> None:
     if not report.usable:
         failed = [finding.name for finding in report.findings if finding.verdict == "FAIL"]
         raise ValueError(f"{report.dataset} cannot be used as it is: {', '.join(failed)}")
+
+
+def _own_data_check(options: argparse.Namespace) -> None:
+    from tauten.training import DataConfig
+    from tauten.training.data_check import check_data
+
+    if options.all or options.json is not None:
+        raise ValueError("--all and --json are of a known data set: give its --root, or leave out")
+    names = ("image", "caption", "label", "val", "test")
+    chosen = {name: getattr(options, name) for name in names}
+    print(check_data(DataConfig(source=options.name, **chosen), options.views))
 
 
 def _compare(options: argparse.Namespace) -> None:

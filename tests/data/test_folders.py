@@ -154,14 +154,30 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     assert data["split"][:] == ["train", "validation", "test"]
 
 
-def test_folders_of_splits_with_texts_beside_pictures_are_one_set(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_folders_of_splits_with_texts_beside_pictures(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "val")):
-        folder(tmp_path / split, pairs(1, number))
+        folder(tmp_path / split / "deeper", pairs(1, number))
+    assert load_pairs(tmp_path)["split"][:] == ["train", "val"]
+
+
+def test_tables_of_img2dataset(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for shard in range(2):
+        rows = [
+            {"key": f"{shard}0", "caption": "x", "jpg": picture(shard), "status": "success"},
+            {"key": f"{shard}1", "caption": "y", "jpg": None, "status": "failed_to_download"},
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"0000{shard}.parquet")
+        (tmp_path / f"0000{shard}_stats.json").write_text('{"count": 2, "successes": 1}')
     with caplog.at_level(logging.WARNING, logger="tauten.data"):
-        assert load_pairs(tmp_path).num_rows == 2
-    assert "the folders train, val are read as one set; give them as" in caplog.text
+        data = load_pairs(tmp_path)
+    assert data["key"][:] == ["00", "10"]
+    assert "skipped 2 of 4 samples" in caplog.text
+
+
+def test_bare_pictures_say_what_two_views_need(tmp_path: Path) -> None:
+    folder(tmp_path, {"0.png": picture(0)})
+    with pytest.raises(ValueError, match="judged by classes: put the pictures into a folder"):
+        load_pairs(tmp_path, captions=False)
 
 
 def test_captions_that_are_numbers_are_said(

@@ -64,15 +64,7 @@ def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterato
         return read_files(metadata or shards, request, warnings)
     if pictures.texts:
         parts = split_names({file.relative_to(folder).parts[0] for file in pictures.texts})
-        if parts:
-            logger.warning(
-                "%s: the folders %s are read as one set; give them as %s (data.val and data.test) "
-                "to keep them apart",
-                folder,
-                ", ".join(parts),
-                ", ".join(str(folder / name) for name in parts),
-            )
-        return pictures.read()
+        return pictures.read(split_of_folder=bool(parts))
     tables, hub = tables_in(folder), folder / "data"
     if not any(file.suffix == ".parquet" for part in tables.values() for file in part):
         inside = tables_in(hub) if hub.is_dir() else {}
@@ -97,12 +89,18 @@ def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterato
         f"{dotted(request.extensions)}, none with a .txt or .json of the same name, no "
         "metadata.csv or .jsonl, no .tar, no table"
         + (_CLASSES if len({file.parent for file in pictures.files}) > 1 else "")
+        + (_BARE if request.class_folders and pictures.files else "")
     )
 
 
 _CLASSES = (
     ". Pictures in folders of their class have no captions to train pairs on: two views of one "
     "picture need none (for example `tauten train caltech98_lt_simclr` with data.label=label)"
+)
+
+_BARE = (
+    ". Two views are judged by classes: put the pictures into a folder for each class, or give a "
+    "table with their paths (file_name) and a class column"
 )
 
 
@@ -155,14 +153,21 @@ class _Pictures:
             if texts:
                 self.texts[picture] = [texts[kind] for kind in _SIDECARS if kind in texts]
 
-    def read(self) -> Iterator[Sample]:
-        """Yield every picture with what stands beside it; the log says what is left out."""
+    def read(self, split_of_folder: bool = False) -> Iterator[Sample]:
+        """Yield every picture with what stands beside it; the log says what is left out.
+
+        Args:
+            split_of_folder: whether the first folder on the way to a picture names its split.
+        """
         self._log()
         for picture in self.files:
             files = self.texts.get(picture, ())
             members = {file.suffix[1:].lower(): file.read_bytes() for file in files}
             sample = self._sample(picture)
-            yield with_members(sample, self._name(picture), members)
+            sample = with_members(sample, self._name(picture), members)
+            if split_of_folder:
+                sample.fields.setdefault("split", picture.relative_to(self.folder).parts[0])
+            yield sample
 
     def read_classes(self) -> Iterator[Sample]:
         """Yield every picture with the name of its folder as label."""

@@ -20,6 +20,8 @@ SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 _BRACES = re.compile(r"\{([^{}]+)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _PART = re.compile(r"(?:(.*?)[-_.])?(\d+)(-of-\d+)?")
+#: what img2dataset writes about each shard
+_STATISTICS = "_stats.json"
 _NUMBERED = (".parquet", ".jsonl")
 
 
@@ -85,8 +87,13 @@ def tables_in(folder: Path) -> dict[str, list[Path]]:
     """
     parts: dict[tuple[str, str, str], list[tuple[int, Path]]] = defaultdict(list)
     tables: dict[str, list[Path]] = {}
-    for file in files_in(folder):
+    files = files_in(folder)
+    names = {file.name for file in files}
+    for file in files:
         kind = table_kind(file)
+        if file.name.endswith(_STATISTICS):
+            about = file.name.removesuffix(_STATISTICS)
+            kind = None if names & {f"{about}.parquet", f"{about}.tar"} else kind
         if kind is None or (kind == ".txt" and headed(file) is None):
             continue
         part = _PART.fullmatch(file.name.partition(kind)[0])

@@ -18,6 +18,8 @@ Media = Literal["image", "raw"]
 #: extensions of pictures that count where a sample has none of a common kind
 RARER = ("jfif", "jpe", "avif", "apng", "dib", "pgm", "pbm", "pnm", "jp2", "j2k", "mpo", "tga")
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", *RARER)
+#: columns of pictures in a table without a column "image"; img2dataset writes jpg, png or webp
+_OTHER_NAMES = ("file_name", "jpg", "png", "webp")
 
 
 @dataclass
@@ -137,8 +139,8 @@ def table_samples(
         ValueError: no column of that name.
     """
     image = request.image
-    if image == "image" and "image" not in columns and "file_name" in columns:
-        image = "file_name"
+    if image == "image" and "image" not in columns:
+        image = next((name for name in _OTHER_NAMES if name in columns), image)
     if rows and image not in columns:
         raise ValueError(
             f"{where.removesuffix(', row ')}: no column {image!r}; columns: {some(columns, 20)}"

@@ -27,7 +27,16 @@ from tauten.training.pretrained import prepared
 from tauten.training.rows import UNLABELLED, class_names, one_per_picture
 from tauten.training.stream import shard_split
 
-__all__ = ["SPLITS", "Classes", "PairData", "Split", "load_split", "load_splits", "to_pairs"]
+__all__ = [
+    "SPLITS",
+    "Classes",
+    "PairData",
+    "Split",
+    "load_split",
+    "load_splits",
+    "split_rows",
+    "to_pairs",
+]
 
 _VALIDATION = frozenset({"val", "valid", "validation", "dev"})
 
@@ -68,6 +77,30 @@ def load_splits(
         return {split: _emoji(fields, split) for split in splits}
     if is_named(config.source, "epic_kitchens"):
         return epic_splits(config, splits, progress)
+    parts = split_rows(config, splits, progress, views)
+    found = {split: to_pairs(parts[split], config, progress, views) for split in splits}
+    return found | {
+        split: as_published(data, config.protocol)
+        for split, data in found.items()
+        if split == "test" and config.protocol != "all"
+    }
+
+
+def split_rows(
+    config: DataConfig, splits: Sequence[Split] = SPLITS, progress: bool = True, views: bool = False
+) -> dict[Split, Dataset]:
+    """Read splits as tables, every picture in one row, before anything is held as pixels.
+
+    Args:
+        config: of the data, which are no shards that are streamed, not emoji_lt and not
+            EPIC-KITCHENS-100.
+        splits: which.
+        progress: show bars for large data.
+        views: as of :func:`load_splits`.
+
+    Raises:
+        ValueError: unreadable data, no sample in a split.
+    """
     own = {"val": config.val, "test": config.test}
     shared = [split for split in splits if own.get(split) is None]
     if shared and not config.source:
@@ -82,16 +115,10 @@ def load_splits(
             if whole
             else _divide(_pairs(config.source, config, progress, views), config, shared)
         )
-    parts |= {
+    return parts | {
         split: _given(str(own[split]), split, config, progress, views)
         for split in splits
         if own.get(split)
-    }
-    found = {split: to_pairs(parts[split], config, progress, views) for split in splits}
-    return found | {
-        split: as_published(data, config.protocol)
-        for split, data in found.items()
-        if split == "test" and config.protocol != "all"
     }
 
 
