@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tauten.structure import Clusters
+from tauten.structure.tables import read_rows
 
 CENTROIDS = torch.nn.functional.normalize(torch.arange(12.0).reshape(3, 4) + 1, dim=1)
 
@@ -66,6 +67,35 @@ def test_file_that_is_no_parquet(tmp_path: Path) -> None:
     (tmp_path / "c.parquet").write_text("cluster\n0\n1\n")
     with pytest.raises(ValueError, match=r"c\.parquet is not a readable parquet file"):
         Clusters.load(tmp_path / "c.parquet")
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"[]",
+        b"{}",
+        b"{",
+        b'{"shape": [1, 2], "centroids": "AAAAAAAAAAA="}',
+        b'{"shape": [2, 2], "centroids": "AAAA"}',
+    ],
+)
+def test_damaged_clusters_are_named(tmp_path: Path, notes: bytes) -> None:
+    table = pa.table({"cluster": [0, 1]}).replace_schema_metadata({b"tauten.clusters": notes})
+    pq.write_table(table, tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match=r"c\.parquet is damaged: clusters and centroids"):
+        Clusters.load(tmp_path / "c.parquet")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+@pytest.mark.parametrize("read", [Clusters.load, read_rows])
+def test_a_file_that_was_read_is_closed(tmp_path: Path, monkeypatch, read) -> None:
+    clusters().save(tmp_path / "c.parquet", list("abcdef"))
+    kept, file = [], pq.ParquetFile
+    monkeypatch.setattr(pq, "ParquetFile", lambda path: kept.append(file(path)) or kept[-1])
+    read(tmp_path / "c.parquet")
+    assert len(kept) == 1
+    opened = {str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}
+    assert str(tmp_path / "c.parquet") not in opened
 
 
 @pytest.mark.parametrize("assignment", [[0, 3], [-1, 0]])

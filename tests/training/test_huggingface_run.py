@@ -19,9 +19,9 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from tauten.data.pixels import Prepared, resized
-from tauten.models import HFImageTower, HFTextTower
+from tauten.models import HFImageTower, HFTextTower, HFTokenizer
 from tauten.training import evaluate, train
-from tauten.training.build import build_encoder
+from tauten.training.build import build_encoder, check_texts
 from tauten.training.config import DataConfig, ModelConfig
 from tauten.training.pretrained import as_pretrained, prepared, tell_of_pixels
 from tauten.training.results import load_encoder
@@ -100,6 +100,20 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(towers):
     image, text = towers
     with pytest.raises(ValueError, match=r"has 1,000 tokens, the model 57"):
         build_encoder(ModelConfig(image=image, text=text), 1000)
+
+
+def test_a_tokenizer_that_does_not_know_the_words_is_refused(towers, caplog):
+    tokenizer = HFTokenizer.load(towers[1], 16)
+    foreign = [[f"кот {'сидит ' * (i % 3)}{chr(0x430 + i)}"] for i in range(32)]
+    with pytest.raises(ValueError, match="32 different captions are 3 different rows of tokens"):
+        check_texts(tokenizer, foreign, "it")
+    known = [[f"cat {chr(97 + i)}"] for i in range(16)]
+    with caplog.at_level(logging.WARNING, "tauten.training"):
+        check_texts(tokenizer, known, "it")
+        check_texts(tokenizer, [["a cat"]] * 20, "it")
+        assert not caplog.records
+        check_texts(tokenizer, known[:6] + foreign[::3], "it")
+    assert "17 different captions are 7 different rows of tokens; 'кот а'" in caplog.text
 
 
 def test_a_tower_that_cannot_be_built_again_is_refused_before_the_first_step(

@@ -110,8 +110,8 @@ class Clusters:
         """
         pa, pq = require("pyarrow"), require("pyarrow.parquet")
         try:
-            file = pq.ParquetFile(path)
-            table, stored = file.read(), (file.metadata.metadata or {}).get(_METADATA_KEY)
+            with pq.ParquetFile(path) as file:
+                table, stored = file.read(), (file.metadata.metadata or {}).get(_METADATA_KEY)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is not a readable parquet file: {error}") from error
         if stored is None:
@@ -119,9 +119,16 @@ class Clusters:
                 f"{path} holds no clusters (columns: {', '.join(table.column_names)}); "
                 "write it with Clusters.save or `tauten cluster`"
             )
-        metadata = json.loads(stored)
-        flat = np.frombuffer(base64.b64decode(metadata["centroids"]), "<f4").astype(np.float32)
-        centroids = torch.from_numpy(flat.reshape(metadata["shape"]))
-        assignment = torch.from_numpy(table["cluster"].to_numpy().astype(np.int64))
-        counts = torch.bincount(assignment, minlength=len(centroids))
+        try:
+            metadata = json.loads(stored)
+            flat = np.frombuffer(base64.b64decode(metadata["centroids"]), "<f4").astype(np.float32)
+            centroids = torch.from_numpy(flat.reshape(metadata["shape"]))
+            assignment = torch.from_numpy(table["cluster"].to_numpy().astype(np.int64))
+            counts = torch.bincount(assignment, minlength=len(centroids))
+            if len(counts) > len(centroids):
+                raise ValueError(f"{len(centroids)} centroids for {len(counts)} clusters")
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is damaged: clusters and centroids do not agree; cluster again"
+            ) from error
         return cls(assignment, counts, counts[assignment], centroids)

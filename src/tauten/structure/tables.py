@@ -147,7 +147,8 @@ def read_bytes(path: Path) -> bytes:
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     pa, pq = require("pyarrow"), require("pyarrow.parquet")
     try:
-        table = pq.ParquetFile(path).read()
+        with pq.ParquetFile(path) as file:
+            table = file.read()
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is not a readable parquet file: {short(str(error))}") from error
     check_names(path, table.column_names)

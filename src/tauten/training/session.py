@@ -30,6 +30,7 @@ from tauten.training.build import (
     build_loss,
     build_tokenizer,
     check_loss,
+    check_texts,
     started,
 )
 from tauten.training.config import Config, DataConfig
@@ -278,6 +279,8 @@ def _build(
         texts = training_texts(train, config.data) if config.model.text in _FITTED else []
         tokenizer = None if start is None else start.tokenizer_for(config, texts)
         tokenizer = tokenizer or build_tokenizer(config.model, texts)
+        if train.shards is None and config.model.text not in _FITTED:
+            check_texts(tokenizer, train.captions, config.model.text)
         size = tokenizer.vocabulary_size
         counts = classes.per_sample(train.labels) if classes and train.labels else None
         if start is None:
