@@ -47,7 +47,7 @@ def decoupled(pair, relation, tau, margin):
     return sum(of_sides) / 2
 
 
-def soft_top_k(pair, relation, tau, k):
+def soft_top_k(pair, relation, tau, k, margin):
     """The threshold is found by bisection; its derivative by the implicit function theorem."""
     of_sides = []
     for s, positive, kept in sides(pair, relation):
@@ -62,7 +62,7 @@ def soft_top_k(pair, relation, tau, k):
             slope = torch.sigmoid(scores.detach() + low) * torch.sigmoid(-scores.detach() - low)
             moved = -(slope * scores).sum() / slope.sum()
             threshold = low + moved - moved.detach()
-            logits = s[i][positive[i]] / tau[i] + threshold
+            logits = (s[i][positive[i]] - margin[i]) / tau[i] + threshold
             losses.append(-F.logsigmoid(logits).mean())
         of_sides.append(torch.stack(losses))
     return sum(of_sides) / 2
@@ -94,10 +94,10 @@ def test_decoupled_softmax_equals_the_formula(pair, relation, tile):
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("relation", relations(), ids=" ".join)
 def test_soft_top_k_equals_the_formula(pair, relation, k, tile):
-    loss_fn = tt.SoftTopK(TAU, k, reduction="none", tile=tile).double()
+    loss_fn = tt.SoftTopK(TAU, k, margin=MARGIN, reduction="none", tile=tile).double()
     check(
         loss_fn(*pair, INDEX, **relation),
-        soft_top_k(pair, relation, TAU.at(INDEX).double(), k),
+        soft_top_k(pair, relation, TAU.at(INDEX).double(), k, MARGIN.at(INDEX).double()),
         pair,
     )
 

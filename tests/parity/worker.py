@@ -93,6 +93,9 @@ LOSSES = {
     "dcl": tt.DCL,
     "dclw": tt.DCLW,
     "decoupled": lambda c, **k: tt.DecoupledSoftmax(c, margin=0.1, **k),
+    "z-loss": tt.ZLoss,
+    "mann-whitney": tt.MannWhitney,
+    "cacr": tt.CACR,
     "soft-top-k": lambda c, **k: tt.SoftTopK(c, 2, **k),
     "siglip": lambda c, **k: tt.SigLIP(c, tt.Learnable(-1.0, -5.0, 5.0), **k),
     "max-margin": tt.MaxMargin,
@@ -103,6 +106,7 @@ LOSSES = {
 }
 #: losses that differ from others in nothing that a control could change over processes
 FEW = ("learned-dro", "paired-mv-infonce", "paired-mv-dhel", "decoupled", "soft-top-k")
+FEW += ("z-loss", "mann-whitney", "cacr")
 SHARDS = {1: [6], 2: [5, 3], 4: [3, 0, 1, 4]}
 
 

@@ -205,6 +205,9 @@ CLASSES = {
     "maxmargin": tt.MaxMargin,
     "dcl": tt.DCL,
     "dclw": tt.DCLW,
+    "cacr": tt.CACR,
+    "mannwhitney": tt.MannWhitney,
+    "zloss": tt.ZLoss,
     "decoupled": tt.DecoupledSoftmax,
     "softtopk": tt.SoftTopK,
     "mvdhel": tt.PairedMVDHEL,
@@ -269,6 +272,19 @@ _OF_SAMPLE = {
 REFUSED["decoupled"] = dict.fromkeys(("individual", "tempnet"), "a partition of its own")
 REFUSED["softtopk"] = {
     **dict.fromkeys(("learnable", "tau_uncertainty"), "width of the step"),
+    **dict.fromkeys(("individual", "tempnet"), "no partition to learn τ from"),
+}
+REFUSED["zloss"] = {
+    **dict.fromkeys(("learnable", "tau_uncertainty"), SHRINKS),
+    **dict.fromkeys(("individual", "tempnet"), "it has no temperature"),
+    **dict.fromkeys(("dystress", "temo"), "one mean and one deviation"),
+}
+REFUSED["mannwhitney"] = {
+    **dict.fromkeys(("individual", "tempnet"), "no partition to learn τ from"),
+    **dict.fromkeys(("dystress", "temo"), "of two scores, of two pairs"),
+}
+REFUSED["cacr"] = {
+    **dict.fromkeys(("learnable", "tau_uncertainty"), "only loses its effect"),
     **dict.fromkeys(("individual", "tempnet"), "no partition to learn τ from"),
 }
 REFUSED["mvinfonce"] = _OF_SAMPLE

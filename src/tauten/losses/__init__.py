@@ -1,6 +1,7 @@
 """Contrastive losses, each a function of reductions over the pair matrix."""
 
 from tauten.losses.base import ContrastiveLoss, NonFiniteLossError
+from tauten.losses.cacr import CACR
 from tauten.losses.composition import CompositionWarning
 from tauten.losses.dcl import DCL
 from tauten.losses.dclw import DCLW
@@ -10,6 +11,7 @@ from tauten.losses.fastclip import FastCLIP
 from tauten.losses.forces import Forces, forces
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.isogclr import iSogCLR
+from tauten.losses.mann_whitney import MannWhitney
 from tauten.losses.max_margin import MaxMargin
 from tauten.losses.multi_view import MVDHEL, MVInfoNCE
 from tauten.losses.nuclr import NUCLR
@@ -20,8 +22,10 @@ from tauten.losses.sogclr import SogCLR
 from tauten.losses.supcon import SupCon
 from tauten.losses.traps import UsageWarning
 from tauten.losses.two_views import PairedMVDHEL, PairedMVInfoNCE
+from tauten.losses.z_loss import ZLoss
 
 __all__ = [
+    "CACR",
     "DCL",
     "DCLW",
     "DRO",
@@ -35,6 +39,7 @@ __all__ = [
     "Forces",
     "InfoNCE",
     "MVInfoNCE",
+    "MannWhitney",
     "MaxMargin",
     "NonFiniteLossError",
     "PairedMVDHEL",
@@ -44,6 +49,7 @@ __all__ = [
     "SogCLR",
     "SupCon",
     "UsageWarning",
+    "ZLoss",
     "forces",
     "iSogCLR",
 ]

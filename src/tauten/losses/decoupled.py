@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from tauten.controls import Control, Direction, as_control
-from tauten.losses.base import ContrastiveLoss, Force, Options
-from tauten.losses.batch import Batch, along
-from tauten.losses.composition import MARGIN, Composition, Refused, check_composition, check_range
+from tauten.controls import Direction
+from tauten.losses.base import Force
+from tauten.losses.batch import Batch
+from tauten.losses.composition import Composition, Refused
+from tauten.losses.of_positives import WithMargin, mean_logistic
 from tauten.losses.partition import logits_lse
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
-from tauten.pairwise import Reduction, Softplus, combine
 from tauten.pairwise.numbers import reciprocals
-from tauten.pairwise.terms import LOST
 from tauten.spec import Context, ControlSpec, Range
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
-
-class DecoupledSoftmax(ContrastiveLoss):
+class DecoupledSoftmax(WithMargin):
     """Cross-entropy of each positive against the negatives alone (Gupta et al., ICLR 2024).
 
     ℓ_i = 1/|P(i)| Σ_{p∈P(i)} −log[ exp((s_ip − m_i)/τ_i)
@@ -51,22 +46,6 @@ class DecoupledSoftmax(ContrastiveLoss):
         dual=Refused("each positive has a partition of its own, and an anchor one temperature")
     )
 
-    def __init__(
-        self,
-        temperature: Control | float,
-        *,
-        margin: Control | float | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        super().__init__(temperature, **options)
-        margin = None if margin is None else as_control(margin)
-        self.margin = None if margin is None or margin.fixed == 0 else margin
-        if self.margin is not None:
-            name = type(self).__name__
-            check_range(f"{name}'s margin", self.margin, -float("inf"), strict=False)
-            check_composition(name, "margin", self.margin, MARGIN, cosine=self.normalize)
-            self._use_controls()
-
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         scales = reciprocals([batch.strength(self.strength, d) for d in directions])
         partitions = logits_lse(batch, scales, directions, own=True)
@@ -74,36 +53,11 @@ class DecoupledSoftmax(ContrastiveLoss):
             batch.without_anchor(torch.isneginf(part), d)
             for part, d in zip(partitions, directions, strict=True)
         ]
-        offsets = []
-        for partition, scale, empty, d in zip(partitions, scales, alone, directions, strict=True):
-            offset = partition.masked_fill(empty, 0.0)
-            if self.margin is not None:
-                offset = offset + batch.values(self.margin, d) * batch.at_positives(scale, d)
-            offsets.append(offset)
-        if batch.relation.labels is None:
-            losses = [
-                F.softplus(
-                    offset - batch.positives(d) * batch.at_positives(scale, d), threshold=LOST
-                )
-                for offset, scale, d in zip(offsets, scales, directions, strict=True)
-            ]
-        else:
-            sums = batch.over_positives(
-                *(
-                    Reduction.of(
-                        along(d),
-                        "sum",
-                        Softplus(),
-                        combine(torch.neg, batch.number(scale, d)),
-                        batch.number(offset, d),
-                    )
-                    for offset, scale, d in zip(offsets, scales, directions, strict=True)
-                )
-            )
-            losses = [
-                total / torch.as_tensor(batch.positive_counts(d)).to(total).clamp(min=1)
-                for total, d in zip(sums, directions, strict=True)
-            ]
+        offsets = [
+            part.masked_fill(empty, 0.0) + self.margins(batch, scale, d)
+            for part, empty, scale, d in zip(partitions, alone, scales, directions, strict=True)
+        ]
+        losses = mean_logistic(batch, scales, offsets, directions)
         return [loss.masked_fill(out, 0.0) for loss, out in zip(losses, alone, strict=True)]
 
 

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tauten.checks import whole
 from tauten.controls import Control, Direction
-from tauten.losses.base import ContrastiveLoss, SharedOptions
+from tauten.losses.base import SharedOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Doubtful, Refused
+from tauten.losses.of_positives import WithMargin, mean_logistic
 from tauten.losses.partition import logits_lse
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
-from tauten.pairwise import Number, One, Reduction, Softplus, Term, combine
+from tauten.pairwise import Number, One, Reduction, Term, combine
 from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.once import hold
-from tauten.pairwise.terms import LOST
 from tauten.spec import Context, ControlSpec, Range
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Steepness(Term):
         return share * (1 - share)
 
 
-class SoftTopK(ContrastiveLoss):
+class SoftTopK(WithMargin):
     """Likelihood that an anchor's positives are among its k best candidates (DEXML, ICLR 2024).
 
     ℓ_i = −1/|P(i)| Σ_{p∈P(i)} log σ(s_ip/τ_i + u_i),  u_i such that Σ_j σ(s_ij/τ_i + u_i) = k
@@ -64,6 +63,7 @@ class SoftTopK(ContrastiveLoss):
     Args:
         temperature: a control or a number; must stay > 0 over all steps and samples.
         k: >= 1, fewer than the candidates of an anchor.
+        margin: a control or a number m_i in units of s, subtracted from each s_ip alone.
 
     The other arguments are those of :class:`InfoNCE`, without ``force``.
 
@@ -80,9 +80,14 @@ class SoftTopK(ContrastiveLoss):
     )
 
     def __init__(
-        self, temperature: Control | float, k: int = 1, **options: Unpack[SharedOptions]
+        self,
+        temperature: Control | float,
+        k: int = 1,
+        *,
+        margin: Control | float | None = None,
+        **options: Unpack[SharedOptions],
     ) -> None:
-        super().__init__(temperature, **options)
+        super().__init__(temperature, margin=margin, **options)
         self.k = whole("k", k, 1)
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
@@ -93,36 +98,17 @@ class SoftTopK(ContrastiveLoss):
                 f"{most}: lower k, or take larger batches"
             )
         scales = reciprocals([batch.strength(self.strength, d) for d in directions])
-        positives = [batch.positives(d) for d in directions]  # before what has no gradient
+        batch.positives(directions[0])  # units of the sides, before a sweep without gradients
         thresholds, all_chosen = self._thresholds(batch, scales, directions)
-        several = batch.relation.labels is not None
-        sums: Sequence[Tensor] = ()
-        if several:
-            sums = batch.over_positives(
-                *(
-                    Reduction.of(
-                        along(d),
-                        "sum",
-                        Softplus(),
-                        combine(torch.neg, batch.number(scale, d)),
-                        batch.number(-threshold, d),
-                    )
-                    for threshold, scale, d in zip(thresholds, scales, directions, strict=True)
-                )
-            )
-        losses = []
-        for at, (threshold, scale, d) in enumerate(
-            zip(thresholds, scales, directions, strict=True)
-        ):
-            if several:
-                count = torch.as_tensor(batch.positive_counts(d)).to(sums[at])
-                loss = sums[at] / count.clamp(min=1)
-            else:
-                logit = positives[at] * batch.at_positives(scale, d)
-                loss = F.softplus(-logit - threshold, threshold=LOST)
-            out = batch.without_anchor(all_chosen[at], d)
-            losses.append(hold(loss.masked_fill(out, 0.0), type(self).__name__))
-        return losses
+        offsets = [
+            self.margins(batch, scale, d) - threshold
+            for threshold, scale, d in zip(thresholds, scales, directions, strict=True)
+        ]
+        losses = mean_logistic(batch, scales, offsets, directions)
+        return [
+            hold(loss.masked_fill(batch.without_anchor(out, d), 0.0), type(self).__name__)
+            for loss, out, d in zip(losses, all_chosen, directions, strict=True)
+        ]
 
     def _thresholds(
         self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]

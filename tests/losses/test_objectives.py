@@ -1,0 +1,188 @@
+"""Z-loss, Mann-Whitney and CACR against loops over their formulas in float64."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import tauten as tt
+
+N, D = 6, 5
+INDEX = torch.tensor([5, 0, 3, 2, 4, 1])
+TAU = tt.ClusterShift([1, 3, 9, 27, 81, 243], 0.1, 0.5)
+WIDE = tt.ClusterShift([1, 3, 9, 27, 81, 243], 0.5, 2.0)
+MARGIN = tt.ClusterShift([1, 3, 9, 27, 81, 243], -0.1, 0.3)
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0])
+TILES = ["dense", (2, 3)]
+
+
+@pytest.fixture
+def pair():
+    generator = torch.Generator().manual_seed(5)
+    x, y = torch.randn(2, N, D, generator=generator, dtype=torch.float64)
+    return x.requires_grad_(), (0.5 * x.detach() + y).requires_grad_()
+
+
+def relations():
+    ignore = torch.zeros(N, N, dtype=torch.bool)
+    ignore[1, 2] = ignore[3, 5] = ignore[0, 5] = True
+    return [{}, {"labels": LABELS}, {"ignore": ignore}, {"labels": LABELS, "ignore": ignore}]
+
+
+every_relation = pytest.mark.parametrize("relation", relations(), ids=" ".join)
+every_tile = pytest.mark.parametrize("tile", TILES)
+
+
+def sides(pair, relation):
+    """Similarities, positives and candidates of the anchors of each side."""
+    s = F.normalize(pair[0], dim=1) @ F.normalize(pair[1], dim=1).T
+    positive = torch.eye(N, dtype=torch.bool)
+    if "labels" in relation:
+        positive = LABELS[:, None] == LABELS
+    kept = ~relation.get("ignore", torch.zeros(N, N, dtype=torch.bool))
+    return [(s, positive & kept, kept), (s.T, positive.T & kept.T, kept.T)]
+
+
+def of_both(pair, relation, of_anchor):
+    parts = [
+        torch.stack([of_anchor(i, s, positive[i], kept[i]) for i in range(N)])
+        for s, positive, kept in sides(pair, relation)
+    ]
+    return sum(parts) / 2
+
+
+def check(found, expected, pair):
+    weight = torch.linspace(-1, 2, N, dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    ours = torch.autograd.grad(found @ weight, pair)
+    theirs = torch.autograd.grad(expected @ weight, pair)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@every_tile
+@every_relation
+def test_z_loss_equals_the_formula(pair, relation, tile):
+    b, a = WIDE.at(INDEX).double(), 0.7
+
+    def of_anchor(i, s, positive, kept):
+        scores = s[i][kept]
+        z = (s[i][positive] - scores.mean()) / scores.std(unbiased=False)
+        return ((1 + (a * (b[i] - z)).exp()).log() / a).mean()
+
+    found = tt.ZLoss(WIDE, a, reduction="none", tile=tile).double()(*pair, INDEX, **relation)
+    check(found, of_both(pair, relation, of_anchor), pair)
+
+
+def test_z_loss_does_not_see_shifts_and_scales():
+    generator = torch.Generator().manual_seed(1)
+    s, shift = torch.randn(N, N, generator=generator).double(), torch.linspace(-3, 3, N).double()
+    loss_fn = tt.ZLoss(1.5, directions="x2y", normalize=False, reduction="none").double()
+    one = torch.eye(N, dtype=torch.float64)
+    moved = 4 * s * shift.exp()[:, None] + shift[:, None]
+    torch.testing.assert_close(loss_fn(s, one), loss_fn(moved, one))
+
+
+@every_tile
+@pytest.mark.parametrize("relation", [{}, relations()[2]], ids=" ".join)
+def test_mann_whitney_equals_the_formula(pair, relation, tile):
+    tau, margin = TAU.at(INDEX).double(), MARGIN.at(INDEX).double()
+
+    def of_anchor(i, s, positive, kept):
+        out = relation.get("ignore", torch.zeros(N, N, dtype=torch.bool))
+        straight = s if torch.equal(s, sides(pair, relation)[0][0]) else s.T
+        negatives = [straight[k, j] for k in range(N) for j in range(N) if k != j and not out[k, j]]
+        gaps = (torch.stack(negatives) - s[i, i] + margin[i]) / tau[i]
+        return (1 + gaps.exp()).log().mean()
+
+    loss_fn = tt.MannWhitney(TAU, margin=MARGIN, reduction="none", tile=tile).double()
+    check(loss_fn(*pair, INDEX, **relation), of_both(pair, relation, of_anchor), pair)
+
+
+def test_mann_whitney_bounds_the_area_over_the_curve_and_compares_anchors(pair):
+    s = torch.randn(N, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    one, off = torch.eye(N, dtype=torch.float64), ~torch.eye(N, dtype=torch.bool)
+    over = (s[off][None] >= s.diagonal()[:, None]).double().mean()
+    for tau in (0.1, 1.0):
+        loss = tt.MannWhitney(tau, normalize=False).double()(s, one)
+        assert float(over) <= float(loss) / math.log(2)
+    shifted = s + torch.linspace(0, 5, N).double()[:, None]
+    assert float(tt.MannWhitney(1.0, normalize=False)(shifted, one)) > float(loss) + 0.1
+    ring = tt.InfoNCE(1.0, normalize=False, directions="x2y")
+    torch.testing.assert_close(ring(shifted, one), ring(s, one))
+
+
+def test_mann_whitney_learns_a_temperature_of_both_directions(pair):
+    tau = tt.Learnable(0.3, 0.1, 1.0)
+    loss = tt.MannWhitney(tau).double()(*pair)
+    (found,) = torch.autograd.grad(loss, tau.parameter)
+    step, ends = 1e-4, []
+    for sign in (1, -1):
+        value = 0.3 * math.exp(sign * step)
+        ends.append(float(tt.MannWhitney(value).double()(*pair).detach()))
+    assert float(found) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4)
+
+
+@every_tile
+@every_relation
+def test_cacr_equals_the_formula(pair, relation, tile):
+    tau, plus = WIDE.at(INDEX).double(), 0.6
+
+    def of_anchor(i, s, positive, kept):
+        d = 2 - 2 * s[i]
+        near, far = d[positive], d[kept & ~positive]
+        attracted = ((near / plus).softmax(0) * near).sum()
+        return 1.5 * attracted - 0.5 * ((-far / tau[i]).softmax(0) * far).sum()
+
+    loss_fn = tt.CACR(WIDE, plus, attraction=1.5, repulsion=0.5, reduction="none", tile=tile)
+    found = loss_fn.double()(*pair, INDEX, **relation)
+    check(found, of_both(pair, relation, of_anchor), pair)
+
+
+def test_cacr_takes_temperatures_of_pairs(pair):
+    """Their order of distances counts: (2 − 2s)/τ_ij, not s/τ_ij."""
+    metadata = torch.randn(N, 3, generator=torch.Generator().manual_seed(2))
+    tau = tt.PairDistance(metadata, 0.5)
+    x, y = (F.normalize(side, dim=1) for side in pair)
+    s = x @ y.T
+    batch = tt.InfoNCE(tau).double().batch(*pair, INDEX)
+    values = batch.strength(tau, "x2y")
+    matrix = values.rule(s, *values.numbers)
+    off = ~torch.eye(N, dtype=torch.bool)
+    d = 2 - 2 * s
+    weights = (-d / matrix).masked_fill(~off, -torch.inf).softmax(1)
+    expected = (d.diagonal() - (weights * d.masked_fill(~off, 0.0)).sum(1)).mean()
+    found = tt.CACR(tau, directions="x2y").double()(*pair, INDEX)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tt.ZLoss(tt.Learnable(0.1, 0.01, 1.0)), "only shrinks"),
+        (lambda: tt.ZLoss(tt.DySTreSS()), "one mean and one deviation"),
+        (lambda: tt.ZLoss(1.0, 0.0), "sharpness must be > 0"),
+        (lambda: tt.MannWhitney(tt.DySTreSS()), "of two pairs"),
+        (lambda: tt.MannWhitney(tt.Individual(9, rho=1.0)), "no partition"),
+        (
+            lambda: tt.MannWhitney(0.1)(torch.randn(4, 3), torch.randn(4, 3), labels=LABELS[:4]),
+            "pass labels as same=",
+        ),
+        (lambda: tt.CACR(tt.Learnable(0.1, 0.01, 1.0)), "only loses its effect"),
+        (lambda: tt.CACR(1.0, tt.Individual(9, rho=1.0)), "no partition"),
+        (lambda: tt.CACR(1.0, normalize=False), "rows of length 1"),
+        (lambda: tt.CACR(1.0, attraction=-1.0), "must be >= 0"),
+    ],
+)
+def test_what_means_nothing_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_anchors_without_a_negative_contribute_nothing(pair):
+    ignore = torch.ones(N, N, dtype=torch.bool).fill_diagonal_(False)
+    for loss_fn in (tt.ZLoss(1.0), tt.CACR(1.0), tt.MannWhitney(0.1)):
+        loss = loss_fn(*pair, ignore=ignore)
+        (grad,) = torch.autograd.grad(loss, pair[0])
+        assert float(loss.detach()) == 0.0
+        assert bool((grad == 0).all())
