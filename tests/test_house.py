@@ -26,7 +26,7 @@ ORDER = (
     ("comparison",),
     ("report",),
     ("recipes", "inference"),
-    ("training",),
+    ("training", "integrations"),
     ("data", "models"),
     ("structure",),
     ("outcome",),

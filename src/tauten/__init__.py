@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tauten import data as data
     from tauten import evaluation as evaluation
     from tauten import inference as inference
+    from tauten import integrations as integrations
     from tauten import models as models
     from tauten import recipes as recipes
     from tauten import report as report
@@ -36,6 +37,7 @@ _PACKAGES = (
     "data",
     "evaluation",
     "inference",
+    "integrations",
     "models",
     "recipes",
     "report",

@@ -15,6 +15,12 @@ _EXTRAS = {
 }
 #: what structure brings, too
 _SHARED = ("numpy", "pyarrow", "matplotlib", "tqdm", "tyro", "transformers")
+#: packages that no extra brings, since whoever uses them has them, by the name of the module
+_PEERS = {
+    "lightning": "lightning",
+    "open_clip_train": "'open_clip_torch[training]'",
+    "webdataset": "'open_clip_torch[training]'",
+}
 _TRAIN = (
     *("numpy", "transformers", "accelerate", "datasets", "pyarrow", "PIL", "kornia", "tyro"),
     *("tensorboard", "tqdm", "yaml", "matplotlib", "jinja2", "markupsafe", "safetensors"),
@@ -50,9 +56,13 @@ def explained(what: str, error: ModuleNotFoundError) -> ImportError:
 
 def _message(what: str, missing: list[str]) -> str:
     usual = "structure" if what.endswith(("structure", "cluster")) else "train"
-    extras = sorted({_EXTRAS.get(name, usual if name in _SHARED else "train") for name in missing})
+    of_extras = [name for name in missing if name not in _PEERS]
+    extras = {_EXTRAS.get(name, usual if name in _SHARED else "train") for name in of_extras}
+    packages = sorted({_PEERS[name] for name in missing if name in _PEERS})
+    if extras:
+        packages.insert(0, f"'tauten[{','.join(sorted(extras))}]'")
     are = "is" if len(missing) == 1 else "are"
     return (
         f"{what} needs {', '.join(missing)}, which {are} not installed: "
-        f"pip install 'tauten[{','.join(extras)}]'"
+        f"pip install {' '.join(packages)}"
     )

@@ -8,8 +8,9 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from tauten import ClusterShift, DySTreSS, InfoNCE, forces
+from tauten.evaluation.temperatures import TauProbe, count_deciles
 from tauten.training.module import ContrastiveModule
-from tauten.training.monitor import ForceProbe, TauProbe, count_deciles
+from tauten.training.monitor import ForceProbe
 
 COUNTS = torch.tensor([5, 1, 1, 1, 2, 5, 5, 5, 5, 9])
 GROUPS = ["mid", "tail", "tail", "tail", "tail", "mid", "mid", "mid", "mid", "head"]

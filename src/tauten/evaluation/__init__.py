@@ -13,6 +13,7 @@ from tauten.evaluation.penalty import penalty
 from tauten.evaluation.probes import few_shot, sgd_predict, sgd_probe, svm_predict, svm_probe
 from tauten.evaluation.ranks import QueryRanks, ranks
 from tauten.evaluation.retrieval import TIES, retrieval
+from tauten.evaluation.temperatures import TauProbe
 from tauten.evaluation.zero_shot import TEMPLATES, class_embeddings, zero_shot
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "QueryRanks",
+    "TauProbe",
     "accuracy",
     "bootstrap_mean",
     "class_embeddings",

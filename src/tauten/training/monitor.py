@@ -10,8 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from tauten.evaluation import spearman
-from tauten.losses import ContrastiveLoss, forces
+from tauten.evaluation.temperatures import TauProbe
+from tauten.losses import forces
 from tauten.outcome import ALL, GROUPS
 from tauten.training import processes
 from tauten.training.module import ContrastiveModule, EmbeddedBatch
@@ -20,108 +20,6 @@ from tauten.training.steps import Steps
 
 FORCE_PAIRS = 1024
 """Pairs of the last batch whose forces are computed, at most."""
-
-
-def count_deciles(counts: Tensor) -> Tensor:
-    """Return the tenth of the samples, sorted by class count, that each sample is in.
-
-    All samples of one count are in one decile, that of the middle of their places: where they have
-    the places a to b of N, counted from 0, it is ⌊10 · ((a + b) / 2 + ½) / N⌋. A decile in which
-    no middle falls has no samples.
-
-    Args:
-        counts: (N,) long, training count of each sample's class.
-
-    Returns:
-        (N,) long, 0 (the rarest) to 9.
-    """
-    _, which, sizes = counts.unique(return_inverse=True, return_counts=True)
-    twice_middle = 2 * sizes.cumsum(0) - sizes
-    decile: Tensor = (10 * twice_middle // (2 * len(counts)))[which]
-    return decile
-
-
-class TauProbe:
-    """Temperature or margin of the training samples, by count group and by decile of the count.
-
-    Values that exist for a batch only (``strength.needs_batch``) are those of the last batch, of
-    all processes.
-
-    Args:
-        loss_fn: whose values are read.
-        groups: "head", "mid" or "tail" of each training sample; None where there are no classes.
-        counts: (N_train,) long, training count of each sample's class; None likewise.
-        size: number of training samples.
-    """
-
-    def __init__(
-        self,
-        loss_fn: ContrastiveLoss,
-        groups: list[str] | None,
-        counts: Tensor | None,
-        size: int,
-    ) -> None:
-        self.loss_fn = loss_fn
-        self.index = torch.arange(size)
-        self.counts = counts
-        self.groups: dict[str, Tensor] = {}
-        self.deciles: dict[str, Tensor] = {}
-        if groups is not None:
-            self.groups = {
-                name: torch.tensor([group == name for group in groups]) for name in GROUPS
-            }
-        if counts is not None:
-            decile = count_deciles(counts)
-            self.deciles = {f"decile/{k}": decile == k for k in range(10)}
-
-    def values(self) -> Tensor:
-        """Return (N_train,) values now; (0,) where they exist for a batch only."""
-        if self.loss_fn.strength.needs_batch:
-            return torch.zeros(0)
-        tau = self.loss_fn.tau(self.index)
-        assert isinstance(tau, Tensor)
-        return tau.detach().float().cpu()
-
-    def summary(self) -> dict[str, float]:
-        """Return the entries of a line of history, by key.
-
-        Mean, min and max over all; mean, low and high of each group; the mean of each decile (see
-        :func:`count_deciles`); Spearman's rank correlation with the count. Groups and deciles
-        without a sample are left out, and so is a correlation with what is the same for all.
-        """
-        index, tau = self._now()
-        found = {
-            "tau/mean": float(tau.double().mean()),
-            "tau/min": float(tau.min()),
-            "tau/max": float(tau.max()),
-        }
-        for name, members in self.groups.items():
-            part = tau[members[index]]
-            if len(part):
-                found |= {
-                    f"tau/{name}": float(part.double().mean()),
-                    f"tau/{name}/low": float(part.min()),
-                    f"tau/{name}/high": float(part.max()),
-                }
-        for name, members in self.deciles.items():
-            part = tau[members[index]]
-            if len(part):
-                found[f"tau/{name}"] = float(part.double().mean())
-        if self.counts is not None:
-            counts = self.counts[index]
-            if len(tau) > 2 and tau.min() < tau.max() and counts.min() < counts.max():
-                rank = spearman(tau, counts, clusters=counts, bootstrap=0)
-                found["tau/spearman"] = rank.value
-        return found
-
-    def _now(self) -> tuple[Tensor, Tensor]:
-        """Return (n,) the samples whose values are known, and (n,) their values."""
-        if not self.loss_fn.strength.needs_batch:
-            return self.index, self.values()
-        assert self.loss_fn.last_tau is not None
-        index, tau = self.loss_fn.last_tau
-        parts = processes.gather((index.cpu(), tau.float().cpu()))
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
 
 class ForceProbe:

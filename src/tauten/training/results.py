@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tauten.evaluation import TIES
+from tauten.evaluation.temperatures import TauProbe
 from tauten.files import need, packed, read_json, read_tensors, write_npz
 from tauten.models import DualEncoder, Tokenizer, load_tokenizer
 from tauten.outcome import GROUPS, OUTCOME, Outcome, save
@@ -20,7 +21,7 @@ from tauten.training.clip_source import ClipSource
 from tauten.training.config import Config
 from tauten.training.encode import Encoded, encode_together
 from tauten.training.epic import SYNTHETIC
-from tauten.training.monitor import Clock, TauProbe
+from tauten.training.monitor import Clock
 from tauten.training.named import is_named, variant_of
 from tauten.training.places import shown
 from tauten.training.rows import UNLABELLED

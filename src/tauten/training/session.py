@@ -17,6 +17,7 @@ from torch import Tensor
 
 import tauten
 from tauten.data.shard_store import ShardStore
+from tauten.evaluation.temperatures import TauProbe
 from tauten.files import Lock, need, read_json, read_sealed
 from tauten.models import DualEncoder
 from tauten.models.batch_norm import with_whole_batches
@@ -38,7 +39,7 @@ from tauten.training.encode import selectable
 from tauten.training.initial import Initial, initial
 from tauten.training.interrupt import Stopper
 from tauten.training.module import ContrastiveModule
-from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss, TauProbe
+from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss
 from tauten.training.pairs import PairStore, caption_counts, training_texts
 from tauten.training.pretrained import as_pretrained, tell_of_pixels
 from tauten.training.results import write_results

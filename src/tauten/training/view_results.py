@@ -10,12 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from tauten.data.readers import read
+from tauten.evaluation.temperatures import TauProbe
 from tauten.files import write_npz
 from tauten.models import ViewEncoder
 from tauten.outcome import of_views
 from tauten.training import checkpoints, processes
 from tauten.training.config import Config
-from tauten.training.monitor import Clock, TauProbe
+from tauten.training.monitor import Clock
 from tauten.training.named import is_named
 from tauten.training.places import shown
 from tauten.training.results import (

@@ -1,0 +1,1 @@
+"""The part of lightning that the callback needs."""

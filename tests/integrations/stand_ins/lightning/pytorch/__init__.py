@@ -1,0 +1,5 @@
+"""The part of lightning that the callback needs."""
+
+
+class Callback:
+    """A callback without hooks."""
