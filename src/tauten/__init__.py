@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tauten import integrations as integrations
     from tauten import models as models
     from tauten import recipes as recipes
+    from tauten import relations as relations
     from tauten import report as report
     from tauten import structure as structure
     from tauten import terms as terms
@@ -40,6 +41,7 @@ _PACKAGES = (
     "integrations",
     "models",
     "recipes",
+    "relations",
     "report",
     "structure",
     "terms",

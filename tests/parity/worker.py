@@ -14,7 +14,8 @@ import torch
 from torch import distributed as dist
 
 import tauten as tt
-from tauten.candidates import Keys, PairQueue
+from tauten.candidates import Keys, OwnNegatives, PairQueue
+from tauten.relations import Codes, Teacher
 
 SAMPLES, DIM = 30, 4
 COUNTS = [1 + 7 * i % 23 for i in range(SAMPLES)]
@@ -116,6 +117,10 @@ def relations(rows, cols):
     same = torch.tensor([0, 1, 0, 2, 3, 3, 4, 5]), torch.tensor([0, 1, 2, 2, 1, 4, 5, 3])
     ignore = torch.rand(8, 8, generator=torch.Generator().manual_seed(3)) < 0.2
     ignore.fill_diagonal_(False)
+    generator = torch.Generator().manual_seed(4)
+    u, v = torch.randn(2, 8, DIM, generator=generator, dtype=torch.float64)
+    hard = torch.randn(8, 2, DIM, generator=generator, dtype=torch.float64)
+    table, missing = torch.rand(3, 3, generator=generator), labels[rows, None] == torch.arange(2)
     kept = torch.tensor([True, True, True, False, True, True, True, False])[rows]
     return {
         "plain": {},
@@ -125,6 +130,10 @@ def relations(rows, cols):
         "labels and ignore": {"labels": labels[rows], "ignore": ignore[rows][:, cols]},
         "one set": {"y_kept": None, "labels": labels[rows]},
         "further": {"further": 3} if rows.stop == cols.stop else {},  # the last has them
+        "teacher": {"targets": Teacher(u[rows], v[rows], 0.3, share=0.6)},
+        "matrix": {"targets": (u @ v.T).exp()[rows][:, cols], "same": (same[0][rows],)},
+        "repulsion": {"repulsion": Codes(table, labels[rows], labels[rows])},
+        "own": {"negatives": OwnNegatives(hard[rows], u[rows, None], missing)},
         "keys": {"queue": PairQueue(6, DIM, ids=2, shared=rows != slice(0, 8))},
         "fewer columns": {"y_kept": kept, "labels": (labels[rows], labels[rows][kept])},
     }
@@ -257,6 +266,10 @@ def main():
             told = ("per-sample", "dystress", "individual", "infonce learnable", "siglip learnable")
             if relation == "further":
                 told = ("per-sample", "nuclr constant", "sogclr constant")
+            if relation in ("teacher", "matrix", "repulsion", "own"):
+                told = ("infonce learnable", "infonce per-sample", "dcl per-sample")
+            if relation == "own":
+                told = (*told, "siglip learnable", "max-margin per-sample", "infonce individual")
             if relation == "keys":
                 told = ("per-sample", "individual", "tempnet", "distance", "infonce learnable")
             if relation != "plain" and not name.endswith(told):

@@ -1,7 +1,18 @@
-"""Sources of keys beside the batch: a queue of earlier keys, a slowly moving encoder."""
+"""Sources of candidates beside the batch: a queue of earlier keys, a slowly moving encoder, hard
+negatives of each anchor's own.
+"""
 
 from tauten.candidates.keys import Keys
 from tauten.candidates.momentum import MomentumEncoder
+from tauten.candidates.own import Negatives, OwnNegatives, as_negatives
 from tauten.candidates.queue import KeyQueue, PairQueue
 
-__all__ = ["KeyQueue", "Keys", "MomentumEncoder", "PairQueue"]
+__all__ = [
+    "KeyQueue",
+    "Keys",
+    "MomentumEncoder",
+    "Negatives",
+    "OwnNegatives",
+    "PairQueue",
+    "as_negatives",
+]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tauten.candidates.keys import Keys
+from tauten.candidates.own import Negatives
 from tauten.checks import flag, names_options
 from tauten.controls import Control, Direction, Individual, TaU, TempNet, as_control
 from tauten.controls.base import advance_controls
@@ -18,6 +19,7 @@ from tauten.controls.tables import SideTables
 from tauten.ids import check_index
 from tauten.losses import parameters
 from tauten.losses.batch import Batch
+from tauten.losses.beside import KEYWORDS, Beside, check_with_keys, hard_negatives, taken
 from tauten.losses.composition import ALONE, WEIGHT, Composition, check_composition, check_range
 from tauten.losses.dro import DRO
 from tauten.losses.force import RunningMean
@@ -28,7 +30,7 @@ from tauten.pairwise.engine import Tile, check_tile, held
 from tauten.pairwise.exchange import Ranks, several_processes
 from tauten.pairwise.once import transformed
 from tauten.pairwise.sides import within_range
-from tauten.relations import Ids, Relation, relate
+from tauten.relations import Ids, Relation, Weights, relate
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,8 +66,13 @@ class RelationOptions(TypedDict, total=False):
     same: Tensor | Sequence[Ids]
     ignore: Tensor | None
     keys: Keys | None
+    targets: Weights | None
+    repulsion: Weights | None
+    negatives: Negatives | None
 
 
+#: of a loss that does not declare that it uses a keyword
+UNSAID = "it does not say that it uses them"
 _SHAPES = "x and y must be (N, d) and (M, d) with the same d > 0 and N > 0, got {} and {}"
 
 
@@ -93,6 +100,10 @@ class ContrastiveLoss(StateModule):
     no_keys: str = ""
     #: whether it compares the samples within x and within y too, so that two views are its sides
     within_sides: bool = False
+    #: why it takes none of these keywords; empty if it does, which it must declare
+    no_targets: str = UNSAID
+    no_repulsion: str = UNSAID
+    no_negatives: str = UNSAID
 
     _step: Tensor
 
@@ -103,6 +114,9 @@ class ContrastiveLoss(StateModule):
                 cls.forces = ("plain",)
             if "composition" not in cls.__dict__:
                 cls.composition = ALONE
+            for name in KEYWORDS:
+                if f"no_{name}" not in cls.__dict__:
+                    setattr(cls, f"no_{name}", UNSAID)
         also = {"tau": cls.strength_name, "logit_scale": cls.strength_name}
         names_options(cls, also, passed=("force",))
 
@@ -173,6 +187,9 @@ class ContrastiveLoss(StateModule):
         same: Tensor | Sequence[Ids] = (),
         ignore: Tensor | None = None,
         keys: Keys | None = None,
+        targets: Weights | None = None,
+        repulsion: Weights | None = None,
+        negatives: Negatives | None = None,
     ) -> Tensor:
         """Return the loss of a batch of pairs.
 
@@ -192,6 +209,15 @@ class ContrastiveLoss(StateModule):
             ignore: (N, M) bool, further pairs not to use; with labels positives too.
             keys: what x meets in the place of y, and y in the place of x: keys of both sides, those
                 of the batch first, then such as a queue's. They bring all ids with them.
+            targets: (N, M) >= 0, how much of each anchor's target a candidate is, up to a factor;
+                or of :mod:`tauten.relations`, made tile by tile: a teacher's softmax, a kernel of
+                other embeddings, a table of kinds. InfoNCE alone.
+            repulsion: (N, M) >= 0, or of :mod:`tauten.relations`, the factor of each negative in
+                the denominator; positives have 1. InfoNCE, SupCon, DCL and DCLW.
+            negatives: (N, K, d), hard negatives of each row of x, which no other row meets; (of x,
+                of y) for both sides, or :class:`tauten.candidates.OwnNegatives`, where some may be
+                missing. Over processes each gives those of its own rows. InfoNCE, SupCon, DCL,
+                DCLW, SigLIP and MaxMargin.
 
         Over several processes x and y are this one's shard, which may be empty, and all call
         together. The value is the loss of the whole batch, and its gradient on each process is
@@ -215,8 +241,14 @@ class ContrastiveLoss(StateModule):
                 same=same,
                 ignore=ignore,
                 keys=keys,
+                targets=targets,
+                repulsion=repulsion,
+                negatives=negatives,
             )
         )
+
+    def check_beside(self, beside: Beside) -> None:
+        """Refuse targets, weights or own negatives that do not go with the loss's options."""
 
     def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
         """Return the temperature (or margin) that these samples have now, detached.
@@ -311,13 +343,20 @@ class ContrastiveLoss(StateModule):
         **relation: Unpack[RelationOptions],
     ) -> Batch:
         """Return a checked batch; arguments as those of a call."""
-        keys = relation.pop("keys", None)
+        given: dict[str, Any] = dict(relation)
+        keys, beside = given.pop("keys", None), taken(self, given)
         if keys is None:
-            return self._batch(x, y, index, relation, self.directions)
-        told = keys.relation(len(x)) if isinstance(keys, Keys) else {}
+            return self._batch(x, y, index, given, self.directions, beside)
+        check_with_keys(self, beside)
+        of_keys = keys.relation(len(x)) if isinstance(keys, Keys) else {}
         parts = [
-            replace(self._batch(anchors, candidates, ids, told, "x2y"), side=side)
-            for side, anchors, candidates, ids in met(self, keys, x, y, index, relation)
+            replace(
+                self._batch(
+                    *(anchors, candidates, ids, of_keys, "x2y"), beside.of_keys(side, len(x))
+                ),
+                side=side,
+            )
+            for side, anchors, candidates, ids in met(self, keys, x, y, index, given)
         ]
         return replace(parts[0], other=parts[1] if len(parts) > 1 else None)
 
@@ -328,6 +367,7 @@ class ContrastiveLoss(StateModule):
         index: Ids | None,
         relation: Mapping[str, Any],
         directions: Directions,
+        beside: Beside,
     ) -> Batch:
         """Return a checked batch whose anchors are those of these directions."""
         itself = y is None
@@ -353,6 +393,7 @@ class ContrastiveLoss(StateModule):
             directions=directions,
             itself=itself,
             ranks=ranks,
+            targeted=beside.whole,
         )
         if related.labels is not None:
             self._check_labels(related, twice=twice)
@@ -364,6 +405,7 @@ class ContrastiveLoss(StateModule):
             self.normalize
             and related.single
             and ranks is None
+            and not beside
             and rows == cols > 1  # a row without negatives may be left out of the loss
             and held(self.tile, rows, cols)
             and not transformed()
@@ -371,6 +413,8 @@ class ContrastiveLoss(StateModule):
         )
         if self.normalize and not trusting:
             x, y = within_range(x), within_range(y)
+        sides: Directions = "x2y" if itself else directions
+        hard = hard_negatives(beside, {"x2y": x, "y2x": y}, directions=sides, cosine=self.normalize)
         changed = x is not given["x2y"] or y is not given["y2x"]
         return Batch(
             x,
@@ -384,6 +428,9 @@ class ContrastiveLoss(StateModule):
             named=index is not None,
             exchange="ring" if self.ranks == "ring" else "gather",
             trusting=trusting,
+            targets=beside.targets,
+            repulsion=beside.repulsion,
+            hard=hard,
         )
 
     def _check_ids_of_pairs(self, ids: dict[Direction, Tensor], relation: Relation) -> None:
@@ -609,6 +656,9 @@ def _named_sides(batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
             names = ("y", "keys.x")
         yield names[0], part.x, part.ids["x2y"]
         yield names[1], part.y, part.ids["y2x"]
+        for d, hard in part.hard.items():
+            name = "y" if d == "y2x" else names[0]
+            yield f"negatives= of {name}", hard.vectors.flatten(1), part.ids[d]
 
 
 def _failed(part: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ Shapes: N rows (anchors of x), M columns (anchors of y), of this process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from tauten.controls import Anchors, Control, Direction
 from tauten.controls.anchors import DIRECTIONS
 from tauten.losses.cached import Cached
+from tauten.losses.hard import HardNegatives
 from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled
 from tauten.pairwise.engine import Tile, held, reduce_pairs
 from tauten.pairwise.exchange import Ranks, gather_columns
@@ -22,7 +23,7 @@ from tauten.pairwise.ranks import Exchange
 from tauten.pairwise.sides import compute_dtype, within_range
 from tauten.pairwise.units import unit_rows
 from tauten.pairwise.whole import reduce_whole
-from tauten.relations import Relation
+from tauten.relations import PairWeights, Relation
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Batch:
         blocks: how many views of the same samples x has, one after the other.
         side: where candidates are keys: of which side the anchors are, which are all in x then.
         other: the batch of the other side's anchors and their keys, if they count too.
+        targets: of the anchors, in the place of one positive each.
+        repulsion: weights of negatives in the denominator.
+        hard: for each direction the own negatives of its anchors, if they have any.
     """
 
     x: Tensor
@@ -62,6 +66,9 @@ class Batch:
     blocks: int = 1
     side: Direction | None = None
     other: Batch | None = None
+    targets: PairWeights | None = None
+    repulsion: PairWeights | None = None
+    hard: Mapping[Direction, HardNegatives] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[Batch]:
@@ -182,7 +189,16 @@ class Batch:
         return self.of(per_row, direction)
 
     def positives(self, direction: Direction) -> Tensor:
-        """Return the mean similarity of the anchors of that direction to their positives."""
+        """Return the mean similarity of the anchors of that direction to their positives.
+
+        Raises:
+            ValueError: nobody has one, because targets say all.
+        """
+        if self.relation.free:
+            raise ValueError(
+                "this control follows the similarity of positives, and targets= alone name none: "
+                "pass positives= or labels= too, or take another control"
+            )
         return self._positives[direction]
 
     @Cached
@@ -213,8 +229,7 @@ class Batch:
     def _sums_over_positives(self) -> tuple[dict[Direction, Tensor], dict[Direction, Tensor]]:
         """Similarity and number of the positives that ``ignore`` leaves, pair by pair."""
         one = torch.ones(1, 1, device=self.x.device, dtype=self.dtype)
-        sums = self._reduce(
-            self.relation.mask(own=False, only_positives=True),
+        sums = self.over_positives(
             *(Reduction(along(d), "sum", Scaled(), (one,)) for d in DIRECTIONS),
             *(Reduction(along(d), "sum", One(), ()) for d in DIRECTIONS),
         )
@@ -245,6 +260,21 @@ class Batch:
         """Return numbers of rows, (N,), as numbers of the anchors of that direction."""
         per_row = per_row.to(self.x.device, self.dtype)
         return per_row if direction == "x2y" else self.relation.on_columns(per_row, len(self.y))
+
+    @Cached
+    def target_number(self) -> PairNumber:
+        """The log of the weight of each pair in the targets."""
+        return self._log_weights("targets", self.targets)
+
+    @Cached
+    def repulsion_number(self) -> PairNumber:
+        """The log of the weight of each negative."""
+        return self._log_weights("repulsion", self.repulsion)
+
+    def _log_weights(self, name: str, weights: PairWeights | None) -> PairNumber:
+        assert weights is not None
+        like = torch.empty(0, dtype=self.dtype, device=self.x.device)
+        return weights.number(name, (len(self.x), len(self.y)), like, self.ranks)
 
     def reduce(self, *reductions: Reduction, own: bool) -> tuple[Tensor, ...]:
         """Return the reductions over S without ignored pairs, and without positives if ``own``."""
@@ -277,11 +307,37 @@ class Batch:
         return self._reduce(self.relation.mask(own=False, only_positives=True), *reductions)
 
     def negatives(self, direction: Direction) -> Tensor:
-        """Return the number of negatives of each anchor of a direction: (n,), or () if equal."""
+        """Return the number of negatives of each anchor of a direction: (n,), or () if equal.
+
+        Own negatives are counted too.
+        """
         if self.relation.single:
             count = float(self.candidates(direction) - 1)
-            return torch.tensor(count, device=self.x.device, dtype=self.dtype)
-        return self._negatives[direction]
+            number = torch.tensor(count, device=self.x.device, dtype=self.dtype)
+        else:
+            number = self._negatives[direction]
+        return number + self.hard[direction].count if direction in self.hard else number
+
+    def at_hard(self, number: Number, direction: Direction) -> Tensor:
+        """Return a number of S, from :meth:`number`, at the own negatives: (n, K), or (n or 1, 1).
+
+        Raises:
+            ValueError: it differs by candidate, and own negatives are none of the data set.
+        """
+        if isinstance(number, PairNumber):
+            parts = [self.at_hard(part, direction) for part in number.numbers]
+            return number.rule(self.hard[direction].similarity, *parts)
+        aside = 1 if direction == "x2y" else 0
+        if number.dim() > 2 or number.shape[aside] != 1:
+            raise ValueError(
+                "a control of pairs that looks up both samples has no value for negatives=, which "
+                "have no positions in the data set: take a control of anchors, or one that follows "
+                "the similarity"
+            )
+        if direction == "x2y":
+            return number
+        number = number.T
+        return number[self.ranks.own] if self.ranks is not None and len(number) > 1 else number
 
     @Cached
     def _negatives(self) -> dict[Direction, Tensor]:
@@ -292,7 +348,10 @@ class Batch:
         return {"x2y": rows, "y2x": cols}
 
     def candidates(self, direction: Direction) -> int:
-        """Return the number of candidates of an anchor of that direction, its positive included."""
+        """Return the number of candidates of an anchor of that direction, its positive included.
+
+        Own negatives are not counted.
+        """
         if self.ranks is not None:
             count = sum(self.ranks.cols if direction == "x2y" else self.ranks.rows)
         else:

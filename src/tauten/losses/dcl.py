@@ -21,6 +21,11 @@ from tauten.spec import Context, ControlSpec
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+_NO_TARGETS = (
+    "where every candidate is partly positive, no negatives are left for its denominator: use "
+    "InfoNCE, or labels="
+)
+
 
 class DCL(InfoNCE):
     """InfoNCE without the positive in the denominator, so that attraction never fades.
@@ -46,6 +51,9 @@ class DCL(InfoNCE):
             "once pairs are separated the loss falls as τ does, so only its lower bound holds τ"
         ),
     )
+    no_targets = _NO_TARGETS
+    no_repulsion = ""
+    no_negatives = ""
 
     def __init__(self, temperature: Control | float, **options: Unpack[Options]) -> None:
         super().__init__(temperature, **options)

@@ -48,6 +48,9 @@ class DCLW(DCL):
     composition = replace(
         DCL.composition, dual=Refused("the robust objective has no weights of positives")
     )
+    no_targets = DCL.no_targets
+    no_repulsion = ""
+    no_negatives = ""
 
     def __init__(
         self, temperature: Control | float, sigma: float = 0.5, **options: Unpack[Options]

@@ -24,7 +24,8 @@ class Forces:
 
     Attributes:
         pairs: (N, M) ∂(Σ_i ℓ_i)/∂s_ij; negative where a pair attracts, positive where it repels.
-            With ``keys=`` (N, 2K): of the anchors of x and the keys of y, then of the others.
+            With ``keys=`` (N, 2K): of the anchors of x and the keys of y, then of the others. With
+            ``negatives=`` the own negatives of x, and of y, follow in further columns.
         attraction: (N,) sum of the attraction of each row, >= 0.
         repulsion: (N,) sum of the repulsion of each row, >= 0.
         by_group: for each group its rows' summed (attraction, repulsion).
@@ -58,11 +59,11 @@ def forces(
         y: (M, d), or None for one set of embeddings.
         index: as the loss takes it.
         groups: N names, such as "head", "mid" and "tail" of the samples of x.
-        relation: ``positives=``, ``labels=``, ``same=``, ``ignore=`` or ``keys=``, as the loss
-            takes them.
+        relation: ``positives=``, ``labels=`` and the other keywords, as the loss takes them.
 
     Raises:
-        ValueError: as the loss does; groups of another length.
+        ValueError: as the loss does; groups of another length; own negatives of y where there is no
+            row of y for each of x.
     """
     if groups is not None and len(groups) != len(x):
         raise ValueError(f"groups must name each of the {len(x)} rows of x, got {len(groups)}")
@@ -73,11 +74,12 @@ def forces(
     loss_fn.ranks = "local"
     try:
         batch = loss_fn.batch(x, y, index, **relation).each(Batch.scaled)
-        sims: list[Tensor] = []
+        sims: list[tuple[Tensor, Tensor]] = []
         of_pairs = batch.each(lambda part: _of_pairs(part, sims))
         with torch.enable_grad():
-            found = torch.autograd.grad(loss_fn.per_anchor(of_pairs).sum(), sims)
-        pairs = torch.cat(found, dim=1)
+            whole = loss_fn.per_anchor(of_pairs).sum()
+            found = torch.autograd.grad(whole, [sim for sim, _ in sims])
+        pairs = torch.cat([f[rows] for f, (_, rows) in zip(found, sims, strict=True)], dim=1)
     finally:
         for module, training in modes:
             module.training = training
@@ -90,14 +92,27 @@ def forces(
     return Forces(pairs, attraction, repulsion, sums)
 
 
-def _of_pairs(batch: Batch, sims: list[Tensor]) -> Batch:
-    """Return a batch whose similarities are a leaf, which is added to the list."""
+def _of_pairs(batch: Batch, sims: list[tuple[Tensor, Tensor]]) -> Batch:
+    """Return a batch whose similarities are leaves, added to the list with x's rows of them."""
     left, right = as_reduced(batch.x, batch.y, cosine=batch.cosine)
     sim = (left @ right.T).requires_grad_()
-    sims.append(sim)
+    rows = torch.arange(len(left), device=sim.device)
+    sims.append((sim, rows))
+    hard = {}
+    for d, negatives in batch.hard.items():
+        if d == "y2x" and batch.relation.labels is None:
+            rows = batch.relation.positive
+        elif len(negatives.vectors) != len(left):
+            raise ValueError(
+                f"forces on negatives= of y need a row of y for each of x, got {len(right)} and "
+                f"{len(left)}"
+            )
+        leaf = negatives.similarity.detach().requires_grad_()
+        sims.append((leaf, rows))
+        hard[d] = replace(negatives, given=leaf)
     views = batch.views or {"x2y": batch.x, "y2x": batch.y}
     # sides whose product is sim: the smaller one is of unit vectors
     x, y = sim, torch.eye(len(right), dtype=sim.dtype, device=sim.device)
     if len(left) < len(right):
         x, y = torch.eye(len(left), dtype=sim.dtype, device=sim.device), sim.T
-    return replace(batch, x=x, y=y, cosine=False, tile="dense", views=views)
+    return replace(batch, x=x, y=y, cosine=False, tile="dense", views=views, hard=hard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -14,6 +14,7 @@ from tauten.checks import finite
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.losses.base import ContrastiveLoss, Force, Options
 from tauten.losses.batch import Batch
+from tauten.losses.beside import Beside
 from tauten.losses.composition import (
     MARGIN,
     Composition,
@@ -30,6 +31,7 @@ from tauten.losses.partition import (
     robust_gradients,
 )
 from tauten.losses.queued import Queued
+from tauten.losses.soft import soft_logits
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number
 from tauten.pairwise.numbers import reciprocals
@@ -43,6 +45,20 @@ if TYPE_CHECKING:
 
 #: z below which exp(z)² is lost in float32
 _WON = -15.0
+
+
+#: options that do not go with ``targets=``, with the reason
+_WITH_TARGETS = {
+    "label_smoothing": "give the weights themselves a constant part",
+    "margin": "a margin is what one positive must win by, and here every candidate is partly one",
+    "force": "attraction fades here where the target is met, and not where one positive wins",
+    "dual": "the robust objective compares negatives with one positive, and here there is none",
+}
+#: options that do not go with ``repulsion=``, with the reason
+_WITH_REPULSION = {
+    "label_smoothing": "with weights in the denominator the loss is no cross-entropy any more",
+    "dual": "the robust objective finds weights of the negatives itself",
+}
 
 
 class InfoNCE(ContrastiveLoss):
@@ -88,6 +104,9 @@ class InfoNCE(ContrastiveLoss):
             "DCL and SogCLR do not"
         ),
     )
+    no_targets = ""
+    no_repulsion = ""
+    no_negatives = ""
 
     def __init__(
         self,
@@ -127,7 +146,25 @@ class InfoNCE(ContrastiveLoss):
                 f"{option}: leave it out, or take another control"
             )
 
+    def check_beside(self, beside: Beside) -> None:
+        if beside.targets is not None:
+            self._refuse_beside("targets", _WITH_TARGETS)
+        if beside.repulsion is not None:
+            self._refuse_beside("repulsion", _WITH_REPULSION)
+
+    def _refuse_beside(self, name: str, reasons: Mapping[str, str]) -> None:
+        for kind, used, option in (
+            ("label_smoothing", self.label_smoothing, f"label_smoothing={self.label_smoothing!r}"),
+            ("margin", self.margin is not None, f"margin={self.margin!r}"),
+            ("force", self.force == "reweighted", f"force={self.force!r}"),
+            ("dual", self.strength.learns == "dual", repr(self.strength)),
+        ):
+            if used and kind in reasons:
+                raise ValueError(f"{name}= and {option} do not go together: {reasons[kind]}")
+
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        if batch.targets is not None:
+            return self._against_targets(batch, batch.targets.share, directions)
         losses = self._cross_entropies(batch, directions)
         if not self.label_smoothing:
             return losses
@@ -135,6 +172,19 @@ class InfoNCE(ContrastiveLoss):
         logits = [self._logits(batch, s, d) for s, d in zip(scales, directions, strict=True)]
         gaps = above_mean(batch, scales, logits, directions)
         return [loss + self.label_smoothing * gap for loss, gap in zip(losses, gaps, strict=True)]
+
+    def _against_targets(
+        self, batch: Batch, share: float, directions: Sequence[Direction]
+    ) -> list[Tensor]:
+        """Return the cross-entropies against targets, of which the rest is that of positives."""
+        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
+        losses = []
+        sums = soft_logits(batch, scales, directions)
+        for (partition, logit), scale, d in zip(sums, scales, directions, strict=True):
+            if share < 1:
+                logit = share * logit + (1 - share) * self._logits(batch, scale, d)
+            losses.append(partition - logit)
+        return losses
 
     def _both_logits(
         self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
@@ -195,7 +245,8 @@ class InfoNCE(ContrastiveLoss):
         logits = self._both_logits(batch, scales, directions)
         for partition, logit, d in zip(partitions, logits, directions, strict=True):
             empty = None
-            if batch.relation.single and batch.candidates(d) > 1:
+            whole = batch.relation.single and batch.repulsion is None
+            if whole and batch.candidates(d) > 1:
                 z = partition - logit
                 losses.append(self._of(z))
             else:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tauten.candidates.keys import Keys
 from tauten.controls import Control, Direction
 from tauten.losses.base import ContrastiveLoss, Force, Options, RelationOptions
 from tauten.losses.batch import Batch, along
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 
 _SHRINKS = Refused("the loss falls as the margin does, so a learned margin only shrinks")
+_NO_TARGETS = "a hinge compares each negative with one positive: SMS takes graded relevancies"
+_NO_REPULSION = "each negative has a hinge of its own, and its margin is its strength: use SMS"
 
 
 class MarginLoss(ContrastiveLoss):
@@ -64,7 +65,8 @@ class MaxMargin(MarginLoss):
 
     The mean over anchors is the mean over all 2B(B−1) terms without the diagonal, zeros
     included; ignored pairs count as zeros. EPIC-KITCHENS-100 multi-instance retrieval, with
-    m_i = 0.2 there and the MM-TS schedule as the margin in MM-TS (WACV 2026).
+    m_i = 0.2 there and the MM-TS schedule as the margin in MM-TS (WACV 2026). K own negatives
+    (``negatives=``) are further terms of their anchor, B − 1 + K in all.
 
     Args:
         margin: a control or a number >= 0.
@@ -80,6 +82,9 @@ class MaxMargin(MarginLoss):
 
     forces: tuple[Force, ...] = ("plain", "equalized")
     composition = MarginLoss.composition
+    no_targets = _NO_TARGETS
+    no_repulsion = _NO_REPULSION
+    no_negatives = ""
 
     def __init__(self, margin: Control | float, **options: Unpack[Options]) -> None:
         super().__init__(margin, **options)
@@ -90,14 +95,11 @@ class MaxMargin(MarginLoss):
         y: Tensor | None = None,
         index: Ids | None = None,
         *,
-        positives: Tensor | None = None,
-        labels: Ids | None = None,
-        same: Tensor | Sequence[Ids] = (),
-        ignore: Tensor | None = None,
-        keys: Keys | None = None,
         relevance: Tensor | None = None,
+        **relation: Unpack[RelationOptions],
     ) -> Tensor:
-        """Return the loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
+        """Return the loss of a batch of pairs, with the keywords of
+        :meth:`ContrastiveLoss.forward`.
 
         Args:
             relevance: (N,) in [0, 1], how relevant y[i] is to x[i]; it multiplies the margin of
@@ -107,19 +109,7 @@ class MaxMargin(MarginLoss):
             ValueError: also for ``labels=``, since a margin needs one positive per anchor; give
                 the other positives as ``ignore=`` or ``same=``.
         """
-        return self._reduce(
-            self.batch(
-                x,
-                y,
-                index,
-                relevance=relevance,
-                positives=positives,
-                labels=labels,
-                same=same,
-                ignore=ignore,
-                keys=keys,
-            )
-        )
+        return self._reduce(self.batch(x, y, index, relevance=relevance, **relation))
 
     def batch(
         self,
@@ -146,9 +136,16 @@ class MaxMargin(MarginLoss):
             Reduction.of(along(d), "sum", Hinge(), self._violation(batch, d)) for d in directions
         ]
         sums = batch.reduce(*hinges, own=True)
-        return [
-            total / (batch.candidates(d) - 1) for total, d in zip(sums, directions, strict=True)
-        ]
+        losses = []
+        for total, d in zip(sums, directions, strict=True):
+            terms: Tensor | float = batch.candidates(d) - 1
+            if d in batch.hard:
+                hard = batch.hard[d]
+                violation = batch.at_hard(self._violation(batch, d), d)
+                total = total + hard.sum(Hinge().value(hard.similarity, violation))
+                terms = (terms + hard.count).clamp(min=1)
+            losses.append(total / terms)
+        return losses
 
     def _violation(self, batch: Batch, direction: Direction) -> Number:
         """Return c = m − s_ii as a number of the hinge [s + c]₊."""
@@ -163,6 +160,11 @@ class MaxMargin(MarginLoss):
     def _inverse_size(self, batch: Batch, direction: Direction) -> Tensor:
         number = self._violation(batch, direction)
         (active,) = batch.reduce(Reduction.of(along(direction), "sum", Active(), number), own=True)
+        if direction in batch.hard:
+            hard = batch.hard[direction]
+            active = active + hard.sum(
+                Active().value(hard.similarity, batch.at_hard(number, direction))
+            )
         return 1 / active.clamp(min=1)
 
 

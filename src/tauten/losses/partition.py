@@ -14,7 +14,8 @@ from torch import Tensor
 
 from tauten.controls import Direction, Individual
 from tauten.losses.batch import Batch, along
-from tauten.pairwise import Number, Reduction, Scaled, Tilted
+from tauten.losses.hard import log_add_exp
+from tauten.pairwise import Number, Reduction, Scaled, Term, Tilted
 from tauten.pairwise.reduction import How
 
 
@@ -46,13 +47,58 @@ def logits_lse(
 ) -> tuple[Tensor, ...]:
     """Return the log-sum-exp of the logits s·scale of each direction's anchors.
 
+    Own negatives are among the candidates, and weights of negatives count.
+
     Args:
         batch: of embeddings.
         scales: 1/τ of each direction; the same object where the directions share it.
         directions: of the anchors.
         own: whether positives are left out.
     """
-    return batch.reduce(*_of_logits("logsumexp", batch, scales, directions), own=own)
+    if batch.repulsion is None:
+        sums = batch.reduce(*_of_logits("logsumexp", batch, scales, directions), own=own)
+    else:
+        sums = _weighted(batch, scales, directions, own=own)
+    return tuple(
+        with_own(batch, log_sum, scale, d)
+        for log_sum, scale, d in zip(sums, scales, directions, strict=True)
+    )
+
+
+def with_own(batch: Batch, log_sum: Tensor, scale: Number, direction: Direction) -> Tensor:
+    """Return (n,) a log-sum-exp over candidates with the own negatives among them."""
+    if direction not in batch.hard:
+        return log_sum
+    hard = batch.hard[direction]
+    return hard.log_add_exp(log_sum, hard.similarity * _hard_scale(batch, scale, direction))
+
+
+def _hard_scale(batch: Batch, scale: Number, direction: Direction) -> Tensor:
+    if isinstance(scale, Tensor):  # no exchange between processes
+        return scale if scale.dim() == 0 else scale.unsqueeze(1)
+    return batch.at_hard(scale, direction)
+
+
+def _weighted(
+    batch: Batch, scales: Sequence[Number], directions: Sequence[Direction], *, own: bool
+) -> tuple[Tensor, ...]:
+    """Return the log-sum-exp in which each negative has a weight, and positives have 1."""
+    weights = batch.repulsion_number
+    numbers = of_anchors(batch, scales, directions)
+    negatives = batch.reduce(
+        *(
+            Reduction.of(along(d), "logsumexp", Weighed(), number, weights)
+            for number, d in zip(numbers, directions, strict=True)
+        ),
+        own=True,
+    )
+    if own:
+        return negatives
+    positives = batch.over_positives(*_of_logits("logsumexp", batch, scales, directions))
+    return tuple(
+        log_add_exp(negative, positive.unsqueeze(1))
+        for negative, positive in zip(negatives, positives, strict=True)
+    )
 
 
 def above_mean(
@@ -71,7 +117,10 @@ def above_mean(
     """
     sums = batch.reduce(*_of_logits("sum", batch, scales, directions), own=True)
     gaps = []
-    for total, positive, d in zip(sums, positives, directions, strict=True):
+    for total, scale, positive, d in zip(sums, scales, positives, directions, strict=True):
+        if d in batch.hard:
+            hard = batch.hard[d]
+            total = total + hard.sum(hard.similarity * _hard_scale(batch, scale, d))
         negatives = batch.negatives(d)
         candidates = (negatives + batch.positive_counts(d)).clamp(min=1)
         gaps.append((negatives * positive - total) / candidates)
@@ -81,18 +130,35 @@ def above_mean(
 def _of_logits(
     how: How, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
 ) -> list[Reduction]:
-    numbers = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
-    if isinstance(scales[0], Tensor) and scales[0].dim() == 0:
-        numbers = [numbers[0]] * len(numbers)
+    numbers = of_anchors(batch, scales, directions)
     return [
         Reduction.of(along(d), how, Scaled(), number)
         for number, d in zip(numbers, directions, strict=True)
     ]
 
 
+def of_anchors(
+    batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+) -> list[Number]:
+    """Return numbers of anchors shaped for S; the same object where the directions share one."""
+    numbers = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
+    if isinstance(scales[0], Tensor) and scales[0].dim() == 0:
+        numbers = [numbers[0]] * len(numbers)
+    return numbers
+
+
+@dataclass(frozen=True)
+class Weighed(Term):
+    """s·a + w, a logit whose exponential has the weight exp(w)."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, w = numbers
+        return s * a + w
+
+
 def need_negatives(loss: object, batch: Batch, directions: Sequence[Direction]) -> None:
     """Refuse a batch in which an anchor has no candidate besides its positive."""
-    if min(batch.candidates(d) for d in directions) < 2:
+    if min(2 if d in batch.hard else batch.candidates(d) for d in directions) < 2:
         raise ValueError(
             f"{type(loss).__name__} needs at least 2 pairs in a batch for a negative, "
             f"got {len(batch.x)} and {len(batch.y)} rows; drop the last incomplete batch"
@@ -116,6 +182,11 @@ def robust_gradients(
     sums = batch.reduce(*reductions, own=True)
     gradients: dict[Direction, Tensor] = {}
     for tilted, (d, part) in zip(sums, parts.items(), strict=True):
+        if d in batch.hard:
+            hard, scale = batch.hard[d], (1 / part.tau).expand_as(part.log_u)
+            log = part.positives * scale + part.log_u + part.log_negatives
+            raised = (hard.similarity * scale.unsqueeze(1) - log.unsqueeze(1)).exp()
+            tilted = tilted + hard.sum(hard.similarity * raised)
         ratio = torch.exp(part.log_g - part.log_u)
         mean_wz = (tilted - part.positives * ratio) / part.tau
         gradients[d] = part.log_u + rho - mean_wz

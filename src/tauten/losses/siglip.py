@@ -16,7 +16,7 @@ from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_composition, check_range
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
-from tauten.pairwise import Reduction, Softplus
+from tauten.pairwise import Number, Reduction, Softplus
 from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.terms import LOST
 from tauten.spec import Context, ControlSpec, Range
@@ -55,6 +55,9 @@ class SigLIP(ContrastiveLoss):
     composition = Composition(
         dual=Refused("each pair is judged alone, so there is no partition to learn τ from")
     )
+    no_targets = "each pair is judged alone, and targets are shares among candidates: use InfoNCE"
+    no_repulsion = "each pair is judged alone, so there is no denominator in which negatives weigh"
+    no_negatives = ""
 
     def __init__(
         self,
@@ -89,6 +92,10 @@ class SigLIP(ContrastiveLoss):
             batch.positives(d) * batch.at_positives(scale, d) + bias
             for scale, bias, d in zip(scales, biases, directions, strict=True)
         ]
+        sums = tuple(
+            total if d not in batch.hard else total + self._of_hard(batch, slope, offset, d)
+            for total, slope, offset, d in zip(sums, slopes, offsets, directions, strict=True)
+        )
         if not several:
             return [
                 total + F.softplus(-logit, threshold=LOST)
@@ -98,6 +105,13 @@ class SigLIP(ContrastiveLoss):
             total - torch.as_tensor(batch.positive_counts(d)).to(total) * logit
             for total, logit, d in zip(sums, logits, directions, strict=True)
         ]
+
+    @staticmethod
+    def _of_hard(batch: Batch, slope: Number, offset: Number, direction: Direction) -> Tensor:
+        """Return (n,) what each anchor's own negatives add."""
+        hard = batch.hard[direction]
+        a, b = (batch.at_hard(number, direction) for number in (slope, offset))
+        return hard.sum(Softplus().value(hard.similarity, a, b))
 
 
 @dataclass

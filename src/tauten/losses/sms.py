@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
-from tauten.candidates.keys import Keys
 from tauten.checks import finite, two
 from tauten.controls import Control, Direction
 from tauten.losses.base import Force, SharedOptions
@@ -61,6 +60,8 @@ class SMS(MarginLoss):
     forces: tuple[Force, ...] = ("plain",)
     composition = MarginLoss.composition
     no_keys = "it is told the relevancies of the pairs of a batch, and not of keys"
+    no_targets = no_repulsion = "relevancy= says how relevant each candidate is"
+    no_negatives = "it is told the relevancies of the pairs of a batch: use MaxMargin"
     table: Tensor | None
 
     def __init__(
@@ -87,13 +88,10 @@ class SMS(MarginLoss):
         index: Ids | None = None,
         *,
         relevancy: Relevancies | None = None,
-        positives: Tensor | None = None,
-        labels: Ids | None = None,
-        same: Tensor | Sequence[Ids] = (),
-        ignore: Tensor | None = None,
-        keys: Keys | None = None,
+        **relation: Unpack[RelationOptions],
     ) -> Tensor:
-        """Return the loss of a batch of pairs, as :meth:`ContrastiveLoss.forward`.
+        """Return the loss of a batch of pairs, with the keywords of
+        :meth:`ContrastiveLoss.forward`.
 
         Args:
             relevancy: (N, M) in [0, 1], of each x[i] and y[j]; over processes with the columns of
@@ -104,19 +102,7 @@ class SMS(MarginLoss):
             ValueError: also without ``relevancy``, with codes outside the table, and for
                 ``labels=``, since a margin needs one positive per anchor.
         """
-        return self._reduce(
-            self.batch(
-                x,
-                y,
-                index,
-                relevancy=relevancy,
-                positives=positives,
-                labels=labels,
-                same=same,
-                ignore=ignore,
-                keys=keys,
-            )
-        )
+        return self._reduce(self.batch(x, y, index, relevancy=relevancy, **relation))
 
     def batch(
         self,

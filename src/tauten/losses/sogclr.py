@@ -101,6 +101,12 @@ class SogCLR(ContrastiveLoss):
     _leading_tau = True
 
     no_keys = "its averages already stand for the negatives of earlier batches"
+    no_targets = "its objective compares negatives with one positive: use InfoNCE"
+    no_repulsion = (
+        "its averages are of plain partitions, and NUCLR's offsets are weights that it learns: use "
+        "InfoNCE or DCL"
+    )
+    no_negatives = "hard negatives shift the average, which stands for all data: use InfoNCE or DCL"
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ class SupCon(InfoNCE):
 
     forces: tuple[Force, ...] = ("plain", "equalized")
     composition = Composition(dual=_SEVERAL, pair=_SEVERAL)
+    no_targets = "its targets are its labels: use InfoNCE, which takes both"
 
     def __init__(
         self,

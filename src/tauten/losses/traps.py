@@ -81,6 +81,7 @@ class Traps:
         drives τ down; with them it may be reached, so all τ must be seen at their lower end, too.
         """
         negatives = max(batch.candidates("x2y"), batch.candidates("y2x")) - 1
+        negatives += max((hard.vectors.shape[1] for hard in batch.hard.values()), default=0)
         most = math.log(max(negatives, 1))
         if rho <= most or loss_fn.last_tau is None:
             self._unreached = 0

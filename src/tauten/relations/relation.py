@@ -38,6 +38,7 @@ class Relation:
         rows_paired: (n,) bool, the rows that have a positive; None if all have.
         columns_paired: (m,) bool, the columns that have one, of this process; None if all have.
         paired: whether row i and column ``positive[i]`` are one pair, for all anchors.
+        free: whether nobody has a positive, because targets say all.
     """
 
     positive: Tensor
@@ -51,6 +52,7 @@ class Relation:
     rows_paired: Tensor | None = None
     columns_paired: Tensor | None = None
     paired: bool = True
+    free: bool = False
 
     @property
     def columns(self) -> Tensor:
@@ -80,7 +82,8 @@ class Relation:
     @property
     def single(self) -> bool:
         """True where each anchor has one positive and all others are its negatives."""
-        return self.labels is None and not self.same and self.ignore is None and not self.itself
+        plain = self.labels is None and not self.same and self.ignore is None
+        return plain and not self.itself and not self.free
 
     def of_rows(self, per_column: Tensor) -> Tensor:
         """Return (N,) the number of each row's positive, from this process's columns' (M,)."""
@@ -158,6 +161,7 @@ def relate(
     directions: Literal["both", "x2y", "y2x"] = "both",
     itself: bool = False,
     ranks: Ranks | None = None,
+    targeted: bool = False,
 ) -> Relation:
     """Return the relation of a batch, with everything checked.
 
@@ -176,6 +180,8 @@ def relate(
         itself: whether both sides are one set, in which nobody is the own positive or candidate.
         ranks: the processes, if there are several: N and M are then this one's, but ``ignore`` has
             the columns of all processes in their order.
+        targeted: whether targets say all, so that one set, or more rows than columns, need no
+            positives.
 
     Raises:
         ValueError: wrong lengths, columns out of range, options that exclude each other, or an
@@ -183,7 +189,8 @@ def relate(
     """
     if positives is not None and labels is not None:
         raise ValueError("give positives= or labels=, not both")
-    if itself and positives is None and labels is None:
+    free = targeted and positives is None and labels is None and (itself or rows > cols)
+    if itself and positives is None and labels is None and not free:
         raise ValueError(
             "one set of embeddings needs labels= or positives=, which say who belongs together; "
             "or pass x and y"
@@ -207,6 +214,19 @@ def relate(
             rows,
             cols,
             directions,
+        )
+    if free:
+        _check_free(rows, cols, directions, same=bool(several), itself=itself)
+        positive = torch.arange(rows, device=device) % max(cols, 1)
+        return Relation(
+            positive,
+            diagonal=False,
+            labels=None,
+            same=masked,
+            ignore=ignore,
+            ranks=ranks,
+            itself=itself,
+            free=True,
         )
     if positives is None:
         if rows > cols:
@@ -254,6 +274,20 @@ def relate(
         times=times,
         columns_paired=None if times is None else times > 0,
     )
+
+
+def _check_free(rows: int, cols: int, directions: str, *, same: bool, itself: bool) -> None:
+    """Refuse what needs the positives that targets alone do not name."""
+    if directions != "x2y" and not itself:
+        raise ValueError(
+            f"x has {rows} rows and y has {cols}, so that targets= alone make no pairs of them: "
+            f"use directions='x2y' in the place of {directions!r}"
+        )
+    if same and not itself:
+        raise ValueError(
+            "same= leaves positives in, and targets= of more rows than columns name none: pass "
+            "ignore="
+        )
 
 
 def _check_times(times: Tensor, directions: str) -> None:

@@ -1,0 +1,25 @@
+"""The relation of a batch: who is positive, negative or ignored for whom, and how much."""
+
+from tauten.relations.relation import Ids, Relation, relate
+from tauten.relations.weights import (
+    Codes,
+    Given,
+    Kernel,
+    PairWeights,
+    Teacher,
+    Weights,
+    as_weights,
+)
+
+__all__ = [
+    "Codes",
+    "Given",
+    "Ids",
+    "Kernel",
+    "PairWeights",
+    "Relation",
+    "Teacher",
+    "Weights",
+    "as_weights",
+    "relate",
+]
