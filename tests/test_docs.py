@@ -55,6 +55,11 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
         exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
 
 
+def with_towers(config, name):
+    config.model.image = config.model.text = name.partition(":")[2]
+    return config
+
+
 @every_page
 def test_commands_are_understood(page, tmp_path, monkeypatch):
     from tauten import experiments, training
@@ -63,7 +68,7 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(initial, "as_run", lambda config, run: config)
-    monkeypatch.setattr(pretrained, "from_model", lambda config, name: config)
+    monkeypatch.setattr(pretrained, "from_model", with_towers)
     monkeypatch.setattr(config_file, "read_config", lambda file: pairs())
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     trained = []

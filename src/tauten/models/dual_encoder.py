@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,25 @@ class DualEncoder(nn.Module):
         self.image_projection = nn.Linear(image_tower.width, dim, bias=False)
         self.text_projection = nn.Linear(text_tower.width, dim, bias=False)
         self.augmentation = None if augmentation is None else Augmentation(augmentation)
+        self._frozen: tuple[str, ...] = ()
+
+    def freeze(self, *sides: Literal["image", "text"]) -> None:
+        """Leave towers as they are: without gradients, and in evaluation mode in training too.
+
+        Args:
+            sides: whose towers; the projections are trained.
+        """
+        self._frozen = tuple(f"{side}_tower" for side in sides)
+        for name in self._frozen:
+            getattr(self, name).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> DualEncoder:
+        """Set training mode, in which frozen towers stay in evaluation mode."""
+        super().train(mode)
+        for name in self._frozen:
+            getattr(self, name).eval()
+        return self
 
     @classmethod
     def from_pretrained(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tauten.models.augmentation_options import AugmentationConfig, ViewConfig
 from tauten.spec import ControlSpec, LossSpec, When
+from tauten.training.compute_rules import check_compute
 from tauten.training.ranges import check_values
 from tauten.training.stream_rules import check_stream
 from tauten.training.view_rules import check_views
@@ -157,6 +158,12 @@ class ModelConfig:
     """tokens kept per caption"""
     temporal: Annotated[Literal["mean", "attention"], _CLIPS] = "mean"
     """clips: how the vectors of frames become one; attention: with learned weights"""
+    freeze: Annotated[Literal["none", "image", "text", "both"], _PAIRS] = "none"
+    """pretrained towers that stay as they are, also in their batch normalisation and dropout;
+    projections are trained"""
+    checkpointing: bool = False
+    """Hugging Face towers compute their activations again for the gradient: less memory, about a
+    third more time, the same result"""
     augment: bool = True
     """change training images at random"""
     augmentation: Annotated[AugmentationConfig, _PAIRS] = field(default_factory=AugmentationConfig)
@@ -202,6 +209,10 @@ class OptimConfig:
     """of sgd and lars"""
     max_grad_norm: float = 0.0
     """gradients are scaled down to this norm; 0 for never"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: the towers compute in bfloat16; weights, loss and evaluation stay in float32"""
+    compile: bool = False
+    """torch.compile the towers; the first steps take minutes"""
 
 
 @dataclass
@@ -242,6 +253,8 @@ class Config:
     """a run, or one of its checkpoints, whose weights the training starts from; parts of another
     shape begin anew and are named. On the command line the options of the model are then by default
     those of that run"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU if there is one; CUDA_VISIBLE_DEVICES chooses among several"""
     seed: int = 0
     """of weights, batches and augmentation"""
     runlocal: bool = False
@@ -288,6 +301,7 @@ class Config:
             raise ValueError("model.channels must name one layer or more, got none")
         check_views(self)
         check_stream(self)
+        check_compute(self)
         self._check_clips()
         self._check_splits()
         if (self.model.image == "features") != (self.data.features is not None):

@@ -18,6 +18,7 @@ from tauten.models import DualEncoder, Tokenizer, load_tokenizer
 from tauten.outcome import GROUPS, OUTCOME, Outcome, save
 from tauten.training import checkpoints, processes
 from tauten.training.clip_source import ClipSource
+from tauten.training.compute import device_of
 from tauten.training.config import Config
 from tauten.training.encode import Encoded, encode_together
 from tauten.training.epic import SYNTHETIC
@@ -120,6 +121,7 @@ def write_results(
     best = processes.first(lambda: checkpoints.best_of(folder.checkpoints))
     with processes.together():
         encoder, tokenizer, classes = load_encoder(best)
+        encoder.to(device_of(config))
     encoded = {
         name: encode_together(
             encoder, tokenizer, splits[name], classes, config.evaluation.batch_size, config.progress

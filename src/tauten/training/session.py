@@ -34,6 +34,7 @@ from tauten.training.build import (
     check_texts,
     started,
 )
+from tauten.training.compute import check_device, compiled, fitted
 from tauten.training.config import Config, DataConfig
 from tauten.training.encode import selectable
 from tauten.training.initial import Initial, initial
@@ -112,6 +113,7 @@ def train(config: Config) -> RunResult:
         with processes.together():
             config.validate()
             config = as_pretrained(config)
+            check_device(config)
             check_loss(config)
             _check_shares(config.optim.batch_size)
             folder.check(config)
@@ -298,6 +300,7 @@ def _build(
         if start is not None:
             start.loss(config, loss_fn)
     tell_of_pixels(encoder.image_tower, config.model.image, config.data)
+    fitted(encoder, config)
     if processes.count() > 1:
         with_whole_batches(encoder)
     module = ContrastiveModule(
@@ -310,6 +313,7 @@ def _build(
     )
     store = _store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, _usable(train))
+    compiled(encoder, config)
     return module, tokenizer, store
 
 

@@ -11,6 +11,7 @@ from tauten.models.batch_norm import with_whole_batches
 from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.training import processes
 from tauten.training.build import build_loss, build_view_encoder
+from tauten.training.compute import compiled, fitted
 from tauten.training.config import Config
 from tauten.training.initial import Initial
 from tauten.training.splits import Classes, PairData
@@ -89,7 +90,9 @@ def build_views(
         check_rebuilds(encoder.tower)
         with torch.no_grad():
             check_repeats(encoder.tower, *(encoder.eval()(train.images[:1]) for _ in range(2)))
+    fitted(encoder, config)
     if processes.count() > 1:
         with_whole_batches(encoder)
+    compiled(encoder, config)
     module = ViewModule(encoder.train(), loss_fn, *config.loss.keys_kept)
     return module, None, ViewStore(train)
