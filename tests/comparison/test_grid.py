@@ -10,7 +10,8 @@ from tauten import cli
 from tauten.comparison import SyntheticConfig, compare, load_cell, rerun
 from tauten.comparison import train as grids
 from tauten.comparison.catalogue import METHODS
-from tauten.comparison.cells import CONFIG, FEATURES, RESULT
+from tauten.comparison.cells import CONFIG, FEATURES, RESULT, load_queries
+from tauten.comparison.contrasts import contrasts
 from tauten.comparison.features import Features, load, save
 from tauten.comparison.methods import trials
 from tauten.comparison.options import settings as read_settings
@@ -84,6 +85,31 @@ def test_tables_and_page_show_every_variant(finished):
     assert "http" not in page.replace("http://www.w3.org", "")
     assert page.count("<svg") >= 5
     assert "Theory gives the higher temperature to: neither" in page
+
+
+def test_retrieval_of_classes_stands_beside_that_of_pairs(finished):
+    grid, found = finished
+    level = found.summary.beside
+    cells = found.summary.trained.variants
+    queries = {
+        f"{control} ({setting})": {s: load_queries(grid.output / n) for s, n in of.items()}
+        for (control, setting), of in cells.items()
+    }
+    pairs = dict.fromkeys((c.a, c.b) for c in found.summary.to_baseline)
+    assert level.metric == "class_map"
+    assert level.to_baseline == contrasts(queries, [*pairs], "class_map", found.summary.bootstrap)
+    with (grid.output / "differences.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "class_map"]
+    assert [float(row["corrected_low"]) for row in rows] == [
+        c.corrected_low for c in level.to_baseline
+    ]
+    mean = f"{100 * level.means['constant (default)', 'all'].value:.1f} ["
+    page, tex = found.page.read_text("utf-8"), (grid.output / "comparison.tex").read_text("utf-8")
+    assert all(mean in shown for shown in (found.text, page, tex))
+    assert all(f'id="trade-off-{g}' in page for g in found.summary.groups)
+    rows = [line for line in tex.splitlines() if line.endswith(r"\\")]
+    assert "control & class\\_map & difference & p & d & head & mid & tail" in tex
+    assert all(row.count("&") in (9, 7, 3) for row in rows)
 
 
 def test_started_again_it_trains_nothing(finished, monkeypatch):

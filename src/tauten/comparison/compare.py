@@ -12,7 +12,7 @@ from tauten.comparison.summary import Summary, summarise, write_csv
 from tauten.comparison.train import train_grid
 from tauten.files import replace_text
 
-MARKDOWN = "comparison.md"
+MARKDOWN, LATEX = "comparison.md", "comparison.tex"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def compare(grid: Grid, metric: str | None = None, bootstrap: int = 2000) -> Com
 
     Started again it goes on from finished cells. Into ``grid.output`` it writes ``cells/`` and
     ``tuning/``, a folder for each training; ``cells.csv``, ``differences.csv``, ``comparison.md``,
-    ``comparison.html``; ``failed.json`` if anything failed.
+    ``comparison.tex``, ``comparison.html``; ``failed.json`` if anything failed.
 
     Call it under ``if __name__ == "__main__":`` where ``grid.processes`` is above 1.
 
@@ -58,4 +58,5 @@ def compare(grid: Grid, metric: str | None = None, bootstrap: int = 2000) -> Com
     summary = summarise(grid, train_grid(grid), metric, bootstrap)
     write_csv(summary)
     replace_text(grid.output / MARKDOWN, tables.markdown(summary))
+    replace_text(grid.output / LATEX, tables.latex(summary))
     return Comparison(summary, tables.text(summary), write_page(summary))

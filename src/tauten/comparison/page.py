@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tauten.comparison import protocol, tables
 from tauten.comparison.contrasts import Contrast
 from tauten.comparison.end_to_end import RUN
+from tauten.comparison.grid import DEFAULT
 from tauten.comparison.summary import Summary
 from tauten.files import replace_text
 from tauten.outcome import ALL
+from tauten.outcome.metrics import OF_CLASSES
 from tauten.report.markup import environment, save_page
 from tauten.report.place import ROWS
 from tauten.report.plots import Panel
 from tauten.report.settings import versions
-from tauten.report.theme import TOKENS, figure, svg
+from tauten.report.theme import DASHES, TOKENS, figure, svg
 
 PAGE = "comparison.html"
 MARKED = ("better", "worse")
@@ -29,10 +32,13 @@ def write_page(summary: Summary) -> Path:
         title=f"Which control helps, where, and by how much: {_data(summary)}",
         summary=summary,
         tables=tables,
+        beside=tables.beside(summary),
         sentences=verdict(summary),
         forests=[panel for group in summary.groups if (panel := _forest(summary, group))],
         parts=_panel("What made the difference", summary.to_parts, ALL, "parts"),
+        trade_offs=_trade_offs(summary),
         cost=_cost(summary),
+        numbered=numbered(summary),
         anchors=anchors(summary),
         trainings=trainings(summary),
         tuning=_tuning(summary),
@@ -77,6 +83,13 @@ def verdict(summary: Summary) -> list[str]:
     if overall:
         half = max(c.corrected_high - c.corrected_low for c in overall) / 2
         said.append(f"A difference of less than about {100 * half:.1f} points would not show here.")
+    level = summary.beside
+    marked = [c for c in level.to_baseline if c.verdict in MARKED] if level is not None else []
+    if level is not None and marked:
+        shown = (f"{c.a}, {_group(c.group)} {tables.points(c.value)} points" for c in marked)
+        said.append(f"By {level.metric} there are differences, corrected too: {'; '.join(shown)}.")
+    elif level is not None and len(alone) < len(summary.to_baseline):
+        said.append(f"By {level.metric} there is no measurable difference.")
     return said
 
 
@@ -115,7 +128,7 @@ def _forest(summary: Summary, group: str) -> Panel | None:
 
 def _panel(title: str, found: Sequence[Contrast], group: str, name: str) -> Panel | None:
     """Return differences with simultaneous intervals (thin) and their own (thick)."""
-    shown = [c for c in found if c.group == group]
+    shown = sorted((c for c in found if c.group == group), key=lambda c: -c.value)
     if not shown:
         return None
     with figure((4.1, 0.8 + 0.2 * len(shown))) as drawing:
@@ -144,24 +157,79 @@ def _panel(title: str, found: Sequence[Contrast], group: str, name: str) -> Pane
 
 def _cost(summary: Summary) -> Panel | None:
     """Return quality over time of a step."""
-    timed = [v for v in summary.variants if v.seconds_per_step is not None]
-    if not timed:
-        return None
+    points = {
+        v.name: (1000 * v.seconds_per_step, 100 * v.means[ALL].value)
+        for v in summary.variants
+        if v.seconds_per_step is not None
+    }
+    labels = "milliseconds per step", f"{summary.metric}, %"
+    return _scatter(summary, "Quality over cost", "cost", points, labels) if points else None
+
+
+def _trade_offs(summary: Summary) -> list[Panel]:
+    """Return the retrieval of classes over that of pairs, by group, a point for each variant."""
+    level, panels = summary.beside, []
+    for group in summary.groups if level is not None else ():
+        assert level is not None
+        both = [
+            (v.name, 100 * v.means[group].value, 100 * level.means[v.name, group].value)
+            for v in summary.variants
+            if (v.name, group) in level.means and group in v.means
+        ]
+        turned = level.metric not in OF_CLASSES
+        points = {name: (y, x) if turned else (x, y) for name, x, y in both}
+        names = (level.metric, summary.metric) if turned else (summary.metric, level.metric)
+        title, labels = _group(group), (f"{names[0]}, %", f"{names[1]}, %")
+        panels.append(_scatter(summary, title, f"trade-off-{group}", points, labels))
+    return panels
+
+
+def _scatter(
+    summary: Summary,
+    title: str,
+    name: str,
+    points: Mapping[str, tuple[float, float]],
+    labels: tuple[str, str],
+) -> Panel:
+    """Plot a point for each variant, numbered as :func:`numbered` says; lines cross the first."""
     with figure((4.1, 3.2)) as drawing:
-        axes = drawing.add_subplot()
-        said = []
-        for variant in timed:
-            assert variant.seconds_per_step is not None
-            time, value = 1000 * variant.seconds_per_step, 100 * variant.means[ALL].value
-            color = TOKENS["run1" if variant.setting == "tuned" else "muted"]
-            axes.plot([time], [value], "o", color=color, markersize=4)
-            axes.annotate(variant.control, (time, value), fontsize=6.5, xytext=(3, 2),
-                          textcoords="offset points")  # fmt: skip
-            said.append(f"{variant.name} {time:.1f} ms, {value:.1f}")
-        axes.set_xlabel("milliseconds per step")
-        axes.set_ylabel(f"{summary.metric}, %")
-        picture = svg(drawing, "cost", f"Quality over cost: {'; '.join(said)}")
-    return Panel("Quality over cost", picture, "Blue: tuned. Grey: default.")
+        axes, said = drawing.add_subplot(), []
+        for number, variant in reversed([*enumerate(summary.variants, start=1)]):
+            if variant.name not in points:
+                continue
+            x, y = points[variant.name]
+            color = TOKENS["run2" if number == 1 else "run1"]
+            face = color if variant.setting != DEFAULT or number == 1 else TOKENS["paper"]
+            axes.plot([x], [y], "o", color=color, markersize=4.5, markerfacecolor=face)
+            shift = (4, 2) if number % 2 else (-9, 2)
+            axes.annotate(str(number), (x, y), fontsize=8, xytext=shift, textcoords="offset points")
+            said.append(f"{variant.name} {x:.1f}, {y:.1f}")
+            if number == 1:
+                look = {"color": color, "linewidth": 0.8, "linestyle": DASHES[2]}
+                axes.axvline(x, **look)
+                axes.axhline(y, **look)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.margins(0.12)
+        picture = svg(drawing, name, f"{title}, {labels[1]} over {labels[0]}: {'; '.join(said)}")
+    return Panel(f"{title[0].upper()}{title[1:]}", picture)
+
+
+def numbered(summary: Summary) -> str:
+    """Return which number in a plot is which variant, with its temperature or margin."""
+    names = [f"{k} {v.name}{_tau(v.settings)}" for k, v in enumerate(summary.variants, start=1)]
+    return f"Orange: the baseline. Hollow: default settings. {'; '.join(names)}."
+
+
+def _tau(settings: Mapping[str, Any]) -> str:
+    """Return the temperature or margin among a control's settings, or ""."""
+    if "control.value" in settings:
+        return f", {settings['control.value']:.3g}"
+    for ends in (("low", "high"), ("shift_low", "shift_high")):
+        values = [settings[key] for name in ends if (key := f"control.{name}") in settings]
+        if len(values) == 2:
+            return f", {values[0]:.3g} to {values[1]:.3g}"
+    return ""
 
 
 def _tuning(summary: Summary) -> list[list[str]]:

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from tauten.comparison.grid import DEFAULT, TUNED, Grid
 from tauten.comparison.train import Trained
 from tauten.evaluation import Estimate
 from tauten.files import replace_text
-from tauten.outcome import ALL, GROUPS
+from tauten.outcome import ALL, GROUPS, PAIRS
+from tauten.outcome.metrics import OF_CLASSES
 
 CELLS, CONTRASTS = "cells.csv", "differences.csv"
 COLUMNS = ("data", "control", "force", "seed", "group", "metric", "value", "settings", "setting")
@@ -53,6 +54,25 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Level:
+    """Another metric beside the one that is compared, corrected for its own comparisons.
+
+    Attributes:
+        metric: its name.
+        means: mean and 95 % interval by (variant, group).
+        to_baseline: differences to the baseline with the same kind of setting.
+    """
+
+    metric: str
+    means: dict[tuple[str, str], Estimate]
+    to_baseline: list[Contrast]
+
+    def difference(self, variant: str, group: str) -> Contrast | None:
+        """Return the difference of a variant to the baseline in a group, or None."""
+        return next((c for c in self.to_baseline if (c.a, c.group) == (variant, group)), None)
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything that tables and the page show.
 
@@ -65,6 +85,7 @@ class Summary:
         to_baseline: differences to the baseline with the same kind of setting.
         to_parts: differences of a schedule to what takes it apart, with the same settings.
         groups: with queries, "all" first.
+        beside: of classes beside single pairs, or the other way round; None without classes.
     """
 
     grid: Grid
@@ -75,13 +96,11 @@ class Summary:
     to_baseline: list[Contrast]
     to_parts: list[Contrast]
     groups: list[str]
+    beside: Level | None = None
 
     def difference(self, variant: Variant, group: str) -> Contrast | None:
         """Return the difference of a variant to the baseline in a group, or None."""
-        for contrast in self.to_baseline:
-            if (contrast.a, contrast.group) == (variant.name, group):
-                return contrast
-        return None
+        return Level(self.metric, {}, self.to_baseline).difference(variant.name, group)
 
 
 def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) -> Summary:
@@ -122,7 +141,22 @@ def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) 
         to_baseline=[c for c in found if (c.a, c.b) in base_pairs],
         to_parts=[c for c in found if (c.a, c.b) in part_pairs],
         groups=[g for g in (ALL, *GROUPS) if g in {group for _, group in means}],
+        beside=_beside(queries, base_pairs, metric, bootstrap),
     )
+
+
+def _beside(
+    queries: Mapping[str, Seeds], pairs: Sequence[tuple[str, str]], metric: str, bootstrap: int
+) -> Level | None:
+    """Return the retrieval of classes beside that of pairs, or of pairs beside that of classes."""
+    other = PAIRS.main if metric in OF_CLASSES else OF_CLASSES[0]
+    known = [run for runs in queries.values() for run in runs.values()]
+    if not all({other, OF_CLASSES[0]} <= {*run.known.names} for run in known):
+        return None
+    if not all(len(run.members(ALL, OF_CLASSES[0])) for run in known):
+        return None
+    found = contrasts(queries, pairs, other, bootstrap)
+    return Level(other, estimates(queries, other, bootstrap), found)
 
 
 def _pairs(grid: Grid, names: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -179,8 +213,11 @@ def write_csv(summary: Summary) -> None:
         names = [*Contrast.__dataclass_fields__, "verdict"]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["metric", *names])
-        for contrast in [*summary.to_baseline, *summary.to_parts]:
-            writer.writerow([summary.metric, *(getattr(contrast, name) for name in names)])
+        rows = [(summary.metric, one) for one in (*summary.to_baseline, *summary.to_parts)]
+        if summary.beside is not None:
+            rows += [(summary.beside.metric, one) for one in summary.beside.to_baseline]
+        for metric, contrast in rows:
+            writer.writerow([metric, *(getattr(contrast, name) for name in names)])
 
 
 @contextlib.contextmanager

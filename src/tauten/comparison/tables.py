@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tauten.comparison.contrasts import Contrast, Verdict
-from tauten.comparison.summary import Summary, Variant
+from tauten.comparison.summary import Level, Summary, Variant
 from tauten.outcome import ALL
 
 MARKS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "same": "", "one seed": ""}
 MINUS = "−"
+_LATEX = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    "▲": r"$\blacktriangle$",
+    "▼": r"$\blacktriangledown$",
+    MINUS: "$-$",
+    "–": "--",
+}
 
 
 def percent(value: float) -> str:
@@ -65,18 +75,25 @@ def rows(summary: Summary) -> list[list[str]]:
     """Return a row for each variant: overall, its difference with the simultaneous interval,
     groups.
     """
-    found = []
-    for variant in summary.variants:
-        mean, overall = variant.means[ALL], summary.difference(variant, ALL)
-        row = [variant.name, f"{percent(mean.value)} [{percent(mean.low)}, {percent(mean.high)}]"]
-        row += ["baseline", "", ""] if overall is None else _difference(overall)
-        for group in (g for g in summary.groups if g != ALL):
-            own = summary.difference(variant, group)
-            mark = "" if own is None else MARKS[own.verdict]
-            shown = f" ({points(own.value)}{mark})" if own is not None else ""
-            row.append(f"{percent(variant.means[group].value)}{shown}")
-        found.append([*row, milliseconds(variant), mebibytes(variant)])
-    return found
+    groups = [group for group in summary.groups if group != ALL]
+    means = {(v.name, group): mean for v in summary.variants for group, mean in v.means.items()}
+    level = Level(summary.metric, means, summary.to_baseline)
+    return [
+        [*_row(level, variant.name, groups), milliseconds(variant), mebibytes(variant)]
+        for variant in summary.variants
+    ]
+
+
+def _row(level: Level, name: str, groups: Sequence[str]) -> list[str]:
+    mean, overall = level.means[name, ALL], level.difference(name, ALL)
+    row = [name, f"{percent(mean.value)} [{percent(mean.low)}, {percent(mean.high)}]"]
+    row += ["baseline", "", ""] if overall is None else _difference(overall)
+    for group in groups:
+        own = level.difference(name, group)
+        mark = "" if own is None else MARKS[own.verdict]
+        shown = f" ({points(own.value)}{mark})" if own is not None else ""
+        row.append(f"{percent(level.means[name, group].value)}{shown}")
+    return row
 
 
 def _difference(contrast: Contrast) -> list[str]:
@@ -104,6 +121,13 @@ def notes(summary: Summary) -> list[str]:
         "▲ and ▼ mark those whose interval excludes 0.",
         "d: the difference over the standard deviation over seeds (Cohen).",
     ]
+    if summary.beside is not None:
+        count = len(summary.beside.to_baseline)
+        found.append(
+            f"{summary.beside.metric} beside it, its intervals and p for its own {count} "
+            "comparisons. class_map: mean average precision of candidates of the query's class, "
+            "over queries that have another of their class."
+        )
     if any(c.seeds < 2 for c in (*summary.to_baseline, *summary.to_parts)):
         found.append(
             "From one seed there is no verdict: the interval is over queries alone and says "
@@ -126,12 +150,29 @@ def notes(summary: Summary) -> list[str]:
     return found
 
 
+def beside(summary: Summary) -> list[list[str]]:
+    """Return headings, and a row for each variant, of the metric beside the one compared."""
+    level = summary.beside
+    if level is None:
+        return []
+    of_level = {group for _, group in level.means}
+    groups = [group for group in summary.groups if group in of_level and group != ALL]
+    head = ["control", level.metric, "difference", "p", "d", *groups]
+    return [head, *(_row(level, variant.name, groups) for variant in summary.variants)]
+
+
+def blocks(summary: Summary) -> list[list[list[str]]]:
+    """Return all tables, each with its headings first."""
+    found = [[header(summary), *rows(summary)], beside(summary)]
+    if summary.to_parts:
+        found.append([["part", "difference", "p", "d"], *parts(summary)])
+    return [table for table in found if table]
+
+
 def text(summary: Summary) -> str:
     """Format for the terminal."""
-    blocks = [_aligned([header(summary), *rows(summary)])]
-    if summary.to_parts:
-        blocks.append(_aligned([["part", "difference", "p", "d"], *parts(summary)]))
-    lines = ["", *"\n\n".join(blocks).splitlines(), "", *notes(summary)]
+    aligned = "\n\n".join(_aligned(table) for table in blocks(summary))
+    lines = ["", *aligned.splitlines(), "", *notes(summary)]
     for failure in summary.trained.failures:
         lines.append(f"failed: {failure.task}: {failure.error}")
     return "\n".join(lines)
@@ -139,12 +180,25 @@ def text(summary: Summary) -> str:
 
 def markdown(summary: Summary) -> str:
     """Format for a document."""
-    blocks = [_pipes([header(summary), *rows(summary)])]
-    if summary.to_parts:
-        blocks.append(_pipes([["part", "difference", "p", "d"], *parts(summary)]))
     said = [f"* {note}" for note in notes(summary)]
     said += [f"* failed: `{f.task}`: {f.error}" for f in summary.trained.failures]
-    return "\n\n".join([*blocks, "\n".join(said)]) + "\n"
+    return "\n\n".join([*map(_pipes, blocks(summary)), "\n".join(said)]) + "\n"
+
+
+def latex(summary: Summary) -> str:
+    """Format for a paper, with booktabs; what a reader must know stands in comments."""
+    said = "".join(f"% {note}\n" for note in notes(summary))
+    return said + "\n".join(_tabular(table) for table in blocks(summary))
+
+
+def _tabular(table: Sequence[Sequence[str]]) -> str:
+    head, *body = (
+        " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in row) + r" \\"
+        for row in table
+    )
+    columns = "l" + "r" * (len(table[0]) - 1)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> str:

@@ -79,6 +79,7 @@ def _differences(path: Path, name: str) -> str:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     baseline = _control(rows[0]["b"]) if rows else ""
+    rows = [row for row in rows if row["metric"] == rows[0]["metric"]]
     found = [row for row in rows if row["a"] == name and _control(row["b"]) == baseline]
     if not found:
         return ""

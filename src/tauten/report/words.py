@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tauten.evaluation import Estimate
 from tauten.report.numbers import LOWER_IS_BETTER, Cell, Numbers
 from tauten.report.runs import Run
 
@@ -93,7 +94,13 @@ def number(metric: str, value: float) -> str:
     """Format a value of a metric: fractions in percent, ranks as they are."""
     if metric in LOWER_IS_BETTER:
         return f"{value:.0f}" if value >= 20 else f"{value:.1f}".removesuffix(".0")
-    return f"{100 * value:.1f}"
+    return f"{100 * value:.1f}".replace("-", MINUS)
+
+
+def interval(metric: str, estimate: Estimate) -> str:
+    """Format both ends of an interval."""
+    low, high = number(metric, estimate.low), number(metric, estimate.high)
+    return f"{low} to {high}" if MINUS in low else f"{low}–{high}"
 
 
 def signed(metric: str, value: float) -> str:

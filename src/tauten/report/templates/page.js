@@ -27,7 +27,7 @@
       for (const [line, point] of shown) {
         const row = make("div", "", `${line.name} `);
         row.append(make("b", "", point[3]));
-        row.style.setProperty("--mark", line.color);
+        row.style.borderColor = line.color;
         tip.append(row);
         const dot = marks.appendChild(document.createElementNS(svg.namespaceURI, "circle"));
         for (const [name, value] of Object.entries({cx: point[0], cy: point[1], r: 3})) dot.setAttribute(name, value);
@@ -109,7 +109,7 @@
   if (!stored) return;
   const data = JSON.parse(stored.textContent), list = document.querySelector(".queries");
   if (data.sheet) document.head.append(make("style", "", `.tile{background-image:url(${data.sheet})}`));
-  const picture = (place, text, side) => {
+  const picture = (place, text) => {
     const tile = make("span", "tile");
     tile.setAttribute("role", "img");
     tile.setAttribute("aria-label", text);
@@ -148,7 +148,7 @@
       const code = one.runs[run].found[i * one.runs[run].top + k], [text, place] = one.names[code >> 1];
       const item = items.appendChild(make("li", code & 1 ? "right" : "wrong"));
       item.append(place < 0 ? make("em", "", text) : picture(place, text), make("span", "mark", code & 1 ? "✓" : "✗"));
-      if (place < 0) items.className = "words";
+      if (place < 0) item.classList.add("words");
     }
     box.append(items);
     return box;
@@ -190,9 +190,14 @@
   };
   form.addEventListener("submit", event => event.preventDefault());
   form.addEventListener("input", update);
+  addEventListener("hashchange", () => {
+    const asked = location.hash.match(/^#query=(.*)$/);
+    if (asked) { found.value = decodeURIComponent(asked[1]); update(); form.scrollIntoView(); }
+  });
   more.addEventListener("click", extend);
   more.hidden = true;
   list.before(form, count);
   list.after(more);
   count.textContent = "Drawn by chance from each group; search or choose above to browse all.";
+  if (location.hash.startsWith("#query=")) dispatchEvent(new HashChangeEvent("hashchange"));
 })();
