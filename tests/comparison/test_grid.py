@@ -1,6 +1,7 @@
 """Grids: what is planned, that they go on, and that tuning keeps to the validation split."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from tauten.comparison.contrasts import contrasts
 from tauten.comparison.features import Features, load, save
 from tauten.comparison.methods import trials
 from tauten.comparison.options import settings as read_settings
-from tauten.comparison.summary import COLUMNS
+from tauten.comparison.summary import COLUMNS, write_csv
 from tauten.comparison.train import train_grid
 from tauten.comparison.tuning import Median, Trial, best
 from tauten.files import Lock
@@ -73,6 +74,25 @@ def test_csv_has_a_row_per_cell_group_and_metric(finished):
     }
     assert told == {(g, m): value for g, ms in metrics.items() for m, value in ms.items()}
     assert json.loads(rows[0]["settings"])["control.kind"] == "constant"
+
+
+def test_tables_are_written_whole_or_not_at_all(finished, tmp_path):
+    """Nothing of a table that breaks off shows, neither in the row of a cell nor of a contrast."""
+    summary = finished[1].summary
+    summary = dataclasses.replace(summary, grid=dataclasses.replace(summary.grid, output=tmp_path))
+    write_csv(summary)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["cells.csv", "differences.csv"]
+    trained, (*_, last) = summary.trained, summary.trained.results
+    cells = dict(trained.cells)
+    del cells[last]
+    for broken in (
+        {"trained": dataclasses.replace(trained, cells=cells)},
+        {"to_parts": [*summary.to_parts, object()]},
+    ):
+        with pytest.raises((KeyError, AttributeError)):
+            write_csv(dataclasses.replace(summary, **broken))
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_tables_and_page_show_every_variant(finished):
