@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tauten.training import Config
 
 
+#: options that name a file or a folder
+_WRITTEN = ("--output", "--json")
+_READ = ("--data", "--x", "--y", "--table", "--features", "--root", "--rerun", "--model")
 #: options of a configuration that are options of ``tauten evaluate --data``
 _OF_DATA = re.compile(r"(?:--|(?<![-\w./]))data\.(image|caption|label|protocol|val|test)(?![\w./])")
 
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for noisy in ("httpx", "datasets", "transformers", "sentence_transformers", "faiss"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        _check_written(words)
+        _check_named(words)
         command(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -77,15 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check_written(words: Sequence[str]) -> None:
-    """Refuse an empty output, as of a shell variable that is not set."""
+def _check_named(words: Sequence[str]) -> None:
+    """Refuse an empty file or folder, as of a shell variable that is not set."""
     split = [part for word in words for part in (word.split("=", 1) if "--" in word else [word])]
     for name, value in pairwise(split):
-        wanted = next((o for o in ("--output", "--json") if o.startswith(name)), None)
+        wanted = next((o for o in (*_WRITTEN, *_READ) if o.startswith(name)), None)
         if wanted is not None and len(name) > 2 and not value.strip():
-            raise ValueError(
-                f"{wanted} is empty, as of a shell variable that is not set: name what to write to"
-            )
+            remedy = f"name what to {'write to' if wanted in _WRITTEN else 'read'}"
+            raise ValueError(f"{wanted} is empty, as of a shell variable that is not set: {remedy}")
 
 
 def _processes() -> int:

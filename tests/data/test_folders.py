@@ -184,11 +184,12 @@ def test_captions_that_are_numbers_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder(tmp_path, pairs(2))
-    rows = [{"image": "0.png", "caption": 7}, {"image": "1.png", "caption": "x"}]
+    rows = [{"image": "0.png", "caption": cell} for cell in (True, 7, "x")]
     (tmp_path / "t.json").write_text(json.dumps(rows))
     with caplog.at_level(logging.WARNING, logger="tauten.data"):
         assert load_pairs(tmp_path / "t.json")["caption"][:] == ["7", "x"]
     assert "1 captions are numbers and are taken as texts; first:" in caplog.text
+    assert "(1 the caption is of type bool, not text)" in caplog.text
     (tmp_path / "captions.txt").write_text("0.png,x\n")
     with pytest.raises(ValueError, match="a table with another name: rename it"):
         load_pairs(tmp_path / "captions.txt")
@@ -276,6 +277,17 @@ def test_captions_that_cannot_be_used_are_counted(
     batch, problems = stream.batch(range(4))
     assert batch["index"].tolist() == [0, 1, 2]
     assert problems[0].kind == problem
+
+
+def test_captions_of_bytes_are_read_as_utf_8(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = ["sch\u00f6n".encode(), "sch\u00f6n".encode("latin-1")]
+    pq.write_table(pa.table({"image": [picture(0)] * 2, "caption": cells}), tmp_path / "t.parquet")
+    with caplog.at_level(logging.WARNING, logger="tauten.data"):
+        assert load_pairs(tmp_path / "t.parquet")["caption"][:] == ["sch\u00f6n"]
+    assert "(1 unreadable caption); first:" in caplog.text
+    assert "row 1: unreadable caption: 'utf-8' codec can't decode byte 0xf6" in caplog.text
 
 
 def test_half_characters_of_other_columns_are_repaired(

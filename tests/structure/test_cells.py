@@ -5,7 +5,17 @@ from tauten.structure.cells import LONGEST, missing, short, some, text_problem, 
 
 @pytest.mark.parametrize(
     ("value", "wanted"),
-    [(None, True), (float("nan"), True), ("", True), (" \n", True), ("nan", False), (0, False)],
+    [
+        *(
+            (None, True),
+            (float("nan"), True),
+            ("", True),
+            (" \n", True),
+            ("nan", False),
+            (0, False),
+        ),
+        *(("\ufeff", True), ("\0 \u200b\u2060", True), ("a\u200b", False)),
+    ],
 )
 def test_missing(value, wanted):
     assert missing(value) is wanted

@@ -85,6 +85,14 @@ def test_names_of_classes(caplog):
             class_names(cells, "k", "s", needed)
 
 
+def test_the_file_that_lacks_classes_is_named(flat):
+    bare = flat.with_name("bare.csv")
+    bare.write_text("image,caption\n0.png,x\n1.png,y\n")
+    config = DataConfig(source=str(flat), test=str(bare), label="kind", image_size=8)
+    with pytest.raises(ValueError, match=r"no label column 'kind' in .*bare\.csv; columns: index"):
+        load_splits(config)
+
+
 def write(folder, kind):
     """60 pairs; every third lacks its class, the others have class 0, 1, 2 or 3."""
     labels = [None if i % 3 == 0 else i % 4 for i in range(60)]

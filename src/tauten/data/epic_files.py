@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from tauten.files import expanded
 from tauten.structure.tables import column_names, read_rows
 
 Split = Literal["train", "test"]
@@ -142,7 +143,7 @@ def epic_classes(root: str | Path) -> EpicClasses:
         FileNotFoundError: a file is missing, with where to get it.
         ValueError: class numbers are not 0, 1, ... in order.
     """
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     names = {}
     for kind in ("verb", "noun"):
         file = find(folder, f"EPIC_100_{kind}_classes.csv", f"EPIC_100_{kind}_classes_v2.csv")

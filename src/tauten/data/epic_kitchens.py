@@ -26,6 +26,7 @@ from tauten.data.epic_files import (
     read_sentences,
 )
 from tauten.data.relevancy import Relevancy
+from tauten.files import expanded
 from tauten.structure.counts import class_counts
 
 By = Literal["noun", "verb", "verb_noun"]
@@ -147,7 +148,7 @@ def load_epic_kitchens(root: str | Path, split: Split, *, strict: bool = True) -
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     clips = read_clips(folder, split)
     data = _assembled(split, clips, read_sentences(folder, split, clips))
     wrong = [f for f in _findings(data) if not f.ok and f.fatal]

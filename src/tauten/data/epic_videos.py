@@ -8,6 +8,7 @@ from pathlib import Path
 from tauten.data.epic_kitchens import EpicKitchens
 from tauten.data.video import Clip
 from tauten.data.video_folder import is_cut
+from tauten.files import expanded
 
 #: below the root: as downloaded, and simpler forms
 _ROOTS = ("", "EPIC-KITCHENS/")
@@ -56,7 +57,7 @@ def epic_clips(root: str | Path, data: EpicKitchens) -> list[Clip]:
     Raises:
         ValueError: frames for which the annotations have no numbers.
     """
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     found = {video: find_video(folder, video) for video in dict.fromkeys(data.video_id)}
     folders = {video for video, path in found.items() if path.is_dir() and not is_cut(path)}
     return [

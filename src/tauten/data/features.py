@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from tauten.data.listing import shards_in
 from tauten.data.shards import is_shard, read_shard
+from tauten.files import expanded
 from tauten.structure.cells import some
 from tauten.structure.tables import parse_json
 
@@ -102,7 +103,7 @@ def load_features(
             the first such row), rows of different shapes, another width than `dim`, ids that are
             not one for each row or not different.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if not file.exists():
         raise FileNotFoundError(f"no such file or folder: {file}")
     named: Sequence[str] | None = None

@@ -20,6 +20,7 @@ from tauten.data.listing import (
     walk,
 )
 from tauten.data.sources import Request, Sample, dotted, read_files, table_samples, with_members
+from tauten.files import expanded
 from tauten.structure.cells import short, some
 
 logger = logging.getLogger("tauten.data")
@@ -40,7 +41,7 @@ def find_samples(path: str | Path, request: Request) -> tuple[Iterator[Sample], 
         ValueError: nothing that can be read is there, or several things and it is not clear which.
     """
     warnings: list[str] = []
-    place = Path(path).expanduser()
+    place = expanded(path)
     if place.is_dir():
         return _read_folder(place, request, warnings), warnings
     files = [place] if place.is_file() else matches(place)

@@ -100,8 +100,8 @@ def load_pairs(
             f"{path}: no caption column {caption!r}; columns: {some(columns, 20)}; choose one with "
             "caption= (--data.caption)"
         )
-    numbers = [s for s in samples if isinstance(s.fields.get(caption), int | float)]
-    if caption != "cls" and (numbers := [s for s in numbers if not missing(s.fields[caption])]):
+    numbers = [s for s in samples if _is_number(s.fields.get(caption))]
+    if caption != "cls" and numbers:
         logger.warning(
             "%d captions are numbers and are taken as texts; first: %s: %s",
             len(numbers),
@@ -138,6 +138,10 @@ def _checked(
             bar.update(len(chunk))
 
 
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool) and not missing(cell)
+
+
 def take_caption(sample: Sample, name: str, needed: bool = True) -> None:
     """Move the caption to fields["caption"]; note why if there is none and it is needed."""
     value = sample.fields.pop(name, None)
@@ -163,7 +167,10 @@ def _texts(value: Any) -> tuple[list[str], str | None]:
         if missing(cell):
             continue
         if isinstance(cell, bytes):
-            cell = cell.decode("utf-8-sig", "replace").strip()
+            try:
+                cell = cell.decode("utf-8-sig").strip()
+            except UnicodeDecodeError as error:
+                return [], f"unreadable caption: {error}"
         if isinstance(cell, bool) or not isinstance(cell, str | int | float):
             return [], f"the caption is of type {type(cell).__name__}, not text"
         problem = text_problem(cell) if isinstance(cell, str) else None

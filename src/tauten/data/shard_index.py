@@ -18,6 +18,7 @@ from tauten.data.catalogue import Catalogue, Shard
 from tauten.data.listing import matches, shards_in, split_names, tables_in
 from tauten.data.shards import TruncatedShardError, is_gzip, is_shard
 from tauten.data.tar_index import scan_tar
+from tauten.files import expanded
 from tauten.structure.cells import some
 
 logger = logging.getLogger("tauten.data")
@@ -59,7 +60,7 @@ def index_shards(
         ValueError: a file that cannot be read, is compressed, or is not sorted by sample; a shard
             given twice; no samples; an output that is something else.
     """
-    output = Path(output).expanduser()
+    output = expanded(output)
     if output.suffix != ".jsonl":
         raise ValueError(f"output must end with .jsonl, got {output}")
     files = _files(paths)
@@ -85,7 +86,7 @@ def index_shards(
 def _files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     if isinstance(paths, str | Path):
         paths = [paths]
-    files = [file for path in paths for file in _matches(Path(path).expanduser())]
+    files = [file for path in paths for file in _matches(expanded(path))]
     for file in files:
         if file.suffix.lower() not in _SUFFIXES:
             packed = is_shard(file)

@@ -12,6 +12,7 @@ from tauten.files.atomic import (
     sync_tree,
     write_npz,
 )
+from tauten.files.home import expanded
 from tauten.files.lock import Lock
 from tauten.files.plain import (
     need,
@@ -31,6 +32,7 @@ from tauten.files.texts import packed, unpacked
 
 __all__ = [
     "Lock",
+    "expanded",
     "is_part",
     "make_folder",
     "naming",

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tauten.checks import whole
-from tauten.files import Lock, make_folder, replace_text
+from tauten.files import Lock, expanded, make_folder, replace_text
 from tauten.inference.embedded import (
     FORMAT,
     MARK,
@@ -240,7 +240,7 @@ def _check_drafts(folder: Path, record: dict[str, Any]) -> None:
 
 def _place(name: str, folder: Path) -> dict[str, str]:
     """Return the name of a model and, for a folder, its place as seen from the embeddings."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_dir():
         return {"name": name}
     return {"name": path.name, "place": os.path.relpath(path.absolute(), folder.absolute())}

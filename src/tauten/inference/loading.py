@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tauten.files import expanded
 from tauten.inference import pretrained, runs
 from tauten.inference.model import Model
 from tauten.models.named import full_name
@@ -57,7 +58,7 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Model:
             raise ValueError(f"{text} names no model: give {kind}:NAME")
         model = Model(text, _KINDS[kind](rest))
     else:
-        model = _of_folder(Path(text).expanduser())
+        model = _of_folder(expanded(text))
     return model if device is None else model.to(device)
 
 

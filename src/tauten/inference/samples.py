@@ -14,6 +14,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from tauten.data import emoji_lt, fingerprint, load_pairs
+from tauten.files import expanded
 from tauten.inference.model import Model
 from tauten.structure.cells import missing, some
 from tauten.training.evaluation import on_other_data
@@ -184,7 +185,7 @@ def _files(dataset: Dataset) -> list[str]:
 
 def _ids(dataset: Dataset, files: Sequence[str], source: str) -> list[str]:
     """Return a different name for each picture: its id, its file within the folder, or its row."""
-    base = Path(source).expanduser().absolute()
+    base = expanded(source).absolute()
     names: list[Any] = list(dataset["id"]) if "id" in dataset.column_names else [None] * len(files)
     seen: Counter[str] = Counter()
     chosen: dict[str, None] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tauten.files import read_yaml
+from tauten.files import expanded, read_yaml
 from tauten.training.config import Config
 from tauten.training.config_tree import changed
 from tauten.training.run_folder import CONFIG, MARK, RunFolder
@@ -25,7 +25,7 @@ def read_config(place: str | Path) -> Config:
     Raises:
         ValueError: no such file, or one that is no configuration.
     """
-    path = Path(place).expanduser()
+    path = expanded(place)
     path = path / CONFIG if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"--config {place}: no such file; give a run's {CONFIG}, or one's own")

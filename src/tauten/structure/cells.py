@@ -10,11 +10,15 @@ from typing import Any
 LONGEST = 20_000
 
 
+#: characters without a width that ``str.strip`` leaves
+_UNSEEN = dict.fromkeys(map(ord, "\0\u200b\u2060\ufeff"))
+
+
 def missing(value: Any) -> bool:
-    """Return whether a cell holds nothing: None, NaN, or a blank text."""
+    """Return whether a cell holds nothing: None, NaN, or a text of which nothing is seen."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and not value.translate(_UNSEEN).strip())
 
 
 def text_problem(text: str, longest: int | None = LONGEST) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tauten.files import read_tensors, sha256
+from tauten.files import expanded, read_tensors, sha256
 from tauten.models import BagTokenizer, DualEncoder, FeatureTower, Tokenizer, ViewEncoder
 from tauten.models.tokenizers import UNKNOWN
 from tauten.models.tower import Tower
@@ -232,7 +232,7 @@ def initial(config: Config) -> Initial | None:
 
 
 def _loaded(place: str) -> Initial:
-    run = Path(place).expanduser()
+    run = expanded(place)
     try:
         checkpoint, record = find_checkpoint(run)
         config = record.config()
@@ -260,7 +260,7 @@ def as_run(config: Config, place: str) -> Config:
         ValueError: it is none.
     """
     try:
-        other = find_checkpoint(Path(place).expanduser())[1].config()
+        other = find_checkpoint(expanded(place))[1].config()
     except ValueError as error:
         raise ValueError(f"init={place}: {error}") from error
     same = other.task == config.task

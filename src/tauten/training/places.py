@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tauten.files import expanded
 from tauten.training.named import is_named
 
 _SOURCES = ("source", "val", "test", "features")
@@ -75,4 +76,4 @@ def _relative(path: str, run: Path) -> str:
 
 
 def _absolute(path: str, folder: Path) -> str:
-    return os.path.abspath(folder.absolute() / Path(path).expanduser())  # noqa: PTH100
+    return os.path.abspath(folder.absolute() / expanded(path))  # noqa: PTH100

@@ -78,7 +78,10 @@ def load_splits(
     if is_named(config.source, "epic_kitchens"):
         return epic_splits(config, splits, progress)
     parts = split_rows(config, splits, progress, views)
-    found = {split: to_pairs(parts[split], config, progress, views) for split in splits}
+    own = {"val": config.val, "test": config.test}
+    found = {
+        split: to_pairs(parts[split], config, progress, views, own.get(split)) for split in splits
+    }
     return found | {
         split: as_published(data, config.protocol)
         for split, data in found.items()
@@ -136,10 +139,14 @@ def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
 
 
 def to_pairs(
-    dataset: Dataset, config: DataConfig, progress: bool = True, views: bool = False
+    dataset: Dataset,
+    config: DataConfig,
+    progress: bool = True,
+    views: bool = False,
+    place: str | None = None,
 ) -> PairData:
-    """Decode a data set with the columns image and caption, once."""
-    place = config.source or config.test or config.val or "the data"
+    """Decode a data set with the columns image and caption, once; place is for messages."""
+    place = place or config.source or config.test or config.val or "the data"
     if len(dataset) == 0:
         raise ValueError(
             f"no sample left in a split of {place}; give more data, or data.val and data.test"

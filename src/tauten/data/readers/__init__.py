@@ -22,6 +22,7 @@ from tauten.data.readers.karpathy import COCO, FLICKR30K, protocol
 from tauten.data.readers.msrvtt import MSRVTT
 from tauten.data.readers.small import SMALL_READERS
 from tauten.data.readers.youcook2 import YOUCOOK2
+from tauten.files import expanded
 
 __all__ = [
     "READERS",
@@ -101,7 +102,7 @@ def _get(name: str) -> Reader:
 
 
 def _folder(root: str | Path) -> Path:
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
     return folder
