@@ -156,6 +156,79 @@ def test_cacr_takes_temperatures_of_pairs(pair):
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
+@every_tile
+@every_relation
+def test_siglip_with_a_relative_bias_equals_the_formula(pair, relation, tile):
+    tau, threshold = TAU.at(INDEX).double(), MARGIN.at(INDEX).double()
+
+    def of_anchor(i, s, positive, kept):
+        logits = (s[i] - threshold[i]) / tau[i]
+        return torch.stack(
+            [F.softplus(-z if p else z) for z, p in zip(logits[kept], positive[kept], strict=True)]
+        ).sum()
+
+    loss_fn = tt.RelativeSigLIP(TAU, MARGIN, reduction="none", tile=tile).double()
+    check(loss_fn(*pair, INDEX, **relation), of_both(pair, relation, of_anchor), pair)
+
+
+def test_the_threshold_of_a_relative_bias_is_where_tau_leaves_it(pair):
+    """With one τ it is SigLIP of b = −r/τ; a pair at the threshold has log 2 at any τ."""
+    found = tt.RelativeSigLIP(0.2, 0.3).double()(*pair)
+    torch.testing.assert_close(found, tt.SigLIP(0.2, -0.3 / 0.2).double()(*pair))
+    at = torch.full((2, 2), 0.4).double()
+    one = torch.eye(2).double()
+    for tau in (0.01, 1.0):
+        loss = tt.RelativeSigLIP(tau, 0.4, normalize=False).double()(at, one)
+        assert float(loss) == pytest.approx(2 * math.log(2))
+
+
+def tuples(count):
+    generator = torch.Generator().manual_seed(3)
+    base, *noise = torch.randn(count + 1, N, D, generator=generator, dtype=torch.float64)
+    return [(base + part).requires_grad_() for part in noise]
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_gram_equals_the_formula(count):
+    views, tau = tuples(count), TAU.at(INDEX).double()
+    units = [F.normalize(view, dim=1) for view in views]
+    s = torch.empty(N, N, dtype=torch.float64)
+    rows = []
+    for i in range(N):
+        volumes = []
+        for j in range(N):
+            matrix = torch.stack([units[0][i], *(unit[j] for unit in units[1:])])
+            volumes.append((torch.linalg.det(matrix @ matrix.T) + 1e-6).sqrt())
+        rows.append(-torch.stack(volumes))
+    s = torch.stack(rows)
+    if count == 3:
+        a, b, c = (units[0] @ units[1].T), (units[0] @ units[2].T), (units[1] * units[2]).sum(1)
+        closed = -(1 - a**2 - b**2 - c**2 + 2 * a * b * c + 1e-6).sqrt()
+        torch.testing.assert_close(s, closed)
+    own = torch.arange(N)
+    each = [
+        F.cross_entropy(m / tau[:, None], own, label_smoothing=0.1, reduction="none")
+        for m in (s, s.T)
+    ]
+    expected = (each[0] + each[1]) / 2
+    found = tt.GRAM(TAU, label_smoothing=0.1, reduction="none").double()(views, INDEX)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    weight = torch.linspace(-1, 2, N, dtype=torch.float64)
+    ours = torch.autograd.grad(found @ weight, views)
+    theirs = torch.autograd.grad(expected @ weight, views)
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+def test_gram_learns_a_temperature_and_leaves_duplicates_out():
+    control, views = tt.Learnable(0.2, 0.01, 1.0), tuples(3)
+    tt.GRAM(control)(views).backward()
+    assert float(control.parameter.grad.abs()) > 0
+    plain, fewer = (
+        float(tt.GRAM(0.2)(views, same=ids).detach()) for ids in ((), torch.zeros(N).long())
+    )
+    assert fewer < 1e-6 < plain
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -172,6 +245,11 @@ def test_cacr_takes_temperatures_of_pairs(pair):
         (lambda: tt.CACR(1.0, tt.Individual(9, rho=1.0)), "no partition"),
         (lambda: tt.CACR(1.0, normalize=False), "rows of length 1"),
         (lambda: tt.CACR(1.0, attraction=-1.0), "must be >= 0"),
+        (lambda: tt.GRAM(tt.DySTreSS()), "normalize=False"),
+        (lambda: tt.GRAM(tt.TempNet(4)), "a tuple of modalities has neither"),
+        (lambda: tt.GRAM(0.1, eps=0.0), "eps must be > 0"),
+        (lambda: tt.GRAM(0.1)(tuples(2)), "at least 3 modalities"),
+        (lambda: tt.RelativeSigLIP(tt.Individual(9, rho=1.0)), "judged alone"),
     ],
 )
 def test_what_means_nothing_is_refused(make, message):

@@ -61,6 +61,16 @@ class ThreeDHEL(OfThree, tt.MVDHEL):
     pass
 
 
+class ThreeGRAM(OfThree, tt.GRAM):
+    pass
+
+
+def local(loss_fn, ranks):
+    """Return a loss that has no option for it, on this process alone or on all."""
+    loss_fn.ranks = ranks
+    return loss_fn
+
+
 CONTROLS = {
     "constant": lambda: tt.Constant(0.2),
     "learnable": lambda: tt.Learnable(0.2, 0.01, 1.0),
@@ -97,6 +107,9 @@ LOSSES = {
     "z-loss": tt.ZLoss,
     "mann-whitney": tt.MannWhitney,
     "cacr": tt.CACR,
+    "relative-siglip": lambda c, **k: tt.RelativeSigLIP(c, tt.Learnable(0.3, -1.0, 1.0), **k),
+    "neuclip": lambda c, **k: tt.NeuCLIP(DIM, c, 0.5, prototypes=5, **k),
+    "gram": lambda c, ranks="auto", **k: local(ThreeGRAM(c), ranks),
     "soft-top-k": lambda c, **k: tt.SoftTopK(c, 2, **k),
     "siglip": lambda c, **k: tt.SigLIP(c, tt.Learnable(-1.0, -5.0, 5.0), **k),
     "max-margin": tt.MaxMargin,
@@ -107,7 +120,7 @@ LOSSES = {
 }
 #: losses that differ from others in nothing that a control could change over processes
 FEW = ("learned-dro", "paired-mv-infonce", "paired-mv-dhel", "decoupled", "soft-top-k")
-FEW += ("z-loss", "mann-whitney", "cacr")
+FEW += ("z-loss", "mann-whitney", "cacr", "relative-siglip", "neuclip", "gram")
 SHARDS = {1: [6], 2: [5, 3], 4: [3, 0, 1, 4]}
 
 

@@ -13,11 +13,29 @@ from torch import distributed as dist
 from tauten import terms
 
 CUT = 5
+SCORES = torch.tensor([5.0, 1.0, 3.0, 3.0, 0.0, 4.0, 1.0])
+
+
+def graded(make):
+    """Return the constructor of a term that knows the scores of its shard."""
+
+    def constructor(**options):
+        term = make(**options)
+        shards = {7: SCORES, CUT: SCORES[:CUT], 7 - CUT: SCORES[CUT:]}
+        return lambda x, y: term(x, y, shards[len(x)])
+
+    return constructor
+
+
 TERMS = {
     "uniformity": (terms.Uniformity, 1),
     "cross": (terms.CrossUniformity, 2),
     "alignment": (terms.Alignment, 2),
     "koleo": (terms.KoLeo, 1),
+    "joint": (terms.JointEntropy, 2),
+    "pearson": (graded(terms.Pearson), 2),
+    "rank-kl": (graded(terms.RankKL), 2),
+    "preference": (graded(terms.PreferenceOrder), 2),
 }
 
 

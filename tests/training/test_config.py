@@ -206,6 +206,8 @@ CLASSES = {
     "dcl": tt.DCL,
     "dclw": tt.DCLW,
     "cacr": tt.CACR,
+    "neuclip": tt.NeuCLIP,
+    "relativesiglip": tt.RelativeSigLIP,
     "mannwhitney": tt.MannWhitney,
     "zloss": tt.ZLoss,
     "decoupled": tt.DecoupledSoftmax,
@@ -287,6 +289,8 @@ REFUSED["cacr"] = {
     **dict.fromkeys(("learnable", "tau_uncertainty"), "only loses its effect"),
     **dict.fromkeys(("individual", "tempnet"), "no partition to learn τ from"),
 }
+REFUSED["relativesiglip"] = REFUSED["siglip"]
+REFUSED["neuclip"] = REFUSED["sogclr"]
 REFUSED["mvinfonce"] = _OF_SAMPLE
 REFUSED["mvdhel"] = _OF_SAMPLE | {"learnable": UNBOUNDED}
 

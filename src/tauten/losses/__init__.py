@@ -9,12 +9,15 @@ from tauten.losses.decoupled import DecoupledSoftmax
 from tauten.losses.dro import DRO
 from tauten.losses.fastclip import FastCLIP
 from tauten.losses.forces import Forces, forces
+from tauten.losses.gram import GRAM
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.isogclr import iSogCLR
 from tauten.losses.mann_whitney import MannWhitney
 from tauten.losses.max_margin import MaxMargin
 from tauten.losses.multi_view import MVDHEL, MVInfoNCE
+from tauten.losses.neuclip import NeuCLIP
 from tauten.losses.nuclr import NUCLR
+from tauten.losses.relative_siglip import RelativeSigLIP
 from tauten.losses.siglip import SigLIP
 from tauten.losses.sms import SMS
 from tauten.losses.soft_top_k import SoftTopK
@@ -29,6 +32,7 @@ __all__ = [
     "DCL",
     "DCLW",
     "DRO",
+    "GRAM",
     "MVDHEL",
     "NUCLR",
     "SMS",
@@ -41,9 +45,11 @@ __all__ = [
     "MVInfoNCE",
     "MannWhitney",
     "MaxMargin",
+    "NeuCLIP",
     "NonFiniteLossError",
     "PairedMVDHEL",
     "PairedMVInfoNCE",
+    "RelativeSigLIP",
     "SigLIP",
     "SoftTopK",
     "SogCLR",

@@ -2,7 +2,21 @@
 
 from tauten.terms.alignment import Alignment
 from tauten.terms.constraint import Constraint
+from tauten.terms.distillation import Distillation
+from tauten.terms.graded import Pearson, PreferenceOrder, RankKL
+from tauten.terms.joint_entropy import JointEntropy
 from tauten.terms.koleo import KoLeo
 from tauten.terms.uniformity import CrossUniformity, Uniformity
 
-__all__ = ["Alignment", "Constraint", "CrossUniformity", "KoLeo", "Uniformity"]
+__all__ = [
+    "Alignment",
+    "Constraint",
+    "CrossUniformity",
+    "Distillation",
+    "JointEntropy",
+    "KoLeo",
+    "Pearson",
+    "PreferenceOrder",
+    "RankKL",
+    "Uniformity",
+]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tauten.pairwise.sides import as_reduced, within_range
-from tauten.terms.base import Across, AddedTerm, batch_mean, check_pairs, check_rows
+from tauten.terms.base import Across, AddedTerm, batch_mean, check_pairs, check_rows, positive
 
 
 class Alignment(AddedTerm):
@@ -25,11 +25,7 @@ class Alignment(AddedTerm):
 
     def __init__(self, alpha: float = 2.0, *, ranks: Across = "auto") -> None:
         super().__init__(ranks)
-        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)):
-            raise ValueError(f"alpha must be a number above 0, got {alpha!r}")
-        if not 0 < alpha < float("inf"):
-            raise ValueError(f"alpha must be a number above 0, got {alpha!r}")
-        self.alpha = float(alpha)
+        self.alpha = positive("alpha", alpha)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the term, a scalar.

@@ -64,6 +64,14 @@ def check_pairs(x: Tensor, y: Tensor) -> None:
         )
 
 
+def positive(name: str, value: float) -> float:
+    """Return the value of an option that must be a number above 0."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a number above 0, got {value!r}")
+    return float(value)
+
+
 def batch_mean(per_row: Tensor, group: Ranks | None) -> Tensor:
     """Return the mean of (n,) numbers over the rows of all processes."""
     if group is None:

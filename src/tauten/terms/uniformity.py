@@ -14,6 +14,7 @@ from tauten.terms.base import (
     check_rows,
     log_pairs,
     off_diagonal_lse,
+    positive,
 )
 
 
@@ -22,7 +23,7 @@ class _Potential(AddedTerm):
 
     def __init__(self, t: float = 2.0, *, ranks: Across = "auto") -> None:
         super().__init__(ranks)
-        self.t = _check_sharpness(t)
+        self.t = positive("t", t)
 
     def extra_repr(self) -> str:
         return f"t={self.t:g}"
@@ -86,9 +87,3 @@ class CrossUniformity(_Potential):
         """
         check_pairs(x, y)
         return self._of(x, y)
-
-
-def _check_sharpness(t: float) -> float:
-    if isinstance(t, bool) or not isinstance(t, (int, float)) or not 0 < t < float("inf"):
-        raise ValueError(f"t must be a number above 0, got {t!r}")
-    return float(t)
