@@ -112,6 +112,18 @@ def test_with_one_positive_decoupled_softmax_is_infonce(pair):
             torch.testing.assert_close(found, plain)
 
 
+def test_weights_of_negatives_and_own_ones_are_those_of_infonce(pair):
+    generator = torch.Generator().manual_seed(2)
+    hard = torch.randn(N, 2, D, generator=generator, dtype=torch.float64)
+    weights = 0.5 + torch.rand(N, N, generator=generator, dtype=torch.float64)
+    for words in ({"negatives": hard}, {"repulsion": weights}):
+        found = tt.DecoupledSoftmax(TAU, directions="x2y").double()(*pair, INDEX, **words)
+        plain = tt.InfoNCE(TAU, directions="x2y").double()(*pair, INDEX, **words)
+        torch.testing.assert_close(found, plain)
+    with pytest.raises(ValueError, match="takes no targets=: where every candidate is partly"):
+        tt.DecoupledSoftmax(0.1)(*pair, targets=weights)
+
+
 def test_positives_of_an_anchor_do_not_repel_each_other(pair):
     x, y = (side.detach() for side in pair)
     equal = LABELS[:, None] == LABELS

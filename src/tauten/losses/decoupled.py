@@ -45,6 +45,12 @@ class DecoupledSoftmax(WithMargin):
     composition = Composition(
         dual=Refused("each positive has a partition of its own, and an anchor one temperature")
     )
+    no_targets = (
+        "where every candidate is partly positive, no negatives are left for its denominator: use "
+        "InfoNCE, or labels="
+    )
+    no_repulsion = ""
+    no_negatives = ""
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         scales = reciprocals([batch.strength(self.strength, d) for d in directions])
