@@ -47,6 +47,16 @@ def siglip(positives, negatives, own, tau):
     return wrong + F.softplus(-(positives / tau - 2.0)).sum()
 
 
+def decoupled(positives, negatives, own, tau):
+    below = (torch.cat([negatives, own]) / tau).logsumexp(0)
+    return F.softplus(below - positives / tau).mean()
+
+
+def nearest(positives, negatives, own, tau):
+    logits = torch.cat([positives, negatives, own]) / tau
+    return logits.logsumexp(0) - (positives / tau).logsumexp(0)
+
+
 def max_margin(positives, negatives, own, margin):
     return (margin - positives + torch.cat([negatives, own])).clamp(min=0).mean()
 
@@ -57,7 +67,10 @@ LOSSES = {
     "SigLIP": (lambda c, **o: tt.SigLIP(c, -2.0, **o), siglip),
     "MaxMargin": (tt.MaxMargin, max_margin),
     "SupCon": (tt.SupCon, infonce),
+    "logsum": (lambda c, **o: tt.SupCon(c, positives="logsum", **o), nearest),
+    "decoupled": (tt.DecoupledSoftmax, decoupled),
 }
+LABELLED = ("SupCon", "logsum", "decoupled")
 
 
 def literal(formula, anchors, others, own, taus, labels=None):
@@ -87,7 +100,7 @@ def test_own_negatives_are_met_by_their_anchor_alone(batch, name, directions, ti
     """With a value of each anchor, of both sides; K and L may differ."""
     make, formula = LOSSES[name]
     x, y, of_x, of_y = batch
-    relation = {"labels": LABELS} if name == "SupCon" else {}
+    relation = {"labels": LABELS} if name in LABELLED else {}
     loss_fn = make(TAU, directions=directions, reduction="none", tile=tile).double()
     negatives = (None if directions == "y2x" else of_x, None if directions == "x2y" else of_y)
     found = loss_fn(x, y, (INDEX, INDEX), negatives=negatives, **relation)
@@ -107,7 +120,7 @@ def test_own_negatives_are_met_by_their_anchor_alone(batch, name, directions, ti
 def test_missing_ones_change_nothing(batch, name, tile):
     make, formula = LOSSES[name]
     x, y, of_x, _ = batch
-    relation = {"labels": LABELS} if name == "SupCon" else {}
+    relation = {"labels": LABELS} if name in LABELLED else {}
     filled = of_x.masked_fill(MISSING[:, :, None], float("nan"))
     loss_fn = make(0.3, directions="x2y", reduction="none", tile=tile)
     found = loss_fn(x, y, negatives=OwnNegatives(filled, missing_x=MISSING), **relation)

@@ -33,6 +33,8 @@ def one_direction(kind, s, positive, candidate, tau=TAU):
         if not own:
             continue
         mean = sum(logits[j] for j in own) / len(own)
+        if kind == "logsum":
+            mean = math.log(sum(math.exp(logits[j]) for j in own))
         if kind == "SigLIP":
             pairs = [(1, j) for j in own] + [(-1, j) for j in others]
             out.append(sum(math.log1p(math.exp(-z * (logits[j] - 2.0))) for z, j in pairs))
@@ -53,6 +55,8 @@ def literal(kind, x, y, positive, candidate, directions):
 
 
 def make(kind, **options):
+    if kind == "logsum":
+        return tt.InfoNCE(TAU, positives="logsum", **options)
     return (
         tt.SigLIP(TAU, -2.0, **options) if kind == "SigLIP" else getattr(tt, kind)(TAU, **options)
     )
@@ -99,7 +103,7 @@ def test_supcon_of_a_collapsed_batch_is_the_log_of_the_others():
 
 
 @pytest.mark.parametrize("tile", TILES)
-@pytest.mark.parametrize("kind", ["InfoNCE", "DCL", "SigLIP"])
+@pytest.mark.parametrize("kind", ["InfoNCE", "DCL", "SigLIP", "logsum"])
 @pytest.mark.parametrize("directions", ["both", "x2y", "y2x"])
 @pytest.mark.parametrize("masked", ["ignore", "same", "neither"])
 @pytest.mark.parametrize("shape", [(8, 8), (8, 3), (3, 8)], ids=str)
@@ -206,7 +210,7 @@ def test_two_views_of_sogclr_are_one_set():
     torch.testing.assert_close(here.tables["x2y"].values, there.tables["x2y"].values)
 
 
-@pytest.mark.parametrize("kind", ["InfoNCE", "DCL", "SigLIP", "SupCon"])
+@pytest.mark.parametrize("kind", ["InfoNCE", "DCL", "SigLIP", "SupCon", "logsum"])
 @pytest.mark.parametrize("tile", TILES)
 def test_gradcheck_of_one_set(kind, tile):
     loss_fn, ignore = make(kind, tile=tile), torch.zeros(8, 8, dtype=torch.bool)
@@ -252,6 +256,13 @@ Z, IDS = vectors(4), torch.arange(4)
             "make no pairs",
         ),
         (lambda: tt.SupCon(tt.Individual(4)), "several"),
+        (lambda: tt.SupCon(0.1, positives="decoupled"), "DecoupledSoftmax is for positives"),
+        (lambda: tt.SupCon(0.1, positives="logsum", label_smoothing=0.1), "use one of them"),
+        (lambda: tt.InfoNCE(0.1, positives="logsum", force="reweighted"), "has no place"),
+        (
+            lambda: tt.InfoNCE(0.1, positives="logsum")(Z, Z.clone(), targets=torch.ones(4, 4)),
+            "do not go together",
+        ),
         (lambda: tt.SupCon(tt.DySTreSS()), "several"),
         (lambda: tt.InfoNCE(0.1)(Z, Z.clone(), same=[(IDS, IDS, IDS)]), "one for each side, got 3"),
         (lambda: tt.NUCLR(4, directions="x2y")(Z, Z.clone(), IDS, labels=IDS), "NUCLR's offsets"),

@@ -92,6 +92,7 @@ LOSSES = {
     "learned-dro": lambda c, **k: tt.InfoNCE(
         c, reduction=tt.DRO(tt.Learnable(0.7, 0.1, 5.0), rho=0.2), **k
     ),
+    "logsum": lambda c, **k: tt.SupCon(c, positives="logsum", **k),
     "margin": lambda c, **k: tt.InfoNCE(c, margin=tt.ClusterShift(COUNTS, -0.1, 0.3), **k),
     "mv-infonce": ThreeInfoNCE,
     "mv-dhel": lambda c, **k: ThreeDHEL(c, reduction=tt.DRO(0.7), **k),

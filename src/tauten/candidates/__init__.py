@@ -1,8 +1,9 @@
 """Sources of candidates beside the batch: a queue of earlier keys, a slowly moving encoder, hard
-negatives of each anchor's own.
+negatives of each anchor's own, mixtures.
 """
 
 from tauten.candidates.keys import Keys
+from tauten.candidates.mixing import Mixer
 from tauten.candidates.momentum import MomentumEncoder
 from tauten.candidates.own import Negatives, OwnNegatives, as_negatives
 from tauten.candidates.queue import KeyQueue, PairQueue
@@ -10,6 +11,7 @@ from tauten.candidates.queue import KeyQueue, PairQueue
 __all__ = [
     "KeyQueue",
     "Keys",
+    "Mixer",
     "MomentumEncoder",
     "Negatives",
     "OwnNegatives",

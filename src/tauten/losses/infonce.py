@@ -26,6 +26,7 @@ from tauten.losses.partition import (
     Partition,
     above_mean,
     logits_lse,
+    lse_of_positives,
     need_negatives,
     report,
     robust_gradients,
@@ -43,6 +44,8 @@ from tauten.spec import Context, ControlSpec, Range
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+#: what is made of several positives
+Several = Literal["mean", "logsum"]
 #: z below which exp(z)² is lost in float32
 _WON = -15.0
 
@@ -53,6 +56,7 @@ _WITH_TARGETS = {
     "margin": "a margin is what one positive must win by, and here every candidate is partly one",
     "force": "attraction fades here where the target is met, and not where one positive wins",
     "dual": "the robust objective compares negatives with one positive, and here there is none",
+    "positives": "targets say how much each positive counts",
 }
 #: options that do not go with ``repulsion=``, with the reason
 _WITH_REPULSION = {
@@ -84,6 +88,10 @@ class InfoNCE(ContrastiveLoss):
         margin: a control or a number m_i in units of s, of either sign, subtracted from s_ii: the
             positive must win by it, as in CosFace and InterCLR (there −0.5). It needs one positive
             for each anchor; otherwise as for ``label_smoothing``.
+        positives: what is made of several (``labels=``): ``"mean"`` of their logits, as in SupCon,
+            or ``"logsum"`` of their exponentials, so that one near positive is enough (MIL-NCE):
+            LSE_j(s_ij/τ_i) − LSE_{p∈P(i)}(s_ip/τ_i). :class:`DecoupledSoftmax` lets them not
+            compete. Not with ``label_smoothing`` or ``force="reweighted"``.
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         directions: ``"both"``, or only ``"x2y"`` or ``"y2x"``.
         normalize: whether rows are scaled to length 1 first.
@@ -114,6 +122,7 @@ class InfoNCE(ContrastiveLoss):
         *,
         label_smoothing: float = 0.0,
         margin: Control | float | None = None,
+        positives: Several = "mean",
         **options: Unpack[Options],
     ) -> None:
         super().__init__(temperature, **options)
@@ -130,6 +139,20 @@ class InfoNCE(ContrastiveLoss):
             check_range(f"{name}'s margin", self.margin, -float("inf"), strict=False)
             check_composition(name, "margin", self.margin, MARGIN, cosine=self.normalize)
             self._use_controls()
+
+        if positives not in ("mean", "logsum"):
+            raise ValueError(
+                f"positives must be 'mean' or 'logsum', got {positives!r}; DecoupledSoftmax is for "
+                "positives that do not compete"
+            )
+        self.several: Several = positives
+        if positives == "logsum":
+            self._needs_cross_entropy("positives='logsum'")
+            if self.label_smoothing:
+                raise ValueError(
+                    "label_smoothing= spreads the target over candidates, and positives='logsum' "
+                    "has none for each positive: use one of them"
+                )
 
     def _needs_cross_entropy(self, option: str) -> None:
         """Refuse an option of the cross-entropy where the loss is another."""
@@ -158,6 +181,7 @@ class InfoNCE(ContrastiveLoss):
             ("margin", self.margin is not None, f"margin={self.margin!r}"),
             ("force", self.force == "reweighted", f"force={self.force!r}"),
             ("dual", self.strength.learns == "dual", repr(self.strength)),
+            ("positives", self.several == "logsum", "positives='logsum'"),
         ):
             if used and kind in reasons:
                 raise ValueError(f"{name}= and {option} do not go together: {reasons[kind]}")
@@ -219,11 +243,26 @@ class InfoNCE(ContrastiveLoss):
         if not several or self.force == "reweighted" or self.strength.learns == "dual":
             return self._from_negatives(batch, directions)
         scales = reciprocals([batch.strength(self.strength, d) for d in directions])
+        if self.several == "logsum":
+            return self._from_nearest(batch, scales, directions)
         partitions = logits_lse(batch, scales, directions, own=False)
         return [
             partition - self._logits(batch, scale, d)
             for partition, scale, d in zip(partitions, scales, directions, strict=True)
         ]
+
+    def _from_nearest(
+        self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+    ) -> list[Tensor]:
+        """Return log(1 + Σ_n exp(s_in/τ_i) / Σ_p exp(s_ip/τ_i)) over negatives n, positives p."""
+        negatives = logits_lse(batch, scales, directions, own=True)
+        positives = lse_of_positives(batch, scales, directions)
+        losses = []
+        for negative, positive, d in zip(negatives, positives, directions, strict=True):
+            empty = batch.without_anchor(torch.isneginf(negative), d)
+            z = negative.masked_fill(empty, 0.0) - positive.masked_fill(empty, 0.0)
+            losses.append(F.softplus(z, threshold=LOST).masked_fill(empty, 0.0))
+        return losses
 
     def _from_negatives(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         """Return the losses from z_i = LSE_{j≠i}(s_ij/τ_i) − s_ii/τ_i, of the negatives alone.

@@ -65,6 +65,13 @@ def logits_lse(
     )
 
 
+def lse_of_positives(
+    batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+) -> tuple[Tensor, ...]:
+    """Return the log-sum-exp of the logits of each anchor's positives, where labels make them."""
+    return batch.over_positives(*_of_logits("logsumexp", batch, scales, directions))
+
+
 def with_own(batch: Batch, log_sum: Tensor, scale: Number, direction: Direction) -> Tensor:
     """Return (n,) a log-sum-exp over candidates with the own negatives among them."""
     if direction not in batch.hard:
@@ -94,7 +101,7 @@ def _weighted(
     )
     if own:
         return negatives
-    positives = batch.over_positives(*_of_logits("logsumexp", batch, scales, directions))
+    positives = lse_of_positives(batch, scales, directions)
     return tuple(
         log_add_exp(negative, positive.unsqueeze(1))
         for negative, positive in zip(negatives, positives, strict=True)

@@ -10,7 +10,7 @@ from tauten.controls import Control
 from tauten.losses.base import Force, Options, RelationOptions
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
-from tauten.losses.infonce import InfoNCE
+from tauten.losses.infonce import InfoNCE, Several
 from tauten.losses.keyed import labels_of
 from tauten.relations import Ids
 
@@ -52,9 +52,12 @@ class SupCon(InfoNCE):
         temperature: Control | float,
         *,
         label_smoothing: float = 0.0,
+        positives: Several = "mean",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(temperature, label_smoothing=label_smoothing, **options)
+        super().__init__(
+            temperature, label_smoothing=label_smoothing, positives=positives, **options
+        )
 
     def batch(
         self,
