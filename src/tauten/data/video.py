@@ -103,8 +103,8 @@ def load_clip(
             with the file's name; a generator beside `inside`, or another number of positions.
     """
     clip = clip if isinstance(clip, Clip) else Clip(Path(clip))
-    if frames < 1:
-        raise ValueError(f"need frames >= 1, got {frames}")
+    if not isinstance(frames, int) or frames < 1:
+        raise ValueError(f"need frames >= 1, got {frames}: a whole number")
     if inside is None:
         inside = drawn(frames, generator)
     elif generator is not None or inside.shape != (frames,):

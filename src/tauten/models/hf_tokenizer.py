@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer
 
+from tauten.files import need, read_json
 from tauten.models.saved import folder_of, logger, one_line, saved_file
 from tauten.models.sentence import sentence_settings
 
@@ -39,7 +40,7 @@ class HFTokenizer:
         lower: put texts into lower case first.
 
     Raises:
-        ValueError: no token can be used for padding.
+        ValueError: no token can be used for padding, or max_length below 1.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class HFTokenizer:
         pad_to: int | None = None,
         lower: bool = False,
     ) -> None:
+        if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
+            raise ValueError(f"max_length must be 1 token or more, got {max_length!r}")
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.pad_to = pad_to
@@ -79,7 +82,7 @@ class HFTokenizer:
             ValueError: there is no tokenizer, or none of its vocabulary files.
         """
         saved = Path(name) / _SETTINGS
-        settings = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else None
+        settings = _own_settings(saved) if saved.is_file() else None
         place = folder_of(name)
         if settings is None:
             settings, folder, said = _settings(place)
@@ -101,7 +104,7 @@ class HFTokenizer:
                 f"{name} has no tokenizer: none of {', '.join(files)} is there; save the model's "
                 "tokenizer beside it"
             )
-        wanted = max_length or settings.get("max_length", 64)
+        wanted = settings.get("max_length", 64) if max_length is None else max_length
         if not saved.is_file():
             places, own_most = said
             most = tokenizer.model_max_length if own_most is None else own_most
@@ -114,7 +117,9 @@ class HFTokenizer:
         return len(self.tokenizer)
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return ``input_ids`` and ``attention_mask``, both (N, L) long."""
+        """Return ``input_ids`` and ``attention_mask``, both (N, L) long, L 1 or more."""
+        if not texts:
+            raise ValueError("no texts to tokenise")
         encoded = self.tokenizer(
             [text.lower() for text in texts] if self.lower else list(texts),
             padding=True,
@@ -125,8 +130,10 @@ class HFTokenizer:
             return_tensors="pt",
         )
         ids, mask = encoded["input_ids"], encoded["attention_mask"]
-        if self.pad_to is not None:
-            rest = (0, max(self.pad_to - ids.shape[1], 0))
+        least = self.pad_to or 1
+        if ids.shape[1] < least:
+            ids, mask = ids.long(), mask.long()  # of nothing they are floats
+            rest = (0, least - ids.shape[1])
             ids, mask = F.pad(ids, rest, value=self.tokenizer.pad_token_id), F.pad(mask, rest)
         return {"input_ids": ids, "attention_mask": mask}
 
@@ -139,6 +146,17 @@ class HFTokenizer:
         if self.lower:
             settings["lower"] = True
         (folder / _SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+
+
+def _own_settings(path: Path) -> dict[str, Any]:
+    """Read what :meth:`HFTokenizer.save` wrote beside the tokenizer's files."""
+    settings = read_json(path)
+    need(settings, {"max_length": int}, path)
+    need({"pad_to": None, "lower": False} | settings, {"pad_to": int | None, "lower": bool}, path)
+    if more := settings.keys() - {"max_length", "pad_to", "lower"}:
+        raise ValueError(f"{path} is of another version of tauten: it holds {', '.join(more)}")
+    checked: dict[str, Any] = settings
+    return checked
 
 
 def fixed_length(config: Any) -> int | None:

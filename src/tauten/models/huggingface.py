@@ -265,7 +265,10 @@ class HFTextTower(Tower):
         if sentence.dense:
             layers = [layer for layer in tower.head if isinstance(layer, nn.Linear)]
             for layer, weights in zip(layers, sentence.weights, strict=True):
-                layer.load_state_dict(weights)
+                try:
+                    layer.load_state_dict(weights)
+                except RuntimeError as error:
+                    raise ValueError(f"{name}: a Dense layer: {one_line(error)}") from error
         return tower
 
     @classmethod
@@ -311,8 +314,14 @@ def load_model(name: str | Path, **kwargs: Any) -> tuple[Any, list[str]]:
     } | kwargs
     try:
         model, info = AutoModel.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except Exception as error:  # damaged files, and pickles of other things
         raise ValueError(f"no model could be read from {name}: {one_line(error)}") from error
+    broken = [weight for weight, values in model.named_parameters() if not values.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"{name}: {len(broken)} of its weights hold NaN or inf, the first is {broken[0]}: "
+            "bring the file back from where it came from"
+        )
     return model, sorted(info["missing_keys"])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tauten.models.saved import logger, saved_json
+from tauten.models.saved import logger, one_line, saved_json
 
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
@@ -44,7 +44,20 @@ def image_settings(name: str | Path, **place: Any) -> ImageSettings:
     Args:
         name: folder of the model, or its name on the hub.
         **place: arguments of ``from_pretrained``.
+
+    Raises:
+        ValueError: values of other kinds.
     """
+    try:
+        return _image_settings(name, place)
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{name}: how its pictures were prepared cannot be read from its "
+            f"preprocessor_config.json, processor_config.json or config.json: {one_line(error)}"
+        ) from error
+
+
+def _image_settings(name: str | Path, place: Mapping[str, Any]) -> ImageSettings:
     whole = saved_json(name, "processor_config.json", **place) or {}
     found = whole.get("image_processor") or saved_json(name, "preprocessor_config.json", **place)
     if found:

@@ -23,7 +23,7 @@ def pool(output: Any, mask: Tensor | None = None, pooling: Pooling = "auto") -> 
             or positions. The others look at tokens that count only: ``"first"``, e.g. [CLS];
             ``"last"``; ``"mean"``; ``"max"`` of each feature; ``"weighted_mean"``, with the weights
             1, 2, ... from the first token on; ``"mean_sqrt_len"``, the sum over the root of the
-            number of tokens.
+            number of tokens. They give 0 where no token counts.
 
     Returns:
         (N, D).
@@ -67,7 +67,8 @@ def _over_tokens(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tenso
         return _at(hidden, mask.shape[1] - 1 - mask.flip(1).argmax(dim=1))
     weight = mask.unsqueeze(2)
     if pooling == "max":
-        return hidden.masked_fill(weight == 0, -torch.inf).amax(dim=1)
+        most = hidden.masked_fill(weight == 0, -torch.inf).amax(dim=1)
+        return most.where(mask.any(dim=1, keepdim=True), 0.0)
     if pooling == "weighted_mean":
         weight = weight * weight.cumsum(dim=1)
     number = weight.sum(dim=1).clamp(min=1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
+
+from tauten.files import read_json
 
 logger = logging.getLogger("tauten.models")
 
@@ -51,19 +52,27 @@ def saved_file(name: str | Path, file: str, **place: Any) -> Path | None:
     return None if found is None else Path(found)
 
 
-def saved_json(name: str | Path, file: str, **place: Any) -> Any:
+def saved_json(name: str | Path, file: str, kind: type = dict, **place: Any) -> Any:
     """Read a json file of a model; None where it has no such file.
 
+    Args:
+        name: folder of the model, or its name on the hub.
+        file: path inside it.
+        kind: of what it holds.
+        **place: as of :func:`saved_file`.
+
     Raises:
-        ValueError: it does not parse, with its path.
+        ValueError: it does not parse or holds something else, with its path.
     """
     path = saved_file(name, file, **place)
     if path is None:
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable json: {one_line(error)}") from error
+    found = read_json(path)
+    if not isinstance(found, kind):
+        raise ValueError(
+            f"{path} is damaged: it holds a {type(found).__name__} and no {kind.__name__}"
+        )
+    return found
 
 
 def one_line(error: BaseException, longest: int = 200) -> str:

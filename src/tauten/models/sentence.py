@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tauten.files import need
 from tauten.models.pooling import Pooling
-from tauten.models.saved import logger, saved_file, saved_json
+from tauten.models.saved import logger, one_line, saved_file, saved_json
 
 _MODES: dict[str, Pooling] = {
     "cls": "first",
@@ -77,11 +78,13 @@ def sentence_settings(
     Raises:
         ValueError: a module, a pooling or an activation that cannot be honoured, by its name.
     """
-    modules = saved_json(name, "modules.json", **place)
+    modules = saved_json(name, "modules.json", list, **place)
     if modules is None:
         saved = saved_json(name, "1_Pooling/config.json", **place)
         return SentenceSettings(pooling=None if saved is None else _pooling(saved, name, pooling))
-    kinds = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in modules]
+    for module in modules or [None]:
+        need(module, {"type": str, "path": str}, f"{name}: modules.json")
+    kinds = [(module["type"].rpartition(".")[2], module["path"]) for module in modules]
     if kinds[0][0] != "Transformer":
         raise ValueError(f"{name} begins with the module {kinds[0][0]}: it cannot be a text tower")
     settings: dict[str, Any] = {"folder": kinds[0][1], "dense": (), "weights": ()}
@@ -102,13 +105,6 @@ def sentence_settings(
                 f"{name} has the module {kind} at position {position}: a text tower takes a "
                 "Transformer, Pooling, Dense layers and a Normalize at the end"
             )
-    prompts = saved_json(name, "config_sentence_transformers.json", **place) or {}
-    if prompts.get("default_prompt_name"):
-        logger.warning(
-            "%s has the default prompt %r, which is not put before captions",
-            name,
-            (prompts.get("prompts") or {}).get(prompts["default_prompt_name"]),
-        )
     return SentenceSettings(**settings)
 
 
@@ -157,6 +153,7 @@ def _dense(config: Mapping[str, Any], name: str | Path) -> dict[str, Any]:
             f"{' and a residual' if residual else ''}: a text tower takes one of the pooled vector "
             f"with {', '.join(_ACTIVATIONS)}"
         )
+    need(config, {"in_features": int, "out_features": int}, f"{name}: config.json of a Dense layer")
     return {
         "inputs": int(config["in_features"]),
         "outputs": int(config["out_features"]),
@@ -167,11 +164,12 @@ def _dense(config: Mapping[str, Any], name: str | Path) -> dict[str, Any]:
 
 def _weights(name: str | Path, path: str, place: Mapping[str, Any]) -> Mapping[str, Tensor]:
     safe = saved_file(name, f"{path}/model.safetensors", **place)
-    if safe is not None:
-        found: Mapping[str, Tensor] = load_file(safe)
-    else:
-        file = saved_file(name, f"{path}/pytorch_model.bin", **place)
-        if file is None:
-            raise ValueError(f"{name} has no weights of its Dense layer {path}")
-        found = torch.load(file, map_location="cpu", weights_only=True)
+    file = safe or saved_file(name, f"{path}/pytorch_model.bin", **place)
+    if file is None:
+        raise ValueError(f"{name} has no weights of its Dense layer {path}")
+    found: Mapping[str, Tensor]
+    try:
+        found = load_file(safe) if safe else torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # damaged files, and pickles of other things
+        raise ValueError(f"{file} cannot be read: {one_line(error)}") from error
     return {key.removeprefix("linear."): value for key, value in found.items()}
