@@ -42,8 +42,39 @@ addEventListener("load", () => {
   }, "*");
 });
 </script></body>"""
+USE = """<script>
+addEventListener("load", () => {
+  const saved = [];
+  URL.createObjectURL = blob => { saved.push(blob); return "#"; };
+  const save = document.querySelector("#numbers .save");
+  save.querySelectorAll("button").forEach(button => button.click());
+  const svg = document.querySelector("#training svg[data-lines]");
+  const box = svg.getBoundingClientRect();
+  svg.dispatchEvent(new PointerEvent("pointermove",
+    {clientX: box.left + box.width / 2, clientY: box.top + box.height / 2}));
+  const form = document.querySelector(".browse");
+  const told = {tip: document.querySelector(".tip").innerText};
+  const cards = () => document.querySelectorAll(".query").length;
+  told.drawn = cards();
+  form.querySelector("input").value = "FLAG united";
+  form.dispatchEvent(new Event("input"));
+  told.flags = [...document.querySelectorAll(".query h3")].map(head => head.innerText);
+  form.querySelector("input").value = "";
+  form.querySelectorAll("select")[1].value = "changed";
+  form.dispatchEvent(new Event("input"));
+  told.first = [...document.querySelectorAll(".query")].map(card =>
+    [...card.querySelectorAll("ol")].map(list => list.querySelector("li").className));
+  const head = document.querySelectorAll("#classes thead button")[2];
+  head.click();
+  head.click();
+  told.sorted = [...document.querySelectorAll("#classes tbody tr")].map(row =>
+    Number(row.cells[2].innerText));
+  Promise.all(saved.map(blob => blob.text())).then(texts =>
+    parent.postMessage({...told, saved: texts.map(text => text.split("\\n")[0])}, "*"));
+});
+</script></body>"""
 FRAME = """<!doctype html><meta name="color-scheme" content="light dark">
-<body style="margin: 0"><iframe src="page.html" width="{width}" height="{height}"
+<body style="margin: 0"><iframe src="{page}.html" width="{width}" height="{height}"
 style="border: 0; display: block"></iframe><pre></pre>
 <script>
 addEventListener("message", e => document.querySelector("pre").textContent =
@@ -51,12 +82,12 @@ addEventListener("message", e => document.querySelector("pre").textContent =
 </script></body>"""
 
 
-def render(folder, width, dark):
+def render(folder, width, dark, page="page"):
     """What the page measures of itself, and its picture, in a frame of this width.
 
     A frame, because a window cannot be made as narrow as a telephone.
     """
-    (folder / "frame.html").write_text(FRAME.format(width=width, height=HEIGHT))
+    (folder / "frame.html").write_text(FRAME.format(page=page, width=width, height=HEIGHT))
     picture = folder / f"{width}-{dark}.png"
     command = [
         CHROMIUM,
@@ -69,7 +100,7 @@ def render(folder, width, dark):
         "--disable-component-update",
         "--disable-sync",
         "--hide-scrollbars",
-        f"--user-data-dir={folder / f'profile-{width}-{dark}'}",
+        f"--user-data-dir={folder / f'profile-{page}-{width}-{dark}'}",
         f"--blink-settings=preferredColorScheme={0 if dark else 1}",
         f"--window-size={max(width, 500)},{HEIGHT}",
         "--virtual-time-budget=5000",
@@ -90,7 +121,8 @@ def folder(runs, tmp_path_factory):
         pytest.skip("chromium is not installed: the page is not looked at")
     folder = tmp_path_factory.mktemp("browser")
     text = write(runs, folder, bootstrap=50).read_text("utf-8")
-    (folder / "page.html").write_text(text.replace("</body>", PROBE), "utf-8")
+    for name, probe in (("page", PROBE), ("use", USE)):
+        (folder / f"{name}.html").write_text(text.replace("</body>", probe), "utf-8")
     return folder
 
 
@@ -110,3 +142,20 @@ def test_page_is_legible(folder, width, dark):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 200
     for part in np.array_split(pixels, 6):
         assert part.std() > 5
+
+
+def test_the_page_is_used(folder):
+    told, _ = render(folder, 1280, False, "use")
+    assert told["tip"].startswith("training step ")
+    assert "MM-TS" in told["tip"]
+    assert told["drawn"] == 6
+    assert told["flags"]
+    assert all("flag: United" in text for text in told["flags"])
+    assert told["first"]
+    assert all({"right", "wrong"} <= {*names} for names in told["first"])
+    assert told["sorted"] == sorted(told["sorted"])
+    assert told["sorted"][0] < told["sorted"][-1]
+    csv, markdown, latex = told["saved"]
+    assert csv.startswith("queries,run,hit@1,")
+    assert markdown.startswith("| queries | run | hit@1 |")
+    assert latex.startswith("\\begin{tabular}{l")
