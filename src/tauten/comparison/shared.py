@@ -20,6 +20,7 @@ _OWN = {
     "overwrite": "remove a cell's folder to train it again",
     "progress": "a comparison has one bar for all cells",
     "tensorboard": "cells write no events",
+    "report_to": "cells report to no logger",
     "runlocal": "set optim.epochs and data.limit for a small trial",
 }
 #: of heads on features: what the training reads beside the control and the loss

@@ -17,7 +17,7 @@ from tauten.report.runs import Run, SeedRun
 from tauten.report.schedule import schedule
 
 PACKAGES = ("tauten", "torch", "transformers", "datasets", "numpy", "matplotlib")
-UNINTERESTING = ("name", "output", "overwrite", "progress", "tensorboard")
+UNINTERESTING = ("name", "output", "overwrite", "progress", "tensorboard", "report_to")
 GEOMETRY = {
     "pairs": {
         "alignment": "alignment",

@@ -272,6 +272,10 @@ class Config:
     """show progress bars"""
     tensorboard: bool = True
     """write TensorBoard events"""
+    report_to: tuple[str, ...] = ()
+    """loggers that transformers knows, such as wandb, mlflow or trackio. Each gets the options of
+    the run, losses, τ and forces by group, and the metrics of validation and test; it writes where
+    its own settings say"""
 
     def __post_init__(self) -> None:
         self.validate()

@@ -15,6 +15,7 @@ from tauten.losses import forces
 from tauten.outcome import ALL, GROUPS
 from tauten.training import processes
 from tauten.training.module import ContrastiveModule, EmbeddedBatch
+from tauten.training.reporters import Reporters
 from tauten.training.run_folder import TENSORBOARD, RunFolder
 from tauten.training.steps import Steps
 
@@ -108,6 +109,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         metric: of the validation, for the bar.
         progress: show a bar.
         tensorboard: write events.
+        reporters: further loggers.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         metric: str = "mean_recall",
         progress: bool,
         tensorboard: bool,
+        reporters: Reporters,
     ) -> None:
         self.folder = folder
         self.probe = probe
@@ -131,6 +134,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         self.metric = metric
         self.progress = progress
         self.tensorboard = tensorboard
+        self.reporters = reporters
         self.bar: Any = None
         self.writer: Any = None
         self.shown: dict[str, str] = {}
@@ -139,6 +143,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         """Open the bar and the event file at the step where training begins or goes on."""
         if not state.is_world_process_zero:
             return
+        self.reporters.begin(args, state, control)
         self.bar = tqdm(
             total=state.max_steps,
             initial=state.global_step,
@@ -179,11 +184,13 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
             values |= self.values
             self._show(loss=values["loss"], tau=values["tau/mean"])
             self._write(state, where | values, {f"train/{n}": v for n, v in values.items()})
+            self.reporters.log(values)
         found = {name[5:]: value for name, value in logs.items() if name.startswith("eval_")}
         if found:
             values = {f"val/{name}": value for name, value in found.items()}
             self._show(val=found[self.metric])
             self._write(state, where | values, values)
+            self.reporters.log({f"eval_{name}": value for name, value in found.items()})
 
     def _show(self, **values: float) -> None:
         self.shown |= {name: f"{value:.3f}" for name, value in values.items()}

@@ -53,7 +53,7 @@ INIT = "init"
 #: in a record: files of an earlier run may still be there
 _CLEARS = "clears"
 # what may change between two starts of one run
-_FREE = ("output", "overwrite", "progress", "tensorboard", "device")
+_FREE = ("output", "overwrite", "progress", "tensorboard", "report_to", "device")
 _FREE_OF_DATA = ("workers",)
 # the configuration last: it is what tells that the others are ours
 _OURS = (

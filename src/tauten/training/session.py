@@ -43,6 +43,7 @@ from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss
 from tauten.training.pairs import PairStore, caption_counts, training_texts
 from tauten.training.pretrained import as_pretrained, tell_of_pixels
+from tauten.training.reporters import Reporters
 from tauten.training.results import write_results
 from tauten.training.rows import UNLABELLED
 from tauten.training.run_folder import FAILURE, INIT, RESULTS, RunFolder
@@ -163,6 +164,8 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
     if classes is not None and labels is not None:
         groups = classes.groups(labels)
         counts = None if UNLABELLED in labels else classes.per_sample(labels)
+    with processes.together():
+        reporters = Reporters(config)
     probe = TauProbe(module.loss_fn, groups, counts, len(store))
     monitor = Monitor(
         folder,
@@ -173,6 +176,7 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
         metric=config.evaluation.metric if config.task == "views" else "mean_recall",
         progress=config.progress,
         tensorboard=config.tensorboard,
+        reporters=reporters,
     )
     stopper = Stopper()
     with deterministic():
@@ -189,9 +193,12 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
             clock=clock,
             steps=steps,
         )
-        _go(trainer, monitor, stopper, folder, resume, steps.total)
-        task.write(config, folder, splits, classes, probe, clock, steps.total)
-    return load_result(folder.path)
+        with contextlib.closing(reporters):
+            _go(trainer, monitor, stopper, folder, resume, steps.total)
+            task.write(config, folder, splits, classes, probe, clock, steps.total)
+            result = load_result(folder.path)
+            reporters.log_test(result.test, trainer, steps.total)
+    return result
 
 
 def _kept(path: Path) -> dict[str, Any]:
