@@ -86,6 +86,7 @@ def _steps(config: Config, best: Path, total_steps: int) -> _Steps | None:
             config.optim.chunk,
             loss.relevance == "positives",
             *loss.keys_kept,
+            terms=config.terms.build(),
         )
         store = PairStore(train, tokenizer[0], config.data)
     return _Steps(config, module.train(), store, torch.arange(len(train)))

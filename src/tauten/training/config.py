@@ -11,6 +11,7 @@ from tauten.spec import ControlSpec, LossSpec, When
 from tauten.training.compute_rules import check_compute
 from tauten.training.ranges import check_values
 from tauten.training.stream_rules import check_stream
+from tauten.training.term_weights import TermsConfig
 from tauten.training.view_rules import check_views
 
 
@@ -247,6 +248,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossSpec = field(default_factory=_usual_loss)
+    terms: TermsConfig = field(default_factory=TermsConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     init: str | None = None

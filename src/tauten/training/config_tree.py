@@ -17,6 +17,7 @@ from tauten.training.config import (
 )
 from tauten.training.option_types import described, fits
 from tauten.training.specs import control, loss, same_options
+from tauten.training.term_weights import TermsConfig
 from tauten.training.upgrade import upgraded
 
 _PARTS: dict[str, Any] = {
@@ -24,6 +25,7 @@ _PARTS: dict[str, Any] = {
     "model": ModelConfig,
     "optim": OptimConfig,
     "evaluation": EvaluationConfig,
+    "terms": TermsConfig,
 }
 _NAMES = {kind: name for name, kind in _PARTS.items()}
 

@@ -13,6 +13,7 @@ from tauten.candidates import Keys, PairQueue
 from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
 from tauten.training import processes
+from tauten.training.added import AddedTerms
 from tauten.training.chunks import check_rowwise, encode_in_chunks
 from tauten.training.followed import FollowedModule
 
@@ -94,6 +95,7 @@ class ContrastiveModule(FollowedModule):
         adaptive: whether a max-margin loss is given the relevancy of each pair.
         queue: earlier pairs of keys that are further candidates; 0 for the batch alone.
         momentum: of the encoder that makes the keys of the queue.
+        terms: added to the loss; None for none.
 
     Raises:
         ValueError: chunks with an encoder that normalises over the batch.
@@ -108,6 +110,7 @@ class ContrastiveModule(FollowedModule):
         adaptive: bool = False,
         queue: int = 0,
         momentum: float = 0.999,
+        terms: AddedTerms | None = None,
     ) -> None:
         if chunk is not None:
             check_rowwise(encoder)
@@ -117,6 +120,7 @@ class ContrastiveModule(FollowedModule):
         self.mask_duplicates = mask_duplicates
         self.chunk = chunk
         self.adaptive = adaptive
+        self.terms = terms
         self.last_batch: EmbeddedBatch | None = None
 
     def forward(
@@ -160,6 +164,8 @@ class ContrastiveModule(FollowedModule):
             made = Keys(*self._keys(images, texts), of_sides, masked)
             batch = replace(batch, keys=self.queue.candidates(made))
         loss: Tensor = self.loss_fn(x, y, batch.ids, **batch.relation, **self.graded(graded))
+        if self.terms is not None:
+            loss = loss + self.terms(x, y)
         if self.training:
             self.last_batch = batch
             if made is not None:

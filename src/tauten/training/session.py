@@ -317,6 +317,7 @@ def _build(
         config.optim.chunk,
         config.loss.relevance == "positives",
         *config.loss.keys_kept,
+        terms=config.terms.build(),
     )
     store = _store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, _usable(train))

@@ -36,6 +36,9 @@ def check_views(config: Config) -> None:
             "optim.chunk encodes a batch in parts, but the projector of task=views normalises over "
             f"the batch: leave it out, got {config.optim.chunk}"
         )
+    if config.terms.weights():
+        name, weight = next(iter(config.terms.weights().items()))
+        raise ValueError(f"terms are added for task=pairs: leave out terms.{name}={weight:g}")
     if config.data.frames:
         raise ValueError(f"task=views takes images, got data.frames={config.data.frames}")
     if config.data.label is None and config.data.source not in ("", "emoji_lt"):

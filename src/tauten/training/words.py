@@ -19,6 +19,7 @@ from tauten.training.config import (
     ModelConfig,
     OptimConfig,
 )
+from tauten.training.term_weights import TermsConfig
 
 logger = logging.getLogger("tauten.training")
 
@@ -33,6 +34,7 @@ _PARTS = {
     "evaluation": EvaluationConfig,
     "model": ModelConfig,
     "optim": OptimConfig,
+    "terms": TermsConfig,
 }
 
 
