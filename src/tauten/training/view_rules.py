@@ -25,6 +25,9 @@ def check_views(config: Config) -> None:
     if not config.loss.views:
         families = [name for name, known in known_losses().items() if known.views]
         raise ValueError(f"task=views has the families {', '.join(families)}, got {config.family}")
+    if config.terms.weights():
+        name, weight = next(iter(config.terms.weights().items()))
+        raise ValueError(f"terms are added for task=pairs: leave out terms.{name}={weight:g}")
     metric = config.evaluation.metric
     if metric not in METRICS:
         raise ValueError(
@@ -36,9 +39,6 @@ def check_views(config: Config) -> None:
             "optim.chunk encodes a batch in parts, but the projector of task=views normalises over "
             f"the batch: leave it out, got {config.optim.chunk}"
         )
-    if config.terms.weights():
-        name, weight = next(iter(config.terms.weights().items()))
-        raise ValueError(f"terms are added for task=pairs: leave out terms.{name}={weight:g}")
     if config.data.frames:
         raise ValueError(f"task=views takes images, got data.frames={config.data.frames}")
     if config.data.label is None and config.data.source not in ("", "emoji_lt"):
