@@ -38,6 +38,12 @@ def test_an_error_leaves_the_old_file_alone(tmp_path):
     assert names(tmp_path) == ["a.json"]
 
 
+def test_errors_name_the_file_and_not_its_draft(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        replace_text(tmp_path / "no" / "a.json", "x")
+    assert caught.value.filename == str(tmp_path / "no" / "a.json")
+
+
 def test_the_mode_is_that_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
     replace_text(tmp_path / "ours", "")

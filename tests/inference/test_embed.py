@@ -263,6 +263,22 @@ def test_damaged_embeddings_are_made_again(run, tmp_path, monkeypatch, caplog):
             Embedded(output)
         assert np.allclose(make().images, whole, atol=1e-6)
         assert f"{name} is missing or damaged: all is embedded again" in caplog.text
+    for name in ("images.npy", "texts.npy"):
+        content = bytearray((output / name).read_bytes())
+        content[-2] ^= 1
+        (output / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} is missing or damaged: embed again"):
+            Embedded(output)
+        (output / ".embeddings.json.0123456789ab.part").touch()  # as after a kill
+        assert np.allclose(make().images, whole, atol=1e-6)
+        assert not [path for path in output.iterdir() if path.name.endswith(".part")]
+    record = json.loads((output / "embeddings.json").read_text())
+    (output / "embeddings.json").write_text(json.dumps(record | {"model": {}}))
+    with pytest.raises(ValueError, match="model is damaged: it lacks name"):
+        Embedded(output)
+    # what an earlier version wrote has no sums
+    del record["sums"]
+    (output / "embeddings.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="has 6 images, no row 6"):
         Embedded(output).rows("images", [6])
 

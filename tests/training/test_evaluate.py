@@ -57,6 +57,13 @@ def test_what_is_no_run(tmp_path, finished_run):
         load_encoder(tmp_path)
 
 
+def test_a_best_checkpoint_that_is_gone_is_missed(finished_run, tmp_path):
+    for name in ("config.yaml", "results.json"):
+        shutil.copy(finished_run.output / name, tmp_path / name)
+    with pytest.raises(ValueError, match="best is missing, though the run .* has results: bring"):
+        evaluate(tmp_path)
+
+
 def test_the_modules_mode_is_restored(finished_run):
     encoder, tokenizer, classes = load_encoder(finished_run.output / "checkpoints" / "best")
     assert not encoder.training

@@ -54,8 +54,12 @@ def _draft(path: Path) -> tuple[Path, int]:
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     while True:
         draft = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.part")
-        with contextlib.suppress(FileExistsError):
+        try:
             return draft, os.open(draft, flags, 0o666)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tauten.files import need, read_json, replacing
+from tauten.files import need, read_json, replacing, sha256
 from tauten.inference.searching import nearest
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 RECORD, MARK, FORMAT = "embeddings.json", "tauten_embeddings", 1
 SIDES = ("images", "texts")
 _ROWS = 4096
+#: bytes of an array up to which every byte is checked when it is opened
+CHECKED = 2**28
 
 
 class Embedded:
@@ -159,6 +161,9 @@ class Embedded:
             loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{path} is missing or damaged: embed again") from error
+        expected = self.record.get("sums", {}).get(path.name)
+        if expected is not None and sha256(path) != expected:
+            raise ValueError(f"{path} is missing or damaged: embed again")
         if loaded.shape != shape:
             raise ValueError(f"{path} has the shape {loaded.shape}, not {shape}: embed again")
         return loaded
@@ -182,6 +187,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_json(path)
     kinds = {"images": int, "texts": int, "dim": int, "done": dict, "complete": bool, "model": dict}
     need(record, {MARK: int, **kinds, "data": str, "model_fingerprint": str}, path)
+    need(record["model"], {"name": str}, f"{path}: model")
+    need({"sums": {}} | record, {"sums": dict}, path)
     if record[MARK] != FORMAT:
         raise ValueError(f"{path} has the format {record[MARK]}, this version reads {FORMAT}")
     checked: dict[str, Any] = record

@@ -16,8 +16,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tauten.checks import whole
-from tauten.files import Lock, expanded, make_folder, replace_text
+from tauten.files import (
+    Lock,
+    expanded,
+    make_folder,
+    remove_parts,
+    replace_text,
+    sha256,
+    sync_tree,
+)
 from tauten.inference.embedded import (
+    CHECKED,
     FORMAT,
     MARK,
     RECORD,
@@ -101,6 +110,7 @@ def embed(
         "complete": False,
     }
     with Lock(folder, "an embedding"):
+        remove_parts(folder)
         begun = _begun(folder, record, overwrite)
         if begun is not None and begun["complete"]:
             return Embedded(folder)
@@ -119,7 +129,10 @@ def embed(
         for side in SIDES:
             if (folder / _draft(side)).exists():
                 (folder / _draft(side)).replace(folder / f"{side}.npy")
-        _save(folder, record | {"complete": True})
+        sync_tree(folder)
+        files = [folder / f"{side}.npy" for side in SIDES if counts[side]]
+        sums = {path.name: sha256(path) for path in files if path.stat().st_size <= CHECKED}
+        _save(folder, record | {"sums": sums, "complete": True})
     return Embedded(folder)
 
 

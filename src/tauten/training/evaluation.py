@@ -20,7 +20,7 @@ from tauten.training.pair_data import as_published
 from tauten.training.ranges import RANGES, check
 from tauten.training.results import load_encoder
 from tauten.training.rows import one_per_picture
-from tauten.training.run_folder import CONFIG, RunFolder
+from tauten.training.run_folder import CONFIG, RESULTS, RunFolder
 from tauten.training.splits import PairData, Split, load_split, to_pairs
 from tauten.training.view_results import evaluate_views
 
@@ -214,6 +214,11 @@ def find_checkpoint(path: Path) -> tuple[Path, RunFolder]:
         best = checkpoints.best_of(run.checkpoints)
         run.check_own(best)
         return best, run
+    if (path / RESULTS).exists():
+        raise ValueError(
+            f"{run.checkpoints / checkpoints.BEST} is missing, though the run {path} has results: "
+            "bring it back from a copy, or start the same training again, which makes it anew"
+        )
     if (path / CONFIG).exists():
         raise ValueError(f"the run {path} has no finished evaluation yet, so no best checkpoint")
     raise ValueError(f"{path} is neither a run nor a complete checkpoint of tauten")
