@@ -19,8 +19,12 @@ def pair():
 
 
 def made(control, **options):
-    torch.manual_seed(0)
-    return tt.NeuCLIP(D, control, prototypes=7, **options).double()
+    """Return a loss whose networks have started from another batch."""
+    loss_fn = tt.NeuCLIP(D, control, prototypes=7, **options).double()
+    x, y = torch.randn(2, 4, D, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    loss_fn(x, y, torch.arange(4))
+    loss_fn.step()
+    return loss_fn
 
 
 def formula(pair, loss_fn, tau, rho):
@@ -57,6 +61,34 @@ def test_a_learned_temperature_has_the_gradient_of_the_objective(pair):
     (found,) = torch.autograd.grad(loss_fn(*pair), control.parameter)
     (each,) = torch.autograd.grad(expected, log)
     assert float(found) == pytest.approx(float(each.sum()), rel=1e-6)
+
+
+def test_it_starts_as_the_partition_of_the_first_keys(pair):
+    """Before the first step its value and gradient are SogCLR's; after it α is that of the keys."""
+    loss_fn = tt.NeuCLIP(D, 0.5, prototypes=N).double()
+    exact = tt.SogCLR(N, 0.5, 1.0).double()
+    first, told = loss_fn(*pair), exact(*pair, INDEX)
+    torch.testing.assert_close(first, told)
+    wanted = [*pair, *loss_fn.parameters()]
+    ours = torch.autograd.grad(first, wanted)
+    torch.testing.assert_close(ours[:2], torch.autograd.grad(told, pair))
+    assert all(bool((grad == 0).all()) for grad in ours[2:])
+    loss_fn.step()
+    x, y = (F.normalize(side.detach(), dim=1) for side in pair)
+    found = loss_fn.normalizers["x2y"](x, torch.tensor(1 / 0.5))
+    torch.testing.assert_close(found, (x @ y.T / 0.5).logsumexp(1) - torch.tensor(6.0).log())
+
+
+def test_a_collapsed_batch_does_not_overflow_at_a_low_temperature():
+    generator = torch.Generator().manual_seed(3)
+    loss_fn = tt.NeuCLIP(16, 0.01, prototypes=8)
+    for _ in range(3):
+        x, y = 1 + 0.05 * torch.randn(2, 12, 16, generator=generator)
+        loss = loss_fn(x.requires_grad_(), y)
+        loss.backward()
+        assert bool(x.grad.isfinite().all())
+        assert float(loss.detach()) < 10
+        loss_fn.step()
 
 
 def test_its_least_value_over_the_network_is_that_of_the_exact_partition(pair):

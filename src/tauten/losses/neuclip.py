@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from tauten.checks import finite, whole
@@ -24,12 +24,16 @@ from tauten.losses.partition import (
     robust_gradients,
 )
 from tauten.losses.weighting import SizeWeighted
+from tauten.modules import Notes
 from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.sides import within_range
 from tauten.spec import Context, ControlSpec, Range
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+#: batches of which the keys are noted
+_MOST = 64
 
 _NO_RHO = Refused("without ρ·τ the loss falls with τ without bound: give rho > 0")
 
@@ -38,12 +42,17 @@ class Normalizer(nn.Module):
     """A network that predicts log E_j exp(s_ij/τ) from an embedding: that of M prototypes.
 
     N(z, τ) = log Σ_m exp(⟨z, w_m⟩/τ + c_m)
+
+    Prototypes start at the first keys that it is shown, so that it begins as their partition.
     """
+
+    ready: Tensor
 
     def __init__(self, dim: int, prototypes: int) -> None:
         super().__init__()
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
         self.weights = nn.Parameter(torch.full((prototypes,), -math.log(prototypes)))
+        self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
 
     def forward(self, rows: Tensor, scale: Tensor) -> Tensor:
         """Return (n,) log-partitions of unit rows (n, d), with 1/τ (n,) or ()."""
@@ -52,6 +61,46 @@ class Normalizer(nn.Module):
         scale = scale.to(dtype)
         scale = scale.unsqueeze(1) if scale.dim() else scale
         return (logits * scale + self.weights).logsumexp(1)
+
+    @torch.no_grad()
+    def start(self, keys: Tensor) -> None:
+        """Set the prototypes to keys (n, d), in turn, a little apart where they repeat."""
+        count = len(self.prototypes)
+        rows = keys[torch.arange(count, device=keys.device) % len(keys)].to(self.prototypes)
+        generator = torch.Generator().manual_seed(0)
+        apart = torch.randn(rows.shape, generator=generator).to(rows)
+        again = torch.arange(count, device=rows.device).unsqueeze(1) >= len(keys)
+        self.prototypes.copy_(rows + 0.01 * apart * again)
+        self.ready.fill_(True)
+
+
+class FirstKeys:
+    """Keys of the first batches, of each side, until the networks have started from them."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[Direction, Tensor]] = []
+
+    def add(self, direction: Direction, keys: Tensor) -> None:
+        """Note what the anchors of a direction met: (m, d); the first batches are enough."""
+        if len(self._seen) < _MOST:
+            self._seen.append((direction, keys.detach()))
+
+    def mark(self) -> int:
+        """Return how many were noted."""
+        return len(self._seen)
+
+    def back(self, mark: int) -> None:
+        """Forget what was noted since a mark."""
+        del self._seen[mark:]
+
+    def take(self) -> list[tuple[Direction, Tensor]]:
+        """Take what all processes noted, the same on each."""
+        seen, self._seen = self._seen, []
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return seen
+        parts: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(parts, [(d, keys.cpu()) for d, keys in seen])
+        return [pair for part in parts for pair in part]
 
 
 class NeuCLIP(ContrastiveLoss):
@@ -63,6 +112,7 @@ class NeuCLIP(ContrastiveLoss):
     :class:`SogCLR`, τ_i·(log E g_i + ρ), so that φ and the encoders minimise one function together.
     A network of prototypes predicts α from the embedding, which is detached: samples of any number
     share it, nothing is stored for each, and no ``index`` is needed. One network for each side.
+    Before the first :meth:`step`, which sets the prototypes to keys of the batch, α_i is log g_i.
 
     The paper's own network and its schedule (several steps of φ for one of the encoders, restarts)
     could not be read; here both move once a step. Give φ a learning rate of its own.
@@ -105,6 +155,25 @@ class NeuCLIP(ContrastiveLoss):
         width, count = whole("dim", dim, 1), whole("prototypes", prototypes, 1)
         sides = ("x2y", "y2x") if self.directions == "both" else (self.directions,)
         self.normalizers = nn.ModuleDict({side: Normalizer(width, count) for side in sides})
+        self._first = FirstKeys()
+
+    def notes(self) -> Sequence[Notes]:
+        return (*super().notes(), self._first)
+
+    def step(self, *, controls: bool = True) -> None:
+        """Advance by one optimiser step; the first one starts the networks."""
+        super().step(controls=controls)
+        waiting = {
+            side: network
+            for side, network in self.normalizers.items()
+            if isinstance(network, Normalizer) and not bool(network.ready)
+        }
+        if waiting:
+            keys = self._first.take()
+            for side, network in waiting.items():
+                shown = [rows.to(network.prototypes) for d, rows in keys if d == side and len(rows)]
+                if shown:
+                    network.start(torch.cat(shown))
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
@@ -116,7 +185,7 @@ class NeuCLIP(ContrastiveLoss):
             log_negatives = batch.negatives(d).clamp(min=1).log()
             positives = batch.positives(d)
             log_g = partition.masked_fill(alone, 0.0) - positives / tau - log_negatives
-            alpha = self._predicted(batch, tau.detach(), d) - (positives / tau).detach()
+            alpha = self._predicted(batch, tau.detach(), positives.detach(), log_g, d)
             value = tau * (torch.exp(log_g - alpha) + alpha - 1 + self.rho)
             losses.append(value.masked_fill(alone, 0.0))
             log_u = alpha.detach()
@@ -125,13 +194,26 @@ class NeuCLIP(ContrastiveLoss):
             report(self.strength, batch, parts, robust_gradients(batch, parts, self.rho))
         return losses
 
-    def _predicted(self, batch: Batch, tau: Tensor, direction: Direction) -> Tensor:
-        """Return (n,) the network's log-partitions of the anchors of a direction."""
+    def _predicted(
+        self, batch: Batch, tau: Tensor, positives: Tensor, log_g: Tensor, direction: Direction
+    ) -> Tensor:
+        """Return (n,) α of the anchors of a direction."""
+        known = batch.known_as(direction)
+        network = self.normalizers[known]
+        assert isinstance(network, Normalizer)
+        predicted: Tensor = network(self._units(batch, direction), 1 / tau)
+        alpha = predicted.to(batch.dtype) - positives / tau
+        if bool(network.ready):
+            return alpha
+        if self.training and torch.is_grad_enabled():
+            other: Direction = "y2x" if direction == "x2y" else "x2y"
+            self._first.add(known, self._units(batch, other))
+        return log_g.detach() + (alpha - alpha.detach()) * 0.0  # its parameters get zeros
+
+    def _units(self, batch: Batch, direction: Direction) -> Tensor:
         given = batch.views or {"x2y": batch.x, "y2x": batch.y}
         rows = within_range(given[direction].detach())
-        rows = F.normalize(rows, dim=1) if self.normalize else rows
-        predicted: Tensor = self.normalizers[batch.known_as(direction)](rows, 1 / tau)
-        return predicted.to(batch.dtype)
+        return F.normalize(rows, dim=1) if self.normalize else rows
 
 
 @dataclass
