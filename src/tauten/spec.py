@@ -268,6 +268,11 @@ class LossSpec(Spec):
         """Keys of earlier batches that are candidates, and the momentum of what makes them."""
         return 0, 0.0
 
+    @property
+    def teacher(self) -> tuple[float, float] | None:
+        """Share of the targets that the momentum encoder makes, and its temperature; or None."""
+        return None
+
     def own_control(self) -> str | None:
         """Return the name of the only control that it takes, if it brings one with it."""
         return None

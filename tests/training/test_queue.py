@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import tauten as tt
 from tauten.cli import main
 from tauten.comparison.frozen import train_heads
+from tauten.relations import Teacher
 from tauten.training import Config, specs
 from tauten.training.module import ContrastiveModule
 from tauten.training.monitor import ForceProbe
@@ -92,6 +93,32 @@ def test_both_sides_meet_the_queue_as_in_a_literal_loop(mask, chunk):
     assert int(ours.queue.pairs._pushed) == 10
 
 
+def test_the_momentum_encoder_makes_a_share_of_the_targets():
+    ours = module(teacher=(0.4, 0.1))
+    step(ours)
+    with torch.no_grad():
+        queued = [ours.queue.pairs._keys[:5, :4].clone(), ours.queue.pairs._keys[:5, 4:].clone()]
+        x, y = ours.encoder(IMAGES + 5, TEXTS)
+        kx, ky = ours.slow(IMAGES + 5, TEXTS)
+    kept = (torch.cat([SAME[0] + 5, SAME[0]]) != SAME[0][:, None] + 5).logical_and(
+        torch.cat([SAME[1], SAME[1]]) != SAME[1][:, None]
+    )
+    kept |= torch.eye(5, 10, dtype=torch.bool)
+    expected = 0.0
+    for anchors, own, keys, old in ((x, kx, ky, queued[1]), (y, ky, kx, queued[0])):
+        there = F.normalize(torch.cat([keys, old]), dim=1).T
+        logits = (F.normalize(anchors, dim=1) @ there / 0.2).masked_fill(~kept, -torch.inf)
+        teacher = (F.normalize(own, dim=1) @ there / 0.1).masked_fill(~kept, -torch.inf)
+        target = 0.4 * teacher.softmax(1) + 0.6 * torch.eye(5, 10)
+        expected -= (target * logits.log_softmax(1).masked_fill(~kept, 0.0)).sum() / 10
+    same = SAME[0] + 5, SAME[1]
+    found = ours(IMAGES + 5, TEXTS, INDEX + 5, same)["loss"]
+    torch.testing.assert_close(found, expected)
+    assert ours.last_batch.relation["targets"].share == 0.4
+    force = ForceProbe(ours, None).summary()
+    assert force["force/repulsion/all"] == pytest.approx(force["force/attraction/all"], rel=1e-4)
+
+
 @pytest.mark.parametrize("family", ["infonce", "maxmargin"])
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, make_config, check_resumed, family):
     fields = {"family": family, "loss__queue": 40, "loss__momentum": 0.9, "log_every": 1}
@@ -101,11 +128,20 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, make_config, check
     assert int(weights["queue.pairs._pushed"]) == 6 * 32
 
 
-def test_a_published_recipe_takes_a_queue_on_the_command_line(tmp_path, capsys):
+def test_a_published_recipe_takes_a_queue_on_the_command_line(tmp_path, capsys, monkeypatch):
+    teachers = []
+
+    def noted(*keys, share):
+        teachers.append((*keys[2:], share))
+        return Teacher(*keys, share=share)
+
+    monkeypatch.setattr("tauten.training.module.Teacher", noted)
     options = "--runlocal --data.limit 96 --optim.batch-size 32 --optim.epochs 1 --loss.queue 512"
     words = f"train emoji_infonce_mmts {options} --loss.momentum 0.99 --evaluation.bootstrap 20"
+    words += " --loss.distill 0.3 --loss.distill-temperature 0.05"
     out = tmp_path / "run"
     assert main([*words.split(), "--no-progress", "--no-tensorboard", "--output", str(out)]) == 0
+    assert set(teachers) == {(0.05, 0.3)}
     saved = json.loads((out / "results.json").read_text())
     assert 0 <= saved["test"]["mean_recall"] <= 1
     tensors = load_file(next((out / "checkpoints").glob("checkpoint-*")) / "model.safetensors")
@@ -116,6 +152,11 @@ def test_a_published_recipe_takes_a_queue_on_the_command_line(tmp_path, capsys):
         main([*other, str(tmp_path / "other")])
     assert ended.value.code != 0
     assert "loss.queue" in capsys.readouterr().err
+    alone = ["train", "emoji_infonce_mmts", "--loss.distill", "0.3", "--output"]
+    with pytest.raises(SystemExit) as ended:
+        main([*alone, str(tmp_path / "alone")])
+    assert ended.value.code != 0
+    assert "Unrecognized options" in capsys.readouterr().err
 
 
 def test_heads_on_fixed_features_refuse_it():

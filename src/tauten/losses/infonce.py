@@ -31,7 +31,7 @@ from tauten.losses.partition import (
     report,
     robust_gradients,
 )
-from tauten.losses.queued import Queued
+from tauten.losses.queued import OF_KEYS, OF_PAIRS, Queued
 from tauten.losses.soft import soft_logits
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number
@@ -39,7 +39,7 @@ from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.once import hold
 from tauten.pairwise.terms import LOST
 from tauten.relations import Relation
-from tauten.spec import Context, ControlSpec, Range
+from tauten.spec import Context, ControlSpec, Range, Share, When
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -349,6 +349,15 @@ class InfoNCESpec(Queued, Weighted):
     """share of the target that is spread evenly over all candidates (ALIGN: 0.1)"""
     margin: Annotated[float, Range(-2.0, 2.0)] = 0.0
     """by how much the cosine of a positive must win (InterCLR: -0.5 between images)"""
+    distill: Annotated[Share, OF_KEYS, OF_PAIRS] = 0.0
+    """with a queue of pairs: share of each target that is the softmax of the momentum encoder's
+    similarities (ALBEF: 0.4)"""
+    distill_temperature: Annotated[float, Range(0.0, 1e3, above=True), When("loss.distill")] = 0.07
+    """temperature of that softmax; the loss's own stays as it is"""
+
+    @property
+    def teacher(self) -> tuple[float, float] | None:
+        return (self.distill, self.distill_temperature) if self.distill else None
 
     def build(self, control: ControlSpec, context: Context) -> InfoNCE:
         return InfoNCE(

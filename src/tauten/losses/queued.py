@@ -7,7 +7,8 @@ from typing import Annotated
 
 from tauten.spec import Decay, LossSpec, Range, When
 
-_KEYS = When("loss.queue")
+#: options that a queue gives a meaning, and those of pairs
+OF_KEYS, OF_PAIRS = When("loss.queue"), When("task", ("pairs",))
 
 
 @dataclass
@@ -17,7 +18,7 @@ class Queued(LossSpec):
     queue: Annotated[int, Range(0)] = 0
     """keys of earlier batches that are further negatives, made by a momentum encoder (MoCo); of
     pairs so many of each side, and each side meets keys of the other. 0 for the batch alone"""
-    momentum: Annotated[Decay, _KEYS] = 0.999
+    momentum: Annotated[Decay, OF_KEYS] = 0.999
     """with a queue: how slowly the momentum encoder follows"""
 
     @property

@@ -12,6 +12,7 @@ from torch import Tensor
 from tauten.candidates import Keys, PairQueue
 from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
+from tauten.relations import Teacher
 from tauten.training import processes
 from tauten.training.added import AddedTerms
 from tauten.training.chunks import check_rowwise, encode_in_chunks
@@ -31,6 +32,7 @@ class EmbeddedBatch:
         caption: nothing, or (N,) long, ids of the captions where these have their own.
         keys: what both sides meet in place of each other, the keys of the batch first; None where
             that is the batch itself.
+        teacher: share of the targets that the keys make, and the temperature of their softmax.
     """
 
     x: Tensor
@@ -40,11 +42,17 @@ class EmbeddedBatch:
     graded: tuple[Tensor, ...] = ()
     caption: tuple[Tensor, ...] = ()
     keys: Keys | None = None
+    teacher: tuple[float, float] | None = None
 
     @property
     def relation(self) -> dict[str, Any]:
-        """The keywords of the loss that say who is no negative."""
-        return {"same": self.same} if self.keys is None else {"keys": self.keys}
+        """The keywords of the loss that say who is no negative, and who is partly positive."""
+        if self.keys is None:
+            return {"same": self.same}
+        if self.teacher is None:
+            return {"keys": self.keys}
+        share, tau = self.teacher
+        return {"keys": self.keys, "targets": Teacher(self.keys.x, self.keys.y, tau, share=share)}
 
     @property
     def ids(self) -> Tensor | tuple[Tensor, Tensor]:
@@ -64,6 +72,7 @@ class EmbeddedBatch:
             graded=tuple(others[own:graded]),
             caption=tuple(others[:own]),
             keys=Keys.joined(kept, [len(part.x) for part in parts]) if kept else None,
+            teacher=parts[0].teacher,
         )
 
     def first(self, count: int) -> EmbeddedBatch:
@@ -81,7 +90,7 @@ class EmbeddedBatch:
         columns = (self.same, self.graded, self.caption)
         same, graded, caption = (tuple(map(change, each)) for each in columns)
         x, y, index = (change(each) for each in (self.x, self.y, self.index))
-        return EmbeddedBatch(x, y, index, same, graded, caption, self.keys)
+        return EmbeddedBatch(x, y, index, same, graded, caption, self.keys, self.teacher)
 
 
 class ContrastiveModule(FollowedModule):
@@ -96,6 +105,7 @@ class ContrastiveModule(FollowedModule):
         queue: earlier pairs of keys that are further candidates; 0 for the batch alone.
         momentum: of the encoder that makes the keys of the queue.
         terms: added to the loss; None for none.
+        teacher: with a queue, see :class:`EmbeddedBatch`.
 
     Raises:
         ValueError: chunks with an encoder that normalises over the batch.
@@ -111,6 +121,7 @@ class ContrastiveModule(FollowedModule):
         queue: int = 0,
         momentum: float = 0.999,
         terms: AddedTerms | None = None,
+        teacher: tuple[float, float] | None = None,
     ) -> None:
         if chunk is not None:
             check_rowwise(encoder)
@@ -121,6 +132,7 @@ class ContrastiveModule(FollowedModule):
         self.chunk = chunk
         self.adaptive = adaptive
         self.terms = terms
+        self.teacher = teacher
         self.last_batch: EmbeddedBatch | None = None
 
     def forward(
@@ -162,7 +174,7 @@ class ContrastiveModule(FollowedModule):
         if self.queue is not None:
             of_sides = (index, index if caption is None else caption)
             made = Keys(*self._keys(images, texts), of_sides, masked)
-            batch = replace(batch, keys=self.queue.candidates(made))
+            batch = replace(batch, keys=self.queue.candidates(made), teacher=self.teacher)
         loss: Tensor = self.loss_fn(x, y, batch.ids, **batch.relation, **self.graded(graded))
         if self.terms is not None:
             loss = loss + self.terms(x, y)

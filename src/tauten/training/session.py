@@ -318,6 +318,7 @@ def _build(
         config.loss.relevance == "positives",
         *config.loss.keys_kept,
         terms=config.terms.build(),
+        teacher=config.loss.teacher,
     )
     store = _store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, _usable(train))
