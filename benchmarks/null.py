@@ -1,6 +1,8 @@
 """How often `compare` calls a difference that is not there, and how often it finds one that is.
 
-    python benchmarks/null.py [--quick] [--simulations 200] [--replicates 400]
+    python benchmarks/null.py                                           # 20 minutes
+    python benchmarks/null.py --parts error power --kinds 1 --better 1  # 2 minutes
+    python benchmarks/null.py --quick                                   # a minute, rough
 
 Made scores stand for trained runs: score of query q in run r of a control = hardness(q) +
 taste(control, q) + N(0, sd_seed) of the run + N(0, sd_query) of run and query, in head, mid and
@@ -14,6 +16,9 @@ over queries; "taste" adds what other test queries would change. Nothing differs
   all queries of one control between trainings, √(sd_seed² + sd_query²/N); share of simulations in
   which its difference over all queries gets a verdict.
 * coverage: how often the 95 % intervals of `bootstrap_mean` and `retrieval` hold the truth.
+
+Error and power are printed for 2, 3, 5 and 10 seeds and ratios of 0.5 to 12, the error for six
+kinds of made scores, of which `--kinds` takes the first so many.
 """
 
 from __future__ import annotations
@@ -36,6 +41,18 @@ from tauten.outcome import Outcome, Queries
 
 SHARES = {"head": 0.6, "mid": 0.25, "tail": 0.15}
 RATIOS = (0.5, 1.0, 2.0, 4.0, 12.0)
+SEEDS = (2, 3, 5, 10)
+#: options of an experiment without a difference, by what is printed; the usual one first
+KINDS: dict[str, dict[str, Any]] = {
+    f"N={queries} K={k} {luck}": {"queries": queries, "comparisons": k, "luck": luck}
+    for queries, k, luck in (
+        (300, 3, "own"), (300, 1, "shared"), (300, 5, "own"), (900, 5, "shared"),
+    )
+} | {
+    "N=300 K=3 own uneven": {"luck": "own", "uneven": True},
+    "N=300 K=3 own taste": {"luck": "own", "taste": 1.0},
+}  # fmt: skip
+PARTS = ("error", "power", "coverage")
 
 
 def _made(score_N: Tensor, groups: list[str]) -> Outcome:
@@ -149,54 +166,72 @@ def row(name: str, values: list[float]) -> None:
     print(f"{name:34s}" + "".join(f"{100 * value:8.1f}" for value in values), flush=True)
 
 
+def print_errors(kinds: int, simulations: int, replicates: int) -> None:
+    """Print the family-wise error of the first kinds of made scores, by seeds and ratio."""
+    print(f"family-wise error in %, {simulations} simulations each, by ratio")
+    print(f"{'':34s}" + "".join(f"{ratio:8g}" for ratio in RATIOS))
+    worst = 0.0
+    for (name, kind), seeds in itertools.product(list(KINDS.items())[:kinds], SEEDS):
+        options = {"seeds": seeds, "replicates": replicates, **kind}
+        errors = [family_wise_error(simulations, ratio=ratio, **options) for ratio in RATIOS]
+        worst = max(worst, *errors)
+        row(f"{name}, {seeds} seeds", errors)
+    error = math.sqrt(0.05 * 0.95 / simulations)
+    print(f"largest {100 * worst:.1f} %; one number is known to ± {100 * error:.1f} (1 sd)")
+
+
+def print_power(better: list[float], simulations: int, replicates: int) -> None:
+    """Print the power at differences of so many standard deviations, by seeds and ratio."""
+    shown = ", ".join(f"{each:g}" for each in better)
+    print(f"\npower in %, K=3, N=300, {simulations} simulations, difference of {shown} sd of a run")
+    print(f"{'':34s}" + "".join(f"{ratio:8g}" for ratio in RATIOS))
+    for seeds, lift in itertools.product(SEEDS, better):
+        options = {"seeds": seeds, "better": lift, "replicates": replicates}
+        row(f"{seeds} seeds, {lift:g} sd", [power(simulations, ratio=r, **options) for r in RATIOS])
+
+
+def print_coverage(simulations: int) -> None:
+    """Print how often intervals hold the truth."""
+    print(f"\ncoverage in % of bootstrap_mean, {simulations} simulations, by ratio")
+    for seeds in (1, *SEEDS):
+        ratios = (0.0,) if seeds == 1 else RATIOS
+        row(f"{seeds} seeds", [mean_coverage(simulations, seeds, ratio) for ratio in ratios])
+    print(
+        f"\ncoverage in % of hit@K, {simulations} simulations: Wilson, percentile, captions alone"
+    )
+    for p, queries in itertools.product((0.02, 0.3), (10, 30, 100, 300)):
+        row(f"p={p}, {queries} queries", list(share_coverage(simulations, p, queries)[:2]))
+    for same in (0.0, 0.2, 0.5, 0.8):
+        shares = share_coverage(simulations, 0.3, 500, 5, same)
+        row(f"p=0.3, 500 captions of 100, r={same}", list(shares))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the simulations")
-    parser.add_argument("--simulations", type=int, default=200, help="for each number")
-    parser.add_argument("--replicates", type=int, default=400, help="of the bootstrap")
+    parser.add_argument("--simulations", type=int, default=200, help="for each number (200)")
+    parser.add_argument("--replicates", type=int, default=400, help="of the bootstrap (400)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to print")
+    parser.add_argument(
+        "--kinds", type=int, choices=range(1, len(KINDS) + 1), default=len(KINDS),
+        help="kinds of made scores for the error, the first so many (all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--better", nargs="+", type=float, default=[1.0, 2.0, 4.0],
+        help="differences for the power, in standard deviations of a run (1 2 4)",
+    )  # fmt: skip
     options = parser.parse_args()
     torch.set_num_threads(1)
     n = max(1, options.simulations // (10 if options.quick else 1))
     start = time.perf_counter()
-
-    print(f"family-wise error in %, {n} simulations each, by ratio")
-    print(f"{'':34s}" + "".join(f"{ratio:8g}" for ratio in RATIOS))
-    worst = 0.0
-    kinds: list[tuple[str, dict[str, Any]]] = [
-        (f"N={queries} K={k} {luck}", {"queries": queries, "comparisons": k, "luck": luck})
-        for queries, k, luck in (
-            (300, 1, "shared"), (300, 3, "own"), (300, 5, "own"), (900, 5, "shared"),
-        )
-    ]  # fmt: skip
-    kinds.append(("N=300 K=3 own uneven", {"luck": "own", "uneven": True}))
-    kinds.append(("N=300 K=3 own taste", {"luck": "own", "taste": 1.0}))
-    for (name, kind), seeds in itertools.product(kinds, (2, 3, 5, 10)):
-        errors = [
-            family_wise_error(n, seeds=seeds, ratio=ratio, replicates=options.replicates, **kind)
-            for ratio in RATIOS
-        ]
-        worst = max(worst, *errors)
-        row(f"{name}, {seeds} seeds", errors)
-    error = math.sqrt(0.05 * 0.95 / n)
-    print(f"largest {100 * worst:.1f} %; one number is known to ± {100 * error:.1f} (1 sd)")
-
-    print(f"\npower in %, K=3, N=300, {n} simulations, difference of 1, 2, 4 sd of a run, by ratio")
-    for seeds, better in itertools.product((2, 3, 5, 10), (1.0, 2.0, 4.0)):
-        values = [
-            power(n, seeds=seeds, ratio=ratio, better=better, replicates=options.replicates)
-            for ratio in RATIOS
-        ]
-        row(f"{seeds} seeds, {better:g} sd", values)
-
-    print(f"\ncoverage in % of bootstrap_mean, {5 * n} simulations, by ratio")
-    for seeds in (1, 2, 3, 5, 10):
-        ratios = (0.0,) if seeds == 1 else RATIOS
-        row(f"{seeds} seeds", [mean_coverage(5 * n, seeds, ratio) for ratio in ratios])
-    print(f"\ncoverage in % of hit@K, {5 * n} simulations: Wilson, percentile, captions alone")
-    for p, queries in itertools.product((0.02, 0.3), (10, 30, 100, 300)):
-        row(f"p={p}, {queries} queries", list(share_coverage(5 * n, p, queries)[:2]))
-    for same in (0.0, 0.2, 0.5, 0.8):
-        row(f"p=0.3, 500 captions of 100, r={same}", list(share_coverage(5 * n, 0.3, 500, 5, same)))
+    if "error" in options.parts:
+        print_errors(options.kinds, n, options.replicates)
+    if "power" in options.parts:
+        print_power(options.better, n, options.replicates)
+    if "coverage" in options.parts:
+        print_coverage(5 * n)
     print(f"\n{time.perf_counter() - start:.0f} s")
 
 

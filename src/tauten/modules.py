@@ -61,6 +61,19 @@ class StateModule(nn.Module):
         nn.Module._apply(self, full_precision(fn), recurse)
         return self
 
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load a state whole, or not at all; as that of ``nn.Module``.
+
+        Raises:
+            ValueError: a state of other data.
+            RuntimeError: a tensor of another shape; with ``strict`` names that differ.
+        """
+        if strict and isinstance(state_dict, Mapping):
+            _check_names(self, state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
+
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
@@ -130,3 +143,21 @@ def check_state(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -
                 f"size mismatch for {key}: {tuple(saved.shape)} in the saved state, "
                 f"{tuple(tensor.shape)} here; nothing of {type(module).__name__} was loaded"
             )
+
+
+def _check_names(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Refuse a state that lacks tensors of a module, or has others."""
+    mine = module.state_dict(keep_vars=True)
+    lacking = [key for key in mine if key not in state_dict]
+    further = [key for key in state_dict if key not in mine]
+    told = [
+        f"{what} {', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''}"
+        for what, keys in (("lacks", lacking), ("has in addition", further))
+        if keys
+    ]
+    if told:
+        name = type(module).__name__
+        raise RuntimeError(
+            f"the saved state {' and '.join(told)}; nothing of {name} was loaded: it is of another "
+            "loss or control, or give strict=False to load what fits"
+        )

@@ -85,6 +85,14 @@ def test_the_loss_is_the_literal_loop_with_ids_of_their_own(name, directions, ti
     assert found.tolist() == pytest.approx(tau.diagonal(), rel=1e-6)
 
 
+def test_float64_embeddings_have_distances_in_float64():
+    x, y = batch()
+    control = tt.PairDistance((TABLE.float(), TABLE.float()), 0.3, **KINDS["logistic-bounds"])
+    expected = infonce(cosines(x, y), temperatures("logistic-bounds"))
+    found = tt.InfoNCE(control)(x, y, (ROWS, COLS)).detach()
+    assert float(found) == pytest.approx(expected, rel=1e-13)
+
+
 @pytest.mark.parametrize("tile", TILES)
 def test_one_id_vector_serves_both_sides(tile):
     x, y = batch()

@@ -252,7 +252,7 @@ def test_weights_and_an_equalized_force_scale_what_each_anchor_teaches():
     weight = tt.ClusterShift([1, 5, 9, 2, 7, 3], 0.5, 2.0)
     tau = {"x2y": control.predict(x, "x2y").detach(), "y2x": control.predict(y, "y2x").detach()}
     mean = torch.cat(list(tau.values())).mean()
-    each = weight.at(INDEX).double()
+    each = weight.double().at(INDEX).double()
     factors = {side: each * values / mean for side, values in tau.items()}
     loss_fn = tt.DCL(control, force="equalized", weight=weight)
     loss_fn(x, y, INDEX).backward()

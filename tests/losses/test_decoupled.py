@@ -86,7 +86,9 @@ def check(found, expected, pair):
 @pytest.mark.parametrize("relation", relations(), ids=" ".join)
 def test_decoupled_softmax_equals_the_formula(pair, relation, tile):
     loss_fn = tt.DecoupledSoftmax(TAU, margin=MARGIN, reduction="none", tile=tile).double()
-    expected = decoupled(pair, relation, TAU.at(INDEX).double(), MARGIN.at(INDEX).double())
+    expected = decoupled(
+        pair, relation, TAU.double().at(INDEX).double(), MARGIN.double().at(INDEX).double()
+    )
     check(loss_fn(*pair, INDEX, **relation), expected, pair)
 
 
@@ -97,7 +99,9 @@ def test_soft_top_k_equals_the_formula(pair, relation, k, tile):
     loss_fn = tt.SoftTopK(TAU, k, margin=MARGIN, reduction="none", tile=tile).double()
     check(
         loss_fn(*pair, INDEX, **relation),
-        soft_top_k(pair, relation, TAU.at(INDEX).double(), k, MARGIN.at(INDEX).double()),
+        soft_top_k(
+            pair, relation, TAU.double().at(INDEX).double(), k, MARGIN.double().at(INDEX).double()
+        ),
         pair,
     )
 

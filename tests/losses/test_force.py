@@ -20,7 +20,7 @@ def pair():
 def test_equalized_softmax_force_is_bounded_by_one_over_the_mean(pair):
     """Plain: repulsion of anchor i sums to (1−p_ii)/τ_i; equalized: to (1−p_ii)/τ̄."""
     tau = tt.ClusterShift(COUNTS, 0.05, 0.5)
-    t = tau.at(INDEX).double()
+    t = tau.double().at(INDEX).double()
     s = (pair[0] @ pair[1].T).requires_grad_()
     eye = torch.eye(6, dtype=torch.float64)
     loss_fn = tt.InfoNCE(tau, force="equalized", normalize=False, directions="x2y", reduction="sum")
@@ -69,7 +69,7 @@ def test_equalized_margin_gives_every_violated_anchor_the_same_push(pair):
 
 def test_equalized_siglip_scales_each_anchor_by_its_temperature(pair):
     tau = tt.ClusterShift(COUNTS, 0.05, 0.5)
-    t = tau.at(INDEX).double()
+    t = tau.double().at(INDEX).double()
     plain = tt.SigLIP(tau, reduction="none")(*pair, INDEX)
     found = tt.SigLIP(tau, force="equalized", reduction="none")(*pair, INDEX)
     torch.testing.assert_close(found, plain * t / t.mean())

@@ -24,7 +24,7 @@ def embeddings(n=N, d=4, seed=0, noise=1.0):
 
 
 def taus():
-    return ROW.at(INDEX).double()
+    return ROW.double().at(INDEX).double()
 
 
 def rows_and_columns(s, of_anchor):

@@ -20,7 +20,7 @@ def pair():
 
 
 def formula(x, y, directions, smoothing):
-    tau, margin = TAU.at(INDEX).double()[:, None], MARGIN.at(INDEX).double()
+    tau, margin = TAU.double().at(INDEX).double()[:, None], MARGIN.double().at(INDEX).double()
     s = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T - margin.diag()
     told = {"label_smoothing": smoothing, "reduction": "none"}
     rows = torch.arange(N)

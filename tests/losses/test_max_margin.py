@@ -33,7 +33,7 @@ def test_relevance_times_any_control_equals_the_loop(pair, name, tile, oracles):
     loss_fn = tt.MaxMargin(control, tile=tile, reduction="none")
     for _ in range(3):
         loss_fn.step()
-    margin = (control.at(INDEX).double() * RELEVANCE).numpy()
+    margin = (control.double().at(INDEX).double() * RELEVANCE).numpy()
     expected = oracles.max_margin((pair[0] @ pair[1].T).numpy(), margin)
     found = loss_fn(*pair, INDEX, relevance=RELEVANCE)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)

@@ -1,5 +1,6 @@
 """Finite where τ is small, precise where the input is not, and small in memory."""
 
+import copy
 import math
 
 import pytest
@@ -111,15 +112,73 @@ def test_a_row_of_zeros_is_orthogonal_to_all_and_has_no_gradient(tile):
     assert float(x.grad.norm(dim=1).max()) < 1
 
 
+COUNTS = [1, 30, 500, 7000]
+SHIFT = [0.01 + 0.08 * (n - 1) / 6999 for n in COUNTS]
+
+
+def plain(tau, x, y):
+    """InfoNCE of float64 rows with a temperature (n,) or () of the anchors, in torch's words."""
+    tau = torch.as_tensor(tau, dtype=torch.float64)
+    s, ids = x @ y.T, torch.arange(len(x))
+    rows, cols = (F.cross_entropy(m / tau[..., None], ids) for m in (s, s.T))
+    return (rows + cols) / 2
+
+
 @pytest.mark.parametrize(
-    "tau", [tt.Constant(0.07), tt.Cosine(0.05, 0.07, 9), tt.Anneal(0.07, 1, 9)]
+    ("tau", "expected"),
+    [
+        (tt.Constant(0.07), 0.07),
+        (tt.Cosine(0.05, 0.07, 9), 0.07),
+        (tt.Anneal(0.07, 1, 9), 0.07),
+        (tt.ClusterShift(COUNTS, 0.01, 0.09), SHIFT),
+        (tt.ClusterShift((COUNTS, COUNTS), 0.01, 0.09), SHIFT),
+        (tt.ClusterShift(COUNTS, 0.01, 0.09).double(), SHIFT),
+        (2 * tt.mmts(COUNTS, 0.01, (0.01, 0.09), 9) - 0.003, [2 * s + 0.007 for s in SHIFT]),
+    ],
+    ids=str,
 )
-def test_float64_embeddings_have_a_float64_temperature(tau):
-    x, y = EMBEDDINGS["random"]().double(), EMBEDDINGS["random"]().double().flip(0)
-    s = x @ y.T / 0.07
-    expected = (F.cross_entropy(s, torch.arange(B)) + F.cross_entropy(s.T, torch.arange(B))) / 2
-    found = tt.InfoNCE(tau, normalize=False)(x, y)
+def test_float64_embeddings_have_a_float64_temperature(tau, expected):
+    x, y = (side[:4].double() for side in (EMBEDDINGS["random"](), EMBEDDINGS["random"]().flip(0)))
+    found = tt.InfoNCE(tau, normalize=False)(x, y, torch.arange(4))
+    assert float(found) == pytest.approx(float(plain(expected, x, y)), rel=1e-13)
+
+
+def test_float64_embeddings_have_numbers_of_learned_parameters_in_float64():
+    """With the digits that float32 parameters have."""
+    x, y = (side[:4].double() for side in (EMBEDDINGS["random"](), EMBEDDINGS["random"]().flip(0)))
+    one = tt.Learnable(0.07, 0.01, 1.0)
+    expected = plain(one.parameter.detach().double().exp()[0], x, y)
+    found = tt.InfoNCE(one, normalize=False)(x, y).detach()
     assert float(found) == pytest.approx(float(expected), rel=1e-13)
+    sure = tt.TaU(x.shape[1])
+    with torch.no_grad():
+        for head in sure.heads.values():
+            head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    head = sure.heads["x2y"]
+    logit = (x @ head.weight.double().T).squeeze(1) + head.bias.double()
+    torch.testing.assert_close(sure.predict(x), 0.07 * (1 + (-logit).exp()), rtol=1e-13, atol=0.0)
+    net = tt.TempNet(x.shape[1], prototypes=5, dropout=0.0)
+    torch.testing.assert_close(net.predict(x), copy.deepcopy(net).double().predict(x))
+    assert net.predict(x.float()).dtype == torch.float32
+
+
+def test_float64_embeddings_have_averages_in_float64():
+    """u = (1 − γ)·u₀ + γ·g, u₀ as the table keeps it."""
+    x, y = (side[:4].double() for side in (EMBEDDINGS["random"](), EMBEDDINGS["random"]().flip(0)))
+    ids = torch.arange(4)
+    for gamma in (tt.Constant(0.3), 0.6 * tt.Anneal(1.0, 0.5, 1.0), tt.Anneal(1.0, 0.3, 1.0)):
+        loss_fn = tt.SogCLR(4, 0.07, gamma, directions="x2y", normalize=False)
+        loss_fn(x, y.flip(0), ids)
+        loss_fn.step()
+        old = loss_fn.tables.of("x2y").read(ids)["log_u"].double().exp()
+        s = x @ y.T
+        off = ~torch.eye(4, dtype=torch.bool)
+        g = ((s - s.diag()[:, None]) / 0.07).exp()[off].view(4, 3).mean(1)
+        expected = 0.07 * (0.7 * old + 0.3 * g).log().mean()
+        assert float(loss_fn(x, y, ids)) == pytest.approx(float(expected), rel=1e-12)
+    loss_fn = tt.FastCLIP(4, "v1", 1.0, epsilon=0.1, directions="x2y", normalize=False)
+    expected = 0.07 * (0.1 + g).log().mean()
+    assert float(loss_fn(x, y, ids)) == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_one_pair_alone_loses_nothing():

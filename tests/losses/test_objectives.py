@@ -63,7 +63,7 @@ def check(found, expected, pair):
 @every_tile
 @every_relation
 def test_z_loss_equals_the_formula(pair, relation, tile):
-    b, a = WIDE.at(INDEX).double(), 0.7
+    b, a = WIDE.double().at(INDEX).double(), 0.7
 
     def of_anchor(i, s, positive, kept):
         scores = s[i][kept]
@@ -86,7 +86,7 @@ def test_z_loss_does_not_see_shifts_and_scales():
 @every_tile
 @pytest.mark.parametrize("relation", [{}, relations()[2]], ids=" ".join)
 def test_mann_whitney_equals_the_formula(pair, relation, tile):
-    tau, margin = TAU.at(INDEX).double(), MARGIN.at(INDEX).double()
+    tau, margin = TAU.double().at(INDEX).double(), MARGIN.double().at(INDEX).double()
 
     def of_anchor(i, s, positive, kept):
         out = relation.get("ignore", torch.zeros(N, N, dtype=torch.bool))
@@ -126,7 +126,7 @@ def test_mann_whitney_learns_a_temperature_of_both_directions(pair):
 @every_tile
 @every_relation
 def test_cacr_equals_the_formula(pair, relation, tile):
-    tau, plus = WIDE.at(INDEX).double(), 0.6
+    tau, plus = WIDE.double().at(INDEX).double(), 0.6
 
     def of_anchor(i, s, positive, kept):
         d = 2 - 2 * s[i]

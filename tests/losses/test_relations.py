@@ -245,6 +245,7 @@ Z, IDS = vectors(4), torch.arange(4)
         (lambda: tt.SupCon(0.1)(Z, Z.clone()), "SupCon needs labels="),
         (lambda: tt.SupCon(0.1)(Z, labels=IDS.clamp(max=2)), r"labels \[0, 1\] of x .* but itself"),
         (lambda: tt.SupCon(0.1)(Z, Z, labels=IDS // 2), "x and y are one tensor"),
+        (lambda: tt.DCL(0.1)(Z, Z.detach(), labels=IDS // 2), "x and y are one tensor"),
         (lambda: tt.InfoNCE(0.1)(Z, positives=IDS), "rows 0, 1, 2, 3 are their own positive"),
         (lambda: tt.InfoNCE(0.1, directions="y2x")(Z, positives=IDS.roll(1)), "no direction y2x"),
         (lambda: tt.InfoNCE(0.1)(Z, Z.clone(), labels=IDS, ignore=EYE), "that ignore= leaves"),

@@ -82,7 +82,7 @@ def test_a_scheduled_margin_is_the_anchors(pair, rel, tile):
     loss_fn = tt.SMS(margin, tile=tile, reduction="none")
     for _ in range(3):
         loss_fn.step()
-    margins = of_anchors(margin.at(INDEX).double().numpy())
+    margins = of_anchors(margin.double().at(INDEX).double().numpy())
     expected = loop((pair[0] @ pair[1].T).numpy(), rel.numpy(), margins)
     np.testing.assert_allclose(loss_fn(*pair, INDEX, relevancy=rel), expected, rtol=1e-6)
 

@@ -74,7 +74,7 @@ TARGETS = {
 @pytest.mark.parametrize("name", TARGETS)
 def test_targets_are_the_cross_entropy_of_an_explicit_distribution(pair, name, directions, tile):
     given, weights = TARGETS[name]
-    tau, s = TAU.at(INDEX).double()[:, None], cosines(*pair)
+    tau, s = TAU.double().at(INDEX).double()[:, None], cosines(*pair)
     sides = {"x2y": soft(s / tau, weights), "y2x": soft(s.T / tau, weights.T)}
     expected = sides.get(directions, (sides["x2y"] + sides["y2x"]) / 2)
     loss_fn = tt.InfoNCE(TAU, directions=directions, reduction="none", tile=tile).double()

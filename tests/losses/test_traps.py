@@ -1,6 +1,7 @@
 """Mistakes of a loop are said once, and right loops hear nothing."""
 
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -71,8 +72,9 @@ def test_parameters_in_an_optimiser_are_quiet(name, make):
 
 
 def test_a_warm_up_from_zero_a_bound_and_frozen_parameters_are_quiet():
-    waiting = tt.InfoNCE(tt.Learnable(0.1, 0.01, 1.0))
-    assert heard(waiting, 40, optimiser=torch.optim.SGD(waiting.parameters(), lr=0.0)) == []
+    for make in (torch.optim.SGD, partial(torch.optim.AdamW, fused=True), InPlaceOfData):
+        waiting = tt.InfoNCE(tt.Learnable(0.1, 0.01, 1.0))
+        assert heard(waiting, 40, optimiser=make(waiting.parameters(), lr=0.0)) == []
     bound = tt.InfoNCE(tt.Learnable(1.0, 0.01, 1.0))
     assert heard(bound, 40, optimiser=torch.optim.SGD(bound.parameters(), lr=1e3)) == []
     assert heard(tt.InfoNCE(tt.Learnable(0.1, 0.01, 1.0)).requires_grad_(False), 40) == []

@@ -105,6 +105,27 @@ def test_a_transform_of_torch_func_gives_the_gradient_or_is_refused():
         torch.func.grad(tt.SogCLR(N))(x.detach(), y.detach(), IDS)
 
 
+FORWARD = {
+    **LOSSES,
+    "dclw": tt.DCLW(0.2),
+    "robust": tt.InfoNCE(0.2, reduction=tt.DRO(0.5)),
+    "alignment": tt.InfoNCE(tt.MACL(0.2)),
+    "equalized": tt.MaxMargin(0.3, force="equalized"),
+    "smoothed": tt.InfoNCE(0.2, label_smoothing=0.1),
+}
+
+
+@pytest.mark.parametrize("name", FORWARD)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_forward_derivative_is_that_of_the_gradient(name):
+    """What the gradient holds fixed is fixed here, too."""
+    x, y = sides()
+    loss_fn, along = FORWARD[name], torch.ones(N, 4, dtype=torch.float64).cumsum(1)
+    (gradient,) = torch.autograd.grad(loss_fn(x, y), x)
+    _, found = torch.func.jvp(lambda x: loss_fn(x, y.detach()), (x.detach(),), (along,))
+    torch.testing.assert_close(found, (gradient * along).sum())
+
+
 class Closed(BatchControl):
     """A temperature of pairs whose rule takes its parameter from around it."""
 

@@ -64,8 +64,10 @@ class ClusterShift(OfData):
         size = _SCALES[scale](torch.cat(sides))
         spread = size.max() - size.min()
         share = (size - size.min()) / spread if spread > 0 else torch.full_like(size, 0.5)
-        shift = (self.low + share * (self.high - self.low)).to(torch.get_default_dtype())
-        of_x, *of_y = shift.split([len(side) for side in sides])
+        # float64 stays in main memory, since not every device has it
+        exact = self.low + share * (self.high - self.low)
+        self._exact: tuple[Tensor, ...] = exact.split([len(side) for side in sides])
+        of_x, *of_y = (side.to(torch.get_default_dtype()) for side in self._exact)
         self.register_buffer("shift", of_x.clone(), persistent=False)
         self.register_buffer("shift_of_y", of_y[0].clone() if of_y else None, persistent=False)
         lengths = [torch.tensor([float(len(of_x))], dtype=torch.float64)] if of_y else []
@@ -78,12 +80,18 @@ class ClusterShift(OfData):
         return self._look_up(check_index(index), direction)
 
     def on(self, anchors: Anchors) -> Number:
-        return self._look_up(anchors.index, anchors.direction)
+        return self._look_up(anchors.index, anchors.direction, anchors.dtype)
 
-    def _look_up(self, index: Tensor, direction: Direction) -> Tensor:
+    def _look_up(
+        self, index: Tensor, direction: Direction, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Return (n,) values, those of float64 where that or the module is float64."""
         of_y = self.shift_of_y if direction == "y2x" else None
         table = self.shift if of_y is None else of_y
-        return table[check_ids(index, len(table)).to(table.device)]
+        check_ids(index, len(table))
+        if torch.float64 in (dtype, table.dtype):
+            return self._exact[0 if of_y is None else 1][index.cpu()].to(index.device)
+        return table[index.to(table.device)]
 
     def range(self) -> Range:
         return self.low, self.high

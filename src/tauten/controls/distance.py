@@ -109,6 +109,8 @@ class PairDistance(OfData):
         return PairNumber(self._rule, anchors.both(self.metadata, of_y))
 
     def _rule(self, s: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+        finer = torch.promote_types(s.dtype, rows.dtype)
+        rows, cols = rows.to(finer), cols.to(finer)
         if rows.dim() == 3:
             distance = torch.cdist(rows[:, 0], cols[0], compute_mode="donot_use_mm_for_euclid_dist")
         else:

@@ -9,7 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from tauten.controls.anchors import Anchors
 from tauten.controls.base import Control, Range, finite
+from tauten.pairwise.numbers import Number
 from tauten.spec import Context, ControlSpec, Level
 
 
@@ -46,7 +48,14 @@ class Learnable(Control):
         return math.log(value) if self._log else float(value)
 
     def values(self, index: Tensor, step: int) -> Tensor:
-        value = self.parameter.exp() if self._log else self.parameter
+        return self._value(self.parameter)
+
+    def on(self, anchors: Anchors) -> Number:
+        finer = torch.promote_types(anchors.dtype, self.parameter.dtype)
+        return self._value(self.parameter.to(finer))
+
+    def _value(self, parameter: Tensor) -> Tensor:
+        value = parameter.exp() if self._log else parameter
         return value + (value.clamp(self.low, self.high) - value).detach()
 
     def range(self) -> Range:

@@ -28,6 +28,20 @@ def _widths(dim: int | tuple[int, int]) -> tuple[int, int]:
     return whole("dim", dims[0], 1), whole("dim", dims[1], 1)
 
 
+def _finer(network: nn.Module, rows: Tensor) -> torch.dtype:
+    """Return the finer precision of a network's parameters and of embeddings."""
+    return torch.promote_types(next(network.parameters()).dtype, rows.dtype)
+
+
+def _called(network: nn.Module, rows: Tensor) -> Tensor:
+    """Return network(rows), computed in the finer precision of both."""
+    rows = rows.to(_finer(network, rows))
+    if all(parameter.dtype == rows.dtype for parameter in network.parameters()):
+        return network(rows)  # type: ignore[no-any-return]
+    finer = {name: parameter.to(rows.dtype) for name, parameter in network.named_parameters()}
+    return torch.func.functional_call(network, finer, (rows,))  # type: ignore[no-any-return]
+
+
 class _OfSides(BatchControl):
     """A control with a network for each side.
 
@@ -120,11 +134,9 @@ class TempNet(_OfSides):
 
     def predict(self, embeddings: Tensor, side: Direction = "x2y") -> Tensor:
         """Return (n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
-        network = self.networks[side]
-        assert isinstance(network, _Prototypes)
-        rows = embeddings.detach().to(network.prototypes.dtype)
+        rows = embeddings.detach().to(_finer(self.networks[side], embeddings))
         units = F.normalize(within_range(rows), dim=1)
-        share = torch.sigmoid(network(units))
+        share = torch.sigmoid(_called(self.networks[side], units))
         return self.low + (self.high - self.low) * share
 
     def range(self) -> Range:
@@ -196,9 +208,7 @@ class TaU(_OfSides):
 
     def predict(self, embeddings: Tensor, side: Direction = "x2y") -> Tensor:
         """Return (n,) temperatures of embeddings (n, d); ``side="y2x"`` for those of y."""
-        head = self.heads[side]
-        assert isinstance(head, nn.Linear)
-        logit = head(embeddings.to(head.weight.dtype)).squeeze(1)
+        logit = _called(self.heads[side], embeddings).squeeze(1)
         lowest = -math.log(self.high / self.value - 1)
         return (self.value / torch.sigmoid(logit.clamp(min=lowest))).clamp(max=self.high)
 

@@ -376,7 +376,7 @@ class ContrastiveLoss(StateModule):
                 f"{type(self).__name__} keeps numbers of two sides, and one set of embeddings has "
                 "one: use directions='x2y', or pass x and y"
             )
-        twice = y is x
+        twice = _one_memory(x, y)
         y = x if y is None else y
         _check_embeddings(x, y)
         rows, cols = x.shape[0], y.shape[0]
@@ -492,8 +492,9 @@ class ContrastiveLoss(StateModule):
                     )
             positions = torch.arange(max(rows, cols), device=device)
             return {"x2y": positions[:rows], "y2x": positions[:cols]}
-        sides = index if isinstance(index, (tuple, list)) else (index, index)
-        checked = [check_index(side) for side in sides]
+        pair = isinstance(index, (tuple, list)) and len(index) == 2
+        sides = index if pair else (index, index)
+        checked = [check_index(side) for side in sides]  # type: ignore[arg-type]
         if len(checked) != 2 or (len(checked[0]), len(checked[1])) != (rows, cols):
             lengths = [len(side) for side in checked]
             raise ValueError(
@@ -679,6 +680,14 @@ def _check_embeddings(x: Tensor, y: Tensor) -> None:
         raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
     if x.device != y.device:
         raise ValueError(f"x is on {x.device} and y on {y.device}: move one of them")
+
+
+def _one_memory(x: Tensor, y: Tensor | None) -> bool:
+    """Return whether these are one tensor, or two that lie in the same place."""
+    if y is None or y is x or torch.compiler.is_compiling() or transformed():
+        return y is x
+    alike = isinstance(x, Tensor) and isinstance(y, Tensor) and x.numel() > 0
+    return alike and (x.data_ptr(), x.shape, x.stride()) == (y.data_ptr(), y.shape, y.stride())
 
 
 def _some(rows: Tensor) -> str:

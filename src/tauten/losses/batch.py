@@ -173,6 +173,7 @@ class Batch:
 
         With a direction the mean is over its anchors alone.
         """
+        logs = logs.detach()  # forward derivatives pass through no_grad
         of_mean = logs if direction is None else self.anchored(logs, direction)
         peak = torch.cat([of_mean, logs.new_full((1,), -torch.inf)]).max()
         if self.ranks is not None:

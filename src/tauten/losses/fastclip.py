@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from tauten.checks import finite, two
@@ -118,7 +117,7 @@ class FastCLIP(SogCLR):
         return Composition() if self.version == "v0" else super()._composition()
 
     def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
-        return torch.tensor(math.log(self.epsilon)) if self.epsilon else None
+        return tau.new_tensor(math.log(self.epsilon)) if self.epsilon else None
 
 
 #: the control of each version

@@ -246,7 +246,7 @@ class SogCLR(ContrastiveLoss):
         log_negatives = batch.negatives(direction).clamp(min=1).log()
         positives = batch.positives(direction)
         log_g = lse.masked_fill(alone, 0.0) - positives / tau - log_negatives
-        average = self._moving_average(batch.ids[direction], direction, log_g.detach())
+        average = self._moving_average(batch, direction, log_g.detach())
         constant = self._log_constant(direction, tau.detach())
         log_u = average if constant is None else torch.logaddexp(average, constant.to(average))
         return Partition(log_g, log_u, average, alone, tau, positives.detach(), log_negatives)
@@ -255,11 +255,11 @@ class SogCLR(ContrastiveLoss):
         """Log of what is added to u inside the logarithm, if anything is."""
         return None
 
-    def _moving_average(self, ids: Tensor, direction: Direction, log_g: Tensor) -> Tensor:
-        gamma = float(self.gamma.values(ids[:1], self.gamma.steps))
+    def _moving_average(self, batch: Batch, direction: Direction, log_g: Tensor) -> Tensor:
+        gamma = float(batch.values(self.gamma, direction))
         if gamma == 1.0:
             return log_g
-        columns, seen = self.tables.of(direction).visit(ids)
+        columns, seen = self.tables.of(direction).visit(batch.ids[direction])
         old = columns["log_u"].to(log_g)
         mixed = torch.logaddexp(math.log1p(-gamma) + old, math.log(gamma) + log_g)
         return torch.where(seen, mixed, log_g)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,7 +44,7 @@ class Traps:
         self._twice = 0
         self._left: int | None = None
         self._said: set[str] = set()
-        self._moved = False
+        self._optimised = False
         self._still: dict[str, tuple[int, Tensor, int]] = {}
 
     def trained(self, loss_fn: nn.Module) -> None:
@@ -104,7 +106,8 @@ class Traps:
         """Warn of controls that others advance too, and of parameters that stand still.
 
         A parameter stands still that does not change over many steps though it has gradients. Where
-        others of the loss move, an optimiser has them, and small changes may be lost to rounding.
+        others of the loss move, an optimiser has them, and small changes may be lost to rounding;
+        so it is where an optimiser is found that has them, whose learning rate may be 0 for now.
         """
         self._shared(loss_fn, controls)
         if not self._batches:
@@ -116,11 +119,13 @@ class Traps:
                 continue
             version, before, times = self._still[name]
             if parameter._version != version or not torch.equal(_sample(parameter), before):
-                self._moved = True
+                self._optimised = True
             elif parameter.grad is None or bool(_local(parameter.grad).any()):
                 self._still[name] = version, before, times + 1
                 lazy += [name] if times + 1 == PATIENCE else []
-        if lazy and not self._moved:
+        if lazy and not self._optimised:
+            self._optimised = _in_an_optimiser(list(loss_fn.parameters()))
+        if lazy and not self._optimised:
             shown = ", ".join(lazy[:3]) + (", ..." if len(lazy) > 3 else "")
             self._say(
                 "optimiser",
@@ -149,7 +154,7 @@ class Traps:
             self._still[name] = parameter._version, _sample(parameter), times
 
     def _watched(self, loss_fn: nn.Module) -> list[tuple[str, nn.Parameter]]:
-        if self._moved or "optimiser" in self._said:
+        if self._optimised or "optimiser" in self._said:
             return []
         return [
             (name, parameter)
@@ -186,6 +191,18 @@ def _is_stepped(loss_fn: nn.Module) -> bool:
 def _steps(loss_fn: nn.Module) -> int:
     """Return how often its controls were advanced, by this loss or another."""
     return sum(part.steps for part in loss_fn.modules() if isinstance(part, Control))
+
+
+def _in_an_optimiser(parameters: Sequence[nn.Parameter]) -> bool:
+    """Return whether an optimiser that is alive has any of these parameters."""
+    wanted = {id(parameter) for parameter in parameters}
+    return any(
+        id(parameter) in wanted
+        for thing in gc.get_objects()
+        if issubclass(type(thing), torch.optim.Optimizer)
+        for group in thing.param_groups
+        for parameter in group["params"]
+    )
 
 
 def _local(tensor: Tensor) -> Tensor:
