@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 import tauten as tt
+from forks import CLI, Fork
 from tauten.extend import ContrastiveLoss, logits_lse, reciprocal
 
 PLUGIN = Path(__file__).parents[1] / "examples" / "own_rules.py"
@@ -25,8 +24,7 @@ CHOSEN = ("--plugin", str(PLUGIN), "--family", "cubed", "--control.kind", "warmu
 def tauten(*words, cwd):
     environment = {**os.environ, "TQDM_DISABLE": "1"}
     environment.pop("TAUTEN_PLUGINS", None)
-    command = [sys.executable, "-m", "tauten.cli", *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return Fork(CLI, *words, cwd=cwd, env=environment).wait()
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 import copy
 import functools
 import io
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import pytest
@@ -14,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tauten as tt
+from forks import run_all
 from tauten import state
 from tauten.state import Pending, mean_by_sample
 
@@ -46,13 +45,7 @@ if world > 1:
 
 def run(tmp_path, world):
     outs = [tmp_path / f"{world}-{rank}.pt" for rank in range(world)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(rank), str(world), str(tmp_path / "store"), str(out)]
-        )
-        for rank, out in enumerate(outs)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0] * world
+    run_all(WORKER, [(rank, world, tmp_path / "store", out) for rank, out in enumerate(outs)])
     return [torch.load(out) for out in outs]
 
 

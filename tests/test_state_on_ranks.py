@@ -1,14 +1,9 @@
 """Two gloo processes: per-sample state is that of one process, bit for bit."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-TESTS = Path(__file__).parent
+from forks import run_all
 
 WORKER = """
 import sys, warnings, torch, torch.distributed as dist, tauten as tt
@@ -56,11 +51,7 @@ def states(tmp_path_factory):
     In one of the steps rank 1 has no batch.
     """
     folder = tmp_path_factory.mktemp("ranks")
-    paths = [str(TESTS), str(TESTS.parent / "src"), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-c", WORKER]
-    ranks = [subprocess.Popen([*command, str(rank), str(folder)], env=env) for rank in range(2)]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    run_all(WORKER, [(rank, folder) for rank in range(2)])
     return {name: torch.load(folder / f"{name}.pt") for name in ("alone", "0", "1", "half")}
 
 

@@ -1,13 +1,12 @@
 """Killed in the middle of a schedule and started again: every stateful loss and control."""
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from forks import Fork, run
 
 SCRIPT = Path(__file__).with_name("survivor.py")
 LOSSES = ["infonce", "equalized", "reweighted", "dcl", "siglip", "max-margin", "sogclr", "robust"]
@@ -17,21 +16,14 @@ CONTROLS = ["learnable", "cosine", "mmts", "composed", "individual", "individual
 CONTROLS += ["tau", "dystress", "temo", "macl", "pair-distance"]
 
 
-def start(what, folder):
-    paths = [str(SCRIPT.parents[1] / "src"), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.Popen([sys.executable, str(SCRIPT), what, str(folder)], env=env)
-
-
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
     """What one run without a stop and one with a SIGKILL ended with, and what was saved between."""
     folder = tmp_path_factory.mktemp("survivor")
-    whole, killed = start("whole", folder), start("killed", folder)
-    assert killed.wait(timeout=120) == -signal.SIGKILL
+    run(SCRIPT, "whole", folder)
+    assert Fork(SCRIPT, "killed", folder).wait().returncode == -signal.SIGKILL
     assert not (folder / "killed.pt").exists()
-    assert start("resumed", folder).wait(timeout=120) == 0
-    assert whole.wait(timeout=120) == 0
+    run(SCRIPT, "resumed", folder)
     found = {what: torch.load(folder / f"{what}.pt") for what in ("whole", "resumed")}
     return found | {"saved": torch.load(folder / "saved.pt")["runs"]}
 

@@ -1,13 +1,12 @@
 """Processes that send their columns' gradients in several pieces give what one process gives."""
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from forks import run_all
 from tauten.pairwise import reduce_dense
 
 WORKER = Path(__file__).with_name("pieces_worker.py")
@@ -26,11 +25,7 @@ def found(tmp_path_factory, worker):
     """What each process found."""
     folder = tmp_path_factory.mktemp("pieces")
     outs = [folder / f"{rank}.pt" for rank in range(len(worker.ROWS))]
-    started = [
-        subprocess.Popen([sys.executable, WORKER, str(rank), folder / "store", out])
-        for rank, out in enumerate(outs)
-    ]
-    assert [process.wait(timeout=240) for process in started] == [0] * len(started)
+    run_all(WORKER, [(rank, folder / "store", out) for rank, out in enumerate(outs)])
     return [torch.load(out) for out in outs]
 
 

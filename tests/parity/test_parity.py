@@ -1,24 +1,18 @@
 """Several processes equal one: losses, gradients of embeddings and controls, tables."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from forks import run_all
 
 HERE = Path(__file__).parent
 
 
 def run(script, world, tmp_path):
     out = tmp_path / "found.json"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, HERE / script, str(rank), str(world), tmp_path / "store", out]
-        )
-        for rank in range(world)
-    ]
-    assert [process.wait(timeout=400) for process in processes] == [0] * world
+    run_all(HERE / script, [(rank, world, tmp_path / "store", out) for rank in range(world)], 400)
     return json.loads(out.read_text())
 
 

@@ -2,14 +2,13 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from forks import run_all
 from tauten import terms
 
 X = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -157,11 +156,7 @@ def test_two_processes_have_the_value_and_gradient_of_one(tmp_path):
     """Shards of 5 and 2 rows; after the mean over processes, to 1e-9."""
     worker = Path(__file__).parent / "terms_worker.py"
     out = tmp_path / "found.json"
-    started = [
-        subprocess.Popen([sys.executable, worker, str(rank), tmp_path / "store", out])
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=300) for process in started] == [0, 0]
+    run_all(worker, [(rank, tmp_path / "store", out) for rank in range(2)])
     found = json.loads(out.read_text())
     assert {"uniformity", "cross", "alignment", "koleo", "joint", "pearson"} <= set(found)
     for name, errors in found.items():

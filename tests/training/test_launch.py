@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import forks
+
 TESTS = Path(__file__).parents[1]
 SCRIPT = TESTS / "parity" / "launched.py"
 STEPS = {
@@ -46,7 +48,7 @@ def run(*words):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("launched")
-    ends = json.loads(run(SCRIPT, root).stdout.splitlines()[-1])
+    ends = json.loads(forks.run(SCRIPT, root).stdout.splitlines()[-1])
     return root, ends
 
 

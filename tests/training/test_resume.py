@@ -1,14 +1,13 @@
 """SIGKILL at seeded random steps and in the middle of every kind of write."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+
+import forks
 
 SCRIPT = Path(__file__).with_name("interrupted.py")
 STEPS = {"mmts": 40, "tempnet": 20, "fastclip": 20}
@@ -21,19 +20,7 @@ every_method = pytest.mark.parametrize("method", list(STEPS))
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("interrupted")
-    source = str(Path(__file__).parents[2] / "src")
-    paths = [source, os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(root)],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return root, json.loads(done.stdout.splitlines()[-1])
+    return root, json.loads(forks.run(SCRIPT, root).stdout.splitlines()[-1])
 
 
 def pair(root, method):

@@ -1,14 +1,13 @@
 """Sharded checkpoints over 4, 2 and 1 processes, under DDP, FSDP2 and plain."""
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from forks import run
 
 SCRIPT = Path(__file__).with_name("sharded_worker.py")
 spec = importlib.util.spec_from_file_location("sharded_worker", SCRIPT)
@@ -21,8 +20,7 @@ WHOLE = slice(0, worker.ROWS)
 def runs(tmp_path_factory):
     """The folder, and what each process of 4, 1 and 2 found."""
     folder = tmp_path_factory.mktemp("sharded")
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, SCRIPT, folder], env=env, check=True, timeout=400)
+    run(SCRIPT, folder, timeout=400)
     found = {
         world: [torch.load(folder / f"{world}-{rank}.pt") for rank in range(world)]
         for world in worker.SHARDS
