@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import importlib.util
 import sys
 from pathlib import Path
@@ -11,6 +12,15 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parent))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_finish():
+    """Keep what imports and collection made out of sight of the collector of garbage.
+
+    It looks at a million objects otherwise, at the end of every training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -5,26 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from forks import run_all
+from forks import run, run_all
 
 HERE = Path(__file__).parent
 
 
-def run(script, world, tmp_path):
-    out = tmp_path / "found.json"
-    run_all(HERE / script, [(rank, world, tmp_path / "store", out) for rank in range(world)], 400)
-    return json.loads(out.read_text())
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with what every case is on one process."""
+    folder = tmp_path_factory.mktemp("parity")
+    run(HERE / "worker.py", 0, 1, folder)
+    return folder
 
 
 @pytest.mark.parametrize(("world", "at_least"), [(2, 500), (4, 150)])
-def test_every_loss_and_control_on_uneven_shards(tmp_path, world, at_least):
+def test_every_loss_and_control_on_uneven_shards(folder, world, at_least):
     """Shards of 5 and 3 rows; of 3, none, 1 and 4. Dense, tiled and ring, to 1e-9 in float64."""
-    found = run("worker.py", world, tmp_path)
+    run_all(HERE / "worker.py", [(rank, world, folder) for rank in range(world)], 400)
+    found = json.loads((folder / f"{world}.json").read_text())
     assert found["cases"] > at_least
     assert found["problems"] == []
 
 
 def test_ddp_beside_ddp_fsdp2_and_accumulation_train_the_weights_of_one_process(tmp_path):
-    found = run("wrapped.py", 2, tmp_path)
-    assert found["cases"] == 45
-    assert found["problems"] == []
+    out = tmp_path / "found.json"
+    run_all(HERE / "wrapped.py", [(rank, 2, tmp_path / "store", out) for rank in range(2)])
+    assert json.loads(out.read_text()) == {"cases": 45, "problems": []}

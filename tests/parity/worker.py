@@ -1,12 +1,13 @@
 """One rank of the parity suite: every case on this rank's shard, compared with the whole batch.
 
-Run as ``python worker.py RANK WORLD STORE OUT``. Rank 0 also computes each case on one process
-(``ranks="local"`` on the whole batch) and writes what differs.
+Run as ``python worker.py RANK WORLD FOLDER``. One process alone writes what each case is on the
+whole batch to FOLDER/alone.pt; of more processes the first one writes what differs from that.
 """
 
 import json
 import sys
 import warnings
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -122,7 +123,8 @@ LOSSES = {
 #: losses that differ from others in nothing that a control could change over processes
 FEW = ("learned-dro", "paired-mv-infonce", "paired-mv-dhel", "decoupled", "soft-top-k")
 FEW += ("z-loss", "mann-whitney", "cacr", "relative-siglip", "neuclip", "gram")
-SHARDS = {1: [6], 2: [5, 3], 4: [3, 0, 1, 4]}
+ROWS, SHARDS = 8, {2: [5, 3], 4: [3, 0, 1, 4]}
+WHOLE = slice(0, ROWS)
 
 
 def relations(rows, cols):
@@ -173,9 +175,8 @@ def run(loss_fn, shard, relation, steps=2):
     found = {}
     for step in range(steps):
         generator = torch.Generator().manual_seed(step)
-        whole = sum(SHARDS[dist.get_world_size()])
-        x, y = (torch.randn(whole, DIM, generator=generator, dtype=torch.float64) for _ in range(2))
-        ids = torch.randint(0, SAMPLES, (whole,), generator=generator)
+        x, y = (torch.randn(ROWS, DIM, generator=generator, dtype=torch.float64) for _ in range(2))
+        ids = torch.randint(0, SAMPLES, (ROWS,), generator=generator)
         a, b = x[shard].clone().requires_grad_(), (x + y)[shard].clone().requires_grad_()
         loss_fn.zero_grad()
         own = Keys(*torch.tanh(torch.stack([x, y]))[:, shard], ids[shard], (ids[shard] // 3,))
@@ -264,19 +265,11 @@ def refused_together(rank, world):
     ]
 
 
-def main():
-    rank, world = int(sys.argv[1]), int(sys.argv[2])
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{sys.argv[3]}", rank=rank, world_size=world
-    )
-    sizes = SHARDS[world]
-    start = sum(sizes[:rank])
-    shard, whole = slice(start, start + sizes[rank]), slice(0, sum(sizes))
-    problems, count = [], 0
+def alone():
+    """What each case that is not refused gives on one process, by its name and its relation."""
+    found = {}
     for name, make in cases():
-        for relation in relations(whole, whole):
+        for relation, keywords in relations(WHOLE, WHOLE).items():
             told = ("per-sample", "dystress", "individual", "infonce learnable", "siglip learnable")
             if relation == "further":
                 told = ("per-sample", "nuclr constant", "sogclr constant")
@@ -288,22 +281,43 @@ def main():
                 told = ("per-sample", "individual", "tempnet", "distance", "infonce learnable")
             if relation != "plain" and not name.endswith(told):
                 continue
-            if world > 2 and not name.startswith("infonce ") and not name.endswith("per-sample"):
-                continue
-            try:
-                reference = make(tile="dense", ranks="local")
-                alone = run(reference, whole, relations(whole, whole)[relation])
-            except ValueError:
-                continue
-            for mode, options in MODES.items():
-                mine = run(make(**options), shard, relations(shard, whole)[relation])
-                across = gathered(*mine, world)
-                count += 1
-                if rank == 0:
-                    problems += differences(f"{name} {relation} {mode}", alone, across)
-    problems += refused_together(rank, world)
+            with suppress(ValueError):
+                found[name, relation] = run(make(tile="dense", ranks="local"), WHOLE, keywords)
+    return found
+
+
+def compare(rank, world, expected):
+    """How many cases there are, and what differs in them on the first process."""
+    start = sum(SHARDS[world][:rank])
+    shard = slice(start, start + SHARDS[world][rank])
+    names = [list(expected)]
+    dist.broadcast_object_list(names)
+    makers, problems, count = dict(cases()), [], 0
+    for name, relation in names[0]:
+        if world > 2 and not name.startswith("infonce ") and not name.endswith("per-sample"):
+            continue
+        for mode, options in MODES.items():
+            mine = run(makers[name](**options), shard, relations(shard, WHOLE)[relation])
+            across = gathered(*mine, world)
+            count += 1
+            if rank == 0:
+                case = f"{name} {relation} {mode}"
+                problems += differences(case, expected[name, relation], across)
+    return {"cases": count, "problems": problems + refused_together(rank, world)}
+
+
+def main():
+    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    if world == 1:
+        torch.save(alone(), folder / "alone.pt")
+        return
+    store = f"file://{folder}/store{world}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world)
+    found = compare(rank, world, torch.load(folder / "alone.pt") if rank == 0 else {})
     if rank == 0:
-        Path(sys.argv[4]).write_text(json.dumps({"cases": count, "problems": problems}))
+        (folder / f"{world}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -110,17 +112,35 @@ def parse_yaml(text: str, where: Path | str) -> Any:
     import yaml
 
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(
-                    f"{where} refers to a part of itself (*{event.anchor}): write it out instead"
-                )
-        return yaml.safe_load(text)
+        return copy.deepcopy(_parsed(text))
+    except _AliasError as error:
+        raise ValueError(
+            f"{where} refers to a part of itself (*{error}): write it out instead"
+        ) from None
     except RecursionError as error:
         raise ValueError(f"{where} is nested too deeply to be read as YAML") from error
     except yaml.YAMLError as error:
         line = " ".join(str(error).split())
         raise ValueError(f"{where} is not valid YAML: {line[:_SHOWN]}") from error
+
+
+class _AliasError(Exception):
+    """The name of a part that a text of YAML refers to."""
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(text: str) -> Any:
+    """Parse a text without references; one that is read again is not parsed again."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                event: yaml.AliasEvent = self.peek_event()  # type: ignore[no-untyped-call]
+                raise _AliasError(event.anchor)
+            return super().compose_node(parent, index)
+
+    return yaml.load(text, Loader=Plain)
 
 
 @contextlib.contextmanager
