@@ -11,7 +11,36 @@ import pytest
 # tests import cases.py, the registry of losses and controls
 sys.path.append(str(Path(__file__).resolve().parent))
 
+#: files that take longest; the last to begin would leave the other processes without work
+LONGEST = (
+    "parity/test_parity.py",
+    "training/test_launch.py",
+    "comparison/test_end_to_end.py",
+    "test_plugin.py",
+    "training/test_clip_training.py",
+    "recipes/test_published.py",
+    "comparison/test_pool.py",
+    "pairwise/test_triton.py",
+    "losses/test_transforms.py",
+    "training/test_train.py",
+    "parity/test_chunked.py",
+    "training/test_resume.py",
+    "training/test_sharded.py",
+    "test_state_survives.py",
+)
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_configure(config):
+    """Let pytest-xdist begin with the longest files, not with those of the most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Put the longest files first."""
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_collection_finish():

@@ -29,7 +29,7 @@ class Done(NamedTuple):
 
 
 @cache
-def _server():
+def server():
     """Start the server, which finds what this process finds, and return its context."""
     context, before = multiprocessing.get_context("forkserver"), dict(os.environ)
     context.set_forkserver_preload(["warm"])
@@ -68,7 +68,7 @@ class Fork:
         self.out = tempfile.TemporaryDirectory()
         env = dict(os.environ if env is None else env)
         arguments = (program, [str(word) for word in words], self.out.name, cwd, env)
-        self.process = _server().Process(target=_execute, args=arguments)
+        self.process = server().Process(target=_execute, args=arguments)
         self.process.start()
 
     def wait(self, timeout=300):

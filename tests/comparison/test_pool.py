@@ -6,7 +6,6 @@ import importlib.util
 import io
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
+import forks
+from tauten.comparison import pool
 from tauten.comparison.pool import Failure, Task, run_tasks
 
 # pytest imports test files by path: workers need a module that they can find by name
@@ -48,7 +49,10 @@ def test_a_failure_stays_alone(workers):
     run(workers, 1)
 
 
-def test_a_killed_process_is_replaced(workers):
+def test_a_killed_process_is_replaced(workers, monkeypatch):
+    """In forks, which have nothing to import."""
+    server = forks.server()
+    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda kind: server)
     found = run(workers, 2, Task("die", workers.die, ()))
     assert "killed by signal 9" in found["die"].error
 
@@ -77,15 +81,12 @@ def ended(path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_parent(tmp_path, number):
     paths = [tmp_path / name for name in ("a", "b")]
-    search = os.pathsep.join([str(_PATH.parent), *sys.path])
-    command = [sys.executable, str(_PATH), *map(str, paths)]
-    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": search})
+    parent = forks.Fork(_PATH, *paths)
     try:
         wait_for(lambda: all(Path(f"{path}.held").exists() for path in paths))
         assert not any(map(ended, paths))
-        parent.send_signal(number)
-        assert parent.wait() == -number
+        os.kill(parent.process.pid, number)
+        assert parent.wait().returncode == -number
         wait_for(lambda: all(map(ended, paths)))
     finally:
-        parent.kill()
-        parent.wait()
+        parent.process.kill()
