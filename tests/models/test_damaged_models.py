@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
 from tauten.models import HFImageTower, HFTextTower, HFTokenizer
-from tauten.models.huggingface import load_model
+from tauten.models.huggingface import load_model, read_config
+from tauten.models.named import scale_and_bias
 from tauten.models.pooling import pool
 from tauten.models.sentence import sentence_settings
 
@@ -52,6 +53,19 @@ def test_weights_of_another_kind_run_nothing(vit, tmp_path, file):
     torch.save({"weights": Attack(mark)}, vit / file)
     refused(HFImageTower.from_pretrained, vit, match="no model could be read from .*model: ")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 200, pickle.dumps([1]), b"\x10" + b"\0" * 99])
+def test_a_temperature_is_not_read_from_damaged_weights(vit, content):
+    (vit / WEIGHTS).write_bytes(content)
+    refused(scale_and_bias, vit, match=r"model\.safetensors is damaged: ")
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": "x"}, {"model_type": "no"}, {"model_type": 1}])
+def test_configurations_of_other_values_are_refused(vit, change):
+    config = json.loads((vit / "config.json").read_text())
+    (vit / "config.json").write_text(json.dumps(config | change))
+    refused(read_config, vit, match="no model could be read from .*model: ")
 
 
 def test_weights_that_are_no_numbers_are_refused(vit):

@@ -9,7 +9,7 @@ import torch
 
 from tauten.models.huggingface import load_model, read_config
 from tauten.models.joint import joint_width
-from tauten.models.saved import saved_file, saved_json
+from tauten.models.saved import one_line, saved_file, saved_json
 
 #: who published the models whose names have no owner
 _OWNERS = {
@@ -116,12 +116,15 @@ def scale_and_bias(name: str | Path) -> tuple[float | None, float | None]:
 
 def _scalar(name: str | Path, key: str) -> Any:
     """Read one number from the weights; None where it is not there, or not in safetensors."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     parts = saved_json(name, "model.safetensors.index.json")
     file = "model.safetensors" if parts is None else parts.get("weight_map", {}).get(key)
     path = None if file is None else saved_file(name, file)
     if path is None:
         return None
-    with safe_open(str(path), framework="pt") as weights:
-        return weights.get_tensor(key) if key in weights.keys() else None  # noqa: SIM118
+    try:
+        with safe_open(str(path), framework="pt") as weights:
+            return weights.get_tensor(key) if key in weights.keys() else None  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {one_line(error)}") from error
