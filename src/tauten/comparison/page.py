@@ -17,9 +17,8 @@ from tauten.outcome import ALL
 from tauten.outcome.metrics import OF_CLASSES
 from tauten.report.markup import environment, save_page
 from tauten.report.place import ROWS
-from tauten.report.plots import Panel
 from tauten.report.settings import versions
-from tauten.report.theme import DASHES, TOKENS, figure, svg
+from tauten.report.theme import DASHES, TOKENS, Panel, plotted
 
 PAGE = "comparison.html"
 MARKED = ("better", "worse")
@@ -131,8 +130,9 @@ def _panel(title: str, found: Sequence[Contrast], group: str, name: str) -> Pane
     shown = sorted((c for c in found if c.group == group), key=lambda c: -c.value)
     if not shown:
         return None
-    with figure((4.1, 0.8 + 0.2 * len(shown))) as drawing:
-        axes = drawing.add_subplot()
+    panels: list[Panel] = []
+    with plotted(panels, title, name, (4.1, 0.8 + 0.2 * len(shown))) as plot:
+        axes = plot.axes
         for row, c in enumerate(shown):
             color = TOKENS["muted"] if c.verdict not in MARKED else TOKENS["run2"]
             ends = [100 * c.corrected_low, 100 * c.corrected_high]
@@ -140,19 +140,17 @@ def _panel(title: str, found: Sequence[Contrast], group: str, name: str) -> Pane
             axes.plot([100 * c.low, 100 * c.high], [row, row], color=color, linewidth=3, alpha=0.5)
             face = TOKENS["paper"] if c.verdict not in MARKED else color
             axes.plot([100 * c.value], [row], "o", color=color, markersize=4, markerfacecolor=face)
+            plot.said.append(
+                f"{c.a} minus {c.b} {tables.points(c.value)} "
+                f"({tables.points(c.corrected_low)} to {tables.points(c.corrected_high)})"
+            )
         labels = [c.a if name.startswith("forest") else f"{tables.MINUS} {c.b}" for c in shown]
         axes.axvline(0, color=TOKENS["ink"], linewidth=0.9)
         axes.set_yticks(range(len(shown)), labels)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("difference, points")
-        said = "; ".join(
-            f"{c.a} minus {c.b} {tables.points(c.value)} "
-            f"({tables.points(c.corrected_low)} to {tables.points(c.corrected_high)})"
-            for c in shown
-        )
-        picture = svg(drawing, name, f"{title}: {said}")
-    return Panel(title, picture)
+    return panels[0]
 
 
 def _cost(summary: Summary) -> Panel | None:
@@ -192,8 +190,11 @@ def _scatter(
     labels: tuple[str, str],
 ) -> Panel:
     """Plot a point for each variant, numbered as :func:`numbered` says; lines cross the first."""
-    with figure((4.1, 3.2)) as drawing:
-        axes, said = drawing.add_subplot(), []
+    panels: list[Panel] = []
+    heading = f"{title[0].upper()}{title[1:]}"
+    alt = f"{title}, {labels[1]} over {labels[0]}"
+    with plotted(panels, heading, name, (4.1, 3.2), alt=alt) as plot:
+        axes = plot.axes
         for number, variant in reversed([*enumerate(summary.variants, start=1)]):
             if variant.name not in points:
                 continue
@@ -203,7 +204,7 @@ def _scatter(
             axes.plot([x], [y], "o", color=color, markersize=4.5, markerfacecolor=face)
             shift = (4, 2) if number % 2 else (-9, 2)
             axes.annotate(str(number), (x, y), fontsize=8, xytext=shift, textcoords="offset points")
-            said.append(f"{variant.name} {x:.1f}, {y:.1f}")
+            plot.said.append(f"{variant.name} {x:.1f}, {y:.1f}")
             if number == 1:
                 look = {"color": color, "linewidth": 0.8, "linestyle": DASHES[2]}
                 axes.axvline(x, **look)
@@ -211,8 +212,7 @@ def _scatter(
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
         axes.margins(0.12)
-        picture = svg(drawing, name, f"{title}, {labels[1]} over {labels[0]}: {'; '.join(said)}")
-    return Panel(f"{title[0].upper()}{title[1:]}", picture)
+    return panels[0]
 
 
 def numbered(summary: Summary) -> str:

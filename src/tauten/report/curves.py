@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tauten.report.numbers import Numbers, key
-from tauten.report.plots import Panel, group_color, run_color
+from tauten.report.plots import group_color, run_color
 from tauten.report.runs import GROUP_ORDER, Array, Run
 from tauten.report.schedule import schedule
-from tauten.report.theme import DASHES, MARKERS, TOKENS, figure, legend_above, svg
+from tauten.report.theme import DASHES, MARKERS, TOKENS, Panel, plotted
 from tauten.report.words import metric_name
 
 PER_PERIOD = 4
@@ -35,7 +35,7 @@ FORCE_NOTES = {
 
 def force_by_group(numbers: Numbers) -> list[Panel]:
     """Plot force per anchor in each count group, per run whose knob differs between samples."""
-    panels = []
+    panels: list[Panel] = []
     for run in numbers.runs:
         logged = {
             (kind, name): mean_history(run, f"force/{kind}/{name}")
@@ -46,26 +46,22 @@ def force_by_group(numbers: Numbers) -> list[Panel]:
         if not names or not len(mean_history(run, RANK)[0]):
             continue
         last = max(float(logged[FORCES[0], name][0][-1]) for name in names)
-        with figure((4.1, 3.9)) as drawing:
-            said = []
-            both = drawing.subplots(len(FORCES), sharex=True)
-            for axes, kind in zip(both, FORCES, strict=True):
+        title = f"{run.name}: force on {', '.join(names)}"
+        alt = f"{run.name}: mean force per anchor over training by group"
+        with plotted(panels, title, f"force-{run.name}", (4.1, 3.9), alt=alt, rows=2) as plot:
+            for axes, kind in zip(plot.axes, FORCES, strict=True):
                 mark_phase(axes, run, last)
                 for name in names:
                     step, value = logged[kind, name]
-                    g = GROUP_ORDER.index(name)
+                    dash = DASHES[GROUP_ORDER.index(name)]
                     color = group_color(GROUP_ORDER, name)
-                    axes.plot(step, value, color=color, linestyle=DASHES[g], label=name)
-                    said.append(f"{kind} of {name} from {value[0]:.3g} to {value[-1]:.3g}")
+                    axes.plot(step, value, color=color, linestyle=dash, label=name)
+                    plot.said.append(f"{kind} of {name} from {value[0]:.3g} to {value[-1]:.3g}")
                 axes.set_xlim(0, 1.01 * last)
                 axes.set_ylim(bottom=0)
                 axes.set_ylabel(kind)
-            both[-1].set_xlabel("training step")
-            legend_above(both[0])
-            alt = f"{run.name}: mean force per anchor over training by group: {', '.join(said)}"
-            picture = svg(drawing, f"force-{run.name}", alt)
-        title = f"{run.name}: force on {', '.join(names)}"
-        panels.append(Panel(title, picture, FORCE_NOTES[run.task]))
+            plot.axes[-1].set_xlabel("training step")
+            plot.note = FORCE_NOTES[run.task]
     return panels
 
 
@@ -104,55 +100,35 @@ def training(
         label: Of the vertical axis.
         scale: Factor of the values.
     """
-    panels = []
+    panels: list[Panel] = []
     for family in numbers.families:
         runs = numbers.of_family(family)
         oscillating = next((run for run in runs if run.period), None)
         period = None if oscillating is None else oscillating.period
-        with figure() as drawing:
-            axes = drawing.add_subplot()
-            last, said = 0.0, []
+        name = f"{logged.replace('/', '-').replace('@', '')}-{family}"
+        alt = f"{family}, {title}"
+        with plotted(panels, f"{family}: {title}", name, alt=alt) as plot:
+            axes, last = plot.axes, 0.0
             for k, run in enumerate(runs):
                 step, value = mean_history(run, logged)
                 value = scale * value
                 if not len(step):
                     continue
                 last = max(last, float(step[-1]))
-                color = run_color(numbers, run)
+                look = {"color": run_color(numbers, run), "linestyle": DASHES[k % 4]}
+                look["label"] = numbers.label(run, within_family=True)
                 if period and len(step) * period >= PER_PERIOD * step[-1]:
-                    axes.plot(step, value, color=color, linewidth=0.8, alpha=0.45)
+                    axes.plot(step, value, color=look["color"], linewidth=0.8, alpha=0.45)
                     centre, average = _per_period(step, value, period)
-                    axes.plot(
-                        centre,
-                        average,
-                        color=color,
-                        marker=MARKERS[k % 6],
-                        linestyle=DASHES[k % 4],
-                        markersize=4,
-                        label=numbers.label(run, within_family=True),
-                    )
+                    axes.plot(centre, average, marker=MARKERS[k % 6], markersize=4, **look)
                 else:
                     marker = MARKERS[k % 6] if len(step) < 40 else None
-                    axes.plot(
-                        step,
-                        value,
-                        color=color,
-                        marker=marker,
-                        markersize=3.5,
-                        linestyle=DASHES[k % 4],
-                        label=numbers.label(run, within_family=True),
-                    )
-                said.append(f"{run.name} from {value[0]:.3g} to {value[-1]:.3g}")
-            if not said:
-                continue
+                    axes.plot(step, value, marker=marker, markersize=3.5, **look)
+                plot.said.append(f"{run.name} from {value[0]:.3g} to {value[-1]:.3g}")
             mark_phase(axes, oscillating, last)
             axes.set_xlabel("training step")
             axes.set_ylabel(label)
-            axes.set_xlim(0, 1.01 * last)
-            legend_above(axes)
-            name = f"{logged.replace('/', '-').replace('@', '')}-{family}"
-            picture = svg(drawing, name, f"{family}, {title}: {'; '.join(said)}")
-        panels.append(Panel(f"{family}: {title}", picture))
+            axes.set_xlim(0, 1.01 * last or 1)
     return panels
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from tauten.outcome import ALL
 from tauten.report.curves import RANK, mark_phase, mean_history
 from tauten.report.numbers import Numbers
-from tauten.report.plots import Panel, group_color, log_counts, run_color
+from tauten.report.plots import group_color, log_counts, run_color
 from tauten.report.runs import GROUP_ORDER, Array, Run, SeedRun
 from tauten.report.schedule import by_group, deciles, schedule
-from tauten.report.theme import DASHES, DECILES, TOKENS, figure, legend_above, svg
+from tauten.report.theme import DASHES, DECILES, TOKENS, Panel, plotted
 from tauten.report.words import MINUS
 
 
@@ -44,121 +44,102 @@ def over_time(numbers: Numbers) -> list[Panel]:
 
     A schedule is drawn at every step, whatever was logged.
     """
-    panels = []
+    panels: list[Panel] = []
     for run, base in _with_base(numbers):
         curve = _curve(run.first)
         if curve is None:
             continue
-        with figure() as drawing:
-            axes = drawing.add_subplot()
+        title = f"{run.name}: {run.knob} over time"
+        alt = f"{run.name}: mean {run.knob} over training by group"
+        with plotted(panels, title, f"time-{run.name}", alt=alt) as plot:
+            axes = plot.axes
             mark_phase(axes, run, float(curve.step[-1]))
             held = curve.exact and run.held > 1
             for g, name in enumerate(curve.names):
-                color = group_color(curve.names, name)
+                color, mean = group_color(curve.names, name), curve.mean[:, g]
                 if g < curve.ends[0].shape[1]:
                     low, high = (end[:, g] for end in curve.ends)
-                    axes.fill_between(
-                        curve.step,
-                        low,
-                        high,
-                        step="post" if held else None,
-                        color=color,
-                        alpha=0.2,
-                        linewidth=0,
-                    )
-                axes.plot(
-                    curve.step,
-                    curve.mean[:, g],
-                    color=color,
-                    linestyle=DASHES[g % 4],
-                    drawstyle="steps-post" if held else "default",
-                    label=name,
-                )
-            constant = _constant(base)
-            if constant is not None:
-                axes.axhline(constant, color=TOKENS["ink"], linewidth=0.9, label="constant")
+                    look = {"step": "post" if held else None, "alpha": 0.2, "linewidth": 0}
+                    axes.fill_between(curve.step, low, high, color=color, **look)
+                look = {"drawstyle": "steps-post" if held else "default", "label": name}
+                axes.plot(curve.step, mean, color=color, linestyle=DASHES[g % 4], **look)
+                plot.said.append(f"{name} {_range(mean[~np.isnan(mean)])}")
+            _draw_constant(axes, base)
             axes.set_xlabel("training step")
             axes.set_ylabel(f"{run.knob} {run.symbol}")
             if len(curve.step) > 1:
                 axes.set_xlim(curve.step[0], curve.step[-1])
-            legend_above(axes)
-            said = ", ".join(
-                f"{name} {np.nanmin(curve.mean[:, g]):.3g} to {np.nanmax(curve.mean[:, g]):.3g}"
-                for g, name in enumerate(curve.names)
+            plot.note = (
+                f"Group means range over {', '.join(plot.said)}. Band: smallest to largest in the "
+                f"group.{' Drawn from the schedule, at every step.' if curve.exact else ''}"
             )
-            alt = f"{run.name}: mean {run.knob} over training by group: {said}"
-            picture = svg(drawing, f"time-{run.name}", alt)
-        note = f"Group means range over {said}. Band: smallest to largest in the group."
-        note += " Drawn from the schedule, at every step." if curve.exact else ""
-        panels.append(Panel(f"{run.name}: {run.knob} over time", picture, note))
     return panels
 
 
 def against_count(numbers: Numbers) -> list[Panel]:
     """Plot the knob at the last step against the class's training count, per shifted run."""
-    panels = []
+    panels: list[Panel] = []
     for run, base in _with_base(numbers):
         stored = run.first.samples
-        if not {"counts", "tau_final"} <= set(stored):
+        last, counts = (stored.get(name, ()) for name in ("tau_final", "counts"))
+        if not 0 < len(counts) == len(last):
             continue
-        if not 0 < len(stored["counts"]) == len(stored["tau_final"]):
-            continue
-        count, where = np.unique(stored["counts"], return_inverse=True)
-        tau = np.bincount(where, stored["tau_final"]) / np.bincount(where)
-        with figure() as drawing:
-            axes = drawing.add_subplot()
-            axes.plot(count, tau, "o", color=run_color(numbers, run), markersize=3.5, alpha=0.8)
-            constant = _constant(base)
-            if constant is not None:
-                axes.axhline(constant, color=TOKENS["ink"], linewidth=0.9, label="constant")
-                legend_above(axes)
-            log_counts(axes)
-            axes.set_xlabel("training samples of the class (log)")
-            axes.set_ylabel(f"{run.knob} {run.symbol}, last step")
-            alt = (
-                f"{run.name}: {run.knob} at the last step, {tau[0]:.3g} at count {count[0]:,} to "
-                f"{tau[-1]:.3g} at count {count[-1]:,}"
+        count, where = np.unique(counts, return_inverse=True)
+        tau = np.bincount(where, last) / np.bincount(where)
+        title = f"{run.name}: {run.knob} against count"
+        alt = f"{run.name}: {run.knob} at the last step"
+        with plotted(panels, title, f"count-{run.name}", alt=alt) as plot:
+            color = run_color(numbers, run)
+            plot.axes.plot(count, tau, "o", color=color, markersize=3.5, alpha=0.8)
+            _draw_constant(plot.axes, base)
+            log_counts(plot.axes)
+            plot.axes.set_xlabel("training samples of the class (log)")
+            plot.axes.set_ylabel(f"{run.knob} {run.symbol}, last step")
+            plot.said.append(
+                f"{tau[0]:.3g} at count {count[0]:,} to {tau[-1]:.3g} at count {count[-1]:,}"
             )
-            picture = svg(drawing, f"count-{run.name}", alt)
-        panels.append(Panel(f"{run.name}: {run.knob} against count", picture, _phase_note(run)))
+            plot.note = _phase_note(run)
     return panels
 
 
 def by_decile(numbers: Numbers) -> list[Panel]:
     """Plot the knob's mean in each decile of class count, per run where it differs."""
-    panels = []
+    panels: list[Panel] = []
     for run in numbers.runs:
         ranked, rank = mean_history(run, RANK)
         lines = _deciles(run)
-        shown = list(lines)
-        if not shown or not len(rank):
+        if not lines or not len(rank):
             continue
-        ends = {shown[0]: "rarest classes", shown[-1]: "most frequent classes"}
-        with figure() as drawing:
-            axes = drawing.add_subplot()
-            mark_phase(axes, run, float(ranked[-1]))
-            for k in shown:
-                color = TOKENS[DECILES[k]]
-                axes.plot(*lines[k], color=color, linewidth=1.1, label=ends.get(k))
-            axes.set_xlabel("training step")
-            axes.set_ylabel(f"{run.knob} {run.symbol}")
-            axes.set_xlim(0, 1.01 * ranked[-1])
-            legend_above(axes)
-            said = (
-                f"Rank correlation of {run.knob} and class count at step {ranked[-1]:,}: "
-                f"{rank[-1]:.2f}."
+        ends = {min(lines): "rarest classes", max(lines): "most frequent classes"}
+        title = f"{run.name}: {run.knob} by class count"
+        alt = f"{run.name}: mean {run.knob} over training by class count"
+        with plotted(panels, title, f"decile-{run.name}", alt=alt) as plot:
+            mark_phase(plot.axes, run, float(ranked[-1]))
+            for k, line in lines.items():
+                look = {"color": TOKENS[DECILES[k]], "linewidth": 1.1}
+                plot.axes.plot(*line, label=ends.get(k), **look)
+            plot.axes.set_xlabel("training step")
+            plot.axes.set_ylabel(f"{run.knob} {run.symbol}")
+            plot.axes.set_xlim(0, 1.01 * ranked[-1])
+            ranges = (f"{ends[k]} {_range(lines[k][1])}" for k in ends)
+            plot.said.append(", ".join(ranges))
+            plot.note = (
+                "Each line is a mean over samples of about a tenth of the training set, sorted by "
+                f"class count. Rank correlation of {run.knob} and class count at step "
+                f"{ranked[-1]:,}: {rank[-1]:.2f}."
             ).replace("-", MINUS)
-            ranges = ", ".join(
-                f"{ends[k]} {lines[k][1].min():.3g} to {lines[k][1].max():.3g}" for k in ends
-            )
-            alt = f"{run.name}: mean {run.knob} over training by class count: {ranges}. {said}"
-            picture = svg(drawing, f"decile-{run.name}", alt)
-        note = (
-            "Each line is a mean over samples of about a tenth of the training set, sorted by "
-            f"class count. {said}"
-        )
-        panels.append(Panel(f"{run.name}: {run.knob} by class count", picture, note))
     return panels
+
+
+def _range(values: Array) -> str:
+    return f"{values.min():.3g} to {values.max():.3g}"
+
+
+def _draw_constant(axes: Any, base: Run | None) -> None:
+    """Draw the baseline's mean at the last step, if it is recorded."""
+    last = None if base is None else base.first.samples.get("tau_final")
+    if last is not None and len(last):
+        axes.axhline(float(last.mean()), color=TOKENS["ink"], linewidth=0.9, label="constant")
 
 
 def _curve(run: SeedRun) -> Curve | None:
@@ -202,11 +183,6 @@ def _with_base(numbers: Numbers) -> list[tuple[Run, Run | None]]:
     """Return runs whose knob is not constant, with their baseline if there is one."""
     bases = {run.name: base for run, base in numbers.compared()}
     return [(run, bases.get(run.name)) for run in numbers.runs if run.control != "constant"]
-
-
-def _constant(run: Run | None) -> float | None:
-    final = None if run is None else run.first.samples.get("tau_final")
-    return None if final is None or not len(final) else float(final.mean())
 
 
 def _phase_note(run: Run) -> str:

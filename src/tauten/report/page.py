@@ -141,7 +141,7 @@ def _sections(
     if metric not in numbers.fractions:
         raise ValueError(f"primary must be one of {', '.join(numbers.fractions)}, not {metric!r}")
     differing, common = settings.settings(numbers.runs)
-    class_tail, classes = plots.tail(numbers.runs[0]), by_class(numbers)
+    classes = by_class(numbers)
     knob_panels = knobs.over_time(numbers) + knobs.against_count(numbers)
     knob_panels += knobs.by_decile(numbers) + curves.force_by_group(numbers)
     bars = [metric, *(name for name in (LINEAR,) if name in numbers.metrics)]
@@ -162,7 +162,7 @@ def _sections(
         "group_bars": [panel for name in bars for panel in plots.group_bars(numbers, name)]
         + plots.by_class_size(numbers, classes),
         "class_rows": classes.rows(numbers) if classes else [],
-        "knob_panels": knob_panels + ([class_tail] if class_tail else []),
+        "knob_panels": knob_panels + plots.tail(numbers.runs[0]),
         "training_panels": curves.panels_over_training(numbers, metric),
         "similarity_panels": plots.similarities(numbers),
         "geometry": settings.geometry_table(loaded),

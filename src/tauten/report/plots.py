@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullLocator
 
 from tauten.report.classes import BANDS, ByClass
 from tauten.report.numbers import Numbers
 from tauten.report.runs import KNN, Array, Run
-from tauten.report.theme import (
-    DASHES,
-    GROUPS,
-    MARKERS,
-    RUNS,
-    TOKENS,
-    figure,
-    legend_above,
-    shorten,
-    svg,
-)
-from tauten.report.words import MINUS, metric_name, number, signed
+from tauten.report.theme import DASHES, GROUPS, MARKERS, RUNS, TOKENS, Panel, plotted, shorten
+from tauten.report.words import MINUS, interval, metric_name, number, with_ends
 
 BINS_PER_BAR = 10
 EDGES = np.linspace(-1, 1, 601)
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One plot with its heading and what a reader should know to read it."""
-
-    title: str
-    picture: Markup
-    note: str = ""
 
 
 def run_color(numbers: Numbers, run: Run) -> str:
@@ -60,68 +39,53 @@ def differences(numbers: Numbers, metric: str) -> list[Panel]:
 
     A comparison for which the numbers have no difference in this metric is left out.
     """
-    panels = []
+    panels: list[Panel] = []
+    ways, groups = numbers.directions, numbers.groups
     for run, base in numbers.compared():
-        gains = {
-            (direction, group): numbers.cells[run.name, direction, group, metric]
-            for direction in numbers.directions
-            for group in numbers.groups
-        }
-        if any(cell.difference is None for cell in gains.values()):
+        cells = {(d, g): numbers.cells[run.name, d, g, metric] for d in ways for g in groups}
+        if any(cell.difference is None for cell in cells.values()):
             continue
-        with figure((4.1, 0.75 + 0.42 * len(numbers.groups))) as drawing:
-            axes = drawing.add_subplot()
-            said = []
-            middle = (len(numbers.directions) - 1) / 2
-            markers = zip(numbers.directions.items(), MARKERS, strict=False)
-            for place, ((direction, name), marker) in enumerate(markers):
-                for row, group in enumerate(numbers.groups):
-                    cell = gains[direction, group]
-                    gain = cell.difference
+        title = f"{run.name} minus {base.name}"
+        name = f"difference-{metric.replace('@', '-')}-{run.name}"
+        alt, size = f"{title}, {metric_name(metric)}, points", (4.1, 0.75 + 0.42 * len(groups))
+        with plotted(panels, title, name, size, alt=alt) as plot:
+            axes = plot.axes
+            for place, (direction, marker) in enumerate(zip(ways, MARKERS, strict=False)):
+                for row, group in enumerate(groups):
+                    cell, gain = cells[direction, group], cells[direction, group].difference
                     assert gain is not None
-                    height = row + 0.32 * (place - middle)
+                    at = [row + 0.32 * (place - (len(ways) - 1) / 2)]
                     color = TOKENS[RUNS[1]] if cell.measurable else TOKENS["muted"]
-                    axes.plot([100 * gain.low, 100 * gain.high], [height] * 2, color=color)
-                    axes.plot(
-                        [100 * gain.value],
-                        [height],
-                        marker,
-                        color=color,
-                        markersize=4.5,
-                        markerfacecolor=color if cell.measurable else TOKENS["paper"],
-                    )
-                    said.append(
-                        f"{group}, {name.lower()} {signed(metric, gain.value)} "
-                        f"({signed(metric, gain.low)} to {signed(metric, gain.high)})"
-                    )
-                axes.plot([], [], marker, color=TOKENS["ink"], label=name.lower())
+                    face = color if cell.measurable else TOKENS["paper"]
+                    axes.plot([100 * gain.low, 100 * gain.high], at * 2, color=color)
+                    look = {"color": color, "markersize": 4.5, "markerfacecolor": face}
+                    axes.plot([100 * gain.value], at, marker, **look)
+                    way = ways[direction].lower()
+                    plot.said.append(f"{group}, {way} {with_ends(metric, gain)}")
+                if len(ways) > 1:
+                    axes.plot([], [], marker, color=TOKENS["ink"], label=ways[direction].lower())
             axes.axvline(0, color=TOKENS["ink"], linewidth=0.9)
-            axes.set_yticks(range(len(numbers.groups)), [shorten(g) for g in numbers.groups])
-            axes.set_ylim(len(numbers.groups) - 0.5, -0.5)
+            axes.set_yticks(range(len(groups)), [shorten(group) for group in groups])
+            axes.set_ylim(len(groups) - 0.5, -0.5)
             axes.grid(visible=False, axis="y")
             axes.set_xlabel(f"difference in {metric_name(metric)}, points")
-            if len(numbers.directions) > 1:
-                legend_above(axes)
-            alt = f"{run.name} minus {base.name}, {metric_name(metric)}, points: {'; '.join(said)}"
-            picture = svg(drawing, f"difference-{metric.replace('@', '-')}-{run.name}", alt)
-        panels.append(Panel(f"{run.name} minus {base.name}", picture))
     return panels
 
 
 def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
     """Plot the metric by count group per direction: a bar per run, with error bars."""
-    panels = []
-    for direction, name in numbers.directions.items():
-        with figure((4.1, 2.85)) as drawing:
-            axes = drawing.add_subplot()
-            width = 0.84 / len(numbers.runs)
-            said = []
+    panels: list[Panel] = []
+    groups, width = numbers.groups, 0.84 / len(numbers.runs)
+    for direction, way in numbers.directions.items():
+        title = way if len(numbers.directions) > 1 else metric_name(metric)
+        name = f"groups-{direction}{metric.replace('@', '')}"
+        alt = f"{way}, {metric_name(metric)} in percent by group"
+        with plotted(panels, title, name, (4.1, 2.85), alt=alt) as plot:
+            axes = plot.axes
             for k, run in enumerate(numbers.runs):
-                at = np.arange(len(numbers.groups)) + width * (k - (len(numbers.runs) - 1) / 2)
-                cells = [numbers.cells[run.name, direction, g, metric] for g in numbers.groups]
-                value = np.array([100 * cell.estimate.value for cell in cells])
-                low = np.array([100 * cell.estimate.low for cell in cells])
-                high = np.array([100 * cell.estimate.high for cell in cells])
+                at = np.arange(len(groups)) + width * (k - (len(numbers.runs) - 1) / 2)
+                found = [numbers.cells[run.name, direction, g, metric].estimate for g in groups]
+                value, low, high = 100 * np.array([(e.value, e.low, e.high) for e in found]).T
                 family = numbers.families.index(run.family)
                 axes.bar(
                     at,
@@ -135,31 +99,19 @@ def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
                     label=numbers.label(run),
                 )
                 error = [np.maximum(value - low, 0), np.maximum(high - value, 0)]
-                axes.errorbar(
-                    at, value, error, fmt="none", ecolor=TOKENS["ink"], elinewidth=0.9, capsize=1.8
+                look = {"ecolor": TOKENS["ink"], "elinewidth": 0.9, "capsize": 1.8}
+                axes.errorbar(at, value, error, fmt="none", **look)
+                told = (
+                    f"{g} {number(metric, e.value)} ({interval(metric, e)})"
+                    for g, e in zip(groups, found, strict=True)
                 )
-                said.append(
-                    f"{run.name} "
-                    + ", ".join(
-                        f"{g} {number(metric, cell.estimate.value)} "
-                        f"({number(metric, cell.estimate.low)} to "
-                        f"{number(metric, cell.estimate.high)})"
-                        for g, cell in zip(numbers.groups, cells, strict=True)
-                    )
-                )
-            ticks = [
-                f"{shorten(g, 20)}\nn = {numbers.queries[direction, g]:,}" for g in numbers.groups
-            ]
-            axes.set_xticks(range(len(numbers.groups)), ticks)
+                plot.said.append(f"{run.name} {', '.join(told)}")
+            sizes = [numbers.queries[direction, group] for group in groups]
+            ticks = [f"{shorten(g, 20)}\nn = {n:,}" for g, n in zip(groups, sizes, strict=True)]
+            axes.set_xticks(range(len(groups)), ticks)
             axes.grid(visible=False, axis="x")
             axes.set_ylim(bottom=0)
             axes.set_ylabel(f"{metric_name(metric)}, %")
-            legend_above(axes)
-            alt = f"{name}, {metric_name(metric)} in percent by group: {'; '.join(said)}"
-            title = name if len(numbers.directions) > 1 else metric_name(metric)
-            where = f"{direction}{metric.replace('@', '')}"
-            picture = svg(drawing, f"groups-{where}", alt)
-            panels.append(Panel(title, picture))
     return panels
 
 
@@ -169,11 +121,11 @@ def similarities(numbers: Numbers) -> list[Panel]:
     used = np.sum([weight for parts in found.values() for weight in parts.values()], axis=0)
     first = int(np.argmax(used > 0)) // BINS_PER_BAR * BINS_PER_BAR
     looks = (("run1", "-"), ("run2", DASHES[1]), ("muted", DASHES[2]))
-    panels = []
+    panels: list[Panel] = []
     for run in numbers.runs:
-        with figure((4.1, 2.4)) as drawing:
-            axes = drawing.add_subplot()
-            medians = []
+        alt = f"{run.name}, cosines"
+        with plotted(panels, run.name, f"cosine-{run.name}", (4.1, 2.4), alt=alt) as plot:
+            axes = plot.axes
             for (name, weight), (color, dash) in zip(found[run.name].items(), looks, strict=True):
                 if not weight.any():
                     continue
@@ -184,29 +136,25 @@ def similarities(numbers: Numbers) -> list[Panel]:
                 axes.stairs(density, edges, color=TOKENS[color], linestyle=dash, label=name)
                 half = int(np.searchsorted(weight.cumsum(), weight.sum() / 2))
                 middle = (EDGES[half] + EDGES[half + 1]) / 2
-                medians.append(f"{name} {middle:.2f}".replace("-", MINUS))
+                plot.said.append(f"{name} {middle:.2f}".replace("-", MINUS))
             axes.set_xlabel("cosine similarity")
             axes.set_ylabel("density")
             axes.set_xlim(EDGES[first], 1)
             axes.set_ylim(bottom=0)
-            legend_above(axes)
-            note = f"Medians: {', '.join(medians)}."
-            picture = svg(drawing, f"cosine-{run.name}", f"{run.name}, cosines. {note}")
-        panels.append(Panel(run.name, picture, note))
+            plot.note = f"Medians: {', '.join(plot.said)}."
     return panels
 
 
-def tail(run: Run) -> Panel | None:
+def tail(run: Run) -> list[Panel]:
     """Plot training samples per class, largest first, on a logarithmic scale."""
-    counts = run.first.samples.get("label_counts")
-    if counts is None or not len(counts):
-        return None
+    counts, panels = run.first.samples.get("label_counts", ()), list[Panel]()
+    if not len(counts):
+        return []
     size = np.sort(counts)[::-1]
-    with figure() as drawing:
-        axes = drawing.add_subplot()
-        rank = np.arange(1, len(size) + 1)
-        axes.bar(rank, size, 1.0, color=TOKENS["run1"], alpha=0.3, linewidth=0)
-        axes.step(rank, size, where="mid", color=TOKENS["run1"])
+    with plotted(panels, "The class tail", "tail", alt="Class sizes") as plot:
+        axes, place = plot.axes, np.arange(1, len(size) + 1)
+        axes.bar(place, size, 1.0, color=TOKENS["run1"], alpha=0.3, linewidth=0)
+        axes.step(place, size, where="mid", color=TOKENS["run1"])
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         axes.set_ylim(0.8 * max(size[-1], 1), 1.6 * size[0])
@@ -214,44 +162,41 @@ def tail(run: Run) -> Panel | None:
         axes.set_xlim(0.5, len(size) + 0.5)
         axes.set_xlabel("classes, largest first")
         axes.set_ylabel("training samples (log)")
-        note = (
+        plot.note = (
             f"{len(size):,} classes; largest {size[0]:,}, median {np.median(size):,.10g}, "
             f"smallest {size[-1]:,}."
         )
-        return Panel("The class tail", svg(drawing, "tail", f"Class sizes: {note}"), note)
+        plot.said.append(plot.note)
+    return panels
 
 
 def by_class_size(numbers: Numbers, found: ByClass | None) -> list[Panel]:
     """Plot each class's share of right queries over its training count, with means of bands."""
     if found is None or np.count_nonzero(found.counts) < 2:
         return []
-    kept = found.counts > 0
-    panels, count = [], found.counts[kept]
+    kept, panels = found.counts > 0, list[Panel]()
+    count = found.counts[kept]
     bands = np.array_split(np.argsort(count, kind="stable"), min(BANDS, len(count)))
     middle = [float(np.exp(np.log(count[band]).mean())) for band in bands]
     for metric in (name for name in found.metrics if name.startswith(KNN) or name == "hit@1"):
-        with figure((4.1, 3.1)) as drawing:
-            axes = drawing.add_subplot()
-            said = []
+        title, name = f"{metric_name(metric)} by class size", f"class-{metric.replace('@', '')}"
+        alt = f"{metric_name(metric)} from the smallest to the largest class, percent"
+        with plotted(panels, title, name, (4.1, 3.1), alt=alt) as plot:
             for place, run in enumerate(numbers.runs):
                 share, color = 100 * found.share[run.name, metric][kept], run_color(numbers, run)
-                axes.plot(count, share, ".", color=color, markersize=3, alpha=0.35)
+                plot.axes.plot(count, share, ".", color=color, markersize=3, alpha=0.35)
                 mean = [float(share[band].mean()) for band in bands]
                 look = {"marker": MARKERS[place % 6], "linestyle": DASHES[place % 4]}
-                axes.plot(middle, mean, color=color, markersize=4, label=numbers.label(run), **look)
-                said.append(f"{run.name} from {mean[0]:.1f} to {mean[-1]:.1f}")
-            log_counts(axes)
-            axes.set_ylim(0, 102)
-            axes.set_xlabel("training samples of the class (log)")
-            axes.set_ylabel(f"{metric_name(metric)}, %")
-            legend_above(axes)
-            alt = (
-                f"{metric_name(metric)} of a class over its training samples, from the smallest to "
-                f"the largest, percent: {'; '.join(said)}"
+                look |= {"color": color, "markersize": 4, "label": numbers.label(run)}
+                plot.axes.plot(middle, mean, **look)
+                plot.said.append(f"{run.name} from {mean[0]:.1f} to {mean[-1]:.1f}")
+            log_counts(plot.axes)
+            plot.axes.set_ylim(0, 102)
+            plot.axes.set_xlabel("training samples of the class (log)")
+            plot.axes.set_ylabel(f"{metric_name(metric)}, %")
+            plot.note = (
+                "Points: classes. Lines: means over bands of as many classes each, sorted by size."
             )
-            picture = svg(drawing, f"class-size-{metric.replace('@', '')}", alt)
-        note = "Points: classes. Lines: means over bands of as many classes each, sorted by size."
-        panels.append(Panel(f"{metric_name(metric)} by class size", picture, note))
     return panels
 
 

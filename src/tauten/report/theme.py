@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -74,6 +75,63 @@ def figure(size: tuple[float, float] = SIZE) -> Iterator[Figure]:
     """Open a figure in the style of the page; draw and convert it inside the block."""
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=size, layout="constrained")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot with its heading and what a reader should know to read it."""
+
+    title: str
+    picture: Markup
+    note: str = ""
+
+
+@dataclass
+class Plot:
+    """A plot while it is drawn.
+
+    Attributes:
+        drawing: The figure.
+        axes: Its axes, one of several below each other.
+        said: Parts of the words for readers who do not see it.
+        note: Shown below it.
+    """
+
+    drawing: Figure
+    axes: Any
+    said: list[str] = field(default_factory=list)
+    note: str = ""
+
+
+@contextmanager
+def plotted(
+    panels: list[Panel],
+    title: str,
+    name: str,
+    size: tuple[float, float] = SIZE,
+    *,
+    alt: str = "",
+    rows: int = 1,
+) -> Iterator[Plot]:
+    """Draw a plot inside the block; it is put to the panels if anything was said of it.
+
+    Args:
+        panels: List to put it to.
+        title: Heading.
+        name: Keeps ids unique on the page.
+        size: In inches.
+        alt: What it shows, before what is said; default: the heading.
+        rows: Axes below each other.
+    """
+    with figure(size) as drawing:
+        of_rows = drawing.subplots(rows, sharex=True, squeeze=False)[:, 0]
+        plot = Plot(drawing, of_rows if rows > 1 else of_rows[0])
+        yield plot
+        if plot.said:
+            if of_rows[0].get_legend_handles_labels()[0]:
+                legend_above(of_rows[0])
+            words = f"{alt or title}: {'; '.join(plot.said)}"
+            panels.append(Panel(title, svg(drawing, name, words), plot.note))
 
 
 def shorten(text: str, most: int = 28) -> str:

@@ -110,6 +110,12 @@ def signed(metric: str, value: float) -> str:
     return text if float(text) == 0 else f"{'+' if scaled > 0 else MINUS}{text}"
 
 
+def with_ends(metric: str, gain: Estimate) -> str:
+    """Format a difference with its sign and its interval."""
+    value, low, high = (signed(metric, end) for end in (gain.value, gain.low, gain.high))
+    return f"{value} ({low} to {high})"
+
+
 def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
     """Return one verdict for each run that has a baseline, on one metric in every direction."""
     found = []
@@ -155,10 +161,10 @@ def _direction(
         "worse": ": a measurable loss",
         "unknown": " over test queries",
     }
+    value, _, ends = with_ends(metric, gain).partition(" (")
     return (
         f"{numbers.directions[direction]}, {metric_name(metric)}: {ours} % against {theirs} %, a "
-        f"difference of {signed(metric, gain.value)} points (95 % interval "
-        f"{signed(metric, gain.low)} to {signed(metric, gain.high)}){outcome[cell.verdict]}."
+        f"difference of {value} points (95 % interval {ends}{outcome[cell.verdict]}."
     )
 
 
@@ -174,10 +180,8 @@ def _groups(numbers: Numbers, run: Run, metric: str) -> str:
                 return ""
             if cell.measurable and cell.difference is not None:
                 gain = cell.difference
-                shown.append(
-                    f"{group}, {name.lower()}, {signed(metric, gain.value)} points "
-                    f"({signed(metric, gain.low)} to {signed(metric, gain.high)})"
-                )
+                value, _, ends = with_ends(metric, gain).partition(" ")
+                shown.append(f"{group}, {name.lower()}, {value} points {ends}")
     if not shown:
         return f"By class frequency ({', '.join(groups)}): {SAME} in any group."
     return f"By class frequency, measurable: {'; '.join(shown)}; in the other groups {SAME}."
