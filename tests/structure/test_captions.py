@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tauten.structure import Clusters, caption_clusters, cluster_file, read_captions
+from tauten.structure import Clusters, caption_clusters, captions, cluster_file, read_captions
 
 CAPTIONS = ["a dog", "a puppy", "a red car", "a blue car", "a car"]
 
@@ -126,6 +126,23 @@ def test_existing_output_is_kept(tmp_path: Path, source: Path, name: str) -> Non
 def test_existing_output_can_be_replaced(tmp_path: Path, source: Path) -> None:
     (tmp_path / "c.parquet").write_text("old")
     cluster_file(source, 2, tmp_path / "c.parquet", progress=False, overwrite=True)
+    assert Clusters.load(tmp_path / "c.parquet").k == 2
+
+
+def test_half_an_output_is_not_in_the_way(tmp_path: Path, source: Path, monkeypatch) -> None:
+    def full(*given, **options) -> None:
+        raise OSError(28, "No space left on device", "c.png")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(captions, "plot_tail", full)
+        with pytest.raises(OSError, match="No space left"):
+            cluster_file(source, 2, tmp_path / "c.parquet", progress=False)
+    assert list(tmp_path.iterdir()) == [source]
+    (tmp_path / "c.parquet").write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr(captions, "plot_tail", full)
+        with pytest.raises(OSError, match="No space left"):
+            cluster_file(source, 2, tmp_path / "c.parquet", progress=False, overwrite=True)
     assert Clusters.load(tmp_path / "c.parquet").k == 2
 
 

@@ -85,8 +85,12 @@ def cluster_file(
     captions = read_captions(captions_path, column)
     clusters = caption_clusters(captions, k, seed, model=model, progress=progress)
     output.parent.mkdir(parents=True, exist_ok=True)
+    title = f"Caption clusters of {Path(captions_path).name} (k = {k})"
     clusters.save(output, captions, {"k": k, "seed": seed, "model": model})
-    plot_tail(
-        clusters.counts, plot, title=f"Caption clusters of {Path(captions_path).name} (k = {k})"
-    )
+    try:
+        plot_tail(clusters.counts, plot, title=title)
+    except BaseException:
+        if not existing:  # else half an output would be in the way of the next call
+            output.unlink(missing_ok=True)
+        raise
     return clusters
