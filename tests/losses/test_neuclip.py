@@ -45,7 +45,10 @@ def formula(pair, loss_fn, tau, rho):
 def test_it_equals_the_objective(pair, tile):
     loss_fn = made(TAU, rho=0.3, reduction="none", tile=tile)
     weight = torch.linspace(-1, 2, N, dtype=torch.float64)
-    found, expected = loss_fn(*pair, INDEX), formula(pair, loss_fn, TAU.at(INDEX).double(), 0.3)
+    found, expected = (
+        loss_fn(*pair, INDEX),
+        formula(pair, loss_fn, TAU.double().at(INDEX).double(), 0.3),
+    )
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     wanted = [*pair, *loss_fn.parameters()]
     ours = torch.autograd.grad(found @ weight, wanted)

@@ -159,7 +159,7 @@ def test_cacr_takes_temperatures_of_pairs(pair):
 @every_tile
 @every_relation
 def test_siglip_with_a_relative_bias_equals_the_formula(pair, relation, tile):
-    tau, threshold = TAU.at(INDEX).double(), MARGIN.at(INDEX).double()
+    tau, threshold = TAU.double().at(INDEX).double(), MARGIN.double().at(INDEX).double()
 
     def of_anchor(i, s, positive, kept):
         logits = (s[i] - threshold[i]) / tau[i]
@@ -190,7 +190,7 @@ def tuples(count):
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_gram_equals_the_formula(count):
-    views, tau = tuples(count), TAU.at(INDEX).double()
+    views, tau = tuples(count), TAU.double().at(INDEX).double()
     units = [F.normalize(view, dim=1) for view in views]
     s = torch.empty(N, N, dtype=torch.float64)
     rows = []
