@@ -265,7 +265,10 @@ def _compare_options(compare: argparse.ArgumentParser) -> None:
     add("--force", choices=("plain", "equalized"), default="plain", help="of the schedules' loss")
     add("--family", help="the schedules' loss, such as infonce, dcl or maxmargin")
     add("--plugin", action="append", default=[], help="file with losses or controls of your own")
-    add("--metric", help="what is compared (default mean_recall, of views knn@10/class_mean)")
+    add(
+        "--metric",
+        help="compared: hit@1, class_map, ... (default mean_recall, of views knn@10/class_mean)",
+    )
     add("--bootstrap", type=int, default=2000, help="replicates (default 2000)")
     add("--processes", type=int, default=os.cpu_count() or 1, help="workers (default: all cores)")
     add("--threads", type=int, help="of torch in each worker (default: cores / processes)")

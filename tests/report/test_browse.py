@@ -1,6 +1,7 @@
 """Queries to browse, results of each class, graded relevancies: what the page is given."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,25 @@ def test_classes_have_their_samples_strength_and_share(both):
     head, first, _ = found.rows(both)
     assert head[:6] == ["class", "group", "training", "test", "τ, constant", "τ, MM-TS"]
     assert first[:6] == ["a", "head", "3", "2", "0.2", "0.2"]
+
+
+def test_an_outcome_of_an_earlier_version_has_its_classes_from_the_embeddings(tiny, tmp_path):
+    y = torch.randn(4, 4, generator=torch.Generator().manual_seed(2))
+    pairs = [[i] for i in range(4)]
+    groups = ["head", "head", "tail", "tail"]
+    labels = ["a", "a", "b", "b"]
+    found = []
+    for name, kept in (("old", labels), ("bare", None)):
+        path = tiny(tmp_path / name, test={"y": y.numpy(), "label_of_x": kept})
+        outcome = of_pairs(torch.eye(4), y, pairs, groups)
+        side = replace(outcome.sides["x2y"], labels=labels)
+        save(replace(outcome, sides={**outcome.sides, "x2y": side}), path / "outcome.npz")
+        found.append(collect(load_runs([path]), 20, 0))
+    wanted = of_pairs(torch.eye(4), y, pairs, groups, labels=labels).sides["x2y"]
+    value = found[0].cells["a", "x2y", "all", "class_map_within"].estimate.value
+    assert value == pytest.approx(float(wanted.score("class_map_within").mean()))
+    assert "class_map_within" not in found[1].metrics
+    assert by_class(found[1]).names == ["a", "b"]
 
 
 def test_graded_pairs_are_shown_with_their_intervals(tiny, tmp_path):

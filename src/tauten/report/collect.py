@@ -92,6 +92,8 @@ def _of_classes(runs: Sequence[Run]) -> list[str]:
     first = runs[0].first
     if not first.labels or any(s.labels != first.labels for run in runs for s in run.seeds):
         return []
+    if any(not {*CLASS_MAP} <= {*s.outcome.first.scores} for run in runs for s in run.seeds):
+        return []
     return [
         metric
         for metric in CLASS_MAP

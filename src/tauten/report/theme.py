@@ -204,7 +204,8 @@ def _curves(drawing: Figure, size: Sequence[float]) -> list[dict[str, Any]]:
                 [*place, f"{x:,.6g}", f"{y:.4g}"]
                 for place, (x, y) in zip(places, points, strict=True)
             ]
-            token = {stand_in: token for token, stand_in in TOKENS.items()}[str(line.get_color())]
+            tokens = {stand_in: token for token, stand_in in TOKENS.items()}
+            token = tokens.get(str(line.get_color()), "ink")
             lines.append({"name": name, "color": f"var(--{token})", "points": told})
         if lines:
             (left, bottom), (right, top) = _places(drawing, axes.bbox.get_points(), size)
