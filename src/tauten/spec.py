@@ -273,6 +273,11 @@ class LossSpec(Spec):
         """Share of the targets that the momentum encoder makes, and its temperature; or None."""
         return None
 
+    @property
+    def mixed(self) -> tuple[int, int, int] | None:
+        """Keys that are mixed to own negatives, and how many of both kinds; or None."""
+        return None
+
     def own_control(self) -> str | None:
         """Return the name of the only control that it takes, if it brings one with it."""
         return None

@@ -193,6 +193,19 @@ def test_every_control_drives_them_as_columns_that_others_ignore(batch, name, co
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("control", ["mmts", "dystress", "temo", "macl"])
+@pytest.mark.parametrize("name", ["InfoNCE", "SigLIP"])
+def test_anchors_of_y_are_anchors_of_x_with_the_sides_exchanged(batch, name, control, tile):
+    x, y, _, of_y = batch
+    one, other = (
+        MORE[name](CONTROLS[control](), directions=d, reduction="none", tile=tile).double()
+        for d in ("y2x", "x2y")
+    )
+    found = one(x, y, INDEX, negatives=(None, of_y))
+    assert_equal(found, other(y, x, INDEX, negatives=of_y), [x, y, of_y])
+
+
 @pytest.mark.parametrize("force", ["plain", "equalized"])
 def test_the_size_of_a_hinge_counts_its_own_violations(batch, force):
     x, y, of_x, _ = batch

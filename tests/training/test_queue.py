@@ -93,6 +93,21 @@ def test_both_sides_meet_the_queue_as_in_a_literal_loop(mask, chunk):
     assert int(ours.queue.pairs._pushed) == 10
 
 
+def test_mixtures_of_the_queue_are_own_negatives():
+    ours = module(mixed=(4, 3, 2))
+    step(ours)
+    found = ours(IMAGES + 5, TEXTS, INDEX + 5, (SAME[0] + 5, SAME[1]))["loss"]
+    batch = ours.last_batch
+    one, other = batch.relation["negatives"], batch.relation["negatives"]
+    assert one.for_x.shape == one.for_y.shape == (5, 5, 4)
+    torch.testing.assert_close(one.for_x, other.for_x)  # logged forces are those of the step
+    expected = tt.InfoNCE(0.2)(batch.x, batch.y, keys=batch.keys, negatives=one)
+    torch.testing.assert_close(found, expected)
+    assert found > tt.InfoNCE(0.2)(batch.x, batch.y, keys=batch.keys)
+    force = ForceProbe(ours, None).summary()
+    assert force["force/repulsion/all"] == pytest.approx(force["force/attraction/all"], rel=1e-4)
+
+
 def test_the_momentum_encoder_makes_a_share_of_the_targets():
     ours = module(teacher=(0.4, 0.1))
     step(ours)
@@ -138,7 +153,7 @@ def test_a_published_recipe_takes_a_queue_on_the_command_line(tmp_path, capsys, 
     monkeypatch.setattr("tauten.training.module.Teacher", noted)
     options = "--runlocal --data.limit 96 --optim.batch-size 32 --optim.epochs 1 --loss.queue 512"
     words = f"train emoji_infonce_mmts {options} --loss.momentum 0.99 --evaluation.bootstrap 20"
-    words += " --loss.distill 0.3 --loss.distill-temperature 0.05"
+    words += " --loss.distill 0.3 --loss.distill-temperature 0.05 --loss.mixtures 4"
     out = tmp_path / "run"
     assert main([*words.split(), "--no-progress", "--no-tensorboard", "--output", str(out)]) == 0
     assert set(teachers) == {(0.05, 0.3)}

@@ -14,7 +14,7 @@ from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful, Refused
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.partition import need_negatives
-from tauten.losses.queued import Queued
+from tauten.losses.queued import Mixed
 from tauten.losses.weighting import Weighted
 from tauten.spec import Context, ControlSpec
 
@@ -67,7 +67,7 @@ class DCL(InfoNCE):
 
 
 @dataclass
-class DCLSpec(Queued, Weighted):
+class DCLSpec(Mixed, Weighted):
     """InfoNCE without the positive in the denominator (DCL)."""
 
     kind: ClassVar[str] = "dcl"

@@ -15,7 +15,7 @@ from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.of_positives import WithMargin, mean_logistic
 from tauten.losses.partition import logits_lse
-from tauten.losses.queued import Queued
+from tauten.losses.queued import Mixed
 from tauten.losses.weighting import Weighted
 from tauten.pairwise.numbers import reciprocals
 from tauten.spec import Context, ControlSpec, Range
@@ -68,7 +68,7 @@ class DecoupledSoftmax(WithMargin):
 
 
 @dataclass
-class DecoupledSpec(Queued, Weighted):
+class DecoupledSpec(Mixed, Weighted):
     """Softmax in which positives of one anchor do not compete (decoupled softmax, DEXML)."""
 
     kind: ClassVar[str] = "decoupled"

@@ -31,7 +31,7 @@ from tauten.losses.partition import (
     report,
     robust_gradients,
 )
-from tauten.losses.queued import OF_KEYS, OF_PAIRS, Queued
+from tauten.losses.queued import OF_KEYS, OF_PAIRS, Mixed
 from tauten.losses.soft import soft_logits
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number
@@ -335,7 +335,7 @@ class InfoNCE(ContrastiveLoss):
 
 
 @dataclass
-class InfoNCESpec(Queued, Weighted):
+class InfoNCESpec(Mixed, Weighted):
     """Softmax cross-entropy of each positive among all candidates (InfoNCE, CLIP)."""
 
     kind: ClassVar[str] = "infonce"

@@ -15,7 +15,7 @@ from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_range
 from tauten.losses.keyed import labels_of
 from tauten.losses.partition import need_negatives
-from tauten.losses.queued import Queued
+from tauten.losses.queued import Mixed
 from tauten.losses.weighting import SizeWeighted
 from tauten.pairwise import Active, Hinge, Number, Reduction, combine
 from tauten.relations import Ids
@@ -169,7 +169,7 @@ class MaxMargin(MarginLoss):
 
 
 @dataclass
-class MaxMarginSpec(Queued, SizeWeighted):
+class MaxMarginSpec(Mixed, SizeWeighted):
     """Hinge on the gap between each positive and every negative (max-margin)."""
 
     kind: ClassVar[str] = "maxmargin"

@@ -24,3 +24,20 @@ class Queued(LossSpec):
     @property
     def keys_kept(self) -> tuple[int, float]:
         return self.queue, self.momentum
+
+
+@dataclass
+class Mixed(Queued):
+    """A loss that takes mixtures of a queue's keys as negatives of each anchor's own."""
+
+    mixtures: Annotated[int, Range(0), OF_KEYS, OF_PAIRS] = 0
+    """with a queue of pairs: negatives of each anchor's own, mixed of two of its hardest keys
+    (MoCHi); 0 for none"""
+    anchor_mixtures: Annotated[int, Range(0), When("loss.mixtures")] = 0
+    """further ones, mixed of the anchor and one of its hardest keys"""
+    hardest: Annotated[int, Range(1), When("loss.mixtures")] = 64
+    """keys of each anchor that are mixed"""
+
+    @property
+    def mixed(self) -> tuple[int, int, int] | None:
+        return (self.hardest, self.mixtures, self.anchor_mixtures) if self.mixtures else None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.candidates import Keys, PairQueue
+from tauten.candidates import Keys, Mixer, PairQueue
 from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
 from tauten.relations import Teacher
@@ -33,6 +33,7 @@ class EmbeddedBatch:
         keys: what both sides meet in place of each other, the keys of the batch first; None where
             that is the batch itself.
         teacher: share of the targets that the keys make, and the temperature of their softmax.
+        mixed: options of a :class:`~tauten.candidates.Mixer` of the keys.
     """
 
     x: Tensor
@@ -43,16 +44,22 @@ class EmbeddedBatch:
     caption: tuple[Tensor, ...] = ()
     keys: Keys | None = None
     teacher: tuple[float, float] | None = None
+    mixed: tuple[int, int, int] | None = None
 
     @property
     def relation(self) -> dict[str, Any]:
         """The keywords of the loss that say who is no negative, and who is partly positive."""
         if self.keys is None:
             return {"same": self.same}
-        if self.teacher is None:
-            return {"keys": self.keys}
-        share, tau = self.teacher
-        return {"keys": self.keys, "targets": Teacher(self.keys.x, self.keys.y, tau, share=share)}
+        relation: dict[str, Any] = {"keys": self.keys}
+        if self.teacher is not None:
+            share, tau = self.teacher
+            relation["targets"] = Teacher(self.keys.x, self.keys.y, tau, share=share)
+        if self.mixed is not None:
+            # the same mixtures each time that this batch is asked
+            drawn = torch.Generator(self.x.device).manual_seed(int(self.index.sum()))
+            relation["negatives"] = Mixer(*self.mixed)(self.x, self.y, self.keys, drawn)
+        return relation
 
     @property
     def ids(self) -> Tensor | tuple[Tensor, Tensor]:
@@ -73,6 +80,7 @@ class EmbeddedBatch:
             caption=tuple(others[:own]),
             keys=Keys.joined(kept, [len(part.x) for part in parts]) if kept else None,
             teacher=parts[0].teacher,
+            mixed=parts[0].mixed,
         )
 
     def first(self, count: int) -> EmbeddedBatch:
@@ -90,7 +98,8 @@ class EmbeddedBatch:
         columns = (self.same, self.graded, self.caption)
         same, graded, caption = (tuple(map(change, each)) for each in columns)
         x, y, index = (change(each) for each in (self.x, self.y, self.index))
-        return EmbeddedBatch(x, y, index, same, graded, caption, self.keys, self.teacher)
+        beside = (self.keys, self.teacher, self.mixed)
+        return EmbeddedBatch(x, y, index, same, graded, caption, *beside)
 
 
 class ContrastiveModule(FollowedModule):
@@ -106,6 +115,7 @@ class ContrastiveModule(FollowedModule):
         momentum: of the encoder that makes the keys of the queue.
         terms: added to the loss; None for none.
         teacher: with a queue, see :class:`EmbeddedBatch`.
+        mixed: with a queue, see :class:`EmbeddedBatch`.
 
     Raises:
         ValueError: chunks with an encoder that normalises over the batch.
@@ -122,6 +132,7 @@ class ContrastiveModule(FollowedModule):
         momentum: float = 0.999,
         terms: AddedTerms | None = None,
         teacher: tuple[float, float] | None = None,
+        mixed: tuple[int, int, int] | None = None,
     ) -> None:
         if chunk is not None:
             check_rowwise(encoder)
@@ -132,7 +143,7 @@ class ContrastiveModule(FollowedModule):
         self.chunk = chunk
         self.adaptive = adaptive
         self.terms = terms
-        self.teacher = teacher
+        self.teacher, self.mixed = teacher, mixed
         self.last_batch: EmbeddedBatch | None = None
 
     def forward(
@@ -174,7 +185,12 @@ class ContrastiveModule(FollowedModule):
         if self.queue is not None:
             of_sides = (index, index if caption is None else caption)
             made = Keys(*self._keys(images, texts), of_sides, masked)
-            batch = replace(batch, keys=self.queue.candidates(made), teacher=self.teacher)
+            batch = replace(
+                batch,
+                keys=self.queue.candidates(made),
+                teacher=self.teacher,
+                mixed=self.mixed,
+            )
         loss: Tensor = self.loss_fn(x, y, batch.ids, **batch.relation, **self.graded(graded))
         if self.terms is not None:
             loss = loss + self.terms(x, y)

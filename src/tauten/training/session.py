@@ -319,6 +319,7 @@ def _build(
         *config.loss.keys_kept,
         terms=config.terms.build(),
         teacher=config.loss.teacher,
+        mixed=config.loss.mixed,
     )
     store = _store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, _usable(train))
