@@ -1,5 +1,6 @@
 """Two files of embeddings with a table are evaluated as the trainer evaluates."""
 
+import io
 import json
 
 import numpy as np
@@ -136,6 +137,23 @@ def test_floats_of_any_width_and_byte_order(tmp_path):
     (tmp_path / "empty.npy").touch()
     with pytest.raises(ValueError, match="empty.npy is no readable .npy file"):
         evaluate_files(tmp_path / "empty.npy", y)
+
+
+def test_files_that_hold_no_array_are_named(tmp_path):
+    path, (_, y) = tmp_path / "a.npy", _pair()
+    np.save(path, y)
+    content = path.read_bytes()
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 9), }"
+    vast = content[:8] + len(header).to_bytes(2, "little") + header
+    objects, archive = io.BytesIO(), io.BytesIO()
+    np.save(objects, np.array([print], dtype=object), allow_pickle=True)
+    np.savez(archive, y)
+    for damaged in (vast, content[:-3], objects.getvalue(), archive.getvalue(), b"[" * 300):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="x=.*a.npy is no readable .npy file: ") as caught:
+            evaluate_files(path, y)
+        assert "\n" not in str(caught.value)
+        assert "allow_pickle=True" not in str(caught.value)
 
 
 def test_embeddings_of_data_without_classes_are_evaluated(run, tmp_path):

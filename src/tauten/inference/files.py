@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tauten.files import told
 from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
 from tauten.training.encode import Encoded
@@ -153,9 +154,10 @@ def _matrix(given: Any, name: str) -> Tensor:
         if not path.is_file():
             raise ValueError(f"{name}={path} is no file: give a .npy file of embeddings")
         try:
-            given = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{name}={path} is no readable .npy file: {error}") from error
+            with path.open("rb") as file:
+                given = np.lib.format.read_array(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError, MemoryError) as error:
+            raise ValueError(f"{name}={path} is no readable .npy file: {told(error)}") from error
         name = f"{name}={path}"
     if not isinstance(given, Tensor | np.ndarray) or given.ndim != 2 or 0 in given.shape:
         shape = getattr(given, "shape", None)
