@@ -231,11 +231,14 @@ def _export_options(export: argparse.ArgumentParser) -> None:
     add("model", help="run folder, or as of 'tauten embed'")
     add(
         "--to",
-        choices=("sentence-transformers", "transformers"),
         default="sentence-transformers",
-        help="text tower and projection (default), or both towers as a VisionTextDualEncoderModel",
+        metavar="FORMAT",
+        help="sentence-transformers: text tower and projection (default); transformers: both "
+        "towers as a VisionTextDualEncoderModel; torch-export or onnx: a graph of each side",
     )
     add("--output", type=Path, required=True, help="new folder")
+    add("--push-to-hub", metavar="ORG/NAME", help="upload the folder to the Hugging Face hub")
+    add("--public", action="store_true", help="a repository that is made for it is public")
     export.set_defaults(command=_export)
 
 
@@ -450,8 +453,13 @@ def _embed(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from tauten.inference import export
 
-    written = export(options.model, options.output, options.to)
+    push = options.push_to_hub
+    written = export(
+        options.model, options.output, options.to, push=push, private=not options.public
+    )
     print(f"{options.to} model, equal embeddings: {written}")
+    if push is not None:
+        print(f"uploaded: {push}")
 
 
 def _device() -> str:

@@ -20,6 +20,9 @@ _PEERS = {
     "lightning": "lightning",
     "open_clip_train": "'open_clip_torch[training]'",
     "webdataset": "'open_clip_torch[training]'",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "onnxscript": "onnxscript",
 }
 _TRAIN = (
     *("numpy", "transformers", "accelerate", "datasets", "pyarrow", "PIL", "kornia", "tyro"),

@@ -1,5 +1,10 @@
 """What is written for other libraries embeds as the trained model does."""
 
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -69,11 +74,111 @@ def test_both_sides_for_transformers(make, tmp_path):
     torch.testing.assert_close(again.encode_image(pictures), model.encode_image(pictures), **CLOSE)
 
 
+@pytest.fixture(scope="module")
+def graphs(run, tmp_path_factory):
+    return tt.load(run).export(tmp_path_factory.mktemp("graphs") / "out", to="torch-export")
+
+
+def test_a_graph_embeds_without_tauten(graphs, run):
+    model = tt.load(run)
+    image = torch.export.load(graphs / "image.pt2").module()
+    text = torch.export.load(graphs / "text.pt2").module()
+    pixels = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(image(pixels / 255), model.encode_image(pixels), **CLOSE)
+    ids = model.towers.tokenizer(["a red heart", "a cat", "two cats in a row", "flag"])
+    told = text(ids["input_ids"], ids["attention_mask"])
+    wanted = F.normalize(model.towers.module.encode_text(ids), dim=1)
+    torch.testing.assert_close(told, wanted, **CLOSE)
+    settings = json.loads((graphs / "tauten.json").read_text())
+    assert settings["dim"] == 8
+    assert settings["pictures"]["size"] == [32, 32]
+
+
+def test_the_card_has_numbers_and_protocol_of_the_run(graphs, run):
+    card = (graphs / "README.md").read_text()
+    results = json.loads((run / "results.json").read_text())
+    test = results["test"]
+    low, high = (100 * test[f"x2y/hit@1/{end}"] for end in ("low", "high"))
+    assert f"| x2y/hit@1 | {100 * test['x2y/hit@1']:.1f} [{low:.1f}, {high:.1f}]" in card
+    for text in results["protocol"].values():
+        assert text in card
+    assert results["control"] in card
+    assert 'torch.export.load("out/image.pt2")' in card
+
+
+def test_onnx_embeds_as_the_model(make, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = make("mean")
+    folder = export(model, tmp_path / "out", "onnx")
+    pixels = torch.rand(3, 3, 32, 32)
+    session = runtime.InferenceSession(str(folder / "image.onnx"))
+    (found,) = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
+    with torch.no_grad():
+        wanted = F.normalize(model.towers.module.encode_image(pixels), dim=1)
+    torch.testing.assert_close(torch.from_numpy(found), wanted, **CLOSE)
+    assert "No numbers are known here" in (folder / "README.md").read_text()
+
+
+def test_onnx_names_its_extra_before_the_work(make, tmp_path, monkeypatch):
+    from tauten import extras
+
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install onnx onnxruntime onnxscript"):
+        export(make("mean"), tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
+
+
+class Hub:
+    """A hub that keeps what is sent to it."""
+
+    sent: ClassVar[list] = []
+
+    def whoami(self):
+        return {"name": "me"}
+
+    def create_repo(self, name, **options):
+        self.sent.append((name, options))
+
+    def upload_folder(self, folder_path, repo_id):
+        self.sent.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+
+
+def test_push_uploads_the_folder_with_its_card(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(Hub, "sent", [])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    export(make("mean"), tmp_path / "out", push="me/birds")
+    (made, options), (name, files) = Hub.sent
+    assert (made, name) == ("me/birds", "me/birds")
+    assert options == {"private": True, "exist_ok": True}
+    assert {"README.md", "model.safetensors", "modules.json"} <= set(files)
+
+
+def test_a_hub_that_cannot_be_written_to_is_told_before_the_work(make, tmp_path, monkeypatch):
+    def whoami(self):
+        raise OSError("401: token is invalid")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(Hub, "whoami", whoami)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    with pytest.raises(ValueError, match="log in with 'hf auth login': 401: token is invalid"):
+        export(make("mean"), tmp_path / "out", push="me/birds")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set"):
+        export(make("mean"), tmp_path / "out", push="me/birds")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_another_library_cannot_express(make, run, tmp_path, capsys):
     cases = {
         "its text tower is BagTower, not a Hugging Face model; train with model.text": (run, {}),
         "what it loads embeds otherwise": (make("mean"), {"to": "transformers"}),
-        "to is sentence-transformers or transformers, got 'onnx'": (run, {"to": "onnx"}),
+        "to is one of sentence-transformers, .*, onnx, got 'open_clip'; open_clip reads no": (
+            run,
+            {"to": "open_clip"},
+        ),
+        "'mine' is no name on the hub": (run, {"push": "mine"}),
     }
     for message, (model, options) in cases.items():
         with pytest.raises(ValueError, match=message):

@@ -14,12 +14,18 @@ from torch import nn
 
 from tauten.data.pixels import Prepared
 from tauten.files import make_folder
+from tauten.inference.card import check_push, upload, write_card
+from tauten.inference.graphs import GRAPHS, write_graphs
 from tauten.inference.loading import load
 from tauten.inference.model import Model
 from tauten.models import DualEncoder, HFImageTower, HFTextTower, HFTokenizer
 from tauten.models.saved import one_line
 
-Library = Literal["sentence-transformers", "transformers"]
+Library = Literal["sentence-transformers", "transformers", "torch-export", "onnx"]
+_OPEN_CLIP = (
+    "open_clip reads no layout that other towers than its own have: to=transformers is what "
+    "AutoModel loads, to=torch-export and to=onnx run without any library of models"
+)
 _PROBES = ["a", "a photo of a red cat on a mat", "Two dogs, 3 birds!"]
 _POOLINGS = {
     "first": "cls_token",
@@ -33,7 +39,12 @@ _RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4
 
 
 def export(
-    model: str | Path | Model, output: str | Path, to: Library = "sentence-transformers"
+    model: str | Path | Model,
+    output: str | Path,
+    to: Library = "sentence-transformers",
+    *,
+    push: str | None = None,
+    private: bool = True,
 ) -> Path:
     """Write a trained model as another library reads it, and check that the embeddings are equal.
 
@@ -42,20 +53,47 @@ def export(
         output: folder written to, new or empty.
         to: "sentence-transformers" has the text tower with its projection, in the common space;
             "transformers" both towers as a VisionTextDualEncoderModel, with the settings of its
-            image processor.
+            image processor; "torch-export" and "onnx" a graph of each side, of any towers.
+        push: name on the Hugging Face hub, ORG/NAME, that the folder is then uploaded to.
+        private: whether a repository that is made for it is private.
 
     Returns:
-        The folder.
+        The folder. It has a model card, ``README.md``, with the numbers and protocol of the run.
 
     Raises:
-        ValueError: towers that the library cannot express, or an output that is not empty.
+        ImportError: packages of ONNX are missing.
+        ValueError: towers that the library cannot express, an output that is not empty, or a hub
+            that cannot be written to.
     """
-    if to not in _WRITERS:
-        raise ValueError(f"to is sentence-transformers or transformers, got {to!r}")
+    if to not in (*_WRITERS, *GRAPHS):
+        more = f"; {_OPEN_CLIP}" if str(to) == "open_clip" else ""
+        raise ValueError(f"to is one of {', '.join((*_WRITERS, *GRAPHS))}, got {to!r}{more}")
+    if push is not None:
+        check_push(push)
     folder = Path(output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"output {folder} is not an empty folder: choose another output")
     loaded = model if isinstance(model, Model) else load(model)
+    made = make_folder(folder)
+    try:
+        if to in GRAPHS:
+            write_graphs(loaded, folder, to)
+        else:
+            _write_layout(loaded, folder, to)
+        write_card(loaded, folder, to)
+    except BaseException:
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in made:
+            path.rmdir()
+        raise
+    if push is not None:
+        upload(folder, push, private)
+    return folder
+
+
+def _write_layout(loaded: Model, folder: Path, to: str) -> None:
+    """Write the layout of a library, and read it again to compare."""
     if loaded.towers.texts is None:
         raise ValueError(f"{loaded.name} cannot be exported to {to}: it does not embed texts")
     encoder, tokenizer = loaded.towers.module, loaded.towers.tokenizer
@@ -68,19 +106,10 @@ def export(
         raise ValueError(
             f"{loaded.name} cannot be exported to {to}: its text tower is "
             f"{type(text).__name__ if text else 'none of ours'}, not a Hugging Face model; train "
-            "with model.text, such as minilm"
+            "with model.text, such as minilm, or export to torch-export or onnx"
         )
-    made = make_folder(folder)
-    try:
-        _WRITERS[to](loaded, encoder, text, tokenizer, folder)
-        _check(loaded, load(folder), to)
-    except BaseException:
-        for path in folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path in made:
-            path.rmdir()
-        raise
-    return folder
+    _WRITERS[to](loaded, encoder, text, tokenizer, folder)
+    _check(loaded, load(folder), to)
 
 
 def _check(model: Model, again: Model, to: str) -> None:

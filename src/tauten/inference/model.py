@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -243,6 +244,20 @@ class Model:
         if isinstance(query, list | tuple) and query and all(isinstance(q, str) for q in query):
             return self.encode_text(query)
         return self.encode_text(query) if isinstance(query, str) else self.encode_image(query)
+
+    def export(self, output: str | Path, to: str = "sentence-transformers", **options: Any) -> Path:
+        """Write the model as other libraries read it; see :func:`tauten.inference.export`.
+
+        Args:
+            output: folder written to, new or empty.
+            to: "sentence-transformers", "transformers", "torch-export" or "onnx".
+            **options: ``push`` and ``private``.
+
+        Returns:
+            The folder.
+        """
+        write = import_module("tauten.inference.exporting").export  # which loads models
+        return Path(write(self, output, to, **options))
 
     def fingerprint(self) -> str:
         """Return a hash of all weights and settings: equal models have equal embeddings."""

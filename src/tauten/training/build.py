@@ -75,7 +75,7 @@ def check_texts(tokenizer: Tokenizer, captions: Sequence[Sequence[str]], name: s
         ValueError: fewer than one in ten differ as tokens.
     """
     every = max(1, len(captions) // _TRIED)
-    texts = list(dict.fromkeys(own[0] for own in captions[::every]))
+    texts = list(dict.fromkeys(texts_of[0] for texts_of in captions[::every]))
     if len(texts) < 2:
         return
     rows = tokenizer(texts)["input_ids"].tolist()

@@ -1,4 +1,4 @@
-"""What of a training's memory and speed can be chosen, checked before data are read."""
+"""Rules for options of memory and speed, checked before data are read."""
 
 from __future__ import annotations
 

@@ -50,10 +50,8 @@ def _changed(tree: dict[str, Any], change: Callable[[str], str], given: bool) ->
         value = model.get(name)
         if isinstance(value, str) and _is_place(value, given):
             model[name] = change(value)
-    found = tree | {"data": data, "model": model}
-    if tree.get("init"):
-        found["init"] = change(tree["init"])
-    return found
+    start = {"init": change(tree["init"])} if tree.get("init") else {}
+    return tree | {"data": data, "model": model} | start
 
 
 def _is_place(model: str, given: bool) -> bool:
