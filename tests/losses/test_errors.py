@@ -81,6 +81,8 @@ def test_ids_outside_the_table_and_of_the_wrong_length_are_refused():
         tt.InfoNCE(tau)(X, X, torch.tensor([0, 1, 2, 4]))
     with pytest.raises(ValueError, match="index must name every row, 4 of x and 4 of y"):
         tt.InfoNCE(tau)(X, X, torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="positions, got list"):
+        tt.InfoNCE(tau)(X, X, [0, 1, 2, 3])
 
 
 def test_one_pair_has_no_negative():
