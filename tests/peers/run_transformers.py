@@ -38,7 +38,7 @@ def main():
     arguments = TrainingArguments(
         output_dir=str(out / "run"),
         max_steps=8,
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=BATCH // int(os.environ.get("PROCESSES", "1")),
         gradient_accumulation_steps=2,
         learning_rate=1e-3,
         save_steps=3,
@@ -61,7 +61,8 @@ def main():
     )
     trainer.train(resume_from_checkpoint=bool(list((out / "run").glob("checkpoint-*"))))
     trainer.save_model(str(out / "model"))
-    CLIPModel.from_pretrained(out / "model")
+    if trainer.is_world_process_zero():
+        CLIPModel.from_pretrained(out / "model")
 
 
 main()

@@ -16,7 +16,6 @@ HERE = Path(__file__).parent
 TOLERANCE = 1e-6
 #: seconds of one training
 PATIENCE = 300
-PROCESSES = {"lightning": 2}
 PACKAGES = {"open_clip": "open_clip_torch", "sentence_transformers": "sentence-transformers"}
 #: peer, loss, more of its environment, optimiser steps in all, the step that is killed
 CASES = [
@@ -24,10 +23,10 @@ CASES = [
     ("open_clip", "learned", {"ACCUMULATE": "2"}, 9, 5),
     ("sentence_transformers", "tables", {}, 8, 5),
     ("sentence_transformers", "learned", {"CACHED": "1"}, 8, 5),
-    ("lightning", "tables", {}, 18, 9),
-    ("lightning", "tables", {"APART": "1"}, 18, 9),
+    ("lightning", "tables", {"PROCESSES": "2"}, 18, 9),
+    ("lightning", "tables", {"PROCESSES": "2", "APART": "1"}, 18, 9),
     ("transformers", "tables", {}, 8, 5),
-    ("transformers", "learned", {}, 8, 5),
+    ("transformers", "learned", {"PROCESSES": "2"}, 8, 5),
     ("accelerate", "tables", {}, 9, 5),
     ("accelerate", "learned", {}, 9, 5),
 ]
@@ -36,8 +35,8 @@ CASES = [
 def run(peer, out, killed=False, **environment):
     out.mkdir(exist_ok=True)
     command = [sys.executable, str(HERE / "run.py"), peer]
-    if peer in PROCESSES:
-        number = ["--standalone", "--nproc-per-node", str(PROCESSES[peer])]
+    if "PROCESSES" in environment:
+        number = ["--standalone", "--nproc-per-node", environment["PROCESSES"]]
         command[1:1] = ["-m", "torch.distributed.run", *number]
     environment = {**os.environ, "OUT": str(out), "PYTHONPATH": str(HERE), **environment}
     with (out / "output.txt").open("w+") as output:
