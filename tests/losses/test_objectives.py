@@ -139,6 +139,16 @@ def test_cacr_equals_the_formula(pair, relation, tile):
     check(found, of_both(pair, relation, of_anchor), pair)
 
 
+@every_tile
+def test_cacr_keeps_its_gradient_where_positives_coincide_at_a_low_temperature(tile):
+    x = torch.randn(8, D, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    loss = tt.CACR(0.001, tile=tile)(x, x.detach().clone())
+    loss.backward()
+    exact = tt.CACR(0.001).double()(x.detach().double(), x.detach().double())
+    torch.testing.assert_close(loss.detach().double(), exact, rtol=1e-3, atol=1e-3)
+    assert bool(x.grad.isfinite().all())
+
+
 def test_cacr_takes_temperatures_of_pairs(pair):
     """Their order of distances counts: (2 − 2s)/τ_ij, not s/τ_ij."""
     metadata = torch.randn(N, 3, generator=torch.Generator().manual_seed(2))

@@ -35,7 +35,8 @@ class Distant(Term):
 
     def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         a, k = numbers
-        return (1 - s) * torch.exp((s - 1) * a - k)
+        # above 0 by rounding alone, but for pairs that a mask leaves out
+        return (1 - s) * torch.exp(((s - 1) * a - k).clamp(max=1.0))
 
 
 def _twice(number: Tensor) -> Tensor:
