@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parent
+#: seconds after which a program hangs, on however slow a machine
+PATIENCE = 1200
 #: the command line
 CLI = "import sys; from tauten.cli import main; sys.exit(main())"
 
@@ -71,7 +73,7 @@ class Fork:
         self.process = server().Process(target=_execute, args=arguments)
         self.process.start()
 
-    def wait(self, timeout=300):
+    def wait(self, timeout=PATIENCE):
         """Return how it ended; end it where it does not by itself."""
         self.process.join(timeout)
         if self.process.exitcode is None:
@@ -82,14 +84,14 @@ class Fork:
         return Done(self.process.exitcode, out, err)
 
 
-def run(program, *words, timeout=300, **options):
+def run(program, *words, timeout=PATIENCE, **options):
     """Run a program in a fork to its end; it must succeed."""
     done = Fork(program, *words, **options).wait(timeout)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     return done
 
 
-def run_all(program, words, timeout=300, **options):
+def run_all(program, words, timeout=PATIENCE, **options):
     """Run a program in several forks at once, one for each tuple of words; all must succeed."""
     forks = [Fork(program, *each, **options) for each in words]
     done = [fork.wait(timeout) for fork in forks]

@@ -39,7 +39,7 @@ def run(*words):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=forks.PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -20,7 +20,7 @@ WHOLE = slice(0, worker.ROWS)
 def runs(tmp_path_factory):
     """The folder, and what each process of 4, 1 and 2 found."""
     folder = tmp_path_factory.mktemp("sharded")
-    run(SCRIPT, folder, timeout=400)
+    run(SCRIPT, folder)
     found = {
         world: [torch.load(folder / f"{world}-{rank}.pt") for rank in range(world)]
         for world in worker.SHARDS
