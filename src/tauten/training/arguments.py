@@ -46,10 +46,10 @@ def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
 def _by_decay(parameters: list[torch.nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:
     """Split the parameters into those with weight decay and those without."""
     decayed = [p for p in parameters if p.dim() > 1 or config.name == "sgd"]
-    kept = [p for p in parameters if p.dim() <= 1 and config.name != "sgd"]
+    undecayed = [p for p in parameters if p.dim() <= 1 and config.name != "sgd"]
     return [
         {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
+        {"params": undecayed, "weight_decay": 0.0},
     ]
 
 
