@@ -70,6 +70,8 @@ def from_dict(tree: dict[str, Any]) -> Config:
         if "output" in tree:
             tree["output"] = Path(tree["output"])
         _check_types(Config, {name: tree[name] for name in tree if name not in parts}, "")
+        for name, value in tree.items():
+            tree[name] = tuple(value) if isinstance(value, list) else value
         return Config(**tree)
     except TypeError as error:
         raise ValueError(f"not a configuration of this version: {error}") from error
