@@ -686,7 +686,9 @@ def _one_memory(x: Tensor, y: Tensor | None) -> bool:
     """Return whether these are one tensor, or two that lie in the same place."""
     if y is None or y is x or torch.compiler.is_compiling() or transformed():
         return y is x
-    alike = isinstance(x, Tensor) and isinstance(y, Tensor) and x.numel() > 0
+    if not (isinstance(x, Tensor) and isinstance(y, Tensor)) or not x.numel():
+        return False
+    alike = x.layout is torch.strided and y.layout is torch.strided
     return alike and (x.data_ptr(), x.shape, x.stride()) == (y.data_ptr(), y.shape, y.stride())
 
 
