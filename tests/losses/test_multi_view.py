@@ -1,5 +1,6 @@
 """Losses over several views against loops over their formulas in float64."""
 
+from copy import deepcopy
 from itertools import combinations, permutations
 
 import pytest
@@ -125,3 +126,79 @@ def test_pairs_are_refused():
     loss_fn = tt.MVInfoNCE(0.1)
     with pytest.raises(ValueError, match="takes a list of views"):
         tt.forces(loss_fn, x, y)
+
+
+PRESENT = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 0], [1, 1, 0], [0, 0, 0]]).bool()
+
+
+def mv_infonce_of(views, tau, there):
+    views, losses = [F.normalize(view, dim=1) for view in views], {}
+    pairs = [(a, i) for a in range(3) for i in range(N) if there[i, a]]
+    for i in range(N):
+        own = [(a, i) for a in range(3) if there[i, a]]
+        if len(own) > 1:
+            s = lambda p, q: views[p[0]][p[1]] @ views[q[0]][q[1]] / tau[i]  # noqa: B023, E731
+            near = torch.stack([s(p, q) for p, q in permutations(own, 2)])
+            every = torch.stack([s(p, q) for p in own for q in pairs if p != q])
+            losses[i] = every.logsumexp(0) - near.logsumexp(0)
+    return losses
+
+
+def mv_dhel_of(views, tau, there):
+    views, losses = [F.normalize(view, dim=1) for view in views], {}
+    for i in range(N):
+        own = [a for a in range(3) if there[i, a]]
+        if len(own) > 1:
+            near = [views[a][i] @ views[b][i] / tau[i] for a, b in combinations(own, 2)]
+            losses[i] = -torch.stack(near).logsumexp(0)
+            for a in own:
+                others = [j for j in range(N) if j != i and there[j, a]]
+                if others:
+                    losses[i] = losses[i] + (views[a][others] @ views[a][i] / tau[i]).logsumexp(0)
+    return losses
+
+
+OF_PRESENT = {"mv-infonce": mv_infonce_of, "mv-dhel": mv_dhel_of}
+
+
+@pytest.mark.parametrize("tile", ["dense", (2, 3)])
+@pytest.mark.parametrize("name", CLASSES)
+def test_samples_may_lack_views(name, tile):
+    views = of(3)
+    known = OF_PRESENT[name](views, deepcopy(TAU).double().at(INDEX), PRESENT)
+    expected = torch.stack([known.get(i, torch.zeros((), dtype=torch.float64)) for i in range(N)])
+    holes = [
+        torch.where(PRESENT[:, a, None], view, torch.nan).detach().requires_grad_()
+        for a, view in enumerate(views)
+    ]
+    found = CLASSES[name](TAU, reduction="none", tile=tile).double()(holes, INDEX, present=PRESENT)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    weight = torch.linspace(-1, 2, N, dtype=torch.float64)
+    ours = torch.autograd.grad(found @ weight, holes)
+    theirs = torch.autograd.grad(expected @ weight, views)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    mean = CLASSES[name](TAU, tile=tile).double()(holes, INDEX, present=PRESENT)
+    torch.testing.assert_close(mean, torch.stack([*known.values()]).mean(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_views_that_are_all_there_change_nothing(name):
+    views, loss_fn = of(3), CLASSES[name](TAU)
+    every = torch.ones(N, 3, dtype=torch.bool)
+    found = loss_fn(views, INDEX, present=every)
+    torch.testing.assert_close(found, loss_fn(views, INDEX), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("present", "message"),
+    [
+        (PRESENT.int(), r"present must be \(N, M\) = \(5, 3\) of torch.bool, got .* torch.int32"),
+        (PRESENT.T, r"got \(3, 5\)"),
+        ([[True]], "got list"),
+        (torch.eye(5, 3).bool(), "needs a sample with two views, and present= has none"),
+        (torch.zeros(5, 3).bool(), "needs a sample with two views"),
+    ],
+)
+def test_what_is_no_table_of_views_is_refused(present, message):
+    with pytest.raises(ValueError, match=message):
+        tt.MVInfoNCE(0.1)(of(3), present=present)

@@ -16,6 +16,7 @@ from tauten.controls import Anchors, Control, Direction
 from tauten.controls.anchors import DIRECTIONS
 from tauten.losses.cached import Cached
 from tauten.losses.hard import HardNegatives
+from tauten.losses.stack import Stack
 from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled
 from tauten.pairwise.engine import Tile, held, reduce_pairs
 from tauten.pairwise.exchange import Ranks, gather_columns
@@ -43,7 +44,7 @@ class Batch:
         exchange: how columns reach all of them.
         named: whether the ids were given.
         trusting: whether rows are taken to be fit for scaling: others make the loss NaN.
-        blocks: how many views of the same samples x has, one after the other.
+        stack: how the rows of x are views of samples, where they are.
         side: where candidates are keys: of which side the anchors are, which are all in x then.
         other: the batch of the other side's anchors and their keys, if they count too.
         targets: of the anchors, in the place of one positive each.
@@ -63,7 +64,7 @@ class Batch:
     exchange: Exchange = "gather"
     named: bool = True
     trusting: bool = False
-    blocks: int = 1
+    stack: Stack | None = None
     side: Direction | None = None
     other: Batch | None = None
     targets: PairWeights | None = None

@@ -19,7 +19,9 @@ from tauten.losses.composition import ALONE, Refused
 from tauten.losses.dcl import DCL
 from tauten.losses.dro import DRO
 from tauten.losses.partition import logits_lse, need_negatives
+from tauten.losses.stack import Stack
 from tauten.pairwise.engine import Tile
+from tauten.pairwise.exchange import several_processes
 from tauten.pairwise.sides import pair_similarity
 
 if TYPE_CHECKING:
@@ -45,44 +47,61 @@ class MultiView(ContrastiveLoss):
         super().__init__(temperature, directions="x2y", **options)
 
     def forward(  # type: ignore[override]
-        self, views: Sequence[Tensor], index: Tensor | None = None
+        self,
+        views: Sequence[Tensor],
+        index: Tensor | None = None,
+        *,
+        present: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of a batch of samples.
 
         Args:
             views: at least 2, each (N, d); row i of all shows sample i.
             index: (N,) long, data set positions of the samples. Required by per-sample controls.
+            present: (N, M) bool, which views of each sample there are, such as modalities of a
+                patient; rows of others may hold anything. A sample with one view is a candidate
+                of others alone. All are there when not given.
 
         Returns:
-            A scalar; (N,) with ``reduction="none"``.
+            A scalar; (N,) with ``reduction="none"``, 0 for a sample with fewer than 2 views.
 
         Raises:
             ValueError: fewer than 2 views, views that differ in shape, fewer than 2 samples over
-                all processes.
+                all processes, no sample with 2 views.
             NonFiniteLossError: an embedding or the loss is NaN or infinite.
         """
-        return self._reduce(self._stacked(views, index))
+        return self._reduce(self._stacked(views, index, present))
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        if batch.blocks < 2:
+        if batch.stack is None:
             raise ValueError(f"{type(self).__name__} takes a list of views: loss_fn([x, y, ...])")
         scale = 1 / batch.values(self.strength, "x2y")
-        return [self.of_samples(batch, scale).repeat(batch.blocks)]
+        return [batch.stack.of_rows(self.of_samples(batch, batch.stack, scale))]
 
-    def of_samples(self, batch: Batch, scale: Tensor) -> Tensor:
-        """Return (N,) the loss of each sample.
+    def of_samples(self, batch: Batch, stack: Stack, scale: Tensor) -> Tensor:
+        """Return (N,) the loss of each sample, 0 of those with fewer than two views.
 
         Args:
             batch: whose x are the views, one after the other.
+            stack: which row is which view of which sample.
             scale: 1/τ of each row of x, or () of all.
         """
         raise NotImplementedError
 
     def sides(self, batch: Batch) -> list[Tensor]:
-        """Return the loss of each sample, (N,), weighted."""
-        return [part[: len(part) // batch.blocks] for part in super().sides(batch)]
+        """Return the loss of each sample that has two views, weighted; (N,) of all for "none"."""
+        (part,) = super().sides(batch)
+        assert batch.stack is not None
+        part, paired = batch.stack.of_samples(part), batch.stack.paired
+        if paired is None:
+            return [part]
+        if self.reduction == "none":
+            return [part.masked_fill(~paired, 0.0)]
+        return [part[paired]]
 
-    def _stacked(self, views: Sequence[Tensor], index: Tensor | None) -> Batch:
+    def _stacked(
+        self, views: Sequence[Tensor], index: Tensor | None, present: Tensor | None
+    ) -> Batch:
         name = type(self).__name__
         listed = [views] if isinstance(views, Tensor) else list(views)
         shapes = [tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__ for v in listed]
@@ -91,38 +110,56 @@ class MultiView(ContrastiveLoss):
                 f"{name} takes a list of at least 2 views, each (N, d) with sample i in row i, got "
                 f"{shapes}"
             )
-        if index is not None and len(check_index(index)) != len(listed[0]):
-            raise ValueError(
-                f"index must name every sample, {len(listed[0])} in each view, got {len(index)}"
-            )
-        x = torch.cat(listed)
-        rows = torch.arange(len(x), device=x.device)
-        ids = None if index is None else index.repeat(len(listed))
-        batch = super().batch(x, None, ids, positives=rows.roll(len(listed[0])))
-        if batch.candidates("x2y") < 2 * len(listed) - 1:
+        size, count = len(listed[0]), len(listed)
+        if index is not None and len(check_index(index)) != size:
+            raise ValueError(f"index must name every sample, {size} in each view, got {len(index)}")
+        alone = self.ranks == "local" or not several_processes()
+        if present is not None:
+            present = _checked(present, (size, count)).to(listed[0].device).T
+            if alone and not bool((present.sum(0) > 1).any()):
+                raise ValueError(f"{name} needs a sample with two views, and present= has none")
+        stack = Stack(count, size, present)
+        x = stack.rows(listed)
+        ids = None if index is None else stack.rows([index] * count)
+        # who is positive does not matter: all candidates are summed
+        if present is None:
+            rows = torch.arange(len(x), device=x.device)
+            batch = super().batch(x, None, ids, positives=rows.roll(size))
+        else:
+            batch = super().batch(x, None, ids, labels=x.new_zeros(len(x), dtype=torch.int64))
+        if batch.candidates("x2y") < (2 * count - 1 if present is None else 2):
             raise ValueError(f"{name} needs at least 2 samples in a batch, got 1")
-        return replace(batch, blocks=len(listed))
+        return replace(batch, stack=stack)
 
 
-def _views(batch: Batch) -> tuple[Tensor, ...]:
-    """Return M times (N, d)."""
-    rows, dim = batch.x.shape
-    return batch.x.reshape(batch.blocks, rows // batch.blocks, dim).unbind()
+def _checked(present: Tensor, shape: tuple[int, int]) -> Tensor:
+    if not isinstance(present, Tensor) or present.dtype != torch.bool or present.shape != shape:
+        got = type(present).__name__
+        if isinstance(present, Tensor):
+            got = f"{tuple(present.shape)} of {present.dtype}"
+        raise ValueError(f"present must be (N, M) = {shape} of torch.bool, got {got}")
+    return present
 
 
-def _of_samples(scale: Tensor, batch: Batch) -> Tensor:
-    """Return numbers of the rows of x, (M·N,) or (), as numbers of the samples, (N,) or ()."""
-    return scale[: len(scale) // batch.blocks] if scale.dim() else scale
+def _shared(stack: Stack, scale: Tensor) -> Tensor:
+    """Return numbers of the rows of x, (R,) or (), as numbers of the samples, (N,) or ()."""
+    return stack.of_samples(scale) if scale.dim() else scale
 
 
-def _together(batch: Batch, scale: Tensor) -> Tensor:
+def _together(batch: Batch, stack: Stack, scale: Tensor) -> Tensor:
     """Return (N,) log-sum-exp over the pairs l < k of a sample's own views."""
-    views, scale = _views(batch), _of_samples(scale, batch)
-    rows = torch.arange(len(views[0]), device=batch.x.device)
-    logits = [
-        pair_similarity(a, b, rows, cosine=batch.cosine) * scale for a, b in combinations(views, 2)
-    ]
+    views, scale = stack.spread(batch.x, 0.0).unbind(), _shared(stack, scale)
+    rows = torch.arange(stack.samples, device=batch.x.device)
+    logits = []
+    for a, b in combinations(range(stack.views), 2):
+        logit = pair_similarity(views[a], views[b], rows, cosine=batch.cosine) * scale
+        lacking = stack.lacking(a, b)
+        logits.append(logit if lacking is None else logit.masked_fill(lacking, -torch.inf))
     return torch.stack(logits).logsumexp(0)
+
+
+def _of_paired(loss: Tensor, stack: Stack) -> Tensor:
+    return loss if stack.paired is None else loss.masked_fill(~stack.paired, 0.0)
 
 
 class MVInfoNCE(MultiView):
@@ -145,11 +182,13 @@ class MVInfoNCE(MultiView):
 
     composition = replace(ALONE, pair=_ONE_TAU)
 
-    def of_samples(self, batch: Batch, scale: Tensor) -> Tensor:
+    def of_samples(self, batch: Batch, stack: Stack, scale: Tensor) -> Tensor:
         (partition,) = logits_lse(batch, [scale], ["x2y"], own=False)
-        whole = partition.reshape(batch.blocks, len(partition) // batch.blocks).logsumexp(0)
+        whole = stack.spread(partition, -torch.inf)
+        if stack.paired is not None:
+            whole = whole.masked_fill(~stack.paired, 0.0)
         # each pair counts in both orders
-        return whole - _together(batch, scale) - math.log(2)
+        return _of_paired(whole.logsumexp(0) - _together(batch, stack, scale) - math.log(2), stack)
 
 
 class MVDHEL(MultiView):
@@ -171,12 +210,20 @@ class MVDHEL(MultiView):
 
     composition = replace(DCL.composition, dual=ALONE.dual, pair=_ONE_TAU)
 
-    def of_samples(self, batch: Batch, scale: Tensor) -> Tensor:
-        loss, scale_of_sample = -_together(batch, scale), _of_samples(scale, batch)
-        ids = _of_samples(batch.ids["x2y"], batch)
-        for view in _views(batch):
-            frame = replace(self.batch(view, view, ids), trusting=batch.trusting)
-            need_negatives(self, frame, ["x2y"])
-            (partition,) = logits_lse(frame, [scale_of_sample], ["x2y"], own=True)
-            loss = loss + partition
-        return loss
+    def of_samples(self, batch: Batch, stack: Stack, scale: Tensor) -> Tensor:
+        loss = -_together(batch, stack, scale)
+        scales = stack.each(stack.of_rows(_shared(stack, scale))) if scale.dim() else None
+        views, ids = stack.each(batch.x), stack.each(batch.ids["x2y"])
+        counts = torch.tensor([len(view) for view in views], device=batch.x.device)
+        if batch.ranks is not None:
+            counts = batch.ranks.sum_(counts)
+        for at, of_all in enumerate(counts.tolist()):
+            if not of_all:
+                continue
+            frame = replace(self.batch(views[at], views[at], ids[at]), trusting=batch.trusting)
+            if stack.present is None:
+                need_negatives(self, frame, ["x2y"])
+            scale_of_view = scale if scales is None else scales[at]
+            (partition,) = logits_lse(frame, [scale_of_view], ["x2y"], own=True)
+            loss = loss + stack.placed(at, partition)
+        return _of_paired(loss, stack)
