@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, ModuleNotFoundError):
             error = explained(f"tauten {words[0]}", error)
         said = " ".join(str(error).split())
-        if words[:1] == ["train"] and not isinstance(error, ImportError):
+        if words[:1] in (["train"], ["export"]) and not isinstance(error, ImportError):
             from tauten.training.words import as_typed
 
             said = as_typed(said)

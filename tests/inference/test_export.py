@@ -184,6 +184,8 @@ def test_what_another_library_cannot_express(make, run, tmp_path, capsys):
         with pytest.raises(ValueError, match=message):
             export(model, tmp_path / "out", **options)
         assert not (tmp_path / "out").exists()
+    assert main(["export", str(run), "--output", str(tmp_path / "out")]) == 1
+    assert "train with --model.text, such as minilm" in capsys.readouterr().err
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a.txt").write_text("keep")
     assert main(["export", str(run), "--output", str(tmp_path / "full")]) == 1
