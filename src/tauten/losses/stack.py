@@ -53,8 +53,10 @@ class Stack:
 
     def each(self, values: Tensor) -> tuple[Tensor, ...]:
         """Return the rows of each view, M times (n, ...), of values (R, ...)."""
-        counts = None if self.present is None else self.present.sum(1).tolist()
-        parts: tuple[Tensor, ...] = values.split(self.samples if counts is None else counts)
+        counts = [self.samples] * self.views
+        if self.present is not None:
+            counts = self.present.sum(1).tolist()
+        parts: tuple[Tensor, ...] = values.split(counts)
         return parts
 
     def placed(self, view: int, values: Tensor) -> Tensor:
