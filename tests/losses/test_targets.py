@@ -286,3 +286,20 @@ LOSS = tt.InfoNCE(0.1)
 def test_what_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("tile", ["dense", 2])
+@pytest.mark.parametrize("loss", [tt.InfoNCE, tt.DCL])
+def test_an_anchor_whose_negatives_all_weigh_nothing_has_no_part_in_the_gradient(loss, tile):
+    x, y = X.detach().clone().requires_grad_(), Y.detach()
+    weights = torch.ones(4, 4, dtype=x.dtype)
+    weights[1] = 0.0
+    loss_fn = loss(0.1, directions="x2y", tile=tile)
+    (found,) = torch.autograd.grad(loss_fn(x, y, repulsion=weights), x)
+
+    s = F.cosine_similarity(x[:, None], y[None], dim=2) / 0.1
+    rows = torch.tensor([0, 2, 3])
+    others = s[rows] if loss is tt.InfoNCE else s.masked_fill(torch.eye(4).bool(), -torch.inf)[rows]
+    expected = (others.logsumexp(1) - s.diagonal()[rows]).sum() / 4
+    (right,) = torch.autograd.grad(expected, x)
+    torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)

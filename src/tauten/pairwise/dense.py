@@ -61,5 +61,6 @@ def _reduce(sim_NM: Tensor, out_NM: Tensor | None, reduction: Reduction) -> Tens
     if reduction.how == "sum":
         value = value if out_NM is None else value.masked_fill(out_NM, 0.0)
         return value.sum(reduction.dim)
-    value = value if out_NM is None else value.masked_fill(out_NM, -float("inf"))
-    return value.logsumexp(reduction.dim)
+    empty_NM = value.detach().isneginf()  # of weight 0: no gradient, also where a whole row is
+    out_NM = empty_NM if out_NM is None else empty_NM | out_NM
+    return value.masked_fill(out_NM, -float("inf")).logsumexp(reduction.dim)
