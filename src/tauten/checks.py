@@ -55,6 +55,11 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
+def few(values: Sequence[Any]) -> str:
+    """Return the first five values as text, with dots where there are more."""
+    return ", ".join(str(value) for value in values[:5]) + (", ..." if len(values) > 5 else "")
+
+
 def two(name: str, value: Any) -> tuple[Any, Any]:
     """Return two values, refused when they are not a pair."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:

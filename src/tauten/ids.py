@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tauten.checks import few
 from tauten.modules import refuse_vmap
 
 
@@ -33,9 +34,8 @@ def check_ids(index: Tensor, size: int, *, grows: bool = False) -> Tensor:
         return index
     if bool(outside.any()):
         names = index[outside].unique().tolist()
-        shown = ", ".join(str(i) for i in names[:5]) + (", ..." if len(names) > 5 else "")
         raise ValueError(
-            f"{len(names)} unknown sample ids: {shown}; the table has {size} samples, "
+            f"{len(names)} unknown sample ids: {few(names)}; the table has {size} samples, "
             f"so ids run from 0 to {size - 1}"
         )
     return index

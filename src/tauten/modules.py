@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tauten.checks import few
+
 Conversion = Callable[[Tensor], Tensor]
 Self = TypeVar("Self", bound="StateModule")
 
@@ -147,17 +149,17 @@ def check_state(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -
 
 def _check_names(module: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """Refuse a state that lacks tensors of a module, or has others."""
-    mine = module.state_dict(keep_vars=True)
-    lacking = [key for key in mine if key not in state_dict]
-    further = [key for key in state_dict if key not in mine]
-    told = [
-        f"{what} {', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''}"
+    tensors = module.state_dict(keep_vars=True)
+    lacking = [key for key in tensors if key not in state_dict]
+    further = [key for key in state_dict if key not in tensors]
+    faults = [
+        f"{what} {few(keys)}"
         for what, keys in (("lacks", lacking), ("has in addition", further))
         if keys
     ]
-    if told:
+    if faults:
         name = type(module).__name__
         raise RuntimeError(
-            f"the saved state {' and '.join(told)}; nothing of {name} was loaded: it is of another "
-            "loss or control, or give strict=False to load what fits"
+            f"the saved state {' and '.join(faults)}; nothing of {name} was loaded: it is of "
+            "another loss or control, or give strict=False to load what fits"
         )

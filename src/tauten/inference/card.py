@@ -11,6 +11,7 @@ from typing import Any
 from tauten.files import read_sealed
 from tauten.inference.model import Model
 from tauten.models.saved import one_line
+from tauten.outcome import GROUPS
 from tauten.training import checkpoints
 from tauten.training.run_folder import RESULTS
 
@@ -20,7 +21,6 @@ _ROWS = (
     *("mean_recall", "knn@1", "knn@10", "linear_lt", "linear_fs"),
 )
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_GROUPS = ("head", "mid", "tail")
 _LIBRARIES = {"sentence-transformers", "transformers", "onnx"}
 _USE = {
     "sentence-transformers": """from sentence_transformers import SentenceTransformer
@@ -99,7 +99,7 @@ def _training(results: Mapping[str, Any]) -> list[str]:
 
 
 def _numbers(test: Mapping[str, float]) -> list[str]:
-    groups = [name for name in _GROUPS if any(f"{row}/{name}" in test for row in _ROWS)]
+    groups = [name for name in GROUPS if any(f"{row}/{name}" in test for row in _ROWS)]
     columns = ["all", *groups]
     lines = [
         "## Results on the test split, percent",

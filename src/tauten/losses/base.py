@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tauten.candidates.keys import Keys
 from tauten.candidates.own import Negatives
-from tauten.checks import flag, names_options
+from tauten.checks import few, flag, names_options
 from tauten.controls import Control, Direction, Individual, TaU, TempNet, as_control
 from tauten.controls.base import advance_controls
 from tauten.controls.tables import SideTables
@@ -632,7 +632,7 @@ class ContrastiveLoss(StateModule):
                 ids = of_side[rows]
                 raise NonFiniteLossError(
                     f"{name} has NaN or infinite embeddings in {len(rows)} of {len(side)} rows: "
-                    f"{_some(rows)}; data set ids {_some(ids)}"
+                    f"{few(rows.tolist())}; data set ids {few(ids.tolist())}"
                 )
         bad, ids = ~torch.isfinite(parts[0].detach()), batch.ids["x2y"]
         if batch.relation.labels is not None and self.directions == "y2x":
@@ -644,7 +644,7 @@ class ContrastiveLoss(StateModule):
         tau = self.last_tau[1]
         raise NonFiniteLossError(
             f"the loss of {len(rows)} of {len(bad)} anchors is NaN or infinite: rows "
-            f"{_some(rows)}, data set ids {_some(ids[rows])}, {self.strength_name} "
+            f"{few(rows.tolist())}, data set ids {few(ids[rows].tolist())}, {self.strength_name} "
             f"in [{float(tau.min()):g}, {float(tau.max()):g}]"
         )
 
@@ -690,11 +690,6 @@ def _one_memory(x: Tensor, y: Tensor | None) -> bool:
         return False
     alike = x.layout is torch.strided and y.layout is torch.strided
     return alike and (x.data_ptr(), x.shape, x.stride()) == (y.data_ptr(), y.shape, y.stride())
-
-
-def _some(rows: Tensor) -> str:
-    shown = ", ".join(str(int(row)) for row in rows[:5])
-    return f"{shown}, ..." if len(rows) > 5 else shown
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -72,6 +72,11 @@ class Batch:
     hard: Mapping[Direction, HardNegatives] = field(default_factory=dict)
 
     @property
+    def sides(self) -> dict[Direction, Tensor]:
+        """The anchors of each direction, as they were given: (n, d)."""
+        return self.views or {"x2y": self.x, "y2x": self.y}
+
+    @property
     def parts(self) -> list[Batch]:
         """This batch, and that of the other side where it has keys of its own."""
         return [self] if self.other is None else [self, self.other]
@@ -120,12 +125,11 @@ class Batch:
 
     def _anchors(self, direction: Direction) -> Anchors:
         other: Direction = "y2x" if direction == "x2y" else "x2y"
-        views = self.views or {"x2y": self.x, "y2x": self.y}
         return Anchors(
             direction=self.known_as(direction),
             index=self.ids[direction],
             keys=self.ids[other],
-            embeddings=views[direction],
+            embeddings=self.sides[direction],
             alignment=lambda: self.mean(self.anchored(self.positives("x2y").detach(), "x2y")),
             number=lambda values: self._on_axis(values, direction),
             key_number=lambda values: self._on_axis(values, other),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tauten.checks import warn
+from tauten.checks import finite, warn
 from tauten.controls import Control
 
 
@@ -81,6 +81,23 @@ MARGIN = Composition(
     dual=Refused("the robust objective says nothing of a margin"),
     pair=Refused("an anchor's positive has one margin; a pair's logit is set by its temperature"),
 )
+
+
+#: of a τ that the robust objective learns by gradient
+NO_RADIUS = Refused("without ρ·τ the loss falls with τ without bound: give rho > 0")
+
+
+def radius(control: Control, rho: float) -> float:
+    """Return ρ of the robust objective: that of the control if it brings one, else the loss's.
+
+    Raises:
+        ValueError: a ρ below 0, or another one than the control's.
+    """
+    if finite("rho", rho) < 0:
+        raise ValueError(f"rho must be >= 0 and finite, got {rho}")
+    if control.rho and rho not in (0.0, control.rho):
+        raise ValueError(f"{control!r} brings rho={control.rho:g}, but the loss got {rho:g}")
+    return control.rho or rho
 
 
 def check_composition(

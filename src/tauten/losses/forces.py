@@ -110,9 +110,8 @@ def _of_pairs(batch: Batch, sims: list[tuple[Tensor, Tensor]]) -> Batch:
         leaf = negatives.similarity.detach().requires_grad_()
         sims.append((leaf, rows))
         hard[d] = replace(negatives, given=leaf)
-    views = batch.views or {"x2y": batch.x, "y2x": batch.y}
     # sides whose product is sim: the smaller one is of unit vectors
     x, y = sim, torch.eye(len(right), dtype=sim.dtype, device=sim.device)
     if len(left) < len(right):
         x, y = torch.eye(len(left), dtype=sim.dtype, device=sim.device), sim.T
-    return replace(batch, x=x, y=y, cosine=False, tile="dense", views=views, hard=hard)
+    return replace(batch, x=x, y=y, cosine=False, tile="dense", views=batch.sides, hard=hard)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from tauten.checks import finite, whole
+from tauten.checks import whole
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.losses.base import ContrastiveLoss, SharedOptions
 from tauten.losses.batch import Batch
-from tauten.losses.composition import Composition, Refused
+from tauten.losses.composition import NO_RADIUS, Composition, Refused, radius
 from tauten.losses.partition import (
     Partition,
     logits_lse,
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: batches of which the keys are noted
 _MOST = 64
-
-_NO_RHO = Refused("without ρ·τ the loss falls with τ without bound: give rho > 0")
 
 
 class Normalizer(nn.Module):
@@ -141,14 +139,10 @@ class NeuCLIP(ContrastiveLoss):
         **options: Unpack[SharedOptions],
     ) -> None:
         control = as_control(temperature)
-        if finite("rho", rho) < 0:
-            raise ValueError(f"rho must be >= 0 and finite, got {rho}")
-        if control.rho and rho not in (0.0, control.rho):
-            raise ValueError(f"{control!r} brings rho={control.rho:g}, but the loss got {rho:g}")
-        self.rho = control.rho or rho
+        self.rho = radius(control, rho)
         self.composition = Composition(
-            learned=None if self.rho else _NO_RHO,
-            learned_anchor=None if self.rho else _NO_RHO,
+            learned=None if self.rho else NO_RADIUS,
+            learned_anchor=None if self.rho else NO_RADIUS,
             pair=Refused("its partition has one τ for each anchor"),
         )
         super().__init__(control, **options)
@@ -211,8 +205,7 @@ class NeuCLIP(ContrastiveLoss):
         return log_g.detach() + (alpha - alpha.detach()) * 0.0  # its parameters get zeros
 
     def _units(self, batch: Batch, direction: Direction) -> Tensor:
-        given = batch.views or {"x2y": batch.x, "y2x": batch.y}
-        rows = within_range(given[direction].detach())
+        rows = within_range(batch.sides[direction].detach())
         return F.normalize(rows, dim=1) if self.normalize else rows
 
 

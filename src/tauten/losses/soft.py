@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tauten.checks import few
 from tauten.controls import Direction
 from tauten.losses.batch import Batch, along
 from tauten.losses.partition import of_anchors, with_own
@@ -74,11 +75,10 @@ def _check(batch: Batch, logs: Sequence[Tensor], directions: Sequence[Direction]
     for d, rows in bad:
         at = rows.nonzero().squeeze(1).tolist()
         if at:
-            shown = ", ".join(map(str, at[:5])) + (", ..." if len(at) > 5 else "")
             side = "x" if batch.known_as(d) == "x2y" else "y"
             raise ValueError(
                 f"targets= give {len(at)} anchors of {side} no candidate, or weights that are NaN, "
-                f"infinite or below 0: rows {shown}; each anchor needs a weight > 0 that ignore= "
+                f"infinite or below 0: rows {few(at)}; each anchor needs a weight > 0 that ignore= "
                 "and same= leave in"
             )
     raise ValueError(f"targets= give {int(lacking)} anchors of other processes no candidate")

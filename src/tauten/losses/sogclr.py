@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tauten.checks import finite, warn
+from tauten.checks import warn
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.tables import SideTables, Sizes
 from tauten.losses.base import ContrastiveLoss, RelationOptions, SharedOptions
 from tauten.losses.batch import Batch
 from tauten.losses.composition import (
+    NO_RADIUS,
     Composition,
     CompositionWarning,
     Refused,
     check_composition,
     check_range,
+    radius,
 )
 from tauten.losses.partition import (
     Partition,
@@ -40,7 +42,6 @@ from tauten.state import Pending, log_mean_by_sample
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_NO_RHO = Refused("without ρ·τ the loss falls with τ without bound: give rho > 0")
 _FURTHER = (
     "rows of y are nobody's positive, such as queued keys or hard negatives, and {} takes them as "
     "further candidates: its moving averages already stand for the negatives of earlier batches, "
@@ -123,11 +124,7 @@ class SogCLR(ContrastiveLoss):
                 f"{type(self).__name__} has no force= option: its force does not grow with 1/τ"
             )
         control = as_control(temperature)
-        if finite("rho", rho) < 0:
-            raise ValueError(f"rho must be >= 0 and finite, got {rho}")
-        if control.rho and rho not in (0.0, control.rho):
-            raise ValueError(f"{control!r} brings rho={control.rho:g}, but the loss got {rho:g}")
-        self.rho = control.rho or rho
+        self.rho = radius(control, rho)
         self.composition = self._composition()
         super().__init__(control, **options)
         self.gamma = as_control(gamma)
@@ -192,8 +189,8 @@ class SogCLR(ContrastiveLoss):
 
     def _composition(self) -> Composition:
         return Composition(
-            learned=None if self.rho else _NO_RHO,
-            learned_anchor=None if self.rho else _NO_RHO,
+            learned=None if self.rho else NO_RADIUS,
+            learned_anchor=None if self.rho else NO_RADIUS,
             pair=Refused("its partition averages (s_ij − s_ii)/τ_i, with one τ for each anchor"),
         )
 

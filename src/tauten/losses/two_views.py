@@ -66,8 +66,7 @@ class OfTwoSides(ContrastiveLoss):
             scale: 1/τ of each sample, (n,) or ().
             side: "x2y" for that of x, "y2x" for that of y.
         """
-        given = batch.views or {"x2y": batch.x, "y2x": batch.y}
-        z, ranks = within_range(given[side]), batch.ranks
+        z, ranks = within_range(batch.sides[side]), batch.ranks
         first = 0 if ranks is None else ranks.first
         rows = torch.arange(len(z), device=z.device) + first
         same = []

@@ -1,6 +1,7 @@
 """The relation of a batch: who is positive, negative or ignored for whom, and how much."""
 
-from tauten.relations.relation import Ids, Relation, relate
+from tauten.relations.checks import Ids
+from tauten.relations.relation import Relation, relate
 from tauten.relations.weights import (
     Codes,
     Given,

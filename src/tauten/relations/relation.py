@@ -13,12 +13,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tauten.checks import few
 from tauten.pairwise import PairMask
 from tauten.pairwise.exchange import Ranks, total
 from tauten.pairwise.sides import BLOCK, as_reduced, pair_similarity
-
-#: one id vector for both sides, or one for each
-Ids = Tensor | tuple[Tensor, Tensor]
+from tauten.relations.checks import (
+    Ids,
+    check_free,
+    check_labelled,
+    check_times,
+    checked_ignore,
+    checked_positives,
+    id_sides,
+    listed,
+)
 
 
 @dataclass(frozen=True)
@@ -197,15 +205,15 @@ def relate(
         )
     shape = (rows, cols if ranks is None else sum(ranks.cols))
     if ignore is not None:
-        ignore = _checked_ignore(ignore, shape).to(device)
-    several = (same,) if isinstance(same, Tensor) else _listed(same)
-    masked = tuple(_sides("same", ids, rows, cols, device, ranks) for ids in several)
+        ignore = checked_ignore(ignore, shape).to(device)
+    several = (same,) if isinstance(same, Tensor) else listed(same)
+    masked = tuple(id_sides("same", ids, rows, cols, device, ranks) for ids in several)
     if labels is not None:
         return _by_labels(
             Relation(
                 positive=torch.arange(rows, device=device),
                 diagonal=True,
-                labels=_sides("labels", labels, rows, cols, device, ranks),
+                labels=id_sides("labels", labels, rows, cols, device, ranks),
                 same=masked,
                 ignore=ignore,
                 ranks=ranks,
@@ -216,7 +224,7 @@ def relate(
             directions,
         )
     if free:
-        _check_free(rows, cols, directions, same=bool(several), itself=itself)
+        check_free(rows, cols, directions, same=bool(several), itself=itself)
         positive = torch.arange(rows, device=device) % max(cols, 1)
         return Relation(
             positive,
@@ -246,14 +254,14 @@ def relate(
                 itself=itself,
             )
     else:
-        positive = _checked_positives(positives, rows, cols, itself=itself).to(device)
+        positive = checked_positives(positives, rows, cols, itself=itself).to(device)
     first = 0 if ranks is None else ranks.first
     if ignore is not None:
-        told = ignore[torch.arange(rows, device=device), positive + first].nonzero().squeeze(1)
-        if len(told):
+        left_out = ignore[torch.arange(rows, device=device), positive + first].nonzero().squeeze(1)
+        if len(left_out):
             raise ValueError(
-                f"ignore= leaves out the positive of {len(told)} rows of x: {_some(told)}; an "
-                "anchor needs its positive, so set ignore[i, positive of i] to False or leave the "
+                f"ignore= leaves out the positive of {len(left_out)} rows of x: "
+                f"{few(left_out.tolist())}; an anchor needs its positive, so set ignore[i, positive of i] to False or leave the "
                 "row out of the batch"
             )
     times = None
@@ -262,7 +270,7 @@ def relate(
         if bool((times == 1).all()):
             times = None
         else:
-            _check_times(times, "x2y" if itself else directions)
+            check_times(times, "x2y" if itself else directions)
     return Relation(
         positive=positive,
         diagonal=positives is None,
@@ -274,37 +282,6 @@ def relate(
         times=times,
         columns_paired=None if times is None else times > 0,
     )
-
-
-def _check_free(rows: int, cols: int, directions: str, *, same: bool, itself: bool) -> None:
-    """Refuse what needs the positives that targets alone do not name."""
-    if directions != "x2y" and not itself:
-        raise ValueError(
-            f"x has {rows} rows and y has {cols}, so that targets= alone make no pairs of them: "
-            f"use directions='x2y' in the place of {directions!r}"
-        )
-    if same and not itself:
-        raise ValueError(
-            "same= leaves positives in, and targets= of more rows than columns name none: pass "
-            "ignore="
-        )
-
-
-def _check_times(times: Tensor, directions: str) -> None:
-    """Refuse columns that cannot be the anchors that the directions make of them."""
-    if directions == "x2y":
-        return
-    again, never = (times > 1).nonzero().squeeze(1), (times == 0).nonzero().squeeze(1)
-    if len(again):
-        raise ValueError(
-            f"directions={directions!r} needs every row of y to be the positive of at most one row "
-            f"of x, but rows {_some(again)} of y are of several; use directions='x2y', or labels="
-        )
-    if directions == "y2x" and len(never):
-        raise ValueError(
-            f"rows {_some(never)} of y are nobody's positive and with directions='y2x' nobody's "
-            "candidate either: leave them out, or use directions='both'"
-        )
 
 
 def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Relation:
@@ -329,7 +306,7 @@ def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Rel
         checks.append(("y", labels[1][own], left[1][own], lacking or " on the other side"))
     elif directions == "both":
         checks.append(("y", labels[1][own], (left[1] | ~meant[1])[own], lacking))
-    _check_positives(checks, ranks)
+    check_labelled(checks, ranks)
     alone = bool((~left[1]).any())
     lengths = (rows, cols) if ranks is None else (ranks.rows, ranks.cols)
     some_rows, some_cols = ~left[0].all(), ~left[1][own].all()
@@ -365,88 +342,3 @@ def _left_with_positive(relation: Relation) -> tuple[Tensor, Tensor]:
     if relation.ranks is not None:
         relation.ranks.sum_(of_cols)
     return of_rows, of_cols > 0
-
-
-def _check_positives(
-    checks: Sequence[tuple[str, Tensor, Tensor, str]], ranks: Ranks | None
-) -> None:
-    """Refuse anchors without a positive, on all processes if on one.
-
-    Args:
-        checks: name of the side, labels and whether there is a positive, (n,) both, and what is
-            said of the lack of one.
-        ranks: the processes, if there are several.
-    """
-    lacking = torch.stack([(~paired).sum() for _, _, paired, _ in checks]).sum()
-    if ranks is not None:
-        lacking = ranks.sum_(lacking)
-    if not bool(lacking):
-        return
-    for name, labels, paired, what in checks:
-        alone = (~paired).nonzero().squeeze(1)
-        if len(alone):
-            missing = labels[alone].unique()
-            raise ValueError(
-                f"labels [{_some(missing)}] of {name} have no positive{what}: rows {_some(alone)}; "
-                "leave these rows out of the batch"
-            )
-    raise ValueError(
-        f"labels= leave {int(lacking)} anchors of other processes without a positive: their "
-        "messages name the rows"
-    )
-
-
-def _checked_ignore(ignore: Tensor, shape: tuple[int, int]) -> Tensor:
-    if not isinstance(ignore, Tensor):
-        raise ValueError(f"ignore must be a bool matrix {shape}, got {type(ignore).__name__}")
-    if ignore.shape != shape or ignore.dtype != torch.bool:
-        raise ValueError(
-            f"ignore must be a bool matrix {shape}, got {ignore.dtype} {tuple(ignore.shape)}"
-        )
-    return ignore
-
-
-def _checked_positives(positives: Tensor, rows: int, cols: int, *, itself: bool) -> Tensor:
-    positive = _vector("positives", positives, rows)
-    if bool(((positive < 0) | (positive >= cols)).any()):
-        raise ValueError(f"positives must be rows of y in 0 .. {cols - 1}, got {_ends(positive)}")
-    own = (positive == torch.arange(rows, device=positive.device)).nonzero().squeeze(1)
-    if itself and len(own):
-        raise ValueError(f"rows {_some(own)} are their own positive: name another sample of theirs")
-    return positive
-
-
-def _listed(same: Sequence[Ids]) -> tuple[Ids, ...]:
-    if not isinstance(same, (tuple, list)):
-        raise ValueError(f"same must be id vectors, got {type(same).__name__}")
-    return tuple(same)
-
-
-def _vector(name: str, ids: Tensor, length: int) -> Tensor:
-    if not isinstance(ids, Tensor) or ids.dim() != 1 or len(ids) != length:
-        shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
-        raise ValueError(f"{name} must be a vector of {length} ids, got {shape}")
-    if ids.is_floating_point() or ids.is_complex():
-        raise ValueError(f"{name} must hold integers, got {ids.dtype}")
-    return ids.long()
-
-
-def _sides(
-    name: str, ids: Ids, rows: int, cols: int, device: torch.device, ranks: Ranks | None
-) -> tuple[Tensor, Tensor]:
-    """Return (n,) of the rows and (M,) of all columns."""
-    if isinstance(ids, (tuple, list)) and len(ids) != 2:
-        raise ValueError(f"{name} must be one vector, or one for each side, got {len(ids)}")
-    first, second = ids if isinstance(ids, (tuple, list)) else (ids, ids)
-    mine = _vector(name, first, rows).to(device)
-    others = _vector(name, second, cols).to(device)
-    return mine, others if ranks is None else ranks.gather(others)
-
-
-def _some(rows: Tensor) -> str:
-    shown = ", ".join(str(int(row)) for row in rows[:5])
-    return f"{shown}, ..." if len(rows) > 5 else shown
-
-
-def _ends(ids: Tensor) -> str:
-    return f"{int(ids.min())} .. {int(ids.max())}"

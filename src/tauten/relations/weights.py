@@ -182,8 +182,7 @@ class Codes(PairWeights):
         super().__init__(rows, cols, self._look_up, share=share)
 
     def _look_up(self, rows: Tensor, cols: Tensor) -> Tensor:
-        table = self.table.to(rows.device)
-        return table.index_select(0, rows).index_select(1, cols)
+        return _entries(self.table, rows, cols)
 
 
 class Given(PairWeights):
@@ -203,8 +202,7 @@ class Given(PairWeights):
         super().__init__(rows, cols, self._look_up, share=share)
 
     def _look_up(self, rows: Tensor, cols: Tensor) -> Tensor:
-        matrix = self.matrix.to(rows.device)
-        return matrix.index_select(0, rows).index_select(1, cols)
+        return _entries(self.matrix, rows, cols)
 
     def number(
         self, name: str, size: tuple[int, int], like: Tensor, ranks: Ranks | None
@@ -258,6 +256,11 @@ def as_weights(name: str, given: Weights) -> PairWeights:
         f"{name}= must be a matrix (N, M) or of tauten.relations, such as Teacher(u, v, tau), got "
         f"{type(given).__name__}"
     )
+
+
+def _entries(table: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    """Return (n, m) the entries of a table at rows (n,) and columns (m,)."""
+    return table.to(rows.device).index_select(0, rows).index_select(1, cols)
 
 
 def _half(cosines: Tensor) -> Tensor:

@@ -1,0 +1,129 @@
+"""Checks of what a call says of its pairs, each with the rows at fault and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tauten.checks import few
+from tauten.pairwise.exchange import Ranks
+
+#: one id vector for both sides, or one for each
+Ids = Tensor | tuple[Tensor, Tensor]
+
+
+def check_free(rows: int, cols: int, directions: str, *, same: bool, itself: bool) -> None:
+    """Refuse what needs the positives that targets alone do not name."""
+    if directions != "x2y" and not itself:
+        raise ValueError(
+            f"x has {rows} rows and y has {cols}, so that targets= alone make no pairs of them: "
+            f"use directions='x2y' in the place of {directions!r}"
+        )
+    if same and not itself:
+        raise ValueError(
+            "same= leaves positives in, and targets= of more rows than columns name none: pass "
+            "ignore="
+        )
+
+
+def check_times(times: Tensor, directions: str) -> None:
+    """Refuse columns that cannot be the anchors that the directions make of them."""
+    if directions == "x2y":
+        return
+    again, never = (times > 1).nonzero().squeeze(1), (times == 0).nonzero().squeeze(1)
+    if len(again):
+        raise ValueError(
+            f"directions={directions!r} needs every row of y to be the positive of at most one row "
+            f"of x, but rows {few(again.tolist())} of y are of several; use directions='x2y', "
+            "or labels="
+        )
+    if directions == "y2x" and len(never):
+        raise ValueError(
+            f"rows {few(never.tolist())} of y are nobody's positive and with directions='y2x' "
+            "nobody's candidate either: leave them out, or use directions='both'"
+        )
+
+
+def check_labelled(checks: Sequence[tuple[str, Tensor, Tensor, str]], ranks: Ranks | None) -> None:
+    """Refuse anchors without a positive, on all processes if on one.
+
+    Args:
+        checks: name of the side, labels and whether there is a positive, (n,) both, and what is
+            said of the lack of one.
+        ranks: the processes, if there are several.
+    """
+    lacking = torch.stack([(~paired).sum() for _, _, paired, _ in checks]).sum()
+    if ranks is not None:
+        lacking = ranks.sum_(lacking)
+    if not bool(lacking):
+        return
+    for name, labels, paired, what in checks:
+        alone = (~paired).nonzero().squeeze(1)
+        if len(alone):
+            missing = labels[alone].unique()
+            raise ValueError(
+                f"labels [{few(missing.tolist())}] of {name} have no positive{what}: rows "
+                f"{few(alone.tolist())}; leave these rows out of the batch"
+            )
+    raise ValueError(
+        f"labels= leave {int(lacking)} anchors of other processes without a positive: their "
+        "messages name the rows"
+    )
+
+
+def checked_ignore(ignore: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return ``ignore=``, refused when it is no bool matrix of that shape."""
+    if not isinstance(ignore, Tensor):
+        raise ValueError(f"ignore must be a bool matrix {shape}, got {type(ignore).__name__}")
+    if ignore.shape != shape or ignore.dtype != torch.bool:
+        raise ValueError(
+            f"ignore must be a bool matrix {shape}, got {ignore.dtype} {tuple(ignore.shape)}"
+        )
+    return ignore
+
+
+def checked_positives(positives: Tensor, rows: int, cols: int, *, itself: bool) -> Tensor:
+    """Return ``positives=``, refused when it names rows that y has not, or a row itself."""
+    positive = _vector("positives", positives, rows)
+    if bool(((positive < 0) | (positive >= cols)).any()):
+        raise ValueError(f"positives must be rows of y in 0 .. {cols - 1}, got {_ends(positive)}")
+    itself_at = (positive == torch.arange(rows, device=positive.device)).nonzero().squeeze(1)
+    if itself and len(itself_at):
+        raise ValueError(
+            f"rows {few(itself_at.tolist())} are their own positive: name another sample of theirs"
+        )
+    return positive
+
+
+def listed(same: Sequence[Ids]) -> tuple[Ids, ...]:
+    """Return the id vectors of ``same=``, refused when it is no list of them."""
+    if not isinstance(same, (tuple, list)):
+        raise ValueError(f"same must be id vectors, got {type(same).__name__}")
+    return tuple(same)
+
+
+def _vector(name: str, ids: Tensor, length: int) -> Tensor:
+    if not isinstance(ids, Tensor) or ids.dim() != 1 or len(ids) != length:
+        shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
+        raise ValueError(f"{name} must be a vector of {length} ids, got {shape}")
+    if ids.is_floating_point() or ids.is_complex():
+        raise ValueError(f"{name} must hold integers, got {ids.dtype}")
+    return ids.long()
+
+
+def id_sides(
+    name: str, ids: Ids, rows: int, cols: int, device: torch.device, ranks: Ranks | None
+) -> tuple[Tensor, Tensor]:
+    """Return (n,) of the rows and (M,) of all columns."""
+    if isinstance(ids, (tuple, list)) and len(ids) != 2:
+        raise ValueError(f"{name} must be one vector, or one for each side, got {len(ids)}")
+    first, second = ids if isinstance(ids, (tuple, list)) else (ids, ids)
+    of_rows = _vector(name, first, rows).to(device)
+    of_cols = _vector(name, second, cols).to(device)
+    return of_rows, of_cols if ranks is None else ranks.gather(of_cols)
+
+
+def _ends(ids: Tensor) -> str:
+    return f"{int(ids.min())} .. {int(ids.max())}"
