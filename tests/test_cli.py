@@ -138,6 +138,11 @@ def test_recipes_lists_what_train_knows(capsys):
         (["evaluate", "/missing", "--output", ""], "--output is empty, as of a shell variable"),
         (["cluster", "/missing", "-k", "3", "--output", ""], "--output is empty, as of a shell"),
         (["evaluate", "/missing", "--data", ""], "--data is empty, as of a shell variable that is"),
+        (
+            ["train", "emoji_infonce_mmts", "--init="],
+            "--init is empty, as of a shell variable that",
+        ),
+        (["train", "--config", ""], "--config is empty, as of a shell variable that is not set"),
         (["evaluate", "--x=", "--y", "y.npy"], "--x is empty, as of a shell variable that is not"),
         (["train", "pairs", "--data", ""], "not set: name what to read"),
         (["data", "check", "cc3m", "--root", "x", "--json", ""], "--json is empty, as of a shell"),

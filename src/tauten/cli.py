@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
 #: options that name a file or a folder
 _WRITTEN = ("--output", "--json")
-_READ = ("--data", "--x", "--y", "--table", "--features", "--root", "--rerun", "--model")
+_READ = (
+    "--data",
+    "--x",
+    "--y",
+    "--table",
+    "--features",
+    "--root",
+    "--rerun",
+    "--model",
+    "--init",
+    "--config",
+)
 #: options of a configuration that are options of ``tauten evaluate --data``
 _OF_DATA = re.compile(r"(?:--|(?<![-\w./]))data\.(image|caption|label|protocol|val|test)(?![\w./])")
 

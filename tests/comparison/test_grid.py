@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from tauten.comparison.summary import COLUMNS, write_csv
 from tauten.comparison.train import train_grid
 from tauten.comparison.tuning import Median, Trial, best
 from tauten.files import Lock
+from tauten.training import Config
 
 
 @pytest.fixture(scope="module")
@@ -432,3 +434,12 @@ def test_a_setting_that_does_not_parse_is_named():
     with pytest.raises(ValueError, match=r"--set optim\.epochs=\[1: the value is not readable"):
         read_settings(["optim.epochs=[1"])
     assert read_settings(["optim.epochs=1.5"])[0] == {"optim.epochs": 1.5}
+
+
+def test_a_metric_of_classes_needs_pairs_that_have_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(grids, "load_split", lambda *_: SimpleNamespace(labels=None))
+    grid = SimpleNamespace(output=tmp_path, runner="train", progress=False, base=Config)
+    planned = grids.Trained(cells={"cell": object()})
+    with pytest.raises(ValueError, match=r"metric=class_map needs the class.*data\.label"):
+        grids._check_data(grid, planned, "class_map")
+    grids._check_data(grid, planned, "mean_recall")

@@ -67,6 +67,7 @@ def test_a_damaged_archive_is_closed(tmp_path):
         ("a: [1", "not valid YAML"),
         ("a: !!python/object/apply:os.system [echo]", "not valid YAML"),
         ("a: \0", "not valid YAML"),
+        ("a: {b: 1}\nc: 2\na: {d: 1}", r"'a' stands there twice: keep one of them.*line 3"),
     ],
 )
 def test_yaml(tmp_path, text, match):

@@ -274,6 +274,8 @@ LOSS = tt.InfoNCE(0.1)
         (lambda: LOSS(X, targets=Teacher(X, X, share=0.5)), "needs labels= or positives="),
         (lambda: LOSS(X, Y[:3], targets=torch.ones(4, 3)), "use directions='x2y'"),
         (lambda: tt.InfoNCE(tt.MACL(0.1))(X, targets=torch.ones(4, 4)), "alone name none"),
+        (lambda: LOSS(X, Y, targets=PairWeights(EVEN, EVEN, torch.add)), r"\(4, 4\), got \(4,\)"),
+        (lambda: LOSS(X, Y, targets=Kernel(X, Y, of=lambda s: 1.0)), "got float"),
         (lambda: Teacher(X, Y, 0.0), "tau must be > 0"),
         (lambda: Teacher(X, Y, share=1.1), r"share must be in \[0, 1\]"),
         (lambda: Teacher(X, Y[:, :3]), "of one width"),

@@ -127,7 +127,8 @@ def half(finished_run, make_config, tmp_path_factory):
         output = tmp_path_factory.mktemp(precision) / "run"
         config = make_config(output, init=str(finished_run.output), optim__epochs=1)
         config.model.freeze, config.optim.precision = "image", precision
-        config.evaluation.bootstrap, config.device = 0, "cpu"
+        config.evaluation.bootstrap = 0
+        config.device = "cpu" if torch.cuda.is_available() else "auto"
         train(config)
         runs.append(output)
     return runs

@@ -111,6 +111,17 @@ def test_the_command_line_takes_the_model_of_the_run(finished_run, make_config, 
     assert as_run(usual, str(finished_run.output)).model.dim == 8
 
 
+def test_how_the_run_was_trained_is_not_taken(finished_run, make_config, tmp_path, monkeypatch):
+    from tauten.training import initial as module
+
+    frozen = make_config(tmp_path)
+    frozen.model.freeze, frozen.model.checkpointing = "both", True
+    record = type("Record", (), {"config": lambda self: frozen})()
+    monkeypatch.setattr(module, "find_checkpoint", lambda place: (place, record))
+    model = as_run(make_config(tmp_path), "run").model
+    assert (model.freeze, model.checkpointing, model.dim) == ("none", False, frozen.model.dim)
+
+
 def test_the_place_of_the_run_is_written_relative_to_the_new_one(fresh, tmp_path):
     from tauten.training import to_dict
 

@@ -55,7 +55,7 @@ def compare(grid: Grid, metric: str | None = None, bootstrap: int = 2000) -> Com
         raise ValueError(f"unknown metric {metric!r}; there are {', '.join(known.names)}")
     if bootstrap < 1:
         raise ValueError(f"bootstrap must be at least 1 replicate, not {bootstrap}")
-    summary = summarise(grid, train_grid(grid), metric, bootstrap)
+    summary = summarise(grid, train_grid(grid, metric), metric, bootstrap)
     write_csv(summary)
     replace_text(grid.output / MARKDOWN, tables.markdown(summary))
     replace_text(grid.output / LATEX, tables.latex(summary))

@@ -21,6 +21,7 @@ from tauten.comparison.pool import Failure, Task, run_tasks
 from tauten.comparison.synthetic import synthetic
 from tauten.comparison.tuning import Trial, best, tune
 from tauten.files import Lock, replace_text
+from tauten.outcome.metrics import OF_CLASSES
 from tauten.training import to_dict
 from tauten.training.session import with_classes
 from tauten.training.splits import load_split, load_splits
@@ -50,11 +51,15 @@ class Trained:
     failures: list[Failure] = field(default_factory=list)
 
 
-def train_grid(grid: Grid) -> Trained:
+def train_grid(grid: Grid, metric: str = "") -> Trained:
     """Tune each control on the validation split, then train its default and best settings.
 
     Started again it goes on: finished cells are read, failed ones tried again. More controls and
     seeds may be added. ``failed.json`` lists what failed; the rest goes on without it.
+
+    Args:
+        grid: which trainings.
+        metric: that will be compared; one of classes needs pairs that have some.
 
     Raises:
         ValueError: a grid that cannot be run, or a folder with cells of another one, or in which
@@ -62,10 +67,10 @@ def train_grid(grid: Grid) -> Trained:
     """
     grid.check()
     with Lock(grid.output, "a comparison"):
-        return _train_grid(grid)
+        return _train_grid(grid, metric)
 
 
-def _train_grid(grid: Grid) -> Trained:
+def _train_grid(grid: Grid, metric: str) -> Trained:
     fingerprint = _prepare(grid) if grid.runner == "frozen" else ""
     methods, known = grid.methods(), grid.catalogue
     tuned = {m.parts_of or m.name for m in methods}
@@ -75,7 +80,7 @@ def _train_grid(grid: Grid) -> Trained:
     for method in methods:
         settings = dict(known[method.parts_of or method.name].default)
         _plan(grid, found, method, DEFAULT, settings, fingerprint)
-    _check_data(grid, found)
+    _check_data(grid, found, metric)
     grid.output.mkdir(parents=True, exist_ok=True)
     finals = len(methods) * len(grid.seeds)
     total = sum(map(len, planned.values())) + finals * (1 if grid.trials == 1 else 2)
@@ -94,15 +99,22 @@ def _train_grid(grid: Grid) -> Trained:
     return found
 
 
-def _check_data(grid: Grid, found: Trained) -> None:
-    """Refuse data that are missing or cannot be read, before any training.
+def _check_data(grid: Grid, found: Trained, metric: str) -> None:
+    """Refuse data that are missing, cannot be read or lack classes, before any training.
 
     Raises:
         ValueError: with the reason.
     """
     finished = all((grid.output / name / RESULT).exists() for name in found.cells)
     if grid.runner == "train" and not finished:
-        load_split(grid.base().data, "test", grid.progress)
+        base = grid.base()
+        split = load_split(base.data, "test", grid.progress)
+        unknown = base.task == "pairs" and not base.data.clusters and split.labels is None
+        if metric in OF_CLASSES and unknown:
+            raise ValueError(
+                f"metric={metric} needs the class of each pair, and the test split has none: name "
+                "its column with data.label, or make clusters of the captions with data.clusters"
+            )
 
 
 def _prepare(grid: Grid) -> str:

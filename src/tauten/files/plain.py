@@ -140,6 +140,16 @@ def _parsed(text: str) -> Any:
                 raise _AliasError(event.anchor)
             return super().compose_node(parent, index)
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for at, (key, _) in enumerate(node.value):
+                if key.value in names[:at]:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"{key.value!r} stands there twice: keep one of them",
+                        problem_mark=key.start_mark,
+                    )
+            return super().construct_mapping(node, deep)
+
     return yaml.load(text, Loader=Plain)
 
 

@@ -261,8 +261,8 @@ def relate(
         if len(left_out):
             raise ValueError(
                 f"ignore= leaves out the positive of {len(left_out)} rows of x: "
-                f"{few(left_out.tolist())}; an anchor needs its positive, so set ignore[i, positive of i] to False or leave the "
-                "row out of the batch"
+                f"{few(left_out.tolist())}; an anchor needs its positive, so set ignore[i, "
+                "positive of i] to False or leave the row out of the batch"
             )
     times = None
     if positives is not None or rows != cols:

@@ -52,7 +52,14 @@ class PairWeights:
 
     def log_weights(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Return (n, m) log w_ij of a tile."""
-        return torch.log(self.rule(rows, cols))
+        weights, shape = self.rule(rows, cols), (len(rows), len(cols))
+        if not isinstance(weights, Tensor) or weights.shape != shape:
+            got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+            raise ValueError(
+                f"the rule of {type(self).__name__} must give a tensor of the weights of all pairs "
+                f"of its {shape[0]} rows and {shape[1]} columns, {shape}, got {got}"
+            )
+        return torch.log(weights)
 
     def of_keys(self, anchors: int) -> tuple[PairWeights, PairWeights]:
         """Return the weights of the first keys of x against those of y, and the other way round."""

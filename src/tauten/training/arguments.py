@@ -64,6 +64,7 @@ def arguments(config: Config, folder: RunFolder, steps: Steps, module: Any) -> T
     Over several processes a batch is drawn as on one, and each process takes its part.
     """
     optim, evaluation = config.optim, config.evaluation
+    several, low = processes.count() > 1, optim.precision != "fp32"
     made = TrainingArguments(
         output_dir=str(folder.path),
         max_steps=steps.total,
@@ -77,7 +78,7 @@ def arguments(config: Config, folder: RunFolder, steps: Steps, module: Any) -> T
         max_grad_norm=optim.max_grad_norm,
         seed=config.seed,
         data_seed=config.seed,
-        use_cpu=config.device == "cpu" or (processes.count() > 1 and processes.on_cpu()),
+        use_cpu=config.device == "cpu" or (processes.on_cpu() and (several or low)),
         bf16=optim.precision == "bf16",
         accelerator_config={"split_batches": True},
         ddp_find_unused_parameters=_may_be_unused(config, module),

@@ -29,6 +29,8 @@ logger = logging.getLogger("tauten.training")
 #: options of the model that a tower's shape follows from
 _IMAGE = ("image", "channels", "grid", "feature_hidden")
 _TEXT = ("text", "text_pooling", "text_width", "max_tokens")
+#: options of the model that say how it is trained
+_OF_THE_TRAINING = ("random_weights", "freeze", "checkpointing")
 _PIXELS = ("image_size", "edge", "resample")
 _WEIGHTS, _LOSS = "model.safetensors", "loss_fn."
 
@@ -265,7 +267,7 @@ def as_run(config: Config, place: str) -> Config:
         raise ValueError(f"init={place}: {error}") from error
     same = other.task == config.task
     names = [f.name for f in dataclasses.fields(other.model)] if same else list(_IMAGE)
-    names = [name for name in names if name != "random_weights"]
+    names = [name for name in names if name not in _OF_THE_TRAINING]
     model = {name: getattr(other.model, name) for name in names}
     pixels = {name: getattr(other.data, name) for name in _PIXELS}
     if same:

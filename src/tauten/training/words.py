@@ -79,7 +79,7 @@ def parsed(
 
         default = from_model(default, chosen.model)
     chosen_parts = {part: getattr(default, part) for part in (*_PARTS, "loss", "control")}
-    kinds = {n: _shown(type(part), default, words) for n, part in chosen_parts.items()}
+    kinds = {n: _shown(n, type(part), default, words) for n, part in chosen_parts.items()}
     parts = {n: kinds[n](**vars(part)) for n, part in chosen_parts.items()}
     sections = [(n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()]
     typed = dataclasses.make_dataclass("Config", sections, bases=(_Typed,))
@@ -96,7 +96,7 @@ def parsed(
     return Config(**(vars(found) | plain))
 
 
-def _shown(kind: type, default: Config, words: Sequence[str]) -> type:
+def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> type:
     """Return a section of the configuration whose help shows the options that have meaning.
 
     It depends on the recipe and on the words: ``--model.text ngrams`` brings the options of that
@@ -109,13 +109,28 @@ def _shown(kind: type, default: Config, words: Sequence[str]) -> type:
     for option in dataclasses.fields(kind):
         hint: Any = hints[option.name]
         conditions = [e for e in getattr(hint, "__metadata__", ()) if isinstance(e, When)]
-        if all(e.holds(typed.get(e.option, _value(default, e.option))) for e in conditions):
+        failed = [
+            e for e in conditions if not e.holds(typed.get(e.option, _value(default, e.option)))
+        ]
+        if not failed:
             continue
+        if f"{section}.{option.name}" in typed:
+            name = f"--{section}.{option.name}".replace("_", "-")
+            raise ValueError(f"{name} has no meaning here: {_wanted(failed[0])}")
         usual = dataclasses.field(default=option.default)
         if option.default is dataclasses.MISSING:
             usual = dataclasses.field(default_factory=option.default_factory)
         hidden.append((option.name, Suppress[get_args(hint)[0]], usual))  # type: ignore[misc]
     return dataclasses.make_dataclass(kind.__name__, hidden, bases=(kind,))
+
+
+def _wanted(condition: When) -> str:
+    """Say what a condition asks for."""
+    other = f"--{condition.option}".replace("_", "-")
+    if condition.but:
+        return f"it needs {other} other than {' or '.join(map(str, condition.but))}"
+    values = " or ".join(map(str, condition.values))
+    return f"it needs {other} {values}".rstrip()
 
 
 def _value(config: Config, option: str) -> Any:
