@@ -76,10 +76,11 @@ class MultiView(ContrastiveLoss):
         if batch.stack is None:
             raise ValueError(f"{type(self).__name__} takes a list of views: loss_fn([x, y, ...])")
         scale = 1 / batch.values(self.strength, "x2y")
-        return [batch.stack.of_rows(self.of_samples(batch, batch.stack, scale))]
+        loss, paired = self.of_samples(batch, batch.stack, scale), batch.stack.paired
+        return [batch.stack.of_rows(loss if paired is None else loss.masked_fill(~paired, 0.0))]
 
     def of_samples(self, batch: Batch, stack: Stack, scale: Tensor) -> Tensor:
-        """Return (N,) the loss of each sample, 0 of those with fewer than two views.
+        """Return (N,) the loss of each sample, of those with fewer than two views any number.
 
         Args:
             batch: whose x are the views, one after the other.
@@ -93,11 +94,7 @@ class MultiView(ContrastiveLoss):
         (part,) = super().sides(batch)
         assert batch.stack is not None
         part, paired = batch.stack.of_samples(part), batch.stack.paired
-        if paired is None:
-            return [part]
-        if self.reduction == "none":
-            return [part.masked_fill(~paired, 0.0)]
-        return [part[paired]]
+        return [part if paired is None or self.reduction == "none" else part[paired]]
 
     def _stacked(
         self, views: Sequence[Tensor], index: Tensor | None, present: Tensor | None
@@ -158,10 +155,6 @@ def _together(batch: Batch, stack: Stack, scale: Tensor) -> Tensor:
     return torch.stack(logits).logsumexp(0)
 
 
-def _of_paired(loss: Tensor, stack: Stack) -> Tensor:
-    return loss if stack.paired is None else loss.masked_fill(~stack.paired, 0.0)
-
-
 class MVInfoNCE(MultiView):
     """InfoNCE over all pairs of M views.
 
@@ -188,7 +181,7 @@ class MVInfoNCE(MultiView):
         if stack.paired is not None:
             whole = whole.masked_fill(~stack.paired, 0.0)
         # each pair counts in both orders
-        return _of_paired(whole.logsumexp(0) - _together(batch, stack, scale) - math.log(2), stack)
+        return whole.logsumexp(0) - _together(batch, stack, scale) - math.log(2)
 
 
 class MVDHEL(MultiView):
@@ -214,16 +207,21 @@ class MVDHEL(MultiView):
         loss = -_together(batch, stack, scale)
         scales = stack.each(stack.of_rows(_shared(stack, scale))) if scale.dim() else None
         views, ids = stack.each(batch.x), stack.each(batch.ids["x2y"])
-        counts = torch.tensor([len(view) for view in views], device=batch.x.device)
-        if batch.ranks is not None:
-            counts = batch.ranks.sum_(counts)
-        for at, of_all in enumerate(counts.tolist()):
-            if not of_all:
-                continue
+        for at in _met(batch, stack):
             frame = replace(self.batch(views[at], views[at], ids[at]), trusting=batch.trusting)
             if stack.present is None:
                 need_negatives(self, frame, ["x2y"])
             scale_of_view = scale if scales is None else scales[at]
             (partition,) = logits_lse(frame, [scale_of_view], ["x2y"], own=True)
             loss = loss + stack.placed(at, partition)
-        return _of_paired(loss, stack)
+        return loss
+
+
+def _met(batch: Batch, stack: Stack) -> list[int]:
+    """Return the views of which a sample is present, on any process."""
+    if stack.present is None:
+        return list(range(stack.views))
+    counts = stack.present.sum(1)
+    if batch.ranks is not None:
+        counts = batch.ranks.sum_(counts)
+    return [at for at, count in enumerate(counts.tolist()) if count]

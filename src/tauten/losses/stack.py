@@ -41,11 +41,11 @@ class Stack:
         return values.new_full(shape, missing).flatten(0, 1).index_copy(0, at, values).view(shape)
 
     def of_samples(self, values: Tensor) -> Tensor:
-        """Return (N,) of values (R,), each sample's at the first of its views; 1 without any."""
+        """Return (N,) of values (R,), each sample's at the first of its views; 0 without any."""
         if self.present is None:
             return values[: self.samples]
         first = self.present.int().argmax(0, keepdim=True)
-        return self.spread(values, 1.0).gather(0, first).squeeze(0)
+        return self.spread(values, 0.0).gather(0, first).squeeze(0)
 
     def of_rows(self, values: Tensor) -> Tensor:
         """Return (R,) of numbers of samples, (N,)."""
@@ -74,6 +74,6 @@ class Stack:
 
     def lacking(self, a: int, b: int) -> Tensor | None:
         """Return (N,) bool, the samples with two views or more but without one of these two."""
-        if self.present is None:
+        if self.present is None or self.paired is None:
             return None
-        return ~(self.present[a] & self.present[b]) & (self.present.sum(0) > 1)
+        return ~(self.present[a] & self.present[b]) & self.paired
