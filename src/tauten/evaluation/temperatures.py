@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from tauten.evaluation.checks import integers
 from tauten.evaluation.classification import THIRDS, thirds
 from tauten.evaluation.correlation import spearman
-from tauten.pairwise.exchange import several_processes
+from tauten.pairwise.exchange import gather_objects
 
 #: samples that are read where a training of millions is watched
 MOST = 65_536
@@ -147,9 +147,5 @@ class TauProbe:
             return self.index, self.values()
         assert self.loss_fn.last_tau is not None
         ids, tau = self.loss_fn.last_tau
-        shard = (ids.cpu(), tau.detach().float().cpu())
-        parts: list[Any] = [shard]
-        if several_processes():
-            parts = [None] * distributed.get_world_size()
-            distributed.all_gather_object(parts, shard)
+        parts = gather_objects((ids.cpu(), tau.detach().float().cpu()))
         return torch.cat([ids for ids, _ in parts]), torch.cat([tau for _, tau in parts])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from tauten.modules import Notes, StateModule
+from tauten.pairwise.exchange import gather_objects
 
 
 class RunningMean(StateModule):
@@ -65,9 +65,7 @@ class RunningMean(StateModule):
 
 def _merged(pending: tuple[Tensor, int] | None) -> tuple[Tensor, int] | None:
     """Return the sum and count over all processes."""
-    parts: list[Any] = [None] * distributed.get_world_size()
-    mine = (0.0, 0) if pending is None else (float(pending[0]), pending[1])
-    distributed.all_gather_object(parts, mine)
+    parts = gather_objects((0.0, 0) if pending is None else (float(pending[0]), pending[1]))
     times = sum(count for _, count in parts)
     total = torch.tensor(sum(part for part, _ in parts), dtype=torch.float64)
     return (total, times) if times else None

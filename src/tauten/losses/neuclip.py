@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tauten.checks import whole
@@ -25,6 +25,7 @@ from tauten.losses.partition import (
 )
 from tauten.losses.weighting import SizeWeighted
 from tauten.modules import Notes
+from tauten.pairwise.exchange import gather_objects, several_processes
 from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.sides import within_range
 from tauten.spec import Context, ControlSpec, Range
@@ -94,10 +95,9 @@ class FirstKeys:
     def take(self) -> list[tuple[Direction, Tensor]]:
         """Take what all processes noted, the same on each."""
         seen, self._seen = self._seen, []
-        if not (distributed.is_available() and distributed.is_initialized()):
+        if not several_processes():
             return seen
-        parts: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, [(d, keys.cpu()) for d, keys in seen])
+        parts = gather_objects([(d, keys.cpu()) for d, keys in seen])
         return [pair for part in parts for pair in part]
 
 

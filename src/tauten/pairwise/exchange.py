@@ -26,6 +26,15 @@ _reduce_scatter = (
 PIECE = 1024
 
 
+def gather_objects(value: Any) -> list[Any]:
+    """Return the values of all processes, in order; its own alone where there is one process."""
+    if not several_processes():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
 def several_processes() -> bool:
     """Return whether this process is one of a group."""
     return (
