@@ -221,11 +221,12 @@ class Batch:
             rows, cols = self.relation.positives(self.x, self.y, cosine=self.cosine)
         return {"x2y": rows, "y2x": cols}
 
-    def positive_counts(self, direction: Direction) -> Tensor | int:
-        """Return the number of positives of each anchor of that direction."""
+    def positive_counts(self, direction: Direction) -> Tensor:
+        """Return the number of positives of each anchor of that direction, (n,) or ()."""
         if self.relation.labels is not None and self.relation.ignore is not None:
             return self._sums_over_positives[1][direction]
-        return self._counts[direction]
+        counts = torch.as_tensor(self._counts[direction])
+        return counts.to(self.x.device, self.dtype)
 
     @Cached
     def _counts(self) -> dict[Direction, Tensor | int]:

@@ -52,7 +52,7 @@ def mean_logistic(
         )
     )
     return [
-        total / torch.as_tensor(batch.positive_counts(d)).to(total).clamp(min=1)
+        total / batch.positive_counts(d).clamp(min=1)
         for total, d in zip(sums, directions, strict=True)
     ]
 

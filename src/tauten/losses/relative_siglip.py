@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -81,8 +80,7 @@ class RelativeSigLIP(SigLIP):
         for total, scale, at, d in zip(sums, scales, thresholds, directions, strict=True):
             logit = (batch.positives(d) - at) * batch.at_positives(scale, d)
             if several:  # softplus(−z) = softplus(z) − z
-                count = torch.as_tensor(batch.positive_counts(d)).to(total)
-                losses.append(total - count * logit)
+                losses.append(total - batch.positive_counts(d) * logit)
             else:
                 losses.append(total + F.softplus(-logit, threshold=LOST))
         return losses

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -102,7 +101,7 @@ class SigLIP(ContrastiveLoss):
                 for total, logit in zip(sums, logits, strict=True)
             ]
         return [
-            total - torch.as_tensor(batch.positive_counts(d)).to(total) * logit
+            total - batch.positive_counts(d) * logit
             for total, logit, d in zip(sums, logits, directions, strict=True)
         ]
 
