@@ -141,13 +141,14 @@ def _parsed(text: str) -> Any:
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for at, (key, _) in enumerate(node.value):
-                if key.value in names[:at]:
+            names = set()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if key.value in names:
                     raise yaml.constructor.ConstructorError(
                         problem=f"{key.value!r} stands there twice: keep one of them",
                         problem_mark=key.start_mark,
                     )
+                names.add(key.value)
             return super().construct_mapping(node, deep)
 
     return yaml.load(text, Loader=Plain)

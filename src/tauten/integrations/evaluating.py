@@ -21,3 +21,15 @@ def evaluation_loss(
             "another set mean other samples: pass eval_loss_fn=, such as tt.InfoNCE(0.07)"
         )
     return loss_fn if eval_loss_fn is None else eval_loss_fn
+
+
+def loss_of_mode(
+    loss_fn: ContrastiveLoss, eval_loss_fn: ContrastiveLoss | None, *, training: bool
+) -> ContrastiveLoss:
+    """Return the loss for a batch of training or of evaluation, and put it into that mode.
+
+    Raises:
+        ValueError: see :func:`evaluation_loss`.
+    """
+    loss_fn.train(training)
+    return loss_fn if training else evaluation_loss(loss_fn, eval_loss_fn).eval()

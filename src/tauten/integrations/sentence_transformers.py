@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tauten.checks import whole
 from tauten.extras import need
-from tauten.integrations.evaluating import evaluation_loss
+from tauten.integrations.evaluating import loss_of_mode
 from tauten.losses import ContrastiveLoss
 
 need("tauten.integrations.sentence_transformers", "sentence_transformers", "transformers")
@@ -86,9 +86,7 @@ class ControlledLoss(nn.Module):
         index: Any = labels
         if labels is not None and len(rest) > 1:
             index = labels, labels.repeat(len(rest))
-        loss_fn = self.loss_fn.train(self.model.training)
-        if not self.model.training:
-            loss_fn = evaluation_loss(loss_fn, self.eval_loss_fn).eval()
+        loss_fn = loss_of_mode(self.loss_fn, self.eval_loss_fn, training=self.model.training)
         loss: Tensor = loss_fn(x, y, index)
         return loss
 

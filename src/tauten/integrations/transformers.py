@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from tauten.extras import need
-from tauten.integrations.evaluating import evaluation_loss
+from tauten.integrations.evaluating import evaluation_loss, loss_of_mode
 from tauten.losses import ContrastiveLoss
 
 need("tauten.integrations.transformers", "transformers", "accelerate")
@@ -137,9 +137,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
                 f"{', '.join(missing)}: name the two embeddings with outputs="
             )
         x, y = (outputs[name] for name in self.outputs)
-        loss_fn = self.loss_fn.train(model.training)
-        if not model.training:
-            loss_fn = evaluation_loss(loss_fn, self.eval_loss_fn).eval()
+        loss_fn = loss_of_mode(self.loss_fn, self.eval_loss_fn, training=model.training)
         loss = loss_fn(x, y, index)
         return (loss, dict(zip(self.outputs, (x, y), strict=True))) if return_outputs else loss
 
