@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tauten.data.problems import Problem, Skipped
 from tauten.data.shard_pairs import ShardPairs
+from tauten.structure.cells import texts_of
 
 
 class ShardStore:
@@ -89,8 +90,7 @@ class ShardStore:
         captions, texts, places = [], [], []
         usable = torch.isin(index, found["index"])
         for row, draws in enumerate(draws_N4[usable].tolist()):
-            cell = found["caption"][row]
-            options = [cell] if isinstance(cell, str) else cell
+            options = texts_of(found["caption"][row])
             places.append(int(draws[0] * len(options)))
             captions.append(options[places[-1]])
             others = {name: found[name][row] for name in found if name not in ("index", "image")}
@@ -122,8 +122,7 @@ class ShardStore:
     def _text(self, caption: str, columns: dict[str, Any], draws: list[float]) -> str:
         if draws[1] < self.alternative and columns.get("alt_caption"):
             caption = columns["alt_caption"]
-        cell = columns.get("keywords") or []
-        words = [cell] if isinstance(cell, str) else cell
+        words = texts_of(columns.get("keywords"))
         if draws[2] < self.keywords and words:
             start = int(draws[3] * len(words))
             half = (words[start:] + words[:start])[: (len(words) + 1) // 2]

@@ -16,7 +16,7 @@ from torch import Tensor
 from tauten.data import emoji_lt, fingerprint, load_pairs
 from tauten.files import expanded
 from tauten.inference.model import Model
-from tauten.structure.cells import missing, some
+from tauten.structure.cells import missing, some, texts_of
 from tauten.training.evaluation import on_other_data
 from tauten.training.named import is_named, named_split
 from tauten.training.pair_data import PairData, Split
@@ -158,10 +158,7 @@ def _of_pairs(pairs: PairData) -> Samples:
 
 def _of_dataset(dataset: Dataset, label: str | None, source: str) -> Samples:
     cells = dataset.select_columns(["image"]).with_format("arrow")
-    captions = [
-        [text for text in ([cell] if isinstance(cell, str) else cell or []) if text.strip()]
-        for cell in dataset["caption"]
-    ]
+    captions = [[text for text in texts_of(cell) if text.strip()] for cell in dataset["caption"]]
     classes = None
     if label is not None and not all(map(missing, dataset[label])):
         classes = class_names(dataset[label], label, source)

@@ -43,6 +43,11 @@ def whole_text(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def texts_of(cell: str | Iterable[str] | None) -> list[str]:
+    """Return the texts of a cell, which holds one, several or none."""
+    return [cell] if isinstance(cell, str) else list(cell or ())
+
+
 def some(names: Iterable[Any], most: int = 5) -> str:
     """Join the first names, each cut to 80 characters, and say how many more there are."""
     texts = [short(str(name), 80) for name in names]

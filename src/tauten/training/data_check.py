@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 from tauten.outcome import GROUPS
-from tauten.structure.cells import missing, short
+from tauten.structure.cells import missing, short, texts_of
 from tauten.training.config import DataConfig
 from tauten.training.held_out import raw_images
 from tauten.training.rows import UNLABELLED, class_names
@@ -61,7 +61,7 @@ def check_data(config: DataConfig, views: bool = False, progress: bool = True) -
 def _sizes(parts: dict[Split, Dataset]) -> list[str]:
     rows = [("", "images", "captions", "different")]
     for split, data in parts.items():
-        texts = [text for cell in data["caption"] for text in _texts(cell)]
+        texts = [text for cell in data["caption"] for text in texts_of(cell)]
         rows.append((split, f"{len(data):,}", f"{len(texts):,}", f"{len(set(texts)):,}"))
     return [f"  {a:<6}{b:>10}{c:>10}{d:>11}" for a, b, c, d in rows]
 
@@ -97,7 +97,7 @@ def _first(data: Dataset, label: str | None) -> list[str]:
     labels: Sequence[Any] = rows[label] if label is not None else [""] * len(rows)
     lines = []
     for place, cell, name in zip(places, rows["caption"], labels, strict=True):
-        texts = _texts(cell)
+        texts = texts_of(cell)
         more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
         said = f"{short(texts[0], _WIDTH)}{more}" if texts else ""
         class_ = "" if missing(name) or label is None else f"  [{short(str(name), 30)}]"
@@ -107,7 +107,3 @@ def _first(data: Dataset, label: str | None) -> list[str]:
 
 def _place(cell: Any, row: int) -> str:
     return Path(cell).name if isinstance(cell, str) else f"picture {row}"
-
-
-def _texts(cell: Any) -> list[str]:
-    return [cell] if isinstance(cell, str) else list(cell)

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from tauten.structure.cells import short
+from tauten.structure.cells import short, texts_of
 from tauten.training.pair_data import SPLITS, Split
 
 logger = logging.getLogger("tauten.training")
@@ -153,10 +153,7 @@ def _log(
 
 
 def _texts(dataset: Dataset) -> list[list[str]]:
-    return [
-        [f"text {text}"] if isinstance(text, str) else [f"text {one}" for one in text]
-        for text in dataset["caption"]
-    ]
+    return [[f"text {text}" for text in texts_of(cell)] for cell in dataset["caption"]]
 
 
 def _digest(raw: Any) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tauten.data import Relevancy, ShardPairs
 from tauten.data.caption_sampling import Candidates
+from tauten.structure.cells import texts_of
 from tauten.training import processes
 from tauten.training.clip_source import ClipSource
 
@@ -67,7 +68,7 @@ class PairData:
         if self.shards is None:
             return self.captions
         cells = self.shards.column("caption", missing="", progress=processes.rank() == 0)
-        return [[cell] if isinstance(cell, str) else cell for cell in cells]
+        return [texts_of(cell) for cell in cells]
 
     def unique_captions(self) -> tuple[list[str], list[list[int]]]:
         """Return the captions that are searched, and for each image the positions of its own."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tauten.data.problems import Skipped
 from tauten.models.tokenizers import Tokenizer
+from tauten.structure.cells import texts_of
 from tauten.training.clip_source import ClipSource
 from tauten.training.config import DataConfig
 from tauten.training.splits import PairData
@@ -165,7 +166,7 @@ def training_texts(data: PairData, config: DataConfig) -> list[str]:
         alternatives = data.shards.column("alt_caption", missing="")
     if data.shards is not None and config.keywords > 0:
         cells = data.shards.column("keywords", missing=())
-        keywords = [[cell] if isinstance(cell, str) else list(cell) for cell in cells]
+        keywords = [texts_of(cell) for cell in cells]
     if config.alternative > 0:
         found += alternatives
     if config.keywords > 0:

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset, List, Value
 
-from tauten.structure.cells import missing
+from tauten.structure.cells import missing, texts_of
 from tauten.training.held_out import raw_images
 
 logger = logging.getLogger("tauten.training")
@@ -36,7 +36,7 @@ def one_per_picture(dataset: Dataset, label: str | None, source: str) -> Dataset
     """
     apart = [name for name in (*_APART, label) if name in dataset.column_names]
     columns = [dataset[name] for name in apart]
-    captions = [[cell] if isinstance(cell, str) else cell for cell in dataset["caption"]]
+    captions = [texts_of(cell) for cell in dataset["caption"]]
     rows: dict[Any, list[int]] = defaultdict(list)
     stored = raw_images(dataset)
     for row, cell in enumerate(stored):

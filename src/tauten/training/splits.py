@@ -16,7 +16,7 @@ from torch import Tensor
 from tauten.data import contents, count_groups, emoji_lt, fingerprint, images, load_pairs
 from tauten.data.emoji_video import name_relevancy
 from tauten.evaluation import thirds
-from tauten.structure.cells import some
+from tauten.structure.cells import some, texts_of
 from tauten.training.clips import decode, located
 from tauten.training.config import DataConfig
 from tauten.training.epic import epic_splits
@@ -163,7 +163,7 @@ def to_pairs(
     else:
         pixels = images(dataset, prepared(config), progress=progress)
         content = fingerprint(dataset)
-    captions = [[text] if isinstance(text, str) else list(text) for text in dataset["caption"]]
+    captions = [texts_of(cell) for cell in dataset["caption"]]
     count = len(captions)
     alternatives = list(dataset["alt_caption"]) if "alt_caption" in names else [""] * count
     keywords = list(dataset["keywords"]) if "keywords" in names else [[]] * count
@@ -171,7 +171,7 @@ def to_pairs(
         images=pixels,
         captions=captions,
         alternatives=[text or "" for text in alternatives],
-        keywords=[[words] if isinstance(words, str) else list(words or ()) for words in keywords],
+        keywords=[texts_of(cell) for cell in keywords],
         labels=None if label is None else class_names(dataset[label], label, place, needed=views),
         fingerprint=content,
         contents="" if config.frames else contents(dataset),
