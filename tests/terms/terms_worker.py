@@ -27,7 +27,17 @@ def graded(make):
     return constructor
 
 
+def queries(**options):
+    """Return triplet queries of the shard, each among its own rows and those of its process."""
+    term = terms.TripletQueries(0.5, **options)
+    first = torch.tensor([[0, 1, 2], [3, 4, 0], [2, 4, 1]])
+    last = torch.tensor([[0, 1, 1]])
+    shards = {7: torch.cat([first, last + CUT]), CUT: first, 7 - CUT: last}
+    return lambda x: term(x, shards[len(x)])
+
+
 TERMS = {
+    "triplet": (queries, 1),
     "uniformity": (terms.Uniformity, 1),
     "cross": (terms.CrossUniformity, 2),
     "alignment": (terms.Alignment, 2),

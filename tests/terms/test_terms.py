@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import tauten as tt
 from forks import run_all
 from tauten import terms
 
@@ -132,9 +133,49 @@ def test_a_constraint_averages_the_excess_of_the_groups_it_meets():
     assert term.excess.tolist() == pytest.approx([1.75, 4.0])
 
 
+QUERIES = torch.tensor([[0, 1, 2], [3, 1, 6], [5, 5, 0], [4, 2, 3]])
+LEVELS = torch.tensor([0.0, 1.0, 0.3, 9.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("levels", [None, LEVELS])
+def test_triplet_queries_are_hinges_of_both_that_are_alike(squared, levels):
+    z = X.clone().requires_grad_()
+    value = terms.TripletQueries(0.5, squared=squared)(z, QUERIES, levels)
+    expected = 0
+    margins = [0.5] * 4 if levels is None else levels
+    for (a, b, odd), level in zip(QUERIES.tolist(), margins, strict=True):
+        power = 2 if squared else 1
+
+        def d(i, j, power=power):
+            return (z[i] - z[j]).norm() ** power if i != j else 0.0
+
+        for one in (a, b):
+            expected = expected + (d(a, b) - d(one, odd) + level).clamp(min=0) / len(QUERIES)
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
+    found, told = (torch.autograd.grad(loss, z, retain_graph=True) for loss in (value, expected))
+    torch.testing.assert_close(found, told, rtol=1e-9, atol=1e-12)
+
+
+def test_the_margin_of_a_query_follows_a_schedule():
+    margin = tt.Anneal(0.0, 2.0, steps=4)
+    term, ids = terms.TripletQueries(), torch.arange(4)
+    values = [float(term(X, QUERIES, margin.at(ids, step))) for step in (0, 2, 4)]
+    told = [float(terms.TripletQueries(level)(X, QUERIES)) for level in (0.0, 1.0, 2.0)]
+    assert values == pytest.approx(told)
+    assert values[0] < values[1] < values[2]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: terms.TripletQueries(-1.0), "margin must be >= 0, got -1.0"),
+        (
+            lambda: terms.TripletQueries()(X, QUERIES[:, :2]),
+            r"whole numbers \(Q, 3\), got \(4, 2\)",
+        ),
+        (lambda: terms.TripletQueries()(X, QUERIES + 1), "rows 0 .. 6 of z, got 1 .. 7"),
+        (lambda: terms.TripletQueries()(X, QUERIES, -LEVELS), r"margin must be \(4,\), one >= 0"),
         (lambda: terms.Uniformity(0.0), "t must be a number above 0, got 0.0"),
         (lambda: terms.CrossUniformity(math.nan), "t must be a number above 0"),
         (lambda: terms.Alignment(-1), "alpha must be a number above 0, got -1"),
@@ -158,6 +199,8 @@ def test_two_processes_have_the_value_and_gradient_of_one(tmp_path):
     out = tmp_path / "found.json"
     run_all(worker, [(rank, tmp_path / "store", out) for rank in range(2)])
     found = json.loads(out.read_text())
-    assert {"uniformity", "cross", "alignment", "koleo", "joint", "pearson"} <= set(found)
+    assert {"uniformity", "cross", "alignment", "koleo", "joint", "pearson", "triplet"} <= set(
+        found
+    )
     for name, errors in found.items():
         assert max(errors) < 1e-9, (name, errors)

@@ -1,10 +1,12 @@
 """Sources of candidates beside the batch: a queue of earlier keys, a slowly moving encoder, hard
-negatives of each anchor's own, mixtures.
+negatives of each anchor's own, mixtures, means of classes.
 """
 
+from tauten.candidates.class_means import class_means
 from tauten.candidates.keys import Keys
 from tauten.candidates.mixing import Mixer
 from tauten.candidates.momentum import MomentumEncoder
+from tauten.candidates.noise import SignNoise
 from tauten.candidates.own import Negatives, OwnNegatives, as_negatives
 from tauten.candidates.queue import KeyQueue, PairQueue
 
@@ -16,5 +18,7 @@ __all__ = [
     "Negatives",
     "OwnNegatives",
     "PairQueue",
+    "SignNoise",
     "as_negatives",
+    "class_means",
 ]

@@ -10,6 +10,7 @@ need("tauten.models", "numpy", "transformers")
 if TYPE_CHECKING:
     from tauten.models.augmentation import Augmentation, RandomColor
     from tauten.models.augmentation_options import ViewConfig
+    from tauten.models.background import mix_backgrounds
     from tauten.models.bag import BagTower
     from tauten.models.convolutional import ConvTower
     from tauten.models.dual_encoder import DualEncoder
@@ -46,6 +47,7 @@ __all__ = [
     "ViewEncoder",
     "load_published",
     "load_tokenizer",
+    "mix_backgrounds",
     "pool",
 ]
 

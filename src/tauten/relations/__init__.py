@@ -1,6 +1,7 @@
 """The relation of a batch: who is positive, negative or ignored for whom, and how much."""
 
 from tauten.relations.checks import Ids
+from tauten.relations.geodesic import geodesics
 from tauten.relations.relation import Relation, relate
 from tauten.relations.weights import (
     Codes,
@@ -22,5 +23,6 @@ __all__ = [
     "Teacher",
     "Weights",
     "as_weights",
+    "geodesics",
     "relate",
 ]

@@ -6,6 +6,7 @@ from tauten.terms.distillation import Distillation
 from tauten.terms.graded import Pearson, PreferenceOrder, RankKL
 from tauten.terms.joint_entropy import JointEntropy
 from tauten.terms.koleo import KoLeo
+from tauten.terms.triplet import TripletQueries
 from tauten.terms.uniformity import CrossUniformity, Uniformity
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "Pearson",
     "PreferenceOrder",
     "RankKL",
+    "TripletQueries",
     "Uniformity",
 ]

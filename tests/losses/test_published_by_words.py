@@ -1,0 +1,356 @@
+"""Published losses that calls of ours express, against their formulas in float64."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+
+import tauten as tt
+from tauten.candidates import Keys, MomentumEncoder, class_means
+from tauten.models import mix_backgrounds
+from tauten.pairwise import PairMask
+from tauten.pairwise.nearest import topk_pairs
+from tauten.relations import Codes, Given, Teacher, geodesics
+
+TILES = ["dense", (2, 3)]
+every_tile = pytest.mark.parametrize("tile", TILES)
+
+
+def drawn(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def cosines(a, b):
+    return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
+
+
+def check(found, expected, inputs):
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    kept = {"retain_graph": True}
+    ours, theirs = (torch.autograd.grad(value, inputs, **kept) for value in (found, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def self_distilled(x, y, keys, tau, share_of_kl, tile="dense"):
+    """CE(onehot, S/τ) + λ·KL(teacher ‖ S/τ), as one cross-entropy less the teacher's entropy."""
+    share = share_of_kl / (1 + share_of_kl)
+    loss_fn = tt.InfoNCE(tau, tile=tile)
+    teacher = Teacher(keys.x, keys.y, tau, share=share)
+    return (1 + share_of_kl) * loss_fn(x, y, keys=keys, targets=teacher)
+
+
+@every_tile
+def test_micro_batches_meet_the_teachers_keys_of_the_whole_batch(tile):
+    """MSD: the denominator of a micro-batch of b has all k·b keys."""
+    b, k, tau, weight = 3, 4, 0.2, 0.7
+    x, y = drawn(b * k, 5).requires_grad_(), drawn(b * k, 5, seed=1).requires_grad_()
+    kx, ky = drawn(b * k, 5, seed=2), drawn(b * k, 5, seed=3)
+    found = expected = 0
+    for part in range(k):
+        order = torch.arange(b * k).roll(-b * part)
+        rows = order[:b]
+        keys = Keys(kx[order], ky[order], order)
+        found = found + self_distilled(x[rows], y[rows], keys, tau, weight, tile) / k
+        for anchors, here, there in ((x, kx, ky), (y, ky, kx)):
+            log_p = (cosines(anchors[rows], there) / tau).log_softmax(1)
+            teacher = (cosines(here[rows], there) / tau).softmax(1)
+            assert log_p.shape == (b, b * k)
+            own = F.nll_loss(log_p, rows)
+            kl = F.kl_div(log_p, teacher, reduction="batchmean")
+            entropy = -(teacher * teacher.log()).sum(1).mean()
+            expected = expected + (own + weight * (kl + entropy)) / 2 / k
+    check(found, expected, [x, y])
+
+
+def test_micro_batches_keep_the_memory_of_one():
+    """MSD: only the micro-batch's own activations are kept for the backward pass."""
+    b, k, width = 8, 6, 2048
+    encoder = nn.Sequential(nn.Linear(32, width), nn.ReLU(), nn.Linear(width, 16))
+    slow = MomentumEncoder(encoder)
+    inputs = torch.randn(2, b * k, 32, generator=torch.Generator().manual_seed(0))
+
+    weights = {weight.untyped_storage().data_ptr() for weight in encoder.parameters()}
+
+    def kept(rows, step):
+        seen = {}
+
+        def note(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = step(rows)
+        loss.backward()
+        return sum(seen.values())
+
+    def distilled(rows):
+        order = torch.arange(b * k)
+        keys = Keys(slow(inputs[0]), slow(inputs[1]), order)
+        return self_distilled(*(encoder(side[rows]) for side in inputs), keys, 0.1, 1.0)
+
+    def plain(rows):
+        return tt.InfoNCE(0.1)(*(encoder(side[rows]) for side in inputs))
+
+    micro, whole = slice(0, b), slice(None)
+    assert kept(micro, distilled) < 1.3 * kept(micro, plain)
+    assert kept(micro, distilled) < 0.3 * kept(whole, plain)
+
+
+def test_the_student_scores_what_the_teacher_finds_hard():
+    """DCD: k negatives of each anchor by the teacher, and 1 + k passes of the student."""
+    n, k, tau = 6, 2, 0.5
+    teacher = nn.Bilinear(5, 5, 1).double().requires_grad_(False)
+    x, y = drawn(n, 5).requires_grad_(), drawn(n, 5, seed=1).requires_grad_()
+    every = torch.stack([teacher(x.detach(), row.expand(n, 5)).squeeze(1) for row in y.detach()], 1)
+    _, hard = topk_pairs(every, torch.eye(n).double(), k, own_row(n), cosine=False)
+    columns = torch.cat([torch.arange(n)[:, None], hard], dim=1)
+    passes = []
+
+    def student(left, right):
+        passes.append(len(left))
+        return (left * right).sum(1)
+
+    pairs = student(x.repeat_interleave(1 + k, 0), y[columns.flatten()]).view(n, 1 + k)
+    teaching = (every.gather(1, columns) / tau).softmax(1)
+    loss_fn = tt.InfoNCE(tau, directions="x2y", normalize=False, reduction="none")
+    found = 2 * loss_fn(
+        pairs,
+        torch.eye(1 + k, dtype=torch.float64),
+        positives=torch.zeros(n, dtype=torch.long),
+        targets=Given(teaching, share=0.5),
+    )
+    entropy = -(teaching * teaching.log()).sum(1)
+    doubt = entropies((pairs / tau).softmax(1).detach())
+    weight = doubt / (doubt + entropy)  # of the sample's difficulty
+    assert passes == [n * (1 + k)]
+    log_p = (pairs / tau).log_softmax(1)
+    kl = (teaching * (teaching.log() - log_p)).sum(1)
+    others = every.masked_fill(torch.eye(n).bool(), -torch.inf)
+    assert [set(row) for row in hard.tolist()] == [
+        set(row) for row in others.topk(k, dim=1).indices.tolist()
+    ]
+    check((weight * (found - entropy)).sum(), (weight * (kl - log_p[:, 0])).sum(), [x, y])
+
+
+def own_row(n):
+    return PairMask(torch.arange(n), own=True, diagonal=0)
+
+
+def entropies(p):
+    return -(p * p.log()).sum(1)
+
+
+CLUSTER = torch.tensor([4, 0, 4, 2, 0, 4])
+
+
+def means(z, clusters):
+    """The mean of the unit rows of each cluster that is there."""
+    units = F.normalize(z, dim=1)
+    return torch.stack([units[clusters == c].mean(0) for c in clusters.unique()])
+
+
+@every_tile
+def test_prototypes_meet_the_means_of_what_is_routed_to_them(tile):
+    """ProMoE: an expert that got no token is left out."""
+    tokens, experts = drawn(6, 5).requires_grad_(), drawn(5, 5, seed=1).requires_grad_()
+    loss_fn = tt.InfoNCE(0.1, directions="x2y", tile=tile)
+    mean, ids = class_means(tokens, CLUSTER, 5)
+    assert ids.tolist() == [0, 2, 4]
+    found = loss_fn(experts[ids], mean)
+    present = [0, 2, 4]
+    logits = cosines(experts[present], means(tokens, CLUSTER)) / 0.1
+    check(found, F.cross_entropy(logits, torch.arange(3)), [tokens, experts])
+
+
+@every_tile
+def test_each_sample_is_told_the_mean_of_its_cluster_on_the_other_side(tile):
+    """PriorCLIP: CLIP and affiliation, with one column for each distinct cluster."""
+    x, y = drawn(6, 5).requires_grad_(), drawn(6, 5, seed=1).requires_grad_()
+    affiliation = tt.InfoNCE(0.5, directions="x2y", tile=tile)
+    found = tt.InfoNCE(0.1, tile=tile)(x, y)
+    for anchors, others in ((x, y), (y, x)):
+        mean, ids = class_means(others, CLUSTER, 5)
+        found = found + 0.3 / 2 * affiliation(anchors, mean, labels=(CLUSTER, ids))
+    rows, s = torch.arange(6), cosines(x, y) / 0.1
+    column = torch.searchsorted(CLUSTER.unique(), CLUSTER)
+    expected = (F.cross_entropy(s, rows) + F.cross_entropy(s.T, rows)) / 2
+    for anchors, others in ((x, y), (y, x)):
+        logits = cosines(anchors, means(others, CLUSTER)) / 0.5
+        expected = expected + 0.3 / 2 * F.cross_entropy(logits, column)
+    check(found, expected, [x, y])
+
+
+def test_affiliation_has_no_floor_of_duplicate_columns():
+    """PriorCLIP's public code keeps a column for each sample: log of the cluster's size remains."""
+    z = torch.eye(5, dtype=torch.float64)[CLUSTER]
+    mean, ids = class_means(z, CLUSTER, 5)
+    loss_fn = tt.InfoNCE(0.01, directions="x2y")
+    assert float(loss_fn(z, mean, labels=(CLUSTER, ids))) == pytest.approx(0.0, abs=1e-12)
+    sizes = torch.bincount(CLUSTER)[CLUSTER].double()
+    repeated = F.cross_entropy(cosines(z, means(z, CLUSTER)[column_of(CLUSTER)]) / 0.01, ROWS)
+    assert float(repeated) == pytest.approx(float(sizes.log().mean()))
+
+
+ROWS = torch.arange(6)
+
+
+def column_of(clusters):
+    return torch.searchsorted(clusters.unique(), clusters)
+
+
+TERMS = ("i2t", "t2i", "i2i", "t2t", "local i", "local t")
+
+
+def triple(x, y, slow, locals_, taus, on, tile):
+    """TCL by calls of ours: six losses, each with a temperature of its own."""
+    kx, ky, lx, ly = *slow, *locals_
+    n, ids = len(x), torch.arange(len(kx))
+    one = {"directions": "x2y", "tile": tile}
+    losses = {name: tt.InfoNCE(tau, **one) for name, tau in taus.items()}
+    pairs, same = ids[:n], [(ids[:n], ids)]
+    soft = {"positives": pairs, "same": same}
+    calls = {
+        "i2t": lambda f: f(x, ky, targets=Teacher(kx[:n], ky, 0.3, share=0.4), **soft),
+        "t2i": lambda f: f(y, kx, targets=Teacher(ky[:n], kx, 0.3, share=0.4), **soft),
+        "i2i": lambda f: f(x, kx, **soft),
+        "t2t": lambda f: f(y, ky, **soft),
+        "local i": lambda f: local(f, x, lx),
+        "local t": lambda f: local(f, y, ly),
+    }
+    return sum(calls[name](losses[name]) for name in on) / 6
+
+
+def local(loss_fn, anchors, parts):
+    """Each part of a sample against the parts of all other samples, for its whole."""
+    of_part = torch.arange(len(anchors)).repeat_interleave(parts.shape[1])
+    decoupled = tt.DecoupledSoftmax(loss_fn.strength, directions="x2y", tile=loss_fn.tile)
+    return decoupled(anchors, parts.flatten(0, 1), labels=(torch.arange(len(anchors)), of_part))
+
+
+@every_tile
+@pytest.mark.parametrize("on", [TERMS, *[(name,) for name in TERMS]], ids=lambda on: on[0])
+def test_each_of_tcls_six_losses_has_its_own_temperature(on, tile):
+    n = 4
+    x, y = drawn(n, 5).requires_grad_(), drawn(n, 5, seed=1).requires_grad_()
+    kx, ky = drawn(7, 5, seed=2), drawn(7, 5, seed=3)
+    lx, ly = drawn(n, 3, 5, seed=4), drawn(n, 2, 5, seed=5)
+    taus = dict(zip(TERMS, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), strict=True))
+    found = triple(x, y, (kx, ky), (lx, ly), taus, on, tile)
+    rows, eye = torch.arange(n), torch.eye(n, 7).double()
+
+    def soft(anchors, keys, teacher, tau):
+        q = 0.4 * (cosines(teacher, keys) / 0.3).softmax(1) + 0.6 * eye
+        return -(q * (cosines(anchors, keys) / tau).log_softmax(1)).sum(1).mean()
+
+    def of_parts(anchors, parts, tau):
+        total = 0
+        for i in range(n):
+            others = torch.cat([parts[j] for j in range(n) if j != i])
+            negatives = (cosines(anchors[i : i + 1], others) / tau).logsumexp(1)
+            own = cosines(anchors[i : i + 1], parts[i])[0] / tau
+            total = total + (torch.logaddexp(own, negatives) - own).mean() / n
+        return total
+
+    expected = {
+        "i2t": soft(x, ky, kx[:n], 0.1),
+        "t2i": soft(y, kx, ky[:n], 0.2),
+        "i2i": F.cross_entropy(cosines(x, kx) / 0.3, rows),
+        "t2t": F.cross_entropy(cosines(y, ky) / 0.4, rows),
+        "local i": of_parts(x, lx, 0.5),
+        "local t": of_parts(y, ly, 0.6),
+    }
+    wanted = [side for side in (x, y) if len(on) > 1 or (side is x) == (on[0] in TERMS[::2])]
+    check(found, sum(expected[name] for name in on) / 6, wanted)
+
+
+def test_a_clip_with_another_background_is_a_positive_of_its_clip():
+    """CoMix: cross-entropy, contrast of fast, slow and mixed clips, and of pseudo-labels."""
+    clips, domain = drawn(3, 5, 2), drawn(3, 4, 2, seed=1)
+    mixed = mix_backgrounds(clips, 0.5, others=domain, generator=torch.Generator().manual_seed(2))
+    share = (mixed - clips) / (domain.median(dim=1, keepdim=True).values - clips)
+    assert bool(((share > 0) & (share < 0.5)).all())
+    torch.testing.assert_close(share, share[:, :1, :1].expand_as(share))
+
+    encoder, ids = nn.Linear(2, 4).double(), torch.arange(3)
+    slow, fast, more = (encoder(part.mean(1)) for part in (clips[:, ::2], clips, mixed))
+    labels, pseudo = torch.tensor([1, 0, 1]), torch.tensor([1, 1, 0])
+    contrast = tt.SupCon(0.5)
+    found = (
+        F.cross_entropy(slow, labels)
+        + 0.1 * contrast(torch.cat([slow, fast, more]), labels=ids.repeat(3))
+        + 0.01 * contrast(torch.cat([slow, fast]), labels=pseudo.repeat(2))
+    )
+    expected = F.cross_entropy(slow, labels)
+    for weight, z, ids_of in (
+        (0.1, torch.cat([slow, fast, more]), ids.repeat(3)),
+        (0.01, torch.cat([slow, fast]), pseudo.repeat(2)),
+    ):
+        s, eye = cosines(z, z) / 0.5, torch.eye(len(z)).bool()
+        log_p = s.masked_fill(eye, -torch.inf).log_softmax(1).masked_fill(eye, 0.0)
+        own = (ids_of[:, None] == ids_of) & ~eye
+        expected = expected - weight * ((log_p * own).sum(1) / own.sum(1)).mean()
+    check(found, expected, list(encoder.parameters()))
+
+
+@every_tile
+def test_targets_fall_with_the_distance_along_the_graph(tile):
+    """G2L: R_ij ∝ exp(−g_ij/δ), g the shortest path between two moments."""
+    moments = drawn(6, 3, seed=7)
+    x, y = drawn(6, 5).requires_grad_(), drawn(6, 5, seed=1).requires_grad_()
+    length, near = 1 - cosines(moments, moments), torch.zeros(6, 6, dtype=torch.bool)
+    for i in range(6):
+        near[i, sorted((j for j in range(6) if j != i), key=lambda j: float(length[i, j]))[:2]] = 1
+    near = near | near.T
+
+    def shortest(start):
+        distance, reached = {start: 0.0}, set()
+        while set(distance) - reached:
+            at = min(set(distance) - reached, key=distance.get)
+            reached.add(at)
+            for j in near[at].nonzero().flatten().tolist():
+                there = distance[at] + float(length[at, j])
+                distance[j] = min(distance.get(j, there), there)
+        return [distance.get(j, float("inf")) for j in range(6)]
+
+    g = torch.tensor([shortest(i) for i in range(6)], dtype=torch.float64)
+    torch.testing.assert_close(geodesics(moments, 2), g)
+    loss_fn = tt.InfoNCE(0.2, tile=tile)
+    kinds = torch.arange(6)
+    found = loss_fn(x, y, targets=Codes((-geodesics(moments, 2) / 0.3).exp(), kinds, kinds))
+    s, q = cosines(x, y) / 0.2, (-g / 0.3).exp()
+    expected = sum(
+        -(F.normalize(weights, p=1, dim=1) * logits.log_softmax(1)).sum(1).mean() / 2
+        for logits, weights in ((s, q), (s.T, q.T))
+    )
+    check(found, expected, [x, y])
+
+
+def test_moments_that_no_path_joins_have_no_share():
+    apart = torch.tensor([[1.0, 0.0], [1.0, 0.01], [-1.0, 0.0], [-1.0, 0.01]])
+    g = geodesics(apart, 1)
+    assert bool(g[:2, 2:].isinf().all())
+    assert g[0, 1] == pytest.approx(1 - float(cosines(apart[:1], apart[1:2])), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: class_means(drawn(6, 3), CLUSTER, 3), r"classes must be in 0 .. 2, got 0 .. 4"),
+        (lambda: class_means(drawn(5, 3), CLUSTER, 5), "each of 5 rows, got 6"),
+        (lambda: class_means(drawn(6, 3), CLUSTER, 0), "count must be at least 1, got 0"),
+        (lambda: class_means(drawn(6), CLUSTER, 5), r"floating \(N, d\), got \(6,\)"),
+        (lambda: geodesics(drawn(4, 3), 4), r"neighbours must be in 1 .. 3, got 4"),
+        (lambda: geodesics(drawn(4), 1), r"floating \(N, d\), got \(4,\)"),
+        (lambda: mix_backgrounds(drawn(1, 4, 2)), "comes from another clip"),
+        (lambda: mix_backgrounds(drawn(2, 4, 2), 1.5), r"most must be in \[0, 1\], got 1.5"),
+        (lambda: mix_backgrounds(drawn(2, 4)), r"floating \(B, T, ...\), got \(2, 4\)"),
+        (lambda: mix_backgrounds(drawn(2, 4, 2), others=drawn(2, 4, 3)), "a clip for each"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
