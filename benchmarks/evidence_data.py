@@ -12,7 +12,7 @@ from tauten.comparison.cells import FEATURES
 from tauten.comparison.features import Features, FeatureSplit, load, of_pairs, save
 from tauten.structure import kmeans
 from tauten.training import DataConfig
-from tauten.training.splits import SPLITS, load_splits
+from tauten.training.stores.splits import SPLITS, load_splits
 
 DATA = {"emoji": "emoji_lt", "photos": "caltech98_lt"}
 

@@ -25,7 +25,7 @@ from tauten.data import class_counts, emoji_lt, images
 from tauten.models import BagTokenizer, DualEncoder
 from tauten.recipes.emoji import emoji_infonce_constant
 from tauten.training.build import build_encoder
-from tauten.training.config import ModelConfig
+from tauten.training.options.config import ModelConfig
 
 WARMUP = 3
 INFONCE, SOGCLR, MARGIN = "InfoNCE, constant", "SogCLR, constant", "MaxMargin, constant"

@@ -17,7 +17,7 @@ LONGEST = (
     "training/test_launch.py",
     "comparison/test_end_to_end.py",
     "test_plugin.py",
-    "training/test_clip_training.py",
+    "training/stores/test_clip_training.py",
     "recipes/test_published.py",
     "comparison/test_pool.py",
     "pairwise/test_triton.py",
@@ -25,7 +25,7 @@ LONGEST = (
     "training/test_train.py",
     "parity/test_chunked.py",
     "training/test_resume.py",
-    "training/test_sharded.py",
+    "training/checkpoints/test_sharded.py",
     "test_state_survives.py",
 )
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

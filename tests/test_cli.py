@@ -8,7 +8,7 @@ from PIL import Image
 
 from tauten.cli import main
 from tauten.recipes import RECIPES
-from tauten.training.words import parsed
+from tauten.training.options.words import parsed
 
 pairs = RECIPES["pairs"]
 
@@ -220,4 +220,4 @@ def test_words_bring_the_options_that_they_need(capsys):
     assert not found & {"--control.alpha", "--optim.beta2", "--model.channels"}
     config = parsed("pairs", "", pairs(), ["--optim.name", "sgd", "--optim.momentum", "0.5"])
     assert (config.optim.name, config.optim.momentum) == ("sgd", 0.5)
-    assert type(config.optim).__module__ == "tauten.training.config"
+    assert type(config.optim).__module__ == "tauten.training.options.config"

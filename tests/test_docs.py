@@ -64,7 +64,8 @@ def with_towers(config, name):
 def test_commands_are_understood(page, tmp_path, monkeypatch):
     from tauten import experiments, training
     from tauten.recipes import config_file, pairs
-    from tauten.training import initial, pretrained
+    from tauten.training import initial
+    from tauten.training.options import pretrained
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(initial, "as_run", lambda config, run: config)

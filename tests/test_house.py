@@ -66,7 +66,7 @@ def test_a_circle_is_found(monkeypatch):
 
 def test_imports_are_read_as_python_runs_them():
     found = house.imported("tauten.comparison.grid")
-    assert {"tauten.comparison.cells", "tauten.training.config"} <= found
+    assert {"tauten.comparison.cells", "tauten.training.options.config"} <= found
     assert "tauten.comparison.catalogue" in found  # a module, by ``from package import module``
     assert "tauten.comparison.grid" not in house.imported("tauten.comparison.shared")
     assert "tauten.comparison.grid" in house.imported("tauten.comparison.shared", everywhere=True)

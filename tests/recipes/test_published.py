@@ -18,8 +18,8 @@ from tauten.recipes import (
     unimodal,
 )
 from tauten.training import Config, specs, train
-from tauten.training.trainer import ContrastiveTrainer
-from tauten.training.view_trainer import ViewTrainer
+from tauten.training.loop.trainer import ContrastiveTrainer
+from tauten.training.tasks.view_trainer import ViewTrainer
 
 PAPERS = recipes_of(cc3m, epic_kitchens, captioned).values()
 NAMES = [recipe.name for recipe in PAPERS]

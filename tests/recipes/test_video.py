@@ -13,8 +13,8 @@ from tauten.files import read_arrays
 from tauten.losses import SMS
 from tauten.recipes import emoji_video_margin_constant, emoji_video_margin_mmts
 from tauten.training import evaluate, specs, train
-from tauten.training.module import ContrastiveModule
-from tauten.training.trainer import ContrastiveTrainer
+from tauten.training.loop.trainer import ContrastiveTrainer
+from tauten.training.tasks.module import ContrastiveModule
 
 
 def tiny(shared_data, output, recipe=emoji_video_margin_mmts, **fields):

@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
-from tauten.training import Config, checkpoints, run_folder, specs, train
-from tauten.training.splits import SPLITS, load_split
-from tauten.training.trainer import ContrastiveTrainer
+from tauten.training import Config, checkpoints, specs, train
+from tauten.training.checkpoints import files as checkpoint_files
+from tauten.training.loop.trainer import ContrastiveTrainer
+from tauten.training.run import run_folder
+from tauten.training.stores.splits import SPLITS, load_split
 
 
 def config(output: Path, method: str) -> Config:
@@ -71,9 +73,9 @@ def arm(where: str, number: int, output: Path) -> None:
     elif where == "optimizer.pt":
         trainer._save_optimizer_and_scheduler = after(number, trainer._save_optimizer_and_scheduler)
     elif where == "marker":
-        checkpoints.seal = after(number, checkpoints.seal)
+        checkpoint_files.seal = after(number, checkpoint_files.seal)
     elif where == "best":
-        checkpoints._link = after(number, checkpoints._link)
+        checkpoint_files._link = after(number, checkpoint_files._link)
     elif where == "rotation":
         checkpoints.rotate = after(number, checkpoints.rotate)
     elif where == "history":

@@ -22,10 +22,10 @@ from tauten.data.pixels import Prepared, resized
 from tauten.models import HFImageTower, HFTextTower, HFTokenizer
 from tauten.training import evaluate, train
 from tauten.training.build import build_encoder, check_texts
-from tauten.training.config import DataConfig, ModelConfig
-from tauten.training.pretrained import as_pretrained, prepared, tell_of_pixels
-from tauten.training.results import load_encoder
-from tauten.training.splits import load_split
+from tauten.training.options.config import DataConfig, ModelConfig
+from tauten.training.options.pretrained import as_pretrained, prepared, tell_of_pixels
+from tauten.training.stores.splits import load_split
+from tauten.training.tasks.results import load_encoder
 
 
 @pytest.fixture

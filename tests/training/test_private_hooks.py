@@ -12,8 +12,8 @@ pytest.importorskip("transformers")
 
 from transformers import Trainer
 
-from tauten.training.trainer import ContrastiveTrainer
-from tauten.training.view_trainer import ViewTrainer
+from tauten.training.loop.trainer import ContrastiveTrainer
+from tauten.training.tasks.view_trainer import ViewTrainer
 
 #: each with the arguments that it has in the releases that were tried
 USED = {

@@ -26,7 +26,7 @@ from tauten.files import replace_text
 from tauten.outcome import OUTCOME, Outcome, save
 from tauten.outcome import load as load_outcome
 from tauten.training import from_dict
-from tauten.training.config_tree import completed, differences
+from tauten.training.options.config_tree import completed, differences
 from tauten.training.session import versions
 
 CONFIG, RESULT, QUERIES = "config.json", "result.json", "queries.npz"

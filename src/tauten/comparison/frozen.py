@@ -19,10 +19,10 @@ from tauten.losses import ContrastiveLoss, NonFiniteLossError
 from tauten.outcome import ALL, Outcome, of_pairs
 from tauten.outcome.metrics import OF_CLASSES
 from tauten.training import Config
-from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss
-from tauten.training.splits import Classes
-from tauten.training.steps import Steps
+from tauten.training.loop.arguments import make_optimizer
+from tauten.training.loop.steps import Steps
+from tauten.training.stores.splits import Classes
 
 #: told (share of the training done, validation score), says whether to stop
 Stop = Callable[[float, float], bool]

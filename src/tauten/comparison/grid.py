@@ -18,7 +18,7 @@ from tauten.outcome import Metrics
 from tauten.recipes import get
 from tauten.recipes.emoji import EPOCHS, emoji
 from tauten.training import Config, specs
-from tauten.training.config_tree import changed
+from tauten.training.options.config_tree import changed
 
 DEFAULT, TUNED = "default", "tuned"
 Mode = Literal["auto", "frozen", "train"]

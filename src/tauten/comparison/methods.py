@@ -17,7 +17,7 @@ from typing import Any
 from tauten.losses import CompositionWarning
 from tauten.training import Config
 from tauten.training.build import check_loss
-from tauten.training.config_tree import changed
+from tauten.training.options.config_tree import changed
 from tauten.training.specs import lost_options
 
 Settings = Mapping[str, Any]

@@ -14,15 +14,15 @@ from torch import Tensor
 from tauten.comparison.allocations import step_memory
 from tauten.losses import ContrastiveLoss
 from tauten.training import Config, checkpoints
-from tauten.training.arguments import make_optimizer
 from tauten.training.build import build_loss
-from tauten.training.module import ContrastiveModule
-from tauten.training.pairs import PairStore
-from tauten.training.results import load_encoder
-from tauten.training.run_folder import CHECKPOINTS
-from tauten.training.splits import Classes, PairData, load_split
-from tauten.training.view_module import ViewModule, ViewStore
-from tauten.training.view_results import load_view_encoder
+from tauten.training.loop.arguments import make_optimizer
+from tauten.training.run.run_folder import CHECKPOINTS
+from tauten.training.stores.pairs import PairStore
+from tauten.training.stores.splits import Classes, PairData, load_split
+from tauten.training.tasks.module import ContrastiveModule
+from tauten.training.tasks.results import load_encoder
+from tauten.training.tasks.view_module import ViewModule, ViewStore
+from tauten.training.tasks.view_results import load_view_encoder
 
 #: steps before the optimiser has its state, and timed ones after
 _FIRST, _TIMED = 1, 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tauten.files import read_sealed
 from tauten.outcome import GRADED, OUTCOME, PAIRS, VIEWS, Metrics, Outcome, load
 from tauten.training import Config
-from tauten.training.named import is_named
-from tauten.training.run_folder import RESULTS
+from tauten.training.run.run_folder import RESULTS
+from tauten.training.stores.named import is_named
 
 
 def tested_by(config: Config, *, whole: bool) -> Metrics:

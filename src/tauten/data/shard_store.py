@@ -15,7 +15,7 @@ from tauten.structure.cells import texts_of
 
 
 class ShardStore:
-    """A store of batches by sample id, as ``tauten.training.pairs.PairStore`` is in memory.
+    """A store of batches by sample id, as ``tauten.training.stores.pairs.PairStore`` is in memory.
 
     Everything random (which caption, alternative text, keywords) is drawn from torch's global
     generator at the moment of the call, four numbers a sample whether it can be used or not, so a

@@ -38,7 +38,7 @@ from tauten.inference.embedded import (
 from tauten.inference.loading import load
 from tauten.inference.model import Model
 from tauten.inference.samples import Samples, read_samples
-from tauten.training.places import shown
+from tauten.training.run.places import shown
 
 logger = logging.getLogger("tauten.inference")
 

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from tauten.files import told
 from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
-from tauten.training.encode import Encoded
 from tauten.training.evaluation import check_output, written
-from tauten.training.ranges import RANGES, check
-from tauten.training.rows import UNLABELLED, class_names
-from tauten.training.splits import Classes
+from tauten.training.options.ranges import RANGES, check
+from tauten.training.stores.rows import UNLABELLED, class_names
+from tauten.training.stores.splits import Classes
+from tauten.training.tasks.encode import Encoded
 
 logger = logging.getLogger("tauten.inference")
 

@@ -12,7 +12,7 @@ from tauten.files import expanded
 from tauten.inference import pretrained, runs
 from tauten.inference.model import Model
 from tauten.models.named import full_name
-from tauten.training.run_folder import CONFIG
+from tauten.training.run.run_folder import CONFIG
 
 #: what a name begins with, and what loads the rest of it
 _KINDS: dict[str, Callable[[str], Any]] = {

@@ -25,7 +25,7 @@ from tauten.structure.embed import check_captions
 
 if TYPE_CHECKING:
     from tauten.models import Tokenizer
-    from tauten.training.config import DataConfig
+    from tauten.training.options.config import DataConfig
 
 _DECODERS = 8
 

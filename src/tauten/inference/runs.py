@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from tauten.inference.model import Towers
 from tauten.inference.pictures import prepared as picture_at
 from tauten.models import DualEncoder, FeatureTower, Tokenizer
-from tauten.training.config import DataConfig
 from tauten.training.evaluation import find_checkpoint
-from tauten.training.pretrained import prepared
-from tauten.training.results import load_encoder
-from tauten.training.view_results import load_view_encoder
+from tauten.training.options.config import DataConfig
+from tauten.training.options.pretrained import prepared
+from tauten.training.tasks.results import load_encoder
+from tauten.training.tasks.view_results import load_view_encoder
 
 
 def towers(folder: Path) -> tuple[Towers, DataConfig]:

@@ -18,10 +18,10 @@ from tauten.files import expanded
 from tauten.inference.model import Model
 from tauten.structure.cells import missing, some, texts_of
 from tauten.training.evaluation import on_other_data
-from tauten.training.named import is_named, named_split
-from tauten.training.pair_data import PairData, Split
-from tauten.training.rows import class_names, one_per_picture
-from tauten.training.splits import load_split
+from tauten.training.stores.named import is_named, named_split
+from tauten.training.stores.pair_data import PairData, Split
+from tauten.training.stores.rows import class_names, one_per_picture
+from tauten.training.stores.splits import load_split
 
 
 @dataclass(frozen=True)

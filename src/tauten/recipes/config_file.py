@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tauten.files import expanded, read_yaml
-from tauten.training.config import Config
-from tauten.training.config_tree import changed
-from tauten.training.run_folder import CONFIG, MARK, RunFolder
+from tauten.training.options.config import Config
+from tauten.training.options.config_tree import changed
+from tauten.training.run.run_folder import CONFIG, MARK, RunFolder
 
 
 def read_config(place: str | Path) -> Config:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tauten.spec import ControlSpec, LossSpec
+from tauten.training.options.upgrade import upgraded
 from tauten.training.specs import control, known_controls, known_losses
-from tauten.training.upgrade import upgraded
 
 
 def control_of(config: Mapping[str, Any]) -> ControlSpec | None:

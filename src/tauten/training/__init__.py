@@ -8,18 +8,18 @@ from tauten.lazy import attach
 need("tauten.training", "numpy", "transformers", "accelerate", "datasets", "yaml", "safetensors")
 
 if TYPE_CHECKING:
-    from tauten.training.config import (
+    from tauten.training.evaluation import evaluate
+    from tauten.training.options.config import (
         Config,
         DataConfig,
         EvaluationConfig,
         ModelConfig,
         OptimConfig,
     )
-    from tauten.training.config_tree import from_dict, to_dict
-    from tauten.training.evaluation import evaluate
-    from tauten.training.pretrained import from_model
-    from tauten.training.results import load_encoder
+    from tauten.training.options.config_tree import from_dict, to_dict
+    from tauten.training.options.pretrained import from_model
     from tauten.training.session import RunResult, load_result, train
+    from tauten.training.tasks.results import load_encoder
 
 __all__ = [
     "Config",

@@ -33,9 +33,9 @@ from tauten.models.tower import Tower
 from tauten.spec import Context
 from tauten.state import SampleTable
 from tauten.structure.cells import short
-from tauten.training.config import Config, ModelConfig
 from tauten.training.initial import Initial
-from tauten.training.pretrained import is_joint_model
+from tauten.training.options.config import Config, ModelConfig
+from tauten.training.options.pretrained import is_joint_model
 
 logger = logging.getLogger("tauten.training")
 

@@ -14,15 +14,15 @@ from datasets import Dataset
 from tauten.files import make_folder, replace_text
 from tauten.structure.cells import some
 from tauten.training import checkpoints
-from tauten.training.config import Config, DataConfig
-from tauten.training.encode import encode
-from tauten.training.pair_data import as_published
-from tauten.training.ranges import RANGES, check
-from tauten.training.results import load_encoder
-from tauten.training.rows import one_per_picture
-from tauten.training.run_folder import CONFIG, RESULTS, RunFolder
-from tauten.training.splits import PairData, Split, load_split, to_pairs
-from tauten.training.view_results import evaluate_views
+from tauten.training.options.config import Config, DataConfig
+from tauten.training.options.ranges import RANGES, check
+from tauten.training.run.run_folder import CONFIG, RESULTS, RunFolder
+from tauten.training.stores.pair_data import as_published
+from tauten.training.stores.rows import one_per_picture
+from tauten.training.stores.splits import PairData, Split, load_split, to_pairs
+from tauten.training.tasks.encode import encode
+from tauten.training.tasks.results import load_encoder
+from tauten.training.tasks.view_results import evaluate_views
 
 Protocol = Literal["all", "1k", "5k", "1k-of-5k"]
 

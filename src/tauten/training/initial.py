@@ -17,12 +17,12 @@ from tauten.models import BagTokenizer, DualEncoder, FeatureTower, Tokenizer, Vi
 from tauten.models.tokenizers import UNKNOWN
 from tauten.models.tower import Tower
 from tauten.training import checkpoints
-from tauten.training.config import Config
-from tauten.training.config_tree import to_dict
 from tauten.training.evaluation import find_checkpoint
-from tauten.training.places import located
-from tauten.training.results import load_encoder
-from tauten.training.view_results import load_view_encoder
+from tauten.training.options.config import Config
+from tauten.training.options.config_tree import to_dict
+from tauten.training.run.places import located
+from tauten.training.tasks.results import load_encoder
+from tauten.training.tasks.view_results import load_view_encoder
 
 logger = logging.getLogger("tauten.training")
 

@@ -25,7 +25,6 @@ from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.structure import Clusters, embed_captions
 from tauten.structure.clustering import embedded_clusters
 from tauten.training import checkpoints, processes
-from tauten.training.allocator import keeping_memory
 from tauten.training.build import (
     build_encoder,
     build_loss,
@@ -34,27 +33,28 @@ from tauten.training.build import (
     check_texts,
     started,
 )
-from tauten.training.compute import check_device, compiled, fitted
-from tauten.training.config import Config, DataConfig
-from tauten.training.encode import selectable
 from tauten.training.initial import Initial, initial
-from tauten.training.interrupt import Stopper
-from tauten.training.module import ContrastiveModule
-from tauten.training.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss
-from tauten.training.pairs import PairStore, caption_counts, training_texts
-from tauten.training.pretrained import as_pretrained, tell_of_pixels
-from tauten.training.reporters import Reporters
-from tauten.training.results import write_results
-from tauten.training.rows import UNLABELLED
-from tauten.training.run_folder import FAILURE, INIT, RESULTS, RunFolder
-from tauten.training.splits import Classes, PairData, Split, load_splits
-from tauten.training.steps import Steps
-from tauten.training.stream import index_training, usable
-from tauten.training.trainer import CLOCK, ContrastiveTrainer
-from tauten.training.view_module import ViewForceProbe
-from tauten.training.view_results import write_view_results
-from tauten.training.view_rules import METRICS as VIEW_METRICS
-from tauten.training.view_trainer import ViewTrainer, build_views
+from tauten.training.loop.allocator import keeping_memory
+from tauten.training.loop.compute import check_device, compiled, fitted
+from tauten.training.loop.interrupt import Stopper
+from tauten.training.loop.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss
+from tauten.training.loop.reporters import Reporters
+from tauten.training.loop.steps import Steps
+from tauten.training.loop.trainer import CLOCK, ContrastiveTrainer
+from tauten.training.options.config import Config, DataConfig
+from tauten.training.options.pretrained import as_pretrained, tell_of_pixels
+from tauten.training.options.view_rules import METRICS as VIEW_METRICS
+from tauten.training.run.run_folder import FAILURE, INIT, RESULTS, RunFolder
+from tauten.training.stores.pairs import PairStore, caption_counts, training_texts
+from tauten.training.stores.rows import UNLABELLED
+from tauten.training.stores.splits import Classes, PairData, Split, load_splits
+from tauten.training.stores.stream import index_training, usable
+from tauten.training.tasks.encode import selectable
+from tauten.training.tasks.module import ContrastiveModule
+from tauten.training.tasks.results import write_results
+from tauten.training.tasks.view_module import ViewForceProbe
+from tauten.training.tasks.view_results import write_view_results
+from tauten.training.tasks.view_trainer import ViewTrainer, build_views
 
 #: text towers whose vocabulary is that of the training captions
 _FITTED = ("words", "ngrams")

@@ -1,0 +1,1 @@
+"""The trainer on Hugging Face ``Trainer``, and what watches it."""

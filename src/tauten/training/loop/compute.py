@@ -1,0 +1,73 @@
+"""Memory and speed of a training: device, frozen towers, recomputed activations, compilation."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from tauten.models import DualEncoder, ViewEncoder
+from tauten.training.options.config import Config
+
+logger = logging.getLogger("tauten.training")
+
+
+def check_device(config: Config) -> None:
+    """Refuse a device that there is not.
+
+    Raises:
+        ValueError: ``device=cuda`` without a GPU.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda: torch sees no GPU here; use device=cpu, or auto")
+
+
+def device_of(config: Config) -> torch.device:
+    """Return the device that this process trains on."""
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def fitted(encoder: DualEncoder | ViewEncoder, config: Config) -> None:
+    """Freeze towers, and let others compute their activations twice, as configured.
+
+    Raises:
+        ValueError: no tower can compute its activations twice.
+    """
+    freeze = config.model.freeze
+    if isinstance(encoder, DualEncoder) and freeze != "none":
+        encoder.freeze("image", "text") if freeze == "both" else encoder.freeze(freeze)
+    if not config.model.checkpointing:
+        return
+    able = []
+    for name, tower in towers(encoder):
+        model = next((m for m in tower.modules() if isinstance(m, PreTrainedModel)), None)
+        if model is not None and model.supports_gradient_checkpointing:
+            older = model.gradient_checkpointing_enable  # until transformers 5.2x
+            getattr(model, "activation_checkpointing_enable", older)({"use_reentrant": False})
+            able.append(name)
+    if not able:
+        kinds = " and ".join(type(tower).__name__ for _, tower in towers(encoder))
+        raise ValueError(
+            f"model.checkpointing is of Hugging Face towers, and these are {kinds}: leave it out; "
+            "optim.chunk saves the memory of large batches"
+        )
+    if len(able) < len(towers(encoder)):
+        logger.info("model.checkpointing: of the %s tower alone", able[0])
+
+
+def compiled(encoder: DualEncoder | ViewEncoder, config: Config) -> None:
+    """Compile the towers, where they are, if configured; their parameters keep their names."""
+    if config.optim.compile:
+        for _, tower in towers(encoder):
+            tower.compile()
+
+
+def towers(encoder: DualEncoder | ViewEncoder) -> list[tuple[str, nn.Module]]:
+    """Return the towers of an encoder by name."""
+    if isinstance(encoder, DualEncoder):
+        return [("image", encoder.image_tower), ("text", encoder.text_tower)]
+    return [("image", encoder.tower)]

@@ -1,0 +1,235 @@
+"""Records of a training: history, τ and force by group, TensorBoard, the progress bar."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from tauten.evaluation.temperatures import TauProbe
+from tauten.losses import forces
+from tauten.outcome import ALL, GROUPS
+from tauten.training import processes
+from tauten.training.loop.reporters import Reporters
+from tauten.training.loop.steps import Steps
+from tauten.training.run.run_folder import TENSORBOARD, RunFolder
+from tauten.training.tasks.module import ContrastiveModule, EmbeddedBatch
+
+FORCE_PAIRS = 1024
+"""Pairs of the last batch whose forces are computed, at most."""
+
+
+class ForceProbe:
+    """Attraction and repulsion on the anchors of the last training batch, by count group.
+
+    All processes ask together, and have the same answer.
+
+    Args:
+        module: whose last batch is read, its first 1,024 pairs at most.
+        groups: "head", "mid" or "tail" of each training sample; None where there are no classes.
+    """
+
+    def __init__(self, module: ContrastiveModule, groups: list[str] | None) -> None:
+        self.module = module
+        self.groups = groups
+
+    def summary(self) -> dict[str, float]:
+        """Return force per anchor of each group that is in the batch,
+        with the temperatures of now.
+        """
+        batch = self.module.last_batch
+        if batch is None:  # no sample of the batches so far could be used
+            return {}
+        shards = processes.gather(batch.first(FORCE_PAIRS).to("cpu"))
+        batch = EmbeddedBatch.joined(shards).first(FORCE_PAIRS).to(batch.x.device)
+        ids = batch.index.tolist()
+        names = [ALL] * len(ids) if self.groups is None else [self.groups[i] for i in ids]
+        loss_fn, graded = self.module.loss_fn, self.module.graded(batch.graded)
+        found = forces(
+            loss_fn, batch.x, batch.y, batch.ids, groups=names, **batch.relation, **graded
+        ).by_group
+        return {
+            f"force/{kind}/{name}": found[name][side] / names.count(name)
+            for side, kind in enumerate(("attraction", "repulsion"))
+            for name in (*GROUPS, ALL)
+            if name in found
+        }
+
+
+class Force(Protocol):
+    """A probe of forces."""
+
+    def summary(self) -> dict[str, float]:
+        """Return the entries of a line of history, by key."""
+        ...
+
+
+class RunningLoss:
+    """The mean loss of the steps since the last line of history; checkpoints keep it.
+
+    Args:
+        total: sum of the losses so far.
+        since: the step of that line.
+    """
+
+    def __init__(self, total: float = 0.0, since: int = 0) -> None:
+        self.total = torch.tensor(total)
+        self.since = since
+
+    def add(self, loss: Tensor) -> None:
+        """Add the loss of a batch, a share of its step's."""
+        self.total += loss.detach().to(self.total.device)
+
+    def take(self, step: int) -> float:
+        """Return the mean of the steps up to this one, and begin anew."""
+        mean = float(self.total) / (step - self.since)
+        self.total, self.since = torch.zeros_like(self.total), step
+        return mean
+
+    def state(self) -> dict[str, float]:
+        """Return the arguments that make it again."""
+        return {"total": float(self.total), "since": self.since}
+
+
+class Monitor(TrainerCallback):  # type: ignore[misc]
+    """Steps the loss's controls, and writes history and TensorBoard.
+
+    A line has the loss up to a step, and the temperatures and forces in that step.
+
+    Args:
+        folder: of the run.
+        probe: of the loss's values.
+        force: of its forces.
+        steps: of the training, which say where a line is due.
+        loss: mean of the steps since the last line.
+        metric: of the validation, for the bar.
+        progress: show a bar.
+        tensorboard: write events.
+        reporters: further loggers.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        probe: TauProbe,
+        force: Force,
+        *,
+        steps: Steps,
+        loss: RunningLoss,
+        metric: str = "mean_recall",
+        progress: bool,
+        tensorboard: bool,
+        reporters: Reporters,
+    ) -> None:
+        self.folder = folder
+        self.probe = probe
+        self.force = force
+        self.steps = steps
+        self.loss = loss
+        self.values: dict[str, float] = {}
+        self.metric = metric
+        self.progress = progress
+        self.tensorboard = tensorboard
+        self.reporters = reporters
+        self.bar: Any = None
+        self.writer: Any = None
+        self.shown: dict[str, str] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar and the event file at the step where training begins or goes on."""
+        if not state.is_world_process_zero:
+            return
+        self.reporters.begin(args, state, control)
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit=" steps",
+            disable=not self.progress,
+            dynamic_ncols=True,
+        )
+        if self.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(
+                str(self.folder.path / TENSORBOARD), purge_step=state.global_step + 1
+            )
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Note temperatures and forces before the step changes them."""
+        if self.steps.logs(state.global_step + 1, args.logging_steps):
+            self.values = self.probe.summary() | self.force.summary()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Step the controls, and say whether a line of history is due."""
+        self.probe.loss_fn.step()
+        control.should_log = self.steps.logs(state.global_step, args.logging_steps)
+        if self.bar is not None:
+            self.bar.update(1)
+        return control
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Write one line of history for a training log or an evaluation."""
+        logs = logs or {}
+        where = {"step": state.global_step, "epoch": state.epoch}
+        if "loss" in logs:
+            values = {"loss": self.loss.take(state.global_step)}
+            values |= {name: logs[name] for name in ("grad_norm", "learning_rate") if name in logs}
+            values |= self.values
+            self._show(loss=values["loss"], tau=values["tau/mean"])
+            self._write(state, where | values, {f"train/{n}": v for n, v in values.items()})
+            self.reporters.log(values)
+        found = {name[5:]: value for name, value in logs.items() if name.startswith("eval_")}
+        if found:
+            values = {f"val/{name}": value for name, value in found.items()}
+            self._show(val=found[self.metric])
+            self._write(state, where | values, values)
+            self.reporters.log({f"eval_{name}": value for name, value in found.items()})
+
+    def _show(self, **values: float) -> None:
+        self.shown |= {name: f"{value:.3f}" for name, value in values.items()}
+        if self.bar is not None:
+            self.bar.set_postfix(self.shown, refresh=False)
+
+    def _write(self, state: Any, line: dict[str, Any], scalars: dict[str, float]) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.folder.append_history(line)
+        if self.writer is not None:
+            for name, value in scalars.items():
+                self.writer.add_scalar(name, value, state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar and the event file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the bar and the event file, also after an error."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+class Clock:
+    """Seconds of work on a run, over all its starts.
+
+    Args:
+        before: seconds of earlier starts.
+    """
+
+    def __init__(self, before: float = 0.0) -> None:
+        self.before = before
+        self.start = time.monotonic()
+
+    def seconds(self) -> float:
+        """Return seconds so far."""
+        return self.before + time.monotonic() - self.start

@@ -1,0 +1,44 @@
+"""Rules for a configuration of training from shards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tauten.training.options.config import Config
+
+
+def check_stream(config: Config) -> None:
+    """Refuse what has no meaning for training pictures that stay in shards.
+
+    Raises:
+        ValueError: naming the field, its value and what it may be.
+    """
+    data = config.data
+    if not data.stream:
+        return
+    if data.val is None or data.test is None:
+        raise ValueError(
+            "data.stream reads shards to train on and holds nothing out: give data.val and "
+            f"data.test, got {data.val} and {data.test}"
+        )
+    if data.source in ("", "emoji_lt"):
+        raise ValueError(
+            "data.stream reads WebDataset tars and parquet files: set data.source to a file, a "
+            f"folder or a pattern of them, or to cc3m:FOLDER, got {data.source!r}"
+        )
+    if data.limit is not None:
+        raise ValueError(
+            f"data.stream reads all of its shards: give fewer of them instead of data.limit="
+            f"{data.limit}"
+        )
+    other = {
+        "task": (config.task, "pairs"),
+        "data.frames": (data.frames, 0),
+        "data.strip": (data.strip, 0),
+        "data.features": (data.features, None),
+        "data.relevancy": (data.relevancy, "none"),
+    }
+    for name, (value, needed) in other.items():
+        if value != needed:
+            raise ValueError(f"data.stream reads images and needs {name}={needed}, got {value}")

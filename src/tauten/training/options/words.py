@@ -1,0 +1,234 @@
+"""Translation of the arguments of ``tauten train RECIPE`` to a configuration, and back."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import logging
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, get_args, get_type_hints
+
+from tauten.spec import When
+from tauten.training.options.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimConfig,
+)
+from tauten.training.options.term_weights import TermsConfig
+
+logger = logging.getLogger("tauten.training")
+
+#: short forms of the options that are typed most
+SHORT = {
+    "--data": "--data.source",
+    "--epochs": "--optim.epochs",
+    "--strict": "--data.strict",
+}
+_PARTS = {
+    "data": DataConfig,
+    "evaluation": EvaluationConfig,
+    "model": ModelConfig,
+    "optim": OptimConfig,
+    "terms": TermsConfig,
+}
+
+
+@dataclasses.dataclass
+class _Typed(Config):
+    """One training run."""
+
+    def __post_init__(self) -> None:
+        """Leave the checks to the configuration that is made of this one."""
+
+
+def parsed(
+    name: str, about: str, default: Config, words: Sequence[str], *, speaks: bool = True
+) -> Config:
+    """Return a recipe's configuration with the options of the command line.
+
+    The loss and the control are chosen first, so that the options are theirs and no others.
+
+    Args:
+        name: of the recipe.
+        about: what the help says of it.
+        default: its configuration.
+        words: after the recipe's name.
+        speaks: whether help and errors are printed here.
+
+    Raises:
+        ValueError: an unknown loss, control or plugin, or values that the configuration refuses.
+        SystemExit: after help, or an option that there is not.
+    """
+    import tyro
+
+    chosen, words = _chosen([SHORT.get(word, word) for word in words])
+    default = copy.copy(default)
+    vars(default).update(_specs(default, chosen))
+    init = _typed(words).get("init")
+    if isinstance(init, str):
+        from tauten.training.initial import as_run
+
+        default = as_run(default, init)
+    if chosen.model is not None:
+        from tauten.training.options.pretrained import from_model
+
+        default = from_model(default, chosen.model)
+    chosen_parts = {part: getattr(default, part) for part in (*_PARTS, "loss", "control")}
+    kinds = {n: _shown(n, type(part), default, words) for n, part in chosen_parts.items()}
+    parts = {n: kinds[n](**vars(part)) for n, part in chosen_parts.items()}
+    sections = [(n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()]
+    typed = dataclasses.make_dataclass("Config", sections, bases=(_Typed,))
+    typed.__doc__ = _Typed.__doc__
+    found = tyro.cli(
+        typed,
+        prog=f"tauten train {name}",
+        description=f"{about}\n\n{_choices()}",
+        default=typed(**(vars(default) | parts)),
+        args=words,
+        console_outputs=speaks,
+    )
+    plain = {n: type(part)(**vars(getattr(found, n))) for n, part in chosen_parts.items()}
+    return Config(**(vars(found) | plain))
+
+
+def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> type:
+    """Return a section of the configuration whose help shows the options that have meaning.
+
+    It depends on the recipe and on the words: ``--model.text ngrams`` brings the options of that
+    tower.
+    """
+    from tyro.conf import Suppress
+
+    typed, hints = _typed(words), get_type_hints(kind, include_extras=True)
+    hidden = []
+    for option in dataclasses.fields(kind):
+        hint: Any = hints[option.name]
+        conditions = [e for e in getattr(hint, "__metadata__", ()) if isinstance(e, When)]
+        failed = [
+            e for e in conditions if not e.holds(typed.get(e.option, _value(default, e.option)))
+        ]
+        if not failed:
+            continue
+        if f"{section}.{option.name}" in typed:
+            name = f"--{section}.{option.name}".replace("_", "-")
+            raise ValueError(f"{name} has no meaning here: {_wanted(failed[0])}")
+        usual = dataclasses.field(default=option.default)
+        if option.default is dataclasses.MISSING:
+            usual = dataclasses.field(default_factory=option.default_factory)
+        hidden.append((option.name, Suppress[get_args(hint)[0]], usual))  # type: ignore[misc]
+    return dataclasses.make_dataclass(kind.__name__, hidden, bases=(kind,))
+
+
+def _wanted(condition: When) -> str:
+    """Say what a condition asks for."""
+    other = f"--{condition.option}".replace("_", "-")
+    if condition.but:
+        return f"it needs {other} other than {' or '.join(map(str, condition.but))}"
+    values = " or ".join(map(str, condition.values))
+    return f"it needs {other} {values}".rstrip()
+
+
+def _value(config: Config, option: str) -> Any:
+    found: Any = config
+    for name in option.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _typed(words: Sequence[str]) -> dict[str, str | bool]:
+    """Return the options that the words give, by name."""
+    split = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
+    found: dict[str, str | bool] = {}
+    for name, value in pairwise([*split, "--"]):
+        if name.startswith("--"):
+            option = name.removeprefix("--").replace("-", "_")
+            found[option] = True if value.startswith("--") else value
+    return found
+
+
+def as_typed(message: str) -> str:
+    """Return a message with the options of a configuration spelled as on the command line."""
+    names = [
+        f"{part}\\.{f.name}" for part, kind in _PARTS.items() for f in dataclasses.fields(kind)
+    ]
+    within = "|".join(
+        [*names, r"(?:control|loss)\.[a-z]\w*", r"model\.(?:augmentation|views)\.\w+"]
+    )
+    first = "|".join(["family", *(f.name for f in dataclasses.fields(Config))])
+    told = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be )|overwrite=True"
+    return re.sub(
+        told, lambda found: f"--{found[0].removesuffix('=True').replace('_', '-')}", message
+    )
+
+
+def config_file(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the file that ``--config`` names and the other words; load the plugins before.
+
+    Raises:
+        ValueError: no file is named, or more than one; a plugin that cannot be loaded.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("--plugin", action="append", default=[])
+    try:
+        found, rest = parser.parse_known_args([*words])
+    except argparse.ArgumentError as error:
+        raise ValueError(f"--config and --plugin take the name of a file: {error}") from error
+    if len(found.config) > 1:
+        raise ValueError(f"--config is given {len(found.config)} times: give one file")
+    from tauten.training.specs import load_plugin
+
+    for name in found.plugin:
+        load_plugin(name)
+    return (found.config[0] if found.config else None), rest
+
+
+def _chosen(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--plugin", action="append", default=[])
+    parser.add_argument("--family")
+    parser.add_argument("--model")
+    parser.add_argument("--control.kind", dest="kind")
+    chosen, rest = parser.parse_known_args([*words])
+    # an option of the loss may decide which control it takes
+    chosen.of_loss = {
+        name.removeprefix("loss."): value
+        for name, value in _typed(rest).items()
+        if name.startswith("loss.")
+    }
+    return chosen, rest
+
+
+def _specs(default: Config, chosen: argparse.Namespace) -> dict[str, Any]:
+    from tauten.training.specs import load_plugin, lost_options, other_control, other_loss
+
+    for name in chosen.plugin:
+        load_plugin(name)
+    loss = other_loss(default.loss, chosen.family or default.family)
+    lost = lost_options(default.loss, loss)
+    if lost:
+        left = ", ".join(f"loss.{name}={value}" for name, value in lost.items())
+        logger.warning("family=%s has no %s: left out", loss.kind, left)
+    for name in loss.option_names():
+        if name in chosen.of_loss and isinstance(getattr(loss, name), str):
+            loss = other_loss(loss, loss.kind, **{name: chosen.of_loss[name]})
+    return {
+        "loss": loss,
+        "control": other_control(default.control, default.loss, loss, chosen.kind),
+    }
+
+
+def _choices() -> str:
+    from tauten.training.specs import known_controls, known_losses
+
+    return (
+        f"Loss: --family {{{','.join(known_losses())}}}. Control: --control.kind "
+        f"{{{','.join(known_controls())}}}. Losses and controls of your own: --plugin FILE.py. "
+        f"Short forms: {', '.join(SHORT)}. Both towers of one model: --model clip:NAME, "
+        "siglip:NAME, hf:NAME or a folder."
+    )

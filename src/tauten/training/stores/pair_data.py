@@ -1,0 +1,109 @@
+"""One split in memory, and how the published protocols search it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from tauten.data import Relevancy, ShardPairs
+from tauten.data.caption_sampling import Candidates
+from tauten.structure.cells import texts_of
+from tauten.training import processes
+from tauten.training.stores.clip_source import ClipSource
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+#: images of a gallery and number of galleries
+_PROTOCOLS = {"1k": (1000, 1), "5k": (5000, 1), "1k-of-5k": (1000, 5)}
+_CAPTIONS = 5
+
+
+@dataclass(frozen=True)
+class PairData:
+    """One split in memory, or for training in shards.
+
+    Attributes:
+        images: (N, 3, H, W) uint8, or clips (N, T, 3, H, W), or features (N, d) float32; or clips
+            that are decoded when they are asked for.
+        captions: for each image its captions, at least one.
+        alternatives: for each image another text to train on, or "".
+        keywords: for each image words to train on, perhaps none.
+        labels: class of each image, "" for one without, or None where the data have no classes.
+        fingerprint: hash of the content, of some of the pictures.
+        contents: hash of all that is used, every picture included; "" where they stay on disk.
+        relevancy: (N, M) of the images and the M candidates, never held as a matrix; or None where
+            only an image's own captions count.
+        candidates: all M captions and for each image the positions of its own, where these are not
+            simply the unique captions.
+        drawn: which candidates may be an image's caption in training, where these are not its own.
+        galleries: equal parts of the images that are searched one by one.
+        shards: the pairs of a training split that stay there (``data.stream``); images, captions,
+            alternatives and keywords are then empty.
+    """
+
+    images: Tensor | ClipSource
+    captions: list[list[str]]
+    alternatives: list[str]
+    keywords: list[list[str]]
+    labels: list[str] | None
+    fingerprint: str
+    relevancy: Relevancy | None = None
+    candidates: tuple[list[str], list[list[int]]] | None = None
+    drawn: Candidates | None = None
+    galleries: int = 1
+    shards: ShardPairs | None = None
+    contents: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images) if self.shards is None else len(self.shards)
+
+    def all_captions(self) -> list[list[str]]:
+        """Return the captions of each image; those in shards are read anew,
+        "" where there is none.
+        """
+        if self.shards is None:
+            return self.captions
+        cells = self.shards.column("caption", missing="", progress=processes.rank() == 0)
+        return [texts_of(cell) for cell in cells]
+
+    def unique_captions(self) -> tuple[list[str], list[list[int]]]:
+        """Return the captions that are searched, and for each image the positions of its own."""
+        if self.candidates is not None:
+            return self.candidates
+        position: dict[str, int] = {}
+        of_image = [
+            [position.setdefault(text, len(position)) for text in dict.fromkeys(texts)]
+            for texts in self.captions
+        ]
+        return list(position), of_image
+
+
+def as_published(data: PairData, protocol: str) -> PairData:
+    """Return a test split in the form in which Flickr30K and MSCOCO are measured.
+
+    Each image has its first five captions. All of them are candidates, also where two images have
+    an equal one, of which only the own counts.
+
+    Args:
+        data: in the order of Karpathy's file.
+        protocol: "1k" or "5k", so many images; "1k-of-5k", five thousands whose metrics are
+            averaged (Faghri et al., BMVC 2018).
+
+    Raises:
+        ValueError: another number of images, or one with fewer than five captions.
+    """
+    size, galleries = _PROTOCOLS[protocol]
+    few = sum(len(texts) < _CAPTIONS for texts in data.captions)
+    if len(data) != size * galleries or few:
+        raise ValueError(
+            f"data.protocol={protocol} is measured on {size * galleries} test images with "
+            f"{_CAPTIONS} captions, there are {len(data)}, {few} of them with fewer captions: use "
+            "data.protocol=all, or the whole published split"
+        )
+    texts = [text for own in data.captions for text in own[:_CAPTIONS]]
+    own = [list(range(i * _CAPTIONS, (i + 1) * _CAPTIONS)) for i in range(len(data))]
+    return dataclasses.replace(data, candidates=(texts, own), galleries=galleries)

@@ -1,0 +1,287 @@
+"""Splits train, val and test, and what is known of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from tauten.data import contents, count_groups, emoji_lt, fingerprint, images, load_pairs
+from tauten.data.emoji_video import name_relevancy
+from tauten.evaluation import thirds
+from tauten.structure.cells import some, texts_of
+from tauten.training.options.config import DataConfig
+from tauten.training.options.pretrained import prepared
+from tauten.training.stores.clips import decode, located
+from tauten.training.stores.epic import epic_splits
+from tauten.training.stores.held_out import assign, realised
+from tauten.training.stores.named import is_named, named_split, named_splits
+from tauten.training.stores.pair_data import SPLITS, PairData, Split, as_published
+from tauten.training.stores.rows import UNLABELLED, class_names, one_per_picture
+from tauten.training.stores.stream import shard_split
+
+__all__ = [
+    "SPLITS",
+    "Classes",
+    "PairData",
+    "Split",
+    "load_split",
+    "load_splits",
+    "split_rows",
+    "to_pairs",
+]
+
+_VALIDATION = frozenset({"val", "valid", "validation", "dev"})
+
+
+def load_split(
+    config: DataConfig, split: Split, progress: bool = True, views: bool = False
+) -> PairData:
+    """Load one split of the configured data; see :func:`load_splits`."""
+    return load_splits(config, (split,), progress=progress, views=views)[split]
+
+
+def load_splits(
+    config: DataConfig,
+    splits: Sequence[Split] = SPLITS,
+    index: Path | None = None,
+    progress: bool = True,
+    views: bool = False,
+) -> dict[Split, PairData]:
+    """Load splits of the configured data; the source is read once for all of them.
+
+    Args:
+        config: of the data.
+        splits: which.
+        index: of ``data.stream`` the file of what is in the training shards.
+        progress: show bars for large data.
+        views: for two views of a picture: captions are not needed, classes are.
+
+    Raises:
+        ValueError: unreadable data, no sample in a split, a missing label column; with `views` a
+            sample without a class.
+    """
+    if config.stream and "train" in splits:
+        streamed: dict[Split, PairData] = {"train": shard_split(config, index)}
+        others = [split for split in splits if split != "train"]
+        return streamed | load_splits(config, others, progress=progress)
+    if config.source == "emoji_lt":
+        fields = tuple(dataclasses.asdict(config).items())
+        return {split: _emoji(fields, split) for split in splits}
+    if is_named(config.source, "epic_kitchens"):
+        return epic_splits(config, splits, progress)
+    parts = split_rows(config, splits, progress, views)
+    own = {"val": config.val, "test": config.test}
+    found = {
+        split: to_pairs(parts[split], config, progress, views, own.get(split)) for split in splits
+    }
+    return found | {
+        split: as_published(data, config.protocol)
+        for split, data in found.items()
+        if split == "test" and config.protocol != "all"
+    }
+
+
+def split_rows(
+    config: DataConfig, splits: Sequence[Split] = SPLITS, progress: bool = True, views: bool = False
+) -> dict[Split, Dataset]:
+    """Read splits as tables, every picture in one row, before anything is held as pixels.
+
+    Args:
+        config: of the data, which are no shards that are streamed, not emoji_lt and not
+            EPIC-KITCHENS-100.
+        splits: which.
+        progress: show bars for large data.
+        views: as of :func:`load_splits`.
+
+    Raises:
+        ValueError: unreadable data, no sample in a split.
+    """
+    own = {"val": config.val, "test": config.test}
+    shared = [split for split in splits if own.get(split) is None]
+    if shared and not config.source:
+        raise ValueError(
+            "data.source is empty: give emoji_lt, or a folder, table, parquet or tar of pairs"
+        )
+    parts: dict[Split, Dataset] = {}
+    if shared:
+        whole = is_named(config.source)
+        parts |= (
+            named_splits(config, shared)
+            if whole
+            else _divide(_pairs(config.source, config, progress, views), config, shared)
+        )
+    return parts | {
+        split: _given(str(own[split]), split, config, progress, views)
+        for split in splits
+        if own.get(split)
+    }
+
+
+def _given(source: str, split: Split, config: DataConfig, progress: bool, views: bool) -> Dataset:
+    """Return pairs for one split alone."""
+    if is_named(source):
+        return named_split(source, split)
+    return _pairs(source, config, progress, views)
+
+
+@lru_cache(maxsize=6)
+def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
+    """Return a split of the embedded data, cached for the next run of this process."""
+    return to_pairs(emoji_lt(split), DataConfig(**dict(fields)))
+
+
+def to_pairs(
+    dataset: Dataset,
+    config: DataConfig,
+    progress: bool = True,
+    views: bool = False,
+    place: str | None = None,
+) -> PairData:
+    """Decode a data set with the columns image and caption, once; place is for messages."""
+    place = place or config.source or config.test or config.val or "the data"
+    if len(dataset) == 0:
+        raise ValueError(
+            f"no sample left in a split of {place}; give more data, or data.val and data.test"
+        )
+    if config.limit is not None and config.limit < len(dataset):
+        kept = torch.linspace(0, len(dataset) - 1, config.limit).round().long().tolist()
+        dataset = dataset.select(kept)
+    names = dataset.column_names
+    label = config.label or ("label" if config.source == "emoji_lt" else None)
+    if label is not None and label not in names:
+        raise ValueError(f"no label column {label!r} in {place}; columns: {some(names, 20)}")
+    if config.frames:
+        pixels, dataset, content = decode(dataset, config, progress)
+    else:
+        pixels = images(dataset, prepared(config), progress=progress)
+        content = fingerprint(dataset)
+    captions = [texts_of(cell) for cell in dataset["caption"]]
+    count = len(captions)
+    alternatives = list(dataset["alt_caption"]) if "alt_caption" in names else [""] * count
+    keywords = list(dataset["keywords"]) if "keywords" in names else [[]] * count
+    found = PairData(
+        images=pixels,
+        captions=captions,
+        alternatives=[text or "" for text in alternatives],
+        keywords=[texts_of(cell) for cell in keywords],
+        labels=None if label is None else class_names(dataset[label], label, place, needed=views),
+        fingerprint=content,
+        contents="" if config.frames else contents(dataset),
+    )
+    if config.relevancy == "none":
+        return found
+    own = [texts[0] for texts in found.captions]
+    relevancy = name_relevancy(own, found.unique_captions()[0])
+    return dataclasses.replace(found, relevancy=relevancy)
+
+
+def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
+    if "split" in whole.column_names:
+        return {split: _by_column(whole, config, split) for split in splits}
+    held_out = {s for s, path in (("val", config.val), ("test", config.test)) if path is None}
+    assigned = assign(whole, config.held_out, held_out, config.source)
+    empty = [split for split in splits if split not in assigned]
+    if empty:
+        raise ValueError(
+            f"no sample left in a split of {config.source}, {empty[0]}: data.held_out="
+            f"{config.held_out:g} of {len(whole)} samples gives {realised(assigned)} (equal images "
+            "stay together); give more data, another data.held_out, or data.val and data.test"
+        )
+    return {
+        split: whole.select([i for i, name in enumerate(assigned) if name == split])
+        for split in splits
+    }
+
+
+def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Dataset:
+    videos = bool(config.frames) and not config.strip
+    if videos and config.image == "image":
+        raise ValueError(
+            f"data.frames={config.frames} without data.strip reads videos: set data.image to their "
+            f"extension, such as mp4, or in a table to their column (not 'image'), for {path}"
+        )
+    found = load_pairs(
+        path,
+        image=config.image,
+        caption=config.caption,
+        strict=config.strict,
+        allow_truncated=config.allow_truncated,
+        media="raw" if videos else "image",
+        captions=not views,
+        progress=progress,
+    )
+    if config.label == config.caption and config.label not in found.column_names:
+        texts = [cell if isinstance(cell, str) else cell[0] for cell in found["caption"]]
+        found = found.add_column(config.label, texts)
+    if videos:
+        return located(found, config.image, path)
+    plain = views or config.label == "caption"
+    return found if plain else one_per_picture(found, config.label, path)
+
+
+def _by_column(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
+    names = [str(name).lower() for name in whole["split"]]
+    unknown = sorted({name for name in names if name not in _VALIDATION | {"train", "test"}})
+    if unknown:
+        raise ValueError(
+            f"the split column holds {unknown[:5]}: it may hold train, val (or valid, validation, "
+            "dev) and test"
+        )
+    wanted = _VALIDATION if split == "val" else {split}
+    chosen = [i for i, name in enumerate(names) if name in wanted]
+    if not chosen:
+        remedy = "" if split == "train" else f"; give them as data.{split}"
+        raise ValueError(
+            f"{config.source} has no {split} samples: its split column holds only "
+            f"{', '.join(sorted(set(names)))}{remedy}"
+        )
+    return whole.select(chosen)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The long tail of the training split.
+
+    Attributes:
+        counts: training samples of each class, by name.
+        head: smallest count of the head.
+        tail: smallest count that is no longer tail.
+        by: "counts", by these two; "thirds", by the rank of the class, see
+            :func:`tauten.evaluation.thirds`.
+    """
+
+    counts: dict[str, int]
+    head: int
+    tail: int
+    by: str = "counts"
+
+    def per_sample(self, labels: Sequence[str]) -> Tensor:
+        """Return (N,) long, training count of each sample's class;
+        0 for a class not seen in training.
+        """
+        return torch.tensor([self.counts.get(name, 0) for name in labels], dtype=torch.int64)
+
+    def groups(self, labels: Sequence[str]) -> list[str]:
+        """Return "head", "mid" or "tail" for each sample; by thirds an unknown class is tail.
+
+        A sample without a class is "unlabelled".
+
+        Raises:
+            ValueError: thirds of fewer than three classes.
+        """
+        if self.by == "thirds":
+            names = sorted(self.counts)
+            of = dict(zip(names, thirds([self.counts[name] for name in names]), strict=True))
+            groups = [of.get(name, "tail") for name in labels]
+        else:
+            groups = list(count_groups(self.per_sample(labels), self.head, self.tail))
+        pairs = zip(groups, labels, strict=True)
+        return ["unlabelled" if name == UNLABELLED else group for group, name in pairs]

@@ -1,0 +1,219 @@
+"""Towers and loss as one module, so that both are in every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tauten.candidates import Keys, Mixer, PairQueue
+from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
+from tauten.models import DualEncoder
+from tauten.relations import Teacher
+from tauten.training import processes
+from tauten.training.tasks.added import AddedTerms
+from tauten.training.tasks.chunks import check_rowwise, encode_in_chunks
+from tauten.training.tasks.followed import FollowedModule
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """Arguments of the loss for one batch, detached.
+
+    Attributes:
+        x: (N, d) image embeddings.
+        y: (N, d) text embeddings.
+        index: (N,) long, data set positions.
+        same: id vectors (N,) of pairs that are no negatives of each other.
+        graded: nothing, or of each pair row and column in the table of relevancies, and relevancy.
+        caption: nothing, or (N,) long, ids of the captions where these have their own.
+        keys: what both sides meet in place of each other, the keys of the batch first; None where
+            that is the batch itself.
+        teacher: share of the targets that the keys make, and the temperature of their softmax.
+        mixed: options of a :class:`~tauten.candidates.Mixer` of the keys.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    same: tuple[Tensor, ...]
+    graded: tuple[Tensor, ...] = ()
+    caption: tuple[Tensor, ...] = ()
+    keys: Keys | None = None
+    teacher: tuple[float, float] | None = None
+    mixed: tuple[int, int, int] | None = None
+
+    @property
+    def relation(self) -> dict[str, Any]:
+        """The keywords of the loss that say who is no negative, and who is partly positive."""
+        if self.keys is None:
+            return {"same": self.same}
+        relation: dict[str, Any] = {"keys": self.keys}
+        if self.teacher is not None:
+            share, tau = self.teacher
+            relation["targets"] = Teacher(self.keys.x, self.keys.y, tau, share=share)
+        if self.mixed is not None:
+            # the same mixtures each time that this batch is asked
+            drawn = torch.Generator(self.x.device).manual_seed(int(self.index.sum()))
+            relation["negatives"] = Mixer(*self.mixed)(self.x, self.y, self.keys, drawn)
+        return relation
+
+    @property
+    def ids(self) -> Tensor | tuple[Tensor, Tensor]:
+        """The data set positions of both sides."""
+        return (self.index, self.caption[0]) if self.caption else self.index
+
+    @classmethod
+    def joined(cls, parts: Sequence[EmbeddedBatch]) -> EmbeddedBatch:
+        """Return the pairs of all parts, one after the other."""
+        rows = ((p.x, p.y, p.index, *p.caption, *p.graded, *p.same) for p in parts)
+        x, y, index, *others = (torch.cat(column) for column in zip(*rows, strict=True))
+        own, graded = len(parts[0].caption), len(parts[0].caption) + len(parts[0].graded)
+        kept = [part.keys for part in parts if part.keys is not None]
+        return cls(
+            *(x, y, index),
+            same=tuple(others[graded:]),
+            graded=tuple(others[own:graded]),
+            caption=tuple(others[:own]),
+            keys=Keys.joined(kept, [len(part.x) for part in parts]) if kept else None,
+            teacher=parts[0].teacher,
+            mixed=parts[0].mixed,
+        )
+
+    def first(self, count: int) -> EmbeddedBatch:
+        """Return the first pairs, ``count`` at most."""
+        return self._each(lambda column: column[:count])
+
+    def to(self, device: torch.device | str) -> EmbeddedBatch:
+        """Move the batch to a device."""
+        moved = self._each(lambda column: column.to(device))
+        if self.keys is None:
+            return moved
+        return replace(moved, keys=self.keys.each(lambda column: column.to(device)))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> EmbeddedBatch:
+        columns = (self.same, self.graded, self.caption)
+        same, graded, caption = (tuple(map(change, each)) for each in columns)
+        x, y, index = (change(each) for each in (self.x, self.y, self.index))
+        beside = (self.keys, self.teacher, self.mixed)
+        return EmbeddedBatch(x, y, index, same, graded, caption, *beside)
+
+
+class ContrastiveModule(FollowedModule):
+    """A dual encoder and the loss on its embeddings; ``last_batch`` is that of training.
+
+    Args:
+        encoder: the towers.
+        loss_fn: with its controls, counters and tables.
+        mask_duplicates: whether pairs that share an image or caption are left out as negatives.
+        chunk: pairs whose activations are held at a time in training; None for all.
+        adaptive: whether a max-margin loss is given the relevancy of each pair.
+        queue: earlier pairs of keys that are further candidates; 0 for the batch alone.
+        momentum: of the encoder that makes the keys of the queue.
+        terms: added to the loss; None for none.
+        teacher: with a queue, see :class:`EmbeddedBatch`.
+        mixed: with a queue, see :class:`EmbeddedBatch`.
+
+    Raises:
+        ValueError: chunks with an encoder that normalises over the batch.
+    """
+
+    def __init__(
+        self,
+        encoder: DualEncoder,
+        loss_fn: ContrastiveLoss,
+        mask_duplicates: bool = True,
+        chunk: int | None = None,
+        adaptive: bool = False,
+        queue: int = 0,
+        momentum: float = 0.999,
+        terms: AddedTerms | None = None,
+        teacher: tuple[float, float] | None = None,
+        mixed: tuple[int, int, int] | None = None,
+    ) -> None:
+        if chunk is not None:
+            check_rowwise(encoder)
+        ids = 4 if mask_duplicates else 2
+        kept = PairQueue(queue, encoder.dim, ids=ids, shared=True) if queue else None
+        super().__init__(encoder, loss_fn, kept, momentum)
+        self.mask_duplicates = mask_duplicates
+        self.chunk = chunk
+        self.adaptive = adaptive
+        self.terms = terms
+        self.teacher, self.mixed = teacher, mixed
+        self.last_batch: EmbeddedBatch | None = None
+
+    def forward(
+        self,
+        images: Tensor,
+        texts: Mapping[str, Tensor],
+        index: Tensor,
+        same: tuple[Tensor, Tensor],
+        graded: tuple[Tensor, ...] = (),
+        caption: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the loss of a batch, as ``{"loss": scalar}``.
+
+        Args:
+            images: (N, 3, H, W), or clips.
+            texts: of the tokenizer.
+            index: (N,) long, data set positions.
+            same: ids of images and of captions.
+            graded: see :class:`EmbeddedBatch`.
+            caption: (N,) long, ids of the captions where these have their own.
+
+        Raises:
+            NonFiniteLossError: an embedding or the loss is NaN or infinite, on any process.
+        """
+        if self.chunk is None or not self.training:
+            x, y = self.encoder(images, texts)
+        else:
+            x, y = encode_in_chunks(self.encoder, images, texts, self.chunk)
+        broken = torch.stack([~side.detach().isfinite().all() for side in (x, y)])
+        if self.training:
+            broken = processes.any_of(broken)
+        for name, bad in zip(("image", "text"), broken.tolist(), strict=True):
+            if bad:
+                raise NonFiniteLossError(f"the {name} tower returned NaN or infinite values")
+        masked = same if self.mask_duplicates else ()
+        own = () if caption is None else (caption,)
+        batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded, own)
+        made = None
+        if self.queue is not None:
+            of_sides = (index, index if caption is None else caption)
+            made = Keys(*self._keys(images, texts), of_sides, masked)
+            batch = replace(
+                batch,
+                keys=self.queue.candidates(made),
+                teacher=self.teacher,
+                mixed=self.mixed,
+            )
+        loss: Tensor = self.loss_fn(x, y, batch.ids, **batch.relation, **self.graded(graded))
+        if self.terms is not None:
+            loss = loss + self.terms(x, y)
+        if self.training:
+            self.last_batch = batch
+            if made is not None:
+                self.queue.push(made)
+        return {"loss": loss}
+
+    def _keys(self, images: Tensor, texts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the keys of a batch, made in the parts in which it is encoded."""
+        assert self.slow is not None
+        size = self.chunk or max(len(images), 1)
+        parts = [slice(start, start + size) for start in range(0, max(len(images), 1), size)]
+        made = [
+            self.slow(images[part], {name: ids[part] for name, ids in texts.items()})
+            for part in parts
+        ]
+        x, y = (torch.cat(side) for side in zip(*made, strict=True))
+        return x, y
+
+    def graded(self, columns: tuple[Tensor, ...]) -> dict[str, Any]:
+        """Return the keywords by which the loss is given the relevancies of a batch."""
+        if isinstance(self.loss_fn, SMS):
+            return {"relevancy": columns[:2]}
+        return {"relevance": columns[2]} if self.adaptive else {}

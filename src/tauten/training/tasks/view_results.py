@@ -1,0 +1,185 @@
+"""Results of a finished run of two views: classification metrics with their protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from tauten.data.readers import read
+from tauten.evaluation.temperatures import TauProbe
+from tauten.files import write_npz
+from tauten.models import ViewEncoder
+from tauten.outcome import of_views
+from tauten.training import checkpoints, processes
+from tauten.training.loop.monitor import Clock
+from tauten.training.options.config import Config
+from tauten.training.run.places import shown
+from tauten.training.run.run_folder import FEATURES, IMAGES, TRAIN_IMAGES, RunFolder
+from tauten.training.stores.named import is_named
+from tauten.training.stores.splits import Classes, PairData, Split
+from tauten.training.tasks.results import (
+    Tested,
+    built,
+    cautions,
+    described,
+    load_classes,
+    samples,
+    write_record,
+)
+from tauten.training.tasks.view_features import Sides, encode_features
+
+_LARGEST_COPY = 64 * 2**20
+"""Bytes of training and test images up to which a run keeps them."""
+
+
+def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes]:
+    """Load the encoder and training counts of a checkpoint of two views.
+
+    Raises:
+        ValueError: the folder is not a whole checkpoint of two views.
+    """
+    description = described(checkpoint)
+    classes = load_classes(checkpoint)
+    if description.get("kind") != "views" or classes is None:
+        raise ValueError(f"{checkpoint} was not trained on two views")
+    return built(checkpoint, lambda: ViewEncoder.from_description(description)), classes
+
+
+def evaluate_views(
+    checkpoint: Path,
+    config: Config,
+    train: PairData,
+    data: PairData,
+    bootstrap: int,
+    batch_size: int,
+    progress: bool,
+) -> dict[str, float]:
+    """Evaluate neighbours and probes of a checkpoint on a split; see :class:`Sides`."""
+    encoder, classes = load_view_encoder(checkpoint)
+    known, x = (
+        encode_features(encoder, part, batch_size, progress, together=False)
+        for part in (train, data)
+    )
+    assert known is not None
+    assert x is not None
+    sides = Sides.of(known, train, x, data, classes)
+    return sides.accuracies(sides.right(config.evaluation.probe), bootstrap)
+
+
+def write_view_results(
+    config: Config,
+    folder: RunFolder,
+    splits: Mapping[Split, PairData],
+    classes: Classes | None,
+    probe: TauProbe,
+    clock: Clock,
+    total_steps: int,
+) -> None:
+    """Evaluate the best checkpoint on val and test and write the run's files, results.json last."""
+    best = processes.first(lambda: checkpoints.best_of(folder.checkpoints))
+    with processes.together():
+        encoder, classes = load_view_encoder(best)
+    settings = config.evaluation
+    x = {
+        name: encode_features(encoder, data, settings.batch_size, config.progress)
+        for name, data in splits.items()
+    }
+    with processes.together():
+        if x["train"] is not None:
+            _write(config, folder, splits, classes, probe, clock, total_steps, x, best)
+
+
+def _write(
+    config: Config,
+    folder: RunFolder,
+    splits: Mapping[Split, PairData],
+    classes: Classes,
+    probe: TauProbe,
+    clock: Clock,
+    total_steps: int,
+    x: Mapping[Split, Any],
+    best: Path,
+) -> None:
+    settings, train = config.evaluation, splits["train"]
+    sides = {
+        name: Sides.of(x["train"], train, x[name], splits[name], classes)
+        for name in ("test", "val")
+    }
+    right = {"test": sides["test"].right(settings.probe), "val": sides["val"].right("none")}
+    metrics = {name: sides[name].accuracies(right[name], settings.bootstrap) for name in right}
+    features = _features(x, splits, classes)
+    write_npz(folder.path / FEATURES, features)
+    images = {IMAGES: splits["test"].images, TRAIN_IMAGES: train.images}
+    pictures = {file: part for file, part in images.items() if isinstance(part, Tensor)}
+    small = sum(part.nbytes for part in pictures.values()) <= _LARGEST_COPY
+    outcome = of_views(right["test"], features["test_labels"], features["test_groups"])
+    write_record(
+        config,
+        folder,
+        probe,
+        Tested(metrics, outcome, protocol(config, splits)),
+        samples(folder, train, classes, probe),
+        pictures if small else {},
+        {
+            "best_step": checkpoints.state_of(best)["global_step"],
+            "total_steps": total_steps,
+            "wall_s": clock.seconds(),
+        },
+    )
+
+
+def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]:
+    """Describe how the numbers came about."""
+    evaluation, data = config.evaluation, config.data
+    sizes = ", ".join(f"{name} {len(part)}" for name, part in splits.items())
+    chosen = (
+        "the last checkpoint"
+        if evaluation.metric == "last"
+        else f"checkpoint with the highest {evaluation.metric} on the validation split, of one "
+        f"every {evaluation.every:g} epochs"
+    )
+    found = {
+        "data": f"{_family(data.source)}: {sizes} images",
+        "features": "of the tower, before the projector, scaled to length 1",
+        "neighbours": "majority vote of the k nearest training images; class_mean: mean of the "
+        "classes' own accuracies",
+        "selection": f"{chosen}; the test split was used once, after it",
+        "intervals": f"95 % percentile bootstrap over the images of each class, "
+        f"{evaluation.bootstrap} replicates; they do not cover the spread over seeds",
+        "groups": "thirds of the classes by training images"
+        if data.groups == "thirds"
+        else f"by the class's number of training images: head >= {data.head}, tail < {data.tail}",
+    }
+    found |= cautions(config)
+    if evaluation.probe != "none":
+        kind = "LinearSVC" if evaluation.probe == "svm" else "softmax regression by SGD"
+        found["probes"] = (
+            f"{kind}; linear_lt on the training split, linear_fs on as many images of each class "
+            "as its rarest has"
+        )
+    return found
+
+
+def _family(source: str) -> str:
+    """Return the data set, with the variant of its splits where it has one."""
+    if not is_named(source):
+        return shown(source)
+    name, _, root = source.partition(":")
+    return f"{name} ({read(name, root).variant})"
+
+
+def _features(
+    x: Mapping[Split, Any], splits: Mapping[Split, PairData], classes: Classes
+) -> dict[str, Any]:
+    """Return features, classes and groups of the training and the test split."""
+    found: dict[str, Any] = {}
+    for name in ("train", "test"):
+        labels = splits[name].labels or []
+        found[name] = x[name].numpy()
+        found[f"{name}_labels"] = np.array(labels, dtype=np.str_)
+        found[f"{name}_groups"] = np.array(classes.groups(labels), dtype=np.str_)
+    return found
