@@ -534,3 +534,21 @@ def test_base64_text_is_not_mistaken_for_a_picture(tmp_path: Path) -> None:
     (tmp_path / "pairs.json").write_text(json.dumps(rows))
     with pytest.raises(ValueError, match=r"none of the 1 samples"):
         load_pairs(tmp_path / "pairs.json")
+
+
+def test_texts_as_both_sides(tmp_path, caplog):
+    rows = [
+        {"query": "add two", "answer": "def add(a, b)"},
+        {"query": " ", "answer": "def blank()"},
+        {"query": ["one", "two"], "answer": "def several()"},
+        {"query": 7, "answer": ["def seven()", "seven"]},
+    ]
+    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    found = load_pairs(tmp_path / "pairs.json", image="query", caption="answer", media="text")
+    assert found["image"][:] == ["add two", "7"]
+    assert found["caption"][:] == [["def add(a, b)"], ["def seven()", "seven"]]
+    assert "1 no first text, 1 several first texts" in caplog.text
+    same = load_pairs(tmp_path / "pairs.json", image="answer", caption="answer", media="text")
+    assert (
+        same["image"][:] == same["caption"][:] == ["def add(a, b)", "def blank()", "def several()"]
+    )

@@ -39,6 +39,36 @@ def test_a_negative_that_ties_wins():
     assert set(beaten) == {"accuracy", "pairwise", "n"}
 
 
+def test_what_is_missing_is_not_counted():
+    rng = np.random.default_rng(2)
+    x, y, n = rng.normal(size=(12, 6)), rng.normal(size=(12, 6)), rng.normal(size=(12, 3, 6))
+    missing = rng.random((12, 3)) < 0.4
+    missing[0], missing[1] = True, False
+    groups = ["head"] * 5 + ["tail"] * 7
+    n[missing] = np.nan
+    found = compositional(
+        *(torch.tensor(a) for a in (x, y, n)), groups, missing=torch.tensor(missing)
+    )
+    wins = [
+        [
+            unit(x)[i] @ unit(y)[i] > unit(x)[i] @ unit(n)[i, k]
+            for k in range(3)
+            if not missing[i, k]
+        ]
+        for i in range(12)
+    ]
+    asked = [i for i in range(12) if wins[i]]
+    assert found["n"] == len(asked) < 12
+    assert found["accuracy"] == pytest.approx(np.mean([all(wins[i]) for i in asked]))
+    assert found["pairwise"] == pytest.approx(np.mean([np.mean(wins[i]) for i in asked]))
+    head = [np.mean(wins[i]) for i in asked if i < 5]
+    assert found["pairwise/head"] == pytest.approx(np.mean(head))
+    with pytest.raises(ValueError, match="none of 12 x has a negative"):
+        compositional(*map(torch.tensor, (x, y, n)), missing=torch.ones(12, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"missing must be bool \(12, 3\)"):
+        compositional(*map(torch.tensor, (x, y, n)), missing=torch.ones(12, dtype=torch.bool))
+
+
 @pytest.mark.parametrize("budget", [1, 10**6])
 @pytest.mark.parametrize("share", [0.2, 1.0])
 def test_penalty_against_a_loop(budget, share):

@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
 
-from tauten.models import BagTokenizer, BagTower, ConvTower, DualEncoder
+from tauten.models import BagTokenizer, BagTower, ConvTower, DualEncoder, TextEncoder
 from tauten.models.augmentation import AugmentationConfig
+from tauten.models.dual_encoder import stacked
 
 
 @pytest.fixture
@@ -39,3 +42,24 @@ def test_errors(encoder):
         DualEncoder(encoder.image_tower, encoder.text_tower, 0)
     with pytest.raises(ValueError, match="unknown tower 'quantum'"):
         DualEncoder.from_description(encoder.describe() | {"text": {"kind": "quantum"}})
+
+
+def test_texts_of_both_sides_go_through_one_tower():
+    torch.manual_seed(0)
+    encoder = TextEncoder(BagTower(9, 8), 6)
+    texts = BagTokenizer(["cat", "dog"])(["cat", "dog", "cat dog"])
+    x, y = encoder(stacked(texts), texts)
+    torch.testing.assert_close(x, y)
+    assert [name for name, _ in encoder.named_parameters()] == [
+        "text_tower.embedding",
+        "text_projection.weight",
+    ]
+    again = DualEncoder.from_description(encoder.describe())
+    again.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(again.encode_text(texts), y)
+    slow = copy.deepcopy(encoder)
+    assert slow.image_tower is slow.text_tower is not encoder.text_tower
+    encoder.freeze("text")
+    assert not encoder.train().image_tower.training
+    with pytest.raises(ValueError, match="both sides of this model are texts"):
+        encoder.encode_image(torch.zeros(2, 3, 8, 8))

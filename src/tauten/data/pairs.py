@@ -69,8 +69,10 @@ def load_pairs(
             json has none. A cell is a text or a list of texts.
         strict: raise at the first sample that cannot be used, instead of skipping and counting it.
         allow_truncated: use the whole members of a tar file that is cut, with a warning.
-        media: "image", or "raw" for a first modality that is no picture: features, texts, clips.
-            Its values are taken as found, under the name `image`.
+        media: "image"; "text" for texts as both sides, the first of which are the column `image` of
+            the result, whatever `image` is, which may be the column of the captions; "raw" for
+            another first modality, such as features or clips, whose values are taken as found,
+            under the name `image`.
         captions: whether a sample needs a caption. Without, pictures in folders of their class are
             read too, with the folder's name as column `label`.
         bare: without captions, whether pictures are read too that have nothing beside them and
@@ -91,6 +93,9 @@ def load_pairs(
     request = Request(image, caption, media, allow_truncated, not captions, bare)
     found, warnings = find_samples(path, request)
     samples = list(_checked(found, media, strict, progress))
+    if media == "text" and image == caption:
+        for sample in samples:
+            sample.fields[caption] = sample.media
     for warning in warnings:
         logger.warning("%s: using the whole members only", warning)
     columns = list(dict.fromkeys(name for sample in samples for name in sample.fields))
@@ -111,7 +116,7 @@ def load_pairs(
     for sample in samples:
         take_caption(sample, caption, captions)
     kept = _usable(samples, str(path), strict)
-    return _as_dataset(kept, "image" if media == "image" else image)
+    return _as_dataset(kept, image if media == "raw" else "image", pictures=media == "image")
 
 
 def _checked(
@@ -122,6 +127,8 @@ def _checked(
     def check(sample: Sample) -> Sample:
         if sample.problem is None and media == "image":
             sample.problem = unreadable(sample.media)
+        elif sample.problem is None and media == "text":
+            sample.media, sample.problem = _one_text(sample.media)
         elif sample.problem is None and sample.media is None:
             sample.problem = "no value"
         return sample
@@ -180,6 +187,16 @@ def _texts(value: Any) -> tuple[list[str], str | None]:
     return texts, None if texts else "no caption"
 
 
+def _one_text(value: Any) -> tuple[str | None, str | None]:
+    """Return the text of a cell that must hold one, and what is wrong with it."""
+    texts, problem = _texts(value)
+    if problem is not None:
+        return None, problem.replace("caption", "first text", 1)
+    if len(texts) > 1:
+        return None, f"several first texts: {len(texts)} in one cell, give each a row"
+    return texts[0], None
+
+
 def _usable(samples: list[Sample], path: str, strict: bool) -> list[Sample]:
     skipped = [sample for sample in samples if sample.problem is not None]
     if not samples:
@@ -210,14 +227,14 @@ def _usable(samples: list[Sample], path: str, strict: bool) -> list[Sample]:
     return [sample for sample in samples if sample.problem is None]
 
 
-def _as_dataset(samples: list[Sample], media_name: str) -> Dataset:
+def _as_dataset(samples: list[Sample], media_name: str, pictures: bool) -> Dataset:
     if any(isinstance(sample.fields["caption"], list) for sample in samples):
         for sample in samples:
             texts = sample.fields["caption"]
             sample.fields["caption"] = texts if isinstance(texts, list) else [texts]
     names = dict.fromkeys(name for sample in samples for name in sample.fields)
     arrays: dict[str, Any] = {"index": pa.array(range(len(samples)), pa.int64())}
-    arrays[media_name] = _media_array(samples, media_name == "image")
+    arrays[media_name] = _media_array(samples, pictures)
     texts = [sample.fields["caption"] for sample in samples]
     bare = all(isinstance(cell, list) and not cell for cell in texts)
     arrays["caption"] = pa.array(texts, pa.list_(pa.string()) if bare else None)
@@ -240,7 +257,7 @@ def _as_dataset(samples: list[Sample], media_name: str) -> Dataset:
         logger.warning("half characters became U+FFFD in the columns %s", some(halves, 20))
     table = pa.table(arrays)
     features = Features.from_arrow_schema(table.schema)
-    if media_name == "image":
+    if pictures:
         features["image"] = Image()
     return Dataset(table, info=DatasetInfo(features=features))
 

@@ -13,7 +13,7 @@ from tauten.data.shards import is_shard, read_shard
 from tauten.structure.cells import missing, short, some
 from tauten.structure.tables import column_names, headed, parse_json, read_rows, table_kind
 
-Media = Literal["image", "raw"]
+Media = Literal["image", "raw", "text"]
 
 #: extensions of pictures that count where a sample has none of a common kind
 RARER = ("jfif", "jpe", "avif", "apng", "dib", "pgm", "pbm", "pnm", "jp2", "j2k", "mpo", "tga")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tauten.models.background import mix_backgrounds
     from tauten.models.bag import BagTower
     from tauten.models.convolutional import ConvTower
-    from tauten.models.dual_encoder import DualEncoder
+    from tauten.models.dual_encoder import DualEncoder, TextEncoder
     from tauten.models.efficientnet import EfficientNetLite
     from tauten.models.features import FeatureTower
     from tauten.models.hf_tokenizer import HFTokenizer
@@ -41,6 +41,7 @@ __all__ = [
     "RandomColor",
     "ResNetTower",
     "SpaceTimeViT",
+    "TextEncoder",
     "Tokenizer",
     "VideoTower",
     "ViewConfig",

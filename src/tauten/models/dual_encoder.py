@@ -25,6 +25,9 @@ from tauten.models.space_time import SpaceTimeViT
 from tauten.models.tower import Description, TextInputs, Tower
 from tauten.models.video import VideoTower
 
+#: kind of the first tower where both sides go through the second
+TEXTS = "texts"
+
 
 class DualEncoder(nn.Module):
     """An image tower and a text tower, each followed by a linear projection to ``dim``.
@@ -138,6 +141,8 @@ class DualEncoder(nn.Module):
     @classmethod
     def from_description(cls, description: Description) -> DualEncoder:
         """Build the architecture that :meth:`describe` returned, with random weights."""
+        if description["image"]["kind"] == TEXTS:
+            return TextEncoder(build_tower(description["text"]), int(description["dim"]))
         augmentation = description.get("augmentation")
         return cls(
             build_tower(description["image"]),
@@ -186,6 +191,51 @@ class DualEncoder(nn.Module):
     def forward(self, images: Tensor, texts: TextInputs) -> tuple[Tensor, Tensor]:
         """Return both sides of a batch of pairs, x (N, dim) and y (N, dim)."""
         return self.encode_image(images), self.encode_text(texts)
+
+
+class TextEncoder(DualEncoder):
+    """A text tower with its projection, through which the texts of both sides go.
+
+    Args:
+        text_tower: as of :class:`DualEncoder`.
+        dim: width d of the common space.
+
+    Raises:
+        ValueError: dim < 1.
+    """
+
+    def __init__(self, text_tower: Tower, dim: int = 256) -> None:
+        super().__init__(text_tower, text_tower, dim)
+        for name in ("image_tower", "image_projection"):
+            del self._modules[name]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the text tower and its projection in the place of those of images, too."""
+        if name in ("image_tower", "image_projection"):
+            name = name.replace("image", "text")
+        return super().__getattr__(name)
+
+    def describe(self) -> Description:
+        """Return a JSON-serialisable dict for :meth:`DualEncoder.from_description`."""
+        return super().describe() | {"image": {"kind": TEXTS}}
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Map (N, 2, L) long, ids and attention mask of the first texts, to (N, dim).
+
+        Raises:
+            ValueError: anything else, such as pictures.
+        """
+        if images.dim() != 3 or images.shape[1] != 2:
+            raise ValueError(
+                "both sides of this model are texts, (N, 2, L) ids and attention mask, got "
+                f"{tuple(images.shape)}: encode_text takes what a tokenizer gives"
+            )
+        return self.encode_text({"input_ids": images[:, 0], "attention_mask": images[:, 1]})
+
+
+def stacked(texts: TextInputs) -> Tensor:
+    """Return a tokenizer's output as (N, 2, L) long, as :class:`TextEncoder` takes it."""
+    return torch.stack([texts["input_ids"], texts["attention_mask"]], dim=1)
 
 
 def build_tower(description: Description) -> Tower:
