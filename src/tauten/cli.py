@@ -192,6 +192,7 @@ def _check_options(check: argparse.ArgumentParser) -> None:
     add("--val", help="of your own: validation data; default: a split column, else a share")
     add("--test", help="of your own: test data, likewise")
     add("--views", action="store_true", help="of your own: two views, without captions")
+    add("--texts", action="store_true", help="of your own: --image is a column of texts, too")
     check.set_defaults(command=_data_check)
 
 
@@ -567,7 +568,7 @@ def _own_data_check(options: argparse.Namespace) -> None:
 
     if options.all or options.json is not None:
         raise ValueError("--all and --json are of a known data set: give its --root, or leave out")
-    names = ("image", "caption", "label", "val", "test")
+    names = ("image", "caption", "label", "val", "test", "texts")
     chosen = {name: getattr(options, name) for name in names}
     print(check_data(DataConfig(source=options.name, **chosen), options.views))
 

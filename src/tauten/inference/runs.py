@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tauten.inference.model import Towers
 from tauten.inference.pictures import prepared as picture_at
-from tauten.models import DualEncoder, FeatureTower, Tokenizer
+from tauten.models import DualEncoder, FeatureTower, TextEncoder, Tokenizer
 from tauten.training.evaluation import find_checkpoint
 from tauten.training.options.config import DataConfig
 from tauten.training.options.pretrained import prepared
@@ -40,8 +40,11 @@ def towers(folder: Path) -> tuple[Towers, DataConfig]:
         )
         return made, config.data
     encoder, tokenizer, _ = load_encoder(checkpoint)
-    features = isinstance(encoder.image_tower, FeatureTower)
-    made = of_dual(encoder, tokenizer, None if features else how, settings)
+    pictures = not isinstance(encoder, TextEncoder)
+    features = pictures and isinstance(encoder.image_tower, FeatureTower)
+    made = of_dual(encoder, tokenizer, how if pictures and not features else None, settings)
+    if not pictures:
+        made = Towers(**(vars(made) | {"images": None}))
     frames = config.data.frames if encoder.image_tower.takes_clips else 0
     return Towers(**(vars(made) | {"frames": frames})), config.data
 

@@ -23,6 +23,7 @@ from tauten.models import (
     HFTextTower,
     HFTokenizer,
     ResNetTower,
+    TextEncoder,
     Tokenizer,
     VideoTower,
     ViewEncoder,
@@ -100,6 +101,7 @@ def build_encoder(
     frames: int = 0,
     image_size: int | None = None,
     features: int = 0,
+    texts: bool = False,
 ) -> DualEncoder:
     """Build the towers, with random or pretrained weights.
 
@@ -109,10 +111,13 @@ def build_encoder(
         frames: of each clip; 0 for images.
         image_size: of their frames; needed by published towers of clips only.
         features: width of the vectors in the place of images, for model.image=features.
+        texts: whether both sides are texts.
 
     Raises:
         ValueError: a published dual encoder with other texts or another width than configured.
     """
+    if texts:
+        return TextEncoder(text_tower(config, vocabulary_size), config.dim)
     if config.image.endswith((".pt", ".pth")):
         return _published(config, vocabulary_size, frames, image_size)
     augmentation = config.augmentation if config.augment else None

@@ -100,7 +100,8 @@ def evaluate(
         other = on_other_data(config.data, str(data), label, image, caption, protocol)
         if isinstance(data, Dataset):
             other = dataclasses.replace(other, source="the given data set", test=None)
-            found = _named(data, {"caption": caption} | ({} if other.frames else {"image": image}))
+            first = (image or other.image) if other.texts else image
+            found = _named(data, {"caption": caption} | ({} if other.frames else {"image": first}))
             if not other.frames and "image" in found.column_names:
                 found = one_per_picture(found, label, other.source)
             pairs = to_pairs(found, other, progress)

@@ -13,7 +13,14 @@ import torch
 from torch import nn
 
 from tauten.files import expanded, read_tensors, sha256
-from tauten.models import BagTokenizer, DualEncoder, FeatureTower, Tokenizer, ViewEncoder
+from tauten.models import (
+    BagTokenizer,
+    DualEncoder,
+    FeatureTower,
+    TextEncoder,
+    Tokenizer,
+    ViewEncoder,
+)
 from tauten.models.tokenizers import UNKNOWN
 from tauten.models.tower import Tower
 from tauten.training import checkpoints
@@ -123,7 +130,7 @@ class Initial:
             texts: makes a text tower.
             features: width of the vectors in the place of images; 0 for pictures.
         """
-        image = self._image(config, features)
+        image = None if config.data.texts else self._image(config, features)
         text = self.encoder.text_tower if isinstance(self.encoder, DualEncoder) else None
         if text is None:
             self.anew.append("text tower and tokenizer (a run of two views has none)")
@@ -132,11 +139,16 @@ class Initial:
             text = None
         else:
             self.taken.append("tokenizer and text tower")
-        made = DualEncoder(
-            images() if image is None else image,
-            texts() if text is None else text,
-            config.model.dim,
-            config.model.augmentation if config.model.augment else None,
+        second = texts() if text is None else text
+        made = (
+            TextEncoder(second, config.model.dim)
+            if config.data.texts
+            else DualEncoder(
+                images() if image is None else image,
+                second,
+                config.model.dim,
+                config.model.augmentation if config.model.augment else None,
+            )
         )
         for side, tower in (("image", image), ("text", text)):
             name = f"{side}_projection"
@@ -185,6 +197,9 @@ class Initial:
     def _image(self, config: Config, features: int) -> Tower | None:
         encoder = self.encoder
         tower: Tower = encoder.tower if isinstance(encoder, ViewEncoder) else encoder.image_tower
+        if isinstance(encoder, TextEncoder):
+            self.anew.append("image tower (a run of pairs of texts has none)")
+            return None
         reason = self._differs(config, (*_IMAGE, *(("temporal",) if config.data.frames else ())))
         if not reason and bool(config.data.frames) != tower.takes_clips:
             reason = f"data.frames={config.data.frames}, was {self.config.data.frames}"
@@ -219,7 +234,7 @@ class Initial:
 
     def _tell_of_pixels(self, config: Config) -> None:
         ours, theirs = (tuple(getattr(c.data, n) for n in _PIXELS) for c in (config, self.config))
-        if ours != theirs and config.model.image != "features":
+        if ours != theirs and config.model.image != "features" and not config.data.texts:
             names = ", ".join(f"data.{name}" for name in _PIXELS)
             logger.warning("init: pictures are brought to %s = %s, were %s", names, ours, theirs)
 

@@ -295,7 +295,9 @@ def _build(
         counts = classes.per_sample(train.labels) if classes and train.labels else None
         if start is None:
             frames, pixels = config.data.frames, config.data.image_size
-            encoder = build_encoder(config.model, size, frames, pixels, features=features)
+            encoder = build_encoder(
+                config.model, size, frames, pixels, features=features, texts=config.data.texts
+            )
         else:
             encoder = started(start, config, size, features)
         table = None if train.relevancy is None else train.relevancy.table

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from tauten.models import DualEncoder, ViewEncoder
+from tauten.models import DualEncoder, TextEncoder, ViewEncoder
 from tauten.training.options.config import Config
 
 logger = logging.getLogger("tauten.training")
@@ -68,6 +68,8 @@ def compiled(encoder: DualEncoder | ViewEncoder, config: Config) -> None:
 
 def towers(encoder: DualEncoder | ViewEncoder) -> list[tuple[str, nn.Module]]:
     """Return the towers of an encoder by name."""
+    if isinstance(encoder, TextEncoder):
+        return [("text", encoder.text_tower)]
     if isinstance(encoder, DualEncoder):
         return [("image", encoder.image_tower), ("text", encoder.text_tower)]
     return [("image", encoder.tower)]

@@ -12,6 +12,7 @@ from tauten.training.options.compute_rules import check_compute
 from tauten.training.options.ranges import check_values
 from tauten.training.options.stream_rules import check_stream
 from tauten.training.options.term_weights import TermsConfig
+from tauten.training.options.text_rules import check_texts
 from tauten.training.options.view_rules import check_views
 
 
@@ -30,6 +31,7 @@ def _usual_loss() -> LossSpec:
 #: where options have meaning
 _PAIRS, _VIEWS = When("task", ("pairs",)), When("task", ("views",))
 _OWN = When("data.source", but=("emoji_lt",))
+_PICTURES = When("data.texts", (False,))
 _FEATURES = When("model.image", ("features",))
 _CONVOLUTIONAL = When("model.image", ("convolutional",))
 _MAPS = When("model.image", ("convolutional", "efficientnet-lite0"))
@@ -63,8 +65,12 @@ class DataConfig:
     held_out: Annotated[float, _OWN] = 0.1
     """share of the source for each of val and test where they are not given; all pairs of one
     image, or of one caption that few pairs have, stay together"""
+    texts: Annotated[bool, _OWN, _PAIRS] = False
+    """the column data.image holds texts, one for each sample: both sides are texts, and go through
+    the text tower and its projection"""
     image: Annotated[str, _OWN] = "image"
-    """name of the image column"""
+    """name of the image column, or with data.texts of the first texts, which may be that of the
+    captions"""
     caption: Annotated[str, _OWN] = "caption"
     """name of the caption column"""
     label: str | None = None
@@ -77,16 +83,18 @@ class DataConfig:
     """classes with fewer training samples than this are tail"""
     groups: Literal["counts", "thirds"] = "counts"
     """head, mid and tail classes: by these counts, or by thirds of the classes, as for CIFAR-LT"""
-    image_size: int = 32
+    image_size: Annotated[int, _PICTURES] = 32
     """images are squashed to squares of this many pixels; 0: brought to the size that the
     pretrained image model was trained with, by its crop and filter, which data.edge and
     data.resample become"""
-    edge: int = 0
+    edge: Annotated[int, _PICTURES] = 0
     """the shorter side is scaled to this many pixels, of which the middle square of data.image_size
     is cut out; 0: the whole image is squashed"""
-    resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"] = "bicubic"
+    resample: Annotated[
+        Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"], _PICTURES
+    ] = "bicubic"
     """the filter that images are resized with"""
-    frames: int = 0
+    frames: Annotated[int, _PICTURES] = 0
     """evenly spaced frames of each clip; 0: images. Clips are strips (data.strip), or videos:
     data.image is then their column, or their extension, such as mp4, in a folder or tar. Of a split
     of more than 2 GiB, and of epic_kitchens, videos are read batch by batch, and in training each
@@ -126,7 +134,7 @@ class DataConfig:
 class ModelConfig:
     """The two towers and the common space."""
 
-    image: str = "convolutional"
+    image: Annotated[str, _PICTURES] = "convolutional"
     """convolutional (built-in), efficientnet-lite0 (pretrained, no network), resnet18, 34 or 50 or
     resnet18-cifar (random weights; for small images), features (of data.features), the name or
     folder of a Hugging Face vision model (clip:NAME and siglip:NAME too), or a checkpoint (.pt,
@@ -146,9 +154,9 @@ class ModelConfig:
     dim: int = 256
     """width of the common space; where both towers are one pretrained model, such as CLIP, it is
     that of the model's own space, whose projections are taken"""
-    channels: Annotated[tuple[int, ...], _CONVOLUTIONAL] = (48, 96, 192)
+    channels: Annotated[tuple[int, ...], _CONVOLUTIONAL, _PICTURES] = (48, 96, 192)
     """convolutional: output channels of each layer"""
-    grid: Annotated[int, _MAPS] = 4
+    grid: Annotated[int, _MAPS, _PICTURES] = 4
     """convolutional, efficientnet-lite0: places per side that the last map is averaged to; 1: the
     mean over all places"""
     feature_hidden: Annotated[int, _FEATURES] = 0
@@ -165,9 +173,11 @@ class ModelConfig:
     checkpointing: bool = False
     """Hugging Face towers compute their activations again for the gradient: less memory, about a
     third more time, the same result"""
-    augment: bool = True
+    augment: Annotated[bool, _PICTURES] = True
     """change training images at random"""
-    augmentation: Annotated[AugmentationConfig, _PAIRS] = field(default_factory=AugmentationConfig)
+    augmentation: Annotated[AugmentationConfig, _PAIRS, _PICTURES] = field(
+        default_factory=AugmentationConfig
+    )
     projector: Annotated[Literal["mlp", "linear"], _VIEWS] = "mlp"
     """views: what is between the features that are evaluated and the loss"""
     views: Annotated[ViewConfig, _VIEWS] = field(default_factory=ViewConfig)
@@ -307,6 +317,7 @@ class Config:
             raise ValueError("model.channels must name one layer or more, got none")
         check_views(self)
         check_stream(self)
+        check_texts(self)
         check_compute(self)
         self._check_clips()
         self._check_splits()

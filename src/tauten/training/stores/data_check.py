@@ -46,7 +46,7 @@ def check_data(config: DataConfig, views: bool = False, progress: bool = True) -
         raise ValueError(
             f"no label column {label!r} in {config.source}; columns: {', '.join(names)}"
         )
-    lines = [f"{config.source}:", *_sizes(parts)]
+    lines = [f"{config.source}:", *_sizes(parts, "texts" if config.texts else "images")]
     if label is not None:
         lines += _tail(parts["train"], config, label)
     else:
@@ -54,12 +54,12 @@ def check_data(config: DataConfig, views: bool = False, progress: bool = True) -
             "no classes: --data.label COLUMN names them, --data.clusters K makes them of captions; "
             f"columns: {', '.join(n for n in names if n not in ('index', 'image', 'caption'))}"
         )
-    lines += ["first pairs of train:", *_first(parts["train"], label)]
+    lines += ["first pairs of train:", *_first(parts["train"], label, config.texts)]
     return "\n".join(lines)
 
 
-def _sizes(parts: dict[Split, Dataset]) -> list[str]:
-    rows = [("", "images", "captions", "different")]
+def _sizes(parts: dict[Split, Dataset], side: str) -> list[str]:
+    rows = [("", side, "captions", "different")]
     for split, data in parts.items():
         texts = [text for cell in data["caption"] for text in texts_of(cell)]
         rows.append((split, f"{len(data):,}", f"{len(texts):,}", f"{len(set(texts)):,}"))
@@ -91,19 +91,22 @@ def _tail(train: Dataset, config: DataConfig, label: str) -> list[str]:
     return lines
 
 
-def _first(data: Dataset, label: str | None) -> list[str]:
+def _first(data: Dataset, label: str | None, texts: bool) -> list[str]:
     rows = data.select(range(min(_FIRST, len(data))))
-    places = [_place(cell, row) for cell, row in zip(raw_images(rows), rows["index"], strict=True)]
+    stored = zip(raw_images(rows), rows["index"], strict=True)
+    places = [_place(cell, row, texts) for cell, row in stored]
     labels: Sequence[Any] = rows[label] if label is not None else [""] * len(rows)
     lines = []
     for place, cell, name in zip(places, rows["caption"], labels, strict=True):
-        texts = texts_of(cell)
-        more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
-        said = f"{short(texts[0], _WIDTH)}{more}" if texts else ""
+        captions = texts_of(cell)
+        more = f" (and {len(captions) - 1} more)" if len(captions) > 1 else ""
+        said = f"{short(captions[0], _WIDTH)}{more}" if captions else ""
         class_ = "" if missing(name) or label is None else f"  [{short(str(name), 30)}]"
         lines.append(f"  {short(place, _WIDTH)}{class_}  {said}".rstrip())
     return lines
 
 
-def _place(cell: Any, row: int) -> str:
-    return Path(cell).name if isinstance(cell, str) else f"picture {row}"
+def _place(cell: Any, row: int, texts: bool) -> str:
+    if isinstance(cell, str):
+        return Path(cell).name
+    return cell.decode() if texts else f"picture {row}"

@@ -21,7 +21,9 @@ _NAMES = 5
 _TIED, _PART = 8, 4
 
 
-def assign(dataset: Dataset, share: float, held_out: set[str], source: str) -> list[Split]:
+def assign(
+    dataset: Dataset, share: float, held_out: set[str], source: str, texts: bool = False
+) -> list[Split]:
     """Assign samples to splits by a hash of their content.
 
     Equal images always stay together. Equal captions do so unless captions are names of classes
@@ -33,21 +35,26 @@ def assign(dataset: Dataset, share: float, held_out: set[str], source: str) -> l
         share: of the samples, for each split that is held out.
         held_out: "val", "test" or both.
         source: for messages.
+        texts: whether the column image holds texts, which stay with equal captions too.
 
     Returns:
         The split of each sample; the log has the realised shares.
     """
-    pictures, texts = [_digest(raw) for raw in raw_images(dataset)], _texts(dataset)
+    pictures = [_text(raw) if texts else _digest(raw) for raw in raw_images(dataset)]
+    captions = _texts(dataset)
     if again := len(pictures) - len(set(pictures)):
         logger.info(
-            "%s: %d of %d samples show a picture that an earlier one shows, too: they lie in the "
-            "same split, and each is scored as an image of its own",
+            "%s: %d of %d samples %s an earlier one %s, too: they lie in the "
+            "same split, and each is scored as %s of its own",
             source,
             again,
             len(pictures),
+            "have a first text that" if texts else "show a picture that",
+            "has" if texts else "shows",
+            "a query" if texts else "an image",
         )
     limit = max(_TIED, int(share * len(dataset) / _PART))
-    groups, dropped = _groups(pictures, texts, limit)
+    groups, dropped = _groups(pictures, captions, limit)
     assigned: list[Split] = []
     for name in groups:
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
@@ -154,6 +161,10 @@ def _log(
 
 def _texts(dataset: Dataset) -> list[list[str]]:
     return [[f"text {text}" for text in texts_of(cell)] for cell in dataset["caption"]]
+
+
+def _text(raw: Any) -> str:
+    return f"text {raw.decode() if isinstance(raw, bytes) else raw}"
 
 
 def _digest(raw: Any) -> str:

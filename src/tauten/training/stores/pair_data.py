@@ -13,6 +13,7 @@ from tauten.data.caption_sampling import Candidates
 from tauten.structure.cells import texts_of
 from tauten.training import processes
 from tauten.training.stores.clip_source import ClipSource
+from tauten.training.stores.text_source import TextSource
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -28,7 +29,7 @@ class PairData:
 
     Attributes:
         images: (N, 3, H, W) uint8, or clips (N, T, 3, H, W), or features (N, d) float32; or clips
-            that are decoded when they are asked for.
+            that are decoded when they are asked for; or the first texts of pairs of texts.
         captions: for each image its captions, at least one.
         alternatives: for each image another text to train on, or "".
         keywords: for each image words to train on, perhaps none.
@@ -45,7 +46,7 @@ class PairData:
             alternatives and keywords are then empty.
     """
 
-    images: Tensor | ClipSource
+    images: Tensor | ClipSource | TextSource
     captions: list[list[str]]
     alternatives: list[str]
     keywords: list[list[str]]

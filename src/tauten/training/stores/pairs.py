@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from tauten.data.problems import Skipped
+from tauten.models.dual_encoder import stacked
 from tauten.models.tokenizers import Tokenizer
 from tauten.structure.cells import texts_of
 from tauten.training.options.config import DataConfig
 from tauten.training.stores.clip_source import ClipSource
 from tauten.training.stores.splits import PairData
+from tauten.training.stores.text_source import TextSource
 
 
 class PairStore:
@@ -65,11 +67,11 @@ class PairStore:
             index: (N,) long.
 
         Returns:
-            images (n, 3, H, W) or clips (n, T, 3, H, W) uint8, texts (a tokenizer's output), index
-            (n,), same (image ids, caption ids), each (n,) long. Where the data have relevancies
-            also graded: (rows, columns) of the table, each (n,) long, and the relevancy of each
-            pair, (n,). Where captions have ids of their own also caption, (n,) long. n is N less
-            the clips that cannot be read.
+            images (n, 3, H, W) or clips (n, T, 3, H, W) uint8, or tokens of first texts (n, 2, L)
+            long; texts (a tokenizer's output), index (n,), same (image ids, caption ids), each (n,)
+            long. Where the data have relevancies also graded: (rows, columns) of the table, each
+            (n,) long, and the relevancy of each pair, (n,). Where captions have ids of their own
+            also caption, (n,) long. n is N less the clips that cannot be read.
 
         Raises:
             ValueError: no clip can be read, or with ``data.strict`` one cannot.
@@ -107,8 +109,8 @@ class PairStore:
     def _images(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Read those of these samples that can be read; return them and an (N,) bool of which."""
         images = self.data.images
-        if isinstance(images, Tensor):
-            return images[index], torch.ones(len(index), dtype=torch.bool)
+        if not isinstance(images, ClipSource):
+            return as_input(images[index], self.tokenizer), torch.ones(len(index), dtype=torch.bool)
         inside = torch.rand(len(index), images.shape[1], dtype=torch.float64)
         clips, problems = images.read(index, inside)
         usable = torch.tensor([place not in problems for place in range(len(index))])
@@ -159,6 +161,8 @@ def caption_counts(data: PairData) -> Tensor | None:
 def training_texts(data: PairData, config: DataConfig) -> list[str]:
     """Return all texts that training can show, from which a vocabulary is made."""
     found = [text for options in data.all_captions() for text in options]
+    if isinstance(data.images, TextSource):
+        found += data.images.texts
     if data.drawn is not None:
         found += data.unique_captions()[0]
     alternatives, keywords = data.alternatives, data.keywords
@@ -174,9 +178,14 @@ def training_texts(data: PairData, config: DataConfig) -> list[str]:
     return found
 
 
-def _image_ids(images: Tensor | ClipSource) -> Tensor:
-    """Return (N,) long, equal for equal pixels, or for the same part of the same video."""
-    if isinstance(images, ClipSource):
+def as_input(images: Tensor | list[str], tokenizer: Tokenizer) -> Tensor:
+    """Return what the first tower takes: pictures and clips as they are, texts as tokens."""
+    return images if isinstance(images, Tensor) else stacked(tokenizer(images))
+
+
+def _image_ids(images: Tensor | ClipSource | TextSource) -> Tensor:
+    """Return (N,) long, equal for equal pixels or texts, or the same part of the same video."""
+    if not isinstance(images, Tensor):
         return images.ids()
     seen: dict[bytes, int] = {}
     ids = [

@@ -26,6 +26,7 @@ from tauten.training.stores.named import is_named, named_split, named_splits
 from tauten.training.stores.pair_data import SPLITS, PairData, Split, as_published
 from tauten.training.stores.rows import UNLABELLED, class_names, one_per_picture
 from tauten.training.stores.stream import shard_split
+from tauten.training.stores.text_source import TextSource
 
 __all__ = [
     "SPLITS",
@@ -158,7 +159,10 @@ def to_pairs(
     label = config.label or ("label" if config.source == "emoji_lt" else None)
     if label is not None and label not in names:
         raise ValueError(f"no label column {label!r} in {place}; columns: {some(names, 20)}")
-    if config.frames:
+    pixels: Any
+    if config.texts:
+        pixels, content = _first_texts(dataset, place), fingerprint(dataset)
+    elif config.frames:
         pixels, dataset, content = decode(dataset, config, progress)
     else:
         pixels = images(dataset, prepared(config), progress=progress)
@@ -183,11 +187,21 @@ def to_pairs(
     return dataclasses.replace(found, relevancy=relevancy)
 
 
+def _first_texts(dataset: Dataset, place: str) -> TextSource:
+    cells = dataset["image"][:]
+    odd = next((cell for cell in cells if not isinstance(cell, bytes | str)), None)
+    if odd is not None:
+        raise ValueError(
+            f"data.texts: {place} has pictures: give a table whose column data.image holds texts"
+        )
+    return TextSource([cell.decode() if isinstance(cell, bytes) else cell for cell in cells])
+
+
 def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
     if "split" in whole.column_names:
         return {split: _by_column(whole, config, split) for split in splits}
     held_out = {s for s, path in (("val", config.val), ("test", config.test)) if path is None}
-    assigned = assign(whole, config.held_out, held_out, config.source)
+    assigned = assign(whole, config.held_out, held_out, config.source, config.texts)
     empty = [split for split in splits if split not in assigned]
     if empty:
         raise ValueError(
@@ -214,13 +228,16 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
         caption=config.caption,
         strict=config.strict,
         allow_truncated=config.allow_truncated,
-        media="raw" if videos else "image",
+        media="raw" if videos else ("text" if config.texts else "image"),
         captions=not views,
         progress=progress,
     )
+    if config.texts:
+        texts = [text.encode() for text in found["image"]]  # content, where a text is a path
+        found = found.remove_columns("image").add_column("image", texts)
     if config.label == config.caption and config.label not in found.column_names:
-        texts = [cell if isinstance(cell, str) else cell[0] for cell in found["caption"]]
-        found = found.add_column(config.label, texts)
+        names = [cell if isinstance(cell, str) else cell[0] for cell in found["caption"]]
+        found = found.add_column(config.label, names)
     if videos:
         return located(found, config.image, path)
     plain = views or config.label == "caption"

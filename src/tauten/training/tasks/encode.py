@@ -32,6 +32,7 @@ from tauten.outcome import Outcome, of_pairs
 from tauten.outcome.metrics import KS, WAYS
 from tauten.training import processes
 from tauten.training.stores.clip_source import ClipSource
+from tauten.training.stores.pairs import as_input
 from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes, PairData
 
@@ -305,7 +306,7 @@ def _encode(
     device = encoder.image_projection.weight.device
 
     def images(start: int) -> Tensor:
-        part = data.images[start : start + batch_size].to(device)
+        part = as_input(data.images[start : start + batch_size], tokenizer).to(device)
         return encoder.encode_image(part).float().cpu()
 
     def texts(start: int) -> Tensor:

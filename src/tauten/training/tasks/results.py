@@ -28,6 +28,7 @@ from tauten.training.stores.named import is_named, variant_of
 from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes, PairData, Split
 from tauten.training.stores.stream import SKIPPED
+from tauten.training.stores.text_source import TextSource
 from tauten.training.tasks.encode import Encoded, encode_together
 
 ENCODER_PREFIX = "encoder."
@@ -225,11 +226,11 @@ def write_record(
     folder.finish(results)
 
 
-def _pictures(images: Tensor | ClipSource) -> Tensor | None:
+def _pictures(images: Tensor | ClipSource | TextSource) -> Tensor | None:
     """Return (N, 3, H, W) images; for clips the middle frame; None where too large."""
     clips = images.dim() == 5
     size = math.prod(images.shape) // (images.shape[1] if clips else 1)
-    if images.dim() < 4 or size > _LARGEST_COPY:
+    if isinstance(images, TextSource) or images.dim() < 4 or size > _LARGEST_COPY:
         return None
     return images[:][:, images.shape[1] // 2] if clips else images[:]
 
@@ -237,12 +238,15 @@ def _pictures(images: Tensor | ClipSource) -> Tensor | None:
 def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) -> dict[str, str]:
     """Describe how the numbers came about."""
     sizes = ", ".join(f"{name} {len(data)}" for name, data in splits.items())
+    side = "first texts" if config.data.texts else "images"
     kind = "different " if len(set(test.captions)) == len(test.captions) else ""
     found = {
-        "data": f"{variant_of(config.data.source) or shown(config.data.source)}: {sizes} images",
+        "data": f"{variant_of(config.data.source) or shown(config.data.source)}: {sizes} {side}",
         "retrieval": (
-            f"{len(test.x)} test images against {len(test.captions)} {kind}captions, both ways "
-            "(x2y: image to text, y2x: text to image); hit@K: any match in the top K"
+            f"{len(test.x)} test {side} against {len(test.captions)} {kind}captions, both ways "
+            f"(x2y: {'first text to caption' if config.data.texts else 'image to text'}, y2x: "
+            f"{'caption to first text' if config.data.texts else 'text to image'}); hit@K: any "
+            "match in the top K"
         ),
         "ties": TIES,
         "selection": (

@@ -1,0 +1,47 @@
+"""Rules for a configuration whose both sides are texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tauten.training.options.config import Config
+
+
+def check_texts(config: Config) -> None:
+    """Refuse what has no meaning where both sides are texts.
+
+    Raises:
+        ValueError: naming the field, its value and what it may be.
+    """
+    data, model = config.data, config.model
+    if not data.texts:
+        return
+    if data.source == "emoji_lt":
+        raise ValueError(
+            "data.texts: the pairs of emoji_lt have pictures: set data.source to a table of two "
+            "columns of texts"
+        )
+    if data.image == "image":
+        raise ValueError(
+            "data.texts needs data.image, the column of the first texts, got the default "
+            f"{data.image!r}"
+        )
+    others = {
+        "task": (config.task, "pairs"),
+        "data.frames": (data.frames, 0),
+        "data.strip": (data.strip, 0),
+        "data.stream": (data.stream, False),
+        "data.relevancy": (data.relevancy, "none"),
+        "model.image": (model.image, "convolutional"),
+    }
+    for name, (value, needed) in others.items():
+        if value != needed:
+            raise ValueError(
+                f"data.texts has no pictures and needs {name}={needed}, the default, got {value}"
+            )
+    if model.freeze in ("image", "both"):
+        raise ValueError(
+            f"data.texts has one tower, that of texts: model.freeze={model.freeze} becomes "
+            "model.freeze=text, or none"
+        )
