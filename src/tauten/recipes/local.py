@@ -30,6 +30,8 @@ def runlocal(config: Config, source: str | None = None) -> Config:
     and classes are those of the data or 4 caption clusters. Name and results say that it is a
     trial; its numbers say nothing about the published ones.
 
+    Pairs of texts keep their data, or take those of ``source`` with the same columns.
+
     Two views keep their projector and train for 6 epochs on the whole of caltech98_lt, or on the
     drawings of emoji_lt with their classes.
 
@@ -44,7 +46,11 @@ def runlocal(config: Config, source: str | None = None) -> Config:
     config.control = specs.at_most(config.control, oscillations=2.0)
     if config.task == "views":
         return _marked(_views(config, source or "emoji_lt"))
-    config.data = _data(config, source or "emoji_lt")
+    config.data = (
+        replace(config.data, source=source or config.data.source, limit=LIMIT)
+        if config.data.texts
+        else _data(config, source or "emoji_lt")
+    )
     config.model = _model(config)
     rate = config.optim.loss_lr
     config.optim = OptimConfig(
