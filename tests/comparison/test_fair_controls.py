@@ -47,6 +47,7 @@ def whole(step):
         {"control__sizes": "reversed"},
         {"control__sizes": "shuffled", "seed": 3},
         {"control__sizes": "shuffled", "control__part": "shift"},
+        {"control__sizes": "noise", "seed": 3},
     ],
 )
 def test_each_has_the_mean_of_the_schedule(fields):
@@ -84,6 +85,17 @@ def test_shuffled_sizes_belong_to_whole_classes_and_follow_the_seed():
     assert torch.equal(shuffled_counts(COUNTS, LABELS, 4), shuffled_counts(COUNTS, LABELS, 4))
     a, b = (build(control__sizes="shuffled", seed=seed).at(EVERYONE) for seed in (0, 1))
     assert not torch.equal(a, b)
+
+
+def test_noise_has_the_values_of_the_shift_and_no_class():
+    true = build(control__part="shift").at(EVERYONE)
+    drawn = [build(control__part="shift", control__sizes="noise", seed=s) for s in (0, 1, 0)]
+    values = [control.at(EVERYONE) for control in drawn]
+    for value in values:
+        torch.testing.assert_close(value.sort().values, true.sort().values, atol=1e-6, rtol=0)
+        assert len(set(value[:10].tolist())) > 1
+    assert not torch.equal(values[0], values[1])
+    assert torch.equal(values[0], values[2])
 
 
 def test_shuffled_sizes_refuse_what_is_no_class_size():

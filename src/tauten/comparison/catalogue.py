@@ -104,6 +104,12 @@ METHODS: dict[str, Method] = {
             parts_of="mmts",
         ),
         Method(
+            "noise",
+            "the schedule with the sizes of samples exchanged at random",
+            {**_SCHEDULE, "control.sizes": "noise"},
+            parts_of="mmts",
+        ),
+        Method(
             "reversed",
             "the schedule with high values for rare classes",
             {**_SCHEDULE, "control.sizes": "reversed"},

@@ -67,14 +67,15 @@ class MMTSSpec(ControlSpec):
     """how class size enters the shift; published: linear"""
     part: Literal["both", "shift", "oscillation"] = "both"
     """shift and oscillation, or one of them with the mean of the other"""
-    sizes: Literal["true", "shuffled", "reversed"] = "true"
+    sizes: Literal["true", "shuffled", "noise", "reversed"] = "true"
     """which class has which shift: by its size; by the size of a class drawn at random, with the
-    run's seed; mirrored on a log scale, so that rare classes have the high values. The mean over
-    samples stays"""
+    run's seed; noise: each sample that of another sample drawn at random, whatever its class;
+    mirrored on a log scale, so that rare classes have the high values. The mean over samples
+    stays"""
 
     @property
     def scheduled(self) -> bool:
-        return self.sizes != "shuffled"
+        return self.sizes not in ("shuffled", "noise")
 
     def build(self, context: Context) -> Control:
         return self.schedule(context)
@@ -100,19 +101,25 @@ class MMTSSpec(ControlSpec):
             return oscillation + level
         if self.sizes == "reversed":
             shift = level / sample_mean(1 / shift, counts, 1) / shift
-        elif self.sizes == "shuffled":
-            if context.labels is None:
-                raise ValueError(
-                    "control.sizes=shuffled exchanges the sizes of classes: give the class of each "
-                    "sample as labels"
-                )
-            exchanged = shuffled_counts(counts, context.labels, context.seed)
-            drawn = ClusterShift(context.of_sides(exchanged), *ends, scale=scale)
+        elif self.sizes in ("shuffled", "noise"):
+            drawn = ClusterShift(context.of_sides(self._drawn(counts, context)), *ends, scale=scale)
             shift = drawn + (level - sample_mean(drawn, counts, 1))
         if self.part == "shift":
             none = torch.zeros(1, dtype=torch.int64)
             return shift + oscillation.mean(none, context.total_steps)
         return oscillation + shift
+
+    def _drawn(self, counts: Tensor, context: Context) -> Tensor:
+        """Return counts exchanged at random, between samples or between classes."""
+        if self.sizes == "noise":
+            generator = torch.Generator().manual_seed(context.seed)
+            return counts[torch.randperm(len(counts), generator=generator)]
+        if context.labels is None:
+            raise ValueError(
+                "control.sizes=shuffled exchanges the sizes of classes: give the class of each "
+                "sample as labels"
+            )
+        return shuffled_counts(counts, context.labels, context.seed)
 
 
 @dataclass
