@@ -8,6 +8,7 @@ from tauten.candidates.mixing import Mixer
 from tauten.candidates.momentum import MomentumEncoder
 from tauten.candidates.noise import SignNoise
 from tauten.candidates.own import Negatives, OwnNegatives, as_negatives
+from tauten.candidates.prototypes import Prototypes, concentrations
 from tauten.candidates.queue import KeyQueue, PairQueue
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "Negatives",
     "OwnNegatives",
     "PairQueue",
+    "Prototypes",
     "SignNoise",
     "as_negatives",
     "class_means",
+    "concentrations",
 ]

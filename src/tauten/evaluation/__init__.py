@@ -7,6 +7,7 @@ from tauten.evaluation.classification import accuracy, thirds
 from tauten.evaluation.compositional import compositional
 from tauten.evaluation.correlation import spearman
 from tauten.evaluation.geometry import effective_rank, geometry
+from tauten.evaluation.mahalanobis import mahalanobis, unknown_auroc
 from tauten.evaluation.multi_instance import multi_instance_retrieval, multi_instance_scores
 from tauten.evaluation.neighbours import knn, knn_predict
 from tauten.evaluation.penalty import penalty
@@ -35,6 +36,7 @@ __all__ = [
     "geometry",
     "knn",
     "knn_predict",
+    "mahalanobis",
     "multi_instance_retrieval",
     "multi_instance_scores",
     "pair_auc",
@@ -48,5 +50,6 @@ __all__ = [
     "svm_predict",
     "svm_probe",
     "thirds",
+    "unknown_auroc",
     "zero_shot",
 ]

@@ -17,12 +17,14 @@ from tauten.losses.max_margin import MaxMargin
 from tauten.losses.multi_view import MVDHEL, MVInfoNCE
 from tauten.losses.neuclip import NeuCLIP
 from tauten.losses.nuclr import NUCLR
+from tauten.losses.palm import PALM
 from tauten.losses.relative_siglip import RelativeSigLIP
 from tauten.losses.siglip import SigLIP
 from tauten.losses.sms import SMS
 from tauten.losses.soft_top_k import SoftTopK
 from tauten.losses.sogclr import SogCLR
 from tauten.losses.supcon import SupCon
+from tauten.losses.swav import SwAV
 from tauten.losses.traps import UsageWarning
 from tauten.losses.two_views import PairedMVDHEL, PairedMVInfoNCE
 from tauten.losses.z_loss import ZLoss
@@ -35,6 +37,7 @@ __all__ = [
     "GRAM",
     "MVDHEL",
     "NUCLR",
+    "PALM",
     "SMS",
     "CompositionWarning",
     "ContrastiveLoss",
@@ -54,6 +57,7 @@ __all__ = [
     "SoftTopK",
     "SogCLR",
     "SupCon",
+    "SwAV",
     "UsageWarning",
     "ZLoss",
     "forces",

@@ -1,5 +1,6 @@
 """The relation of a batch: who is positive, negative or ignored for whom, and how much."""
 
+from tauten.pairwise.sinkhorn import Marginal, sinkhorn
 from tauten.relations.checks import Ids
 from tauten.relations.geodesic import geodesics
 from tauten.relations.relation import Relation, relate
@@ -18,6 +19,7 @@ __all__ = [
     "Given",
     "Ids",
     "Kernel",
+    "Marginal",
     "PairWeights",
     "Relation",
     "Teacher",
@@ -25,4 +27,5 @@ __all__ = [
     "as_weights",
     "geodesics",
     "relate",
+    "sinkhorn",
 ]

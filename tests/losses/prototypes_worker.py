@@ -1,0 +1,93 @@
+"""One of two processes: losses with shared columns on its shard, compared with the whole batch.
+
+Run as ``python prototypes_worker.py RANK STORE OUT``.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+import tauten as tt
+from tauten.candidates import Prototypes, class_means
+
+CUT, ROWS, DIM = 5, 7, 4
+TAU = tt.ClusterShift([1, 3, 9, 27, 81, 243, 400], 0.1, 0.5)
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 2])
+CLUSTERS = torch.tensor([4, 0, 4, 2, 0, 4, 2])
+SHARES = torch.tensor([0.4, 0.3, 0.2, 0.1, 0.3, 0.2], dtype=torch.float64)
+
+
+def swav(ranks, shard, x, y):
+    prototypes = Prototypes(6, DIM).double()
+    loss_fn = tt.SwAV(TAU, prototypes, SHARES, ranks=ranks, tile=3).double()
+    loss = loss_fn([x, y, x - y], torch.arange(ROWS)[shard])
+    return loss, [prototypes.vectors], []
+
+
+def palm(ranks, shard, x, y):
+    loss_fn = tt.PALM(TAU, 3, DIM, 2, SHARES, momentum=0.5, ranks=ranks).double()
+    loss = loss_fn(x + y, LABELS[shard], torch.arange(ROWS)[shard])
+    loss_fn.step()
+    return loss, [], [loss_fn.prototypes.vectors]
+
+
+def means(ranks, shard, x, y):
+    loss_fn = tt.InfoNCE(0.2, directions="x2y", ranks=ranks)
+    mean, ids = class_means(y, CLUSTERS[shard], 5)
+    return loss_fn(x, mean, labels=(CLUSTERS[shard], ids)), [], []
+
+
+def frequent(ranks, shard, x, y):
+    """Experts against the means of what they get, each process with its share of both."""
+    experts = Prototypes(5, DIM).double()
+    mean, ids = class_means(x * y, CLUSTERS[shard], 5)
+    loss_fn = tt.InfoNCE(0.2, directions="x2y", ranks=ranks)
+    return loss_fn(experts.vectors[ids], mean), [experts.vectors], []
+
+
+CASES = {"swav": swav, "palm": palm, "class means": means, "frequent": frequent}
+
+
+def outcome(case, ranks, shard):
+    """Value, gradients of the shard and of parameters, and state."""
+    sides = [
+        torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(k), dtype=torch.float64)[
+            shard
+        ].requires_grad_()
+        for k in range(2)
+    ]
+    value, parameters, state = case(ranks, shard, *sides)
+    grads = torch.autograd.grad(value, [*sides, *parameters])
+    return value.detach(), grads[:2], grads[2:], state
+
+
+def main(rank, store, out):
+    shard = slice(0, CUT) if rank == 0 else slice(CUT, None)
+    alone = {name: outcome(case, "local", slice(None)) for name, case in CASES.items()}
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    found = {}
+    for name, case in CASES.items():
+        value, rows, parameters, state = outcome(case, "auto", shard)
+        whole = alone[name]
+        errors = [float((value - whole[0]).abs())]
+        errors += [
+            float((a / 2 - b[shard]).abs().max()) for a, b in zip(rows, whole[1], strict=True)
+        ]
+        for mine, told in zip(parameters, whole[2], strict=True):
+            dist.all_reduce(mine)
+            errors.append(float((mine / 2 - told).abs().max()))
+        errors += [float((a - b).abs().max()) for a, b in zip(state, whole[3], strict=True)]
+        worst = torch.tensor(max(errors), dtype=torch.float64)
+        dist.all_reduce(worst, dist.ReduceOp.MAX)
+        found[name] = float(worst)
+    if rank == 0:
+        Path(out).write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])
