@@ -246,7 +246,8 @@ def _export_options(export: argparse.ArgumentParser) -> None:
         default="sentence-transformers",
         metavar="FORMAT",
         help="sentence-transformers: text tower and projection (default); transformers: both "
-        "towers as a VisionTextDualEncoderModel; torch-export or onnx: a graph of each side",
+        "towers as a VisionTextDualEncoderModel; open_clip: of a run that started from a CLIP; "
+        "torch-export or onnx: a graph of each side",
     )
     add("--output", type=Path, required=True, help="new folder")
     add("--push-to-hub", metavar="ORG/NAME", help="upload the folder to the Hugging Face hub")

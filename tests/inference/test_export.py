@@ -174,10 +174,7 @@ def test_what_another_library_cannot_express(make, run, tmp_path, capsys):
     cases = {
         "its text tower is BagTower, not a Hugging Face model; train with model.text": (run, {}),
         "what it loads embeds otherwise": (make("mean"), {"to": "transformers"}),
-        "to is one of sentence-transformers, .*, onnx, got 'open_clip'; open_clip reads no": (
-            run,
-            {"to": "open_clip"},
-        ),
+        "to is one of sentence-transformers, .*, onnx, got 'gguf'": (run, {"to": "gguf"}),
         "'mine' is no name on the hub": (run, {"push": "mine"}),
     }
     for message, (model, options) in cases.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from tqdm import tqdm
 _BAR_FROM = 5000
 _PROBE = (32, 32)
 _NO_RANGE = ("I", "F")
+
+Crop = Literal["down", "even"]
 
 
 def images(
@@ -112,6 +114,8 @@ class Prepared(tuple[int, int]):
         edge: the shorter side is scaled to this many pixels and the middle square cut out; None:
             the whole picture is squashed to the square.
         resample: the filter's name, as Pillow has it.
+        crop: which pixel the square begins at where what is cut off is odd: "down", half of it
+            rounded down, as in transformers; "even", to the even number, as in torchvision.
 
     Raises:
         ValueError: the square is larger than the scaled picture.
@@ -119,16 +123,21 @@ class Prepared(tuple[int, int]):
 
     edge: int | None
     resample: str
+    crop: Crop = "down"
 
-    def __new__(cls, side: int, edge: int | None = None, resample: str = "bicubic") -> Prepared:
+    def __new__(
+        cls, side: int, edge: int | None = None, resample: str = "bicubic", crop: Crop = "down"
+    ) -> Prepared:
         if edge is not None and edge < side:
             raise ValueError(f"no square of {side} pixels can be cut from a side of {edge}")
         new = super().__new__(cls, (side, side))
         new.edge, new.resample = edge, resample
+        if crop != cls.crop:
+            new.crop = crop
         return new
 
-    def __getnewargs__(self) -> tuple[int, int | None, str]:
-        return self[0], self.edge, self.resample
+    def __getnewargs__(self) -> tuple[int, int | None, str, Crop]:
+        return self[0], self.edge, self.resample, self.crop
 
     def of(self, picture: Image.Image) -> Image.Image:
         """Return a picture as the model saw it."""
@@ -138,7 +147,8 @@ class Prepared(tuple[int, int]):
         short, long = sorted(picture.size)
         scaled = [self.edge, int(self.edge * long / short)]
         width, height = scaled if picture.width <= picture.height else scaled[::-1]
-        left, top = (width - self[0]) // 2, (height - self[0]) // 2
+        rest = (width - self[0], height - self[0])
+        left, top = (r // 2 if self.crop == "down" else round(r / 2) for r in rest)
         whole = picture.resize((width, height), how)
         return whole.crop((left, top, left + self[0], top + self[0]))
 

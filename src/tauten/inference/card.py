@@ -21,7 +21,7 @@ _ROWS = (
     *("mean_recall", "knn@1", "knn@10", "linear_lt", "linear_fs"),
 )
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_LIBRARIES = {"sentence-transformers", "transformers", "onnx"}
+_LIBRARIES = {"sentence-transformers", "transformers", "open_clip", "onnx"}
 _USE = {
     "sentence-transformers": """from sentence_transformers import SentenceTransformer
 
@@ -30,6 +30,11 @@ y = SentenceTransformer("FOLDER").encode(["a caption"])""",
 
 model = tt.load("FOLDER")                     # or transformers.AutoModel.from_pretrained
 x, y = model.encode_image(["a.jpg"]), model.encode_text(["a caption"])""",
+    "open_clip": """import open_clip
+
+model, prepare = open_clip.create_model_from_pretrained("local-dir:FOLDER")
+tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
+y = model.encode_text(tokenizer(["a caption"]), normalize=True)""",
     "torch-export": """import torch
 
 image = torch.export.load("FOLDER/image.pt2").module()

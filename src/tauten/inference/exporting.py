@@ -18,14 +18,11 @@ from tauten.inference.card import check_push, upload, write_card
 from tauten.inference.graphs import GRAPHS, write_graphs
 from tauten.inference.loading import load
 from tauten.inference.model import Model
+from tauten.inference.open_clip_layout import name_tokenizer, write_open_clip
 from tauten.models import DualEncoder, HFImageTower, HFTextTower, HFTokenizer
 from tauten.models.saved import one_line
 
-Library = Literal["sentence-transformers", "transformers", "torch-export", "onnx"]
-_OPEN_CLIP = (
-    "open_clip reads no layout that other towers than its own have: to=transformers is what "
-    "AutoModel loads, to=torch-export and to=onnx run without any library of models"
-)
+Library = Literal["sentence-transformers", "transformers", "open_clip", "torch-export", "onnx"]
 _PROBES = ["a", "a photo of a red cat on a mat", "Two dogs, 3 birds!"]
 _POOLINGS = {
     "first": "cls_token",
@@ -53,7 +50,9 @@ def export(
         output: folder written to, new or empty.
         to: "sentence-transformers" has the text tower with its projection, in the common space;
             "transformers" both towers as a VisionTextDualEncoderModel, with the settings of its
-            image processor; "torch-export" and "onnx" a graph of each side, of any towers.
+            image processor; "open_clip" the layout that open_clip reads, for towers of CLIP, which
+            are those of a run that started from a CLIP; "torch-export" and "onnx" a graph of each
+            side, of any towers.
         push: name on the Hugging Face hub, ORG/NAME, that the folder is then uploaded to.
         private: whether a repository that is made for it is private.
 
@@ -66,8 +65,7 @@ def export(
             that cannot be written to.
     """
     if to not in (*_WRITERS, *GRAPHS):
-        more = f"; {_OPEN_CLIP}" if str(to) == "open_clip" else ""
-        raise ValueError(f"to is one of {', '.join((*_WRITERS, *GRAPHS))}, got {to!r}{more}")
+        raise ValueError(f"to is one of {', '.join((*_WRITERS, *GRAPHS))}, got {to!r}")
     if push is not None:
         check_push(push)
     folder = Path(output)
@@ -88,6 +86,8 @@ def export(
             path.rmdir()
         raise
     if push is not None:
+        if to == "open_clip":
+            name_tokenizer(folder, push)
         upload(folder, push, private)
     return folder
 
@@ -109,13 +109,13 @@ def _write_layout(loaded: Model, folder: Path, to: str) -> None:
             "with model.text, such as minilm, or export to torch-export or onnx"
         )
     _WRITERS[to](loaded, encoder, text, tokenizer, folder)
-    _check(loaded, load(folder), to)
+    _check(loaded, load(f"open_clip:{folder}" if to == "open_clip" else folder), to)
 
 
 def _check(model: Model, again: Model, to: str) -> None:
     """Refuse an export whose embeddings are others."""
     pairs = [(model.encode_text(_PROBES), again.encode_text(_PROBES))]
-    if to == "transformers":
+    if to != "sentence-transformers":
         noise = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
         pairs.append((model.encode_image(noise), again.encode_image(noise)))
     for ours, theirs in pairs:
@@ -242,4 +242,5 @@ def _write(path: Path, settings: Any) -> None:
 _WRITERS: dict[str, Callable[[Model, DualEncoder, HFTextTower, HFTokenizer, Path], None]] = {
     "sentence-transformers": _sentence,
     "transformers": _dual,
+    "open_clip": write_open_clip,
 }

@@ -12,6 +12,7 @@ from tauten.files import expanded
 from tauten.inference import pretrained, runs
 from tauten.inference.model import Model
 from tauten.models.named import full_name
+from tauten.models.open_clip import CONFIG as OPEN_CLIP_CONFIG
 from tauten.training.run.run_folder import CONFIG
 
 #: what a name begins with, and what loads the rest of it
@@ -37,14 +38,14 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Model:
             * a run folder (its best checkpoint is taken) or a checkpoint: exactly what was trained,
               with its tokenizer, size, crop and filter of pictures;
             * a folder with a saved model that embeds pictures and texts in one space (CLIP, SigLIP,
-              VisionTextDualEncoder), or a sentence-transformers model;
+              VisionTextDualEncoder, one in open_clip's layout), or a sentence-transformers model;
             * ``hf:ORG/NAME``, such a model of the Hugging Face hub;
             * ``clip:NAME`` or ``siglip:NAME``, such a model that must be of this kind; a name
               without an owner is one of OpenAI's or Google's (``clip:vit-base-patch32``);
             * ``st:NAME``, a sentence-transformers model, for texts alone (``st:minilm`` needs no
               network);
-            * ``open_clip:ARCHITECTURE`` or ``open_clip:ARCHITECTURE/WEIGHTS``, as open_clip names
-              them.
+            * ``open_clip:FOLDER`` or ``open_clip:hf-hub:ORG/NAME``, in open_clip's layout;
+              ``open_clip:ARCHITECTURE/WEIGHTS``, as open_clip names them, needs the package.
         device: such as "cuda"; by default the CPU.
 
     Raises:
@@ -67,6 +68,8 @@ def _of_folder(folder: Path) -> Model:
         raise ValueError(f"{folder} is no folder: give {_FORMS}")
     if (folder / "modules.json").is_file():
         return Model(str(folder), pretrained.sentence(str(folder)))
+    if (folder / OPEN_CLIP_CONFIG).is_file():
+        return Model(str(folder), pretrained.open_clip(str(folder)))
     saved = (folder / "config.json").is_file() and not (folder / CONFIG).is_file()
     if saved:
         return Model(str(folder), pretrained.joint(str(folder)))

@@ -250,7 +250,7 @@ class Model:
 
         Args:
             output: folder written to, new or empty.
-            to: "sentence-transformers", "transformers", "torch-export" or "onnx".
+            to: "sentence-transformers", "transformers", "open_clip", "torch-export" or "onnx".
             **options: ``push`` and ``private``.
 
         Returns:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tauten.data.pixels import Prepared
+from tauten.files import expanded
 from tauten.inference.model import Towers
 from tauten.inference.pictures import opened
 from tauten.inference.runs import of_dual
@@ -16,8 +17,9 @@ from tauten.models import DualEncoder, HFTokenizer
 from tauten.models.huggingface import read_config
 from tauten.models.image_settings import ImageSettings
 from tauten.models.joint import joint_width
-from tauten.models.named import check_kind
-from tauten.models.saved import one_line
+from tauten.models.named import check_kind, open_clip_place
+from tauten.models.open_clip import model_settings
+from tauten.models.saved import OPEN_CLIP, one_line
 from tauten.structure.embed import sentence_encoder
 
 logger = logging.getLogger("tauten.inference")
@@ -56,7 +58,7 @@ def _how(saved: ImageSettings, config: Any, name: str) -> Prepared:
         raise ValueError(
             f"{name} does not say the size of its pictures: save its processor beside it"
         )
-    return Prepared(side, saved.edge, saved.resample)
+    return Prepared(side, saved.edge, saved.resample, saved.crop)
 
 
 def sentence(name: str) -> Towers:
@@ -81,24 +83,38 @@ def sentence(name: str) -> Towers:
 
 
 def open_clip(name: str) -> Towers:
-    """Load a model of open_clip with its own preparation of pictures and its tokenizer.
+    """Load a model of open_clip.
+
+    One in a folder or a repository of the hub is read here if a training could start from it; any
+    other by open_clip itself, with its own preparation of pictures and its tokenizer.
 
     Args:
-        name: ARCHITECTURE, ARCHITECTURE/WEIGHTS (a tag or a file), or hf-hub:ORG/NAME.
+        name: ARCHITECTURE, ARCHITECTURE/WEIGHTS (a tag or a file), hf-hub:ORG/NAME, or a folder.
 
     Raises:
         ImportError: open_clip is missing.
         ValueError: it knows no such model, or cannot load it.
     """
+    folder = expanded(name)
+    hub = name.startswith(("hf-hub:", "local-dir:")) or folder.is_dir()
+    reason = ""
+    if hub:
+        place = f"{OPEN_CLIP}{open_clip_place(name)}"
+        try:
+            model_settings(place)
+        except ValueError as error:
+            reason = f" ({error})"
+        else:
+            return joint(place)
     try:
         import open_clip as package  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ImportError(
             f"open_clip:{name} needs open_clip, which is not installed: pip install "
-            "open_clip_torch "
-            "(it brings torchvision, which must be built for the torch that is installed)"
+            "'tauten[open-clip]' (it brings torchvision, which must be built for the torch that is "
+            f"installed){reason}"
         ) from error
-    hub = name.startswith(("hf-hub:", "local-dir:"))
+    name = f"local-dir:{folder}" if folder.is_dir() else name
     architecture, _, weights = (name, "", "") if hub else name.partition("/")
     if not hub and not weights:
         tags = package.list_pretrained_tags_by_model(architecture)

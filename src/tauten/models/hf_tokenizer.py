@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer
 
 from tauten.files import need, read_json
+from tauten.models.open_clip import clip_config, is_open_clip
 from tauten.models.saved import folder_of, logger, one_line, saved_file
 from tauten.models.sentence import sentence_settings
 
@@ -85,7 +86,7 @@ class HFTokenizer:
         settings = _own_settings(saved) if saved.is_file() else None
         place = folder_of(name)
         if settings is None:
-            settings, folder, said = _settings(place)
+            settings, folder, said = _settings(name)
         else:
             folder, said = "", (None, None)
         try:
@@ -166,13 +167,16 @@ def fixed_length(config: Any) -> int | None:
     return None
 
 
-def _settings(place: str | Path) -> tuple[dict[str, Any], str, tuple[Any, Any]]:
+def _settings(name: str | Path) -> tuple[dict[str, Any], str, tuple[Any, Any]]:
     """Read the settings of the model that lies beside a tokenizer.
 
     Returns:
         Arguments; the folder inside the model where both lie; the number of its places, and that of
         the tokens it takes of a text as a sentence encoder, where it says so.
     """
+    if is_open_clip(name):
+        return {}, "", (clip_config(name).text_config.max_position_embeddings, None)
+    place = folder_of(name)
     try:
         sentence = sentence_settings(place, pooling="mean")
         folder, lower = sentence.folder, sentence.lower

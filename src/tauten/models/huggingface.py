@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import (
 
 from tauten.models.hf_tokenizer import HFTokenizer, fixed_length
 from tauten.models.image_settings import ImageSettings, image_settings
+from tauten.models.open_clip import clip_config, clip_model, has_layout, is_open_clip
 from tauten.models.pooling import Pooling, pool
 from tauten.models.saved import folder_of, logger, one_line
 from tauten.models.sentence import DenseLayers, SentenceSettings, sentence_settings
@@ -313,7 +314,10 @@ def load_model(name: str | Path, **kwargs: Any) -> tuple[Any, list[str]]:
         "trust_remote_code": False,  # else transformers asks at the terminal
     } | kwargs
     try:
-        model, info = AutoModel.from_pretrained(name, **options)
+        if is_open_clip(name):
+            model, info = clip_model(name), {"missing_keys": ()}
+        else:
+            model, info = AutoModel.from_pretrained(name, **options)
     except Exception as error:  # damaged files, and pickles of other things
         raise ValueError(f"no model could be read from {name}: {one_line(error)}") from error
     broken = [weight for weight, values in model.named_parameters() if not values.isfinite().all()]
@@ -331,10 +335,16 @@ def read_config(name: str | Path) -> Any:
     Raises:
         ValueError: there is none.
     """
+    if is_open_clip(name):
+        return clip_config(name)
     place = folder_of(name)
     try:
         return AutoConfig.from_pretrained(place, trust_remote_code=False)
     except Exception as error:  # a configuration may hold anything
+        if has_layout(place):
+            raise ValueError(
+                f"{name} is in the layout of open_clip: give open_clip:{name}"
+            ) from error
         raise ValueError(f"no model could be read from {name}: {one_line(error)}") from error
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tauten.models.open_clip import is_open_clip, picture_settings
 from tauten.models.saved import logger, one_line, saved_json
 
 _RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -24,6 +25,7 @@ class ImageSettings:
         edge: the shorter side was scaled to this many pixels before the middle square was cut;
             None: the whole picture was squashed to the square.
         resample: a filter's name.
+        crop: how half of what was cut off was rounded, see ``tauten.data.pixels.Prepared``.
     """
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -32,14 +34,15 @@ class ImageSettings:
     size: int | None = None
     edge: int | None = None
     resample: str = "bicubic"
+    crop: Literal["down", "even"] = "down"
 
 
 def image_settings(name: str | Path, **place: Any) -> ImageSettings:
     """Read how a model's pictures were prepared, from any layout it may be saved in.
 
-    Those are ``processor_config.json`` (transformers 5), ``preprocessor_config.json``, and the
-    ``pretrained_cfg`` that timm writes into ``config.json``. If none is there, a line in the log
-    says so.
+    Those are ``processor_config.json`` (transformers 5), ``preprocessor_config.json``, the
+    ``pretrained_cfg`` that timm writes into ``config.json``, and ``open_clip_config.json``. If none
+    is there, a line in the log says so.
 
     Args:
         name: folder of the model, or its name on the hub.
@@ -58,6 +61,8 @@ def image_settings(name: str | Path, **place: Any) -> ImageSettings:
 
 
 def _image_settings(name: str | Path, place: Mapping[str, Any]) -> ImageSettings:
+    if is_open_clip(name):
+        return ImageSettings(**picture_settings(name))
     whole = saved_json(name, "processor_config.json", **place) or {}
     found = whole.get("image_processor") or saved_json(name, "preprocessor_config.json", **place)
     if found:

@@ -1,4 +1,4 @@
-"""Names of published models: ``clip:NAME``, ``siglip:NAME``, ``hf:NAME``, ``st:NAME``."""
+"""Names of published models: ``clip:NAME``, ``siglip:``, ``hf:``, ``st:`` and ``open_clip:``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
+from tauten.files import expanded
 from tauten.models.huggingface import load_model, read_config
 from tauten.models.joint import joint_width
-from tauten.models.saved import one_line, saved_file, saved_json
+from tauten.models.open_clip import is_open_clip, model_settings
+from tauten.models.open_clip import scale_and_bias as open_clip_numbers
+from tauten.models.saved import OPEN_CLIP, one_line, saved_file, saved_json
 
 #: who published the models whose names have no owner
 _OWNERS = {
@@ -49,11 +52,9 @@ def tower_name(name: str, option: str) -> str:
     if not rest:
         raise ValueError(f"{option}={name} names no model: give {kind}:NAME")
     if kind == "open_clip":
-        raise ValueError(
-            f"{option}={name}: models of open_clip are evaluated, embedded and searched with, and "
-            "cannot be trained further here. Many of them are on the hub in the layout of "
-            "transformers, too: hf:laion/CLIP-ViT-B-32-laion2B-s34B-b79K, clip:vit-base-patch32"
-        )
+        whole = f"{OPEN_CLIP}{open_clip_place(rest)}"
+        model_settings(whole)
+        return whole
     if kind == "st" and not option.endswith("text"):
         raise ValueError(
             f"{option}={name} embeds texts alone: give it as model.text, and an image model"
@@ -64,6 +65,46 @@ def tower_name(name: str, option: str) -> str:
     if kind != "st":
         check_kind(whole, kind)
     return whole
+
+
+def open_clip_place(name: str) -> str:
+    """Return the folder or the name on the hub that open_clip's model of this name is read from.
+
+    Args:
+        name: a folder, ``hf-hub:ORG/NAME``, ``local-dir:FOLDER``, or ``ARCHITECTURE/WEIGHTS``, for
+            which open_clip itself is asked; without it, and for no architecture, ORG/NAME.
+
+    Raises:
+        ValueError: an architecture without such weights on the hub.
+    """
+    schema, colon, rest = name.partition(":")
+    if colon and schema in ("hf-hub", "local-dir"):
+        return rest
+    if expanded(name).is_dir():
+        return str(expanded(name))
+    try:
+        import open_clip as package  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        if "/" in name:
+            return name
+        raise ImportError(
+            f"open_clip:{name}: a name without an owner is one of open_clip's own, which needs the "
+            "package: pip install 'tauten[open-clip]'. open_clip:FOLDER and "
+            "open_clip:hf-hub:ORG/NAME need none"
+        ) from None
+    architecture, _, weights = name.partition("/")
+    if architecture not in package.list_models():
+        return name
+    tags = package.list_pretrained_tags_by_model(architecture)
+    where = package.get_pretrained_cfg(architecture, weights) if weights in tags else {}
+    repository, _, file = str((where or {}).get("hf_hub") or "").rpartition("/")
+    if not repository or file:
+        raise ValueError(
+            f"open_clip:{name}: there are no weights {weights or 'that are not named'} in a "
+            f"repository of their own; open_clip has {', '.join(tags) or 'none'}. Others are read "
+            "once push_to_hf_hub or save_for_hf of open_clip has saved them: open_clip:FOLDER"
+        )
+    return repository
 
 
 def check_kind(name: str, kind: str) -> None:
@@ -106,10 +147,13 @@ def scale_and_bias(name: str | Path) -> tuple[float | None, float | None]:
     Returns:
         Both, None where it has none.
     """
-    numbers = {key: _scalar(name, key) for key in (_SCALE, _BIAS)}
-    if numbers[_SCALE] is None and saved_file(name, "model.safetensors") is None:
-        model, _ = load_model(name)
-        numbers = {key: getattr(model, key, None) for key in (_SCALE, _BIAS)}
+    if is_open_clip(name):
+        numbers: dict[str, Any] = open_clip_numbers(name)
+    else:
+        numbers = {key: _scalar(name, key) for key in (_SCALE, _BIAS)}
+        if numbers[_SCALE] is None and saved_file(name, "model.safetensors") is None:
+            model, _ = load_model(name)
+            numbers = {key: getattr(model, key, None) for key in (_SCALE, _BIAS)}
     scale, bias = (None if v is None else float(v.detach().reshape(())) for v in numbers.values())
     return None if scale is None else float(torch.tensor(-scale).exp()), bias
 

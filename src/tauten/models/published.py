@@ -17,27 +17,13 @@ from transformers import CLIPTextConfig
 
 from tauten.models.augmentation import Augmentation
 from tauten.models.augmentation_options import AugmentationConfig
+from tauten.models.clip_names import BLOCK, TEXT, apart
 from tauten.models.dual_encoder import DualEncoder
 from tauten.models.huggingface import HFTextTower
 from tauten.models.space_time import SpaceTimeViT
 
 Kind = Literal["avion", "lavila"]
 
-_BLOCK = {
-    ".ln_1.": ".layer_norm1.",
-    ".ln_2.": ".layer_norm2.",
-    ".mlp.c_fc.": ".mlp.fc1.",
-    ".mlp.c_proj.": ".mlp.fc2.",
-    ".attn.out_proj.": ".self_attn.out_proj.",
-    ".attn.in_proj_": ".self_attn.qkv.",
-    ".attn.Wqkv.": ".self_attn.qkv.",
-}
-_TEXT = {
-    "token_embedding.": "embeddings.token_embedding.",
-    "positional_embedding": "embeddings.position_embedding.weight",
-    "transformer.resblocks.": "encoder.layers.",
-    "ln_final.": "final_layer_norm.",
-} | _BLOCK
 _VISION: dict[Kind, dict[str, str]] = {
     "avion": {
         "class_embedding": "class_token",
@@ -48,7 +34,7 @@ _VISION: dict[Kind, dict[str, str]] = {
         "ln_post.": "norm_after.",
         "transformer.resblocks.": "layers.",
     }
-    | _BLOCK,
+    | BLOCK,
     "lavila": {
         "cls_token": "class_token",
         "pos_embed": "positions",
@@ -172,14 +158,10 @@ def _renamed(state: Mapping[str, Tensor], kind: Kind, where: str) -> dict[str, T
             new, table, tower = name.removeprefix("visual."), _VISION[kind], "image_tower."
             new = f"norm_after.{new[5:]}" if new.startswith("norm.") else new
         else:
-            new, table, tower = name.removeprefix(_PREFIX[kind]), _TEXT, "text_tower.model."
+            new, table, tower = name.removeprefix(_PREFIX[kind]), TEXT, "text_tower.model."
         for old, replacement in table.items():
             new = new.replace(old, replacement)
-        if ".qkv." in new:
-            for part, piece in zip("qkv", value.chunk(3), strict=True):
-                ours[tower + new.replace(".qkv.", f".{part}_proj.")] = piece
-        else:
-            ours[tower + new] = value
+        ours.update(apart(tower + new, value))
     _shape_vision(ours, where)
     return ours
 

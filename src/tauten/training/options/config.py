@@ -37,7 +37,7 @@ _CONVOLUTIONAL = When("model.image", ("convolutional",))
 _MAPS = When("model.image", ("convolutional", "efficientnet-lite0"))
 _OWN_TEXT = When("model.text", ("words", "ngrams"))
 _OTHER_TEXT = When("model.text", but=("words", "ngrams"))
-_CLIPS, _STREAM = When("data.frames"), When("data.stream")
+_CUT, _CLIPS, _STREAM = When("data.edge"), When("data.frames"), When("data.stream")
 _ADAMW, _MOMENTUM = When("optim.name", ("adamw",)), When("optim.name", ("sgd", "lars"))
 
 
@@ -94,6 +94,9 @@ class DataConfig:
         Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"], _PICTURES
     ] = "bicubic"
     """the filter that images are resized with"""
+    crop: Annotated[Literal["down", "even"], _CUT] = "down"
+    """where the middle square begins if half of what is cut off is no whole pixel: rounded down, as
+    in transformers, or to the even number, as in torchvision and open_clip"""
     frames: Annotated[int, _PICTURES] = 0
     """evenly spaced frames of each clip; 0: images. Clips are strips (data.strip), or videos:
     data.image is then their column, or their extension, such as mp4, in a folder or tar. Of a split
@@ -137,12 +140,12 @@ class ModelConfig:
     image: Annotated[str, _PICTURES] = "convolutional"
     """convolutional (built-in), efficientnet-lite0 (pretrained, no network), resnet18, 34 or 50 or
     resnet18-cifar (random weights; for small images), features (of data.features), the name or
-    folder of a Hugging Face vision model (clip:NAME and siglip:NAME too), or a checkpoint (.pt,
-    .pth) of AVION or LaViLa, which has both towers"""
+    folder of a Hugging Face vision model (clip:NAME, siglip:NAME and open_clip:NAME too), or a
+    checkpoint (.pt, .pth) of AVION or LaViLa, which has both towers"""
     text: str = "words"
     """words or ngrams (built-in), minilm (pretrained, no network), or the name or folder of a
-    Hugging Face text model (clip:NAME, siglip:NAME and st:NAME too); of CLIP's tokenizer where the
-    image tower is a checkpoint of both"""
+    Hugging Face text model (clip:NAME, siglip:NAME, open_clip:NAME and st:NAME too); of CLIP's
+    tokenizer where the image tower is a checkpoint of both"""
     text_pooling: Annotated[
         Literal["auto", "pooler", "first", "last", "mean", "max", "weighted_mean", "mean_sqrt_len"],
         _OTHER_TEXT,

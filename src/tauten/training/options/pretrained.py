@@ -78,7 +78,7 @@ def from_model(config: Config, name: str) -> Config:
 
     Args:
         config: of loss and control that are wanted; it is not changed.
-        name: ``clip:NAME``, ``siglip:NAME``, ``hf:NAME``, or a folder.
+        name: ``clip:NAME``, ``siglip:NAME``, ``open_clip:NAME``, ``hf:NAME``, or a folder.
 
     Raises:
         ValueError: no such model, or one without a common space.
@@ -124,7 +124,7 @@ def prepared(data: DataConfig) -> tuple[int, int]:
     """Return the size that pictures are brought to, and how."""
     if data.edge == 0 and data.resample == "bicubic":
         return data.image_size, data.image_size
-    return Prepared(data.image_size, data.edge or None, data.resample)
+    return Prepared(data.image_size, data.edge or None, data.resample, data.crop)
 
 
 def tell_of_pixels(tower: Tower, name: str, data: DataConfig) -> None:
@@ -158,5 +158,6 @@ def _as_trained(data: DataConfig, model: ModelConfig) -> DataConfig:
             "number of pixels"
         )
     logger.info("%s: %s", model.image, _way(trained.size, trained.edge))
-    how: Any = trained.resample
-    return dataclasses.replace(data, image_size=trained.size, edge=trained.edge or 0, resample=how)
+    how: Any = {"resample": trained.resample, "edge": trained.edge or 0}
+    crop = trained.crop if trained.edge else "down"
+    return dataclasses.replace(data, image_size=trained.size, crop=crop, **how)

@@ -230,5 +230,5 @@ def _choices() -> str:
         f"Loss: --family {{{','.join(known_losses())}}}. Control: --control.kind "
         f"{{{','.join(known_controls())}}}. Losses and controls of your own: --plugin FILE.py. "
         f"Short forms: {', '.join(SHORT)}. Both towers of one model: --model clip:NAME, "
-        "siglip:NAME, hf:NAME or a folder."
+        "siglip:NAME, open_clip:NAME, hf:NAME or a folder."
     )

@@ -17,6 +17,8 @@ from tauten.training.stores.named import is_named
 _SOURCES = ("source", "val", "test", "features")
 _MODELS = ("image", "text")
 _FILES = (".pt", ".pth")
+#: what the name of a model may begin with whose folder follows
+OPEN_CLIP = "open_clip:"
 _NO_FILES = ("", "emoji_lt", "synthetic")
 
 
@@ -48,8 +50,11 @@ def _changed(tree: dict[str, Any], change: Callable[[str], str], given: bool) ->
                 data[name] = f"{family}:{change(path)}" if family else change(path)
     for name in _MODELS:
         value = model.get(name)
-        if isinstance(value, str) and _is_place(value, given):
-            model[name] = change(value)
+        if isinstance(value, str):
+            kind = OPEN_CLIP if value.startswith(OPEN_CLIP) else ""
+            place = value.removeprefix(kind)
+            if _is_place(place, given):
+                model[name] = kind + change(place)
     start = {"init": change(tree["init"])} if tree.get("init") else {}
     return tree | {"data": data, "model": model} | start
 
