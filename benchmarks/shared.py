@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import multiprocessing
 import re
+import resource
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -38,6 +42,32 @@ class Allocated:
     @property
     def above(self) -> float:
         return self.most - self.before
+
+
+def peak_in_fork(start: Callable[[], Callable[[], object]]) -> float:
+    """Return the most MiB that a step takes above what is held after its start.
+
+    Args:
+        start: called in a process forked from this one, which must not have computed with several
+            threads before; returns the step.
+    """
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+
+    def measure() -> None:
+        step = start()
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        step()
+        answer.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+    process = context.Process(target=measure)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the measured process ended with {process.exitcode}")
+    return float(answer.get())
 
 
 def file_of(package: str, name: str) -> ModuleType | None:

@@ -125,6 +125,23 @@ def test_ignored_pairs_have_no_share(pair, tile):
 
 
 @pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize(
+    "given",
+    [
+        Teacher(U, V, 0.004),  # from exp(-200) to exp(200) in float32
+        PairWeights(LABELS, LABELS, lambda a, b: 1e38 / (1 + (a[:, None] - b).abs())),
+        PairWeights(LABELS, LABELS, lambda a, b: 1e-40 / (1 + (a[:, None] - b).abs()) ** 2),
+    ],
+    ids=["teacher", "large", "small"],
+)
+def test_sums_of_weights_may_leave_the_range_of_the_numbers(pair, given, tile):
+    loss_fn = tt.InfoNCE(TAU, reduction="none", tile=tile)
+    expected = loss_fn.double()(*pair, INDEX, targets=given)
+    found = loss_fn.float()(*(side.float() for side in pair), INDEX, targets=given)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tile", TILES)
 def test_prototypes_need_no_pairs(tile):
     """Soft assignments to prototypes, as SwAV's and PALM's: more rows than columns."""
     x, prototypes = vectors().requires_grad_(), vectors(4, seed=1).requires_grad_()

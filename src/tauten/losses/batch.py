@@ -271,17 +271,22 @@ class Batch:
     @Cached
     def target_number(self) -> PairNumber:
         """The log of the weight of each pair in the targets."""
-        return self._log_weights("targets", self.targets)
+        return self._weights("targets", self.targets, log=True)
+
+    @Cached
+    def target_weight(self) -> PairNumber:
+        """The weight of each pair in the targets."""
+        return self._weights("targets", self.targets, log=False)
 
     @Cached
     def repulsion_number(self) -> PairNumber:
         """The log of the weight of each negative."""
-        return self._log_weights("repulsion", self.repulsion)
+        return self._weights("repulsion", self.repulsion, log=True)
 
-    def _log_weights(self, name: str, weights: PairWeights | None) -> PairNumber:
+    def _weights(self, name: str, weights: PairWeights | None, *, log: bool) -> PairNumber:
         assert weights is not None
         like = torch.empty(0, dtype=self.dtype, device=self.x.device)
-        return weights.number(name, (len(self.x), len(self.y)), like, self.ranks)
+        return weights.number(name, (len(self.x), len(self.y)), like, self.ranks, log=log)
 
     def reduce(self, *reductions: Reduction, own: bool) -> tuple[Tensor, ...]:
         """Return the reductions over S without ignored pairs, and without positives if ``own``."""

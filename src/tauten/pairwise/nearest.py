@@ -12,7 +12,7 @@ from tauten.pairwise.masks import PairMask
 from tauten.pairwise.sides import Side, compute_dtype
 
 #: rows and columns of a tile
-_ROWS, _COLS = 512, 4096
+_ROWS, _COLS = 512, 8192
 
 
 @torch.no_grad()

@@ -5,8 +5,8 @@ Shapes: n rows and m columns of a tile of the pair matrix (N, M).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -52,6 +52,14 @@ class PairWeights:
 
     def log_weights(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Return (n, m) log w_ij of a tile."""
+        return torch.log(self._by_rule(rows, cols))
+
+    def weights(self, rows: Tensor, cols: Tensor) -> Tensor:
+        """Return (n, m) w_ij of a tile; NaN where it is below 0."""
+        weights = self._by_rule(rows, cols)
+        return weights.masked_fill(weights < 0, torch.nan)
+
+    def _by_rule(self, rows: Tensor, cols: Tensor) -> Tensor:
         weights, shape = self.rule(rows, cols), (len(rows), len(cols))
         if not isinstance(weights, Tensor) or weights.shape != shape:
             got = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
@@ -59,7 +67,7 @@ class PairWeights:
                 f"the rule of {type(self).__name__} must give a tensor of the weights of all pairs "
                 f"of its {shape[0]} rows and {shape[1]} columns, {shape}, got {got}"
             )
-        return torch.log(weights)
+        return weights
 
     def of_keys(self, anchors: int) -> tuple[PairWeights, PairWeights]:
         """Return the weights of the first keys of x against those of y, and the other way round."""
@@ -69,15 +77,22 @@ class PairWeights:
         )
 
     def number(
-        self, name: str, size: tuple[int, int], like: Tensor, ranks: Ranks | None
+        self,
+        name: str,
+        size: tuple[int, int],
+        like: Tensor,
+        ranks: Ranks | None,
+        *,
+        log: bool = True,
     ) -> PairNumber:
-        """Return log w_ij as a number of each pair.
+        """Return log w_ij, or w_ij, as a number of each pair.
 
         Args:
             name: of the keyword that they were given for.
             size: rows and columns of this process.
             like: of the precision and device of the reductions.
             ranks: the processes, whose columns are brought together.
+            log: whether the logarithm is asked for.
 
         Raises:
             ValueError: rows or columns of another length.
@@ -91,7 +106,8 @@ class PairWeights:
         rows, cols = (_as(side, like) for side in (self.rows, self.cols))
         if ranks is not None:
             cols = ranks.gather(cols)
-        return PairNumber(_Tile(self), (rows.unsqueeze(1), cols.unsqueeze(0)))
+        of_tile = self.log_weights if log else self.weights
+        return PairNumber(_Tile(of_tile), (rows.unsqueeze(1), cols.unsqueeze(0)))
 
 
 class Teacher(PairWeights):
@@ -127,10 +143,13 @@ class Teacher(PairWeights):
         super().__init__(*_units("Teacher", u, v, normalize), self._raised, share=share)
 
     def log_weights(self, rows: Tensor, cols: Tensor) -> Tensor:
-        return rows @ cols.T / self.tau
+        return (rows @ cols.T).div_(self.tau)
+
+    def weights(self, rows: Tensor, cols: Tensor) -> Tensor:
+        return self._raised(rows, cols)
 
     def _raised(self, rows: Tensor, cols: Tensor) -> Tensor:
-        return self.log_weights(rows, cols).exp()
+        return self.log_weights(rows, cols).exp_()
 
 
 class Kernel(PairWeights):
@@ -212,13 +231,19 @@ class Given(PairWeights):
         return _entries(self.matrix, rows, cols)
 
     def number(
-        self, name: str, size: tuple[int, int], like: Tensor, ranks: Ranks | None
+        self,
+        name: str,
+        size: tuple[int, int],
+        like: Tensor,
+        ranks: Ranks | None,
+        *,
+        log: bool = True,
     ) -> PairNumber:
         whole = (size[0], size[1] if ranks is None else sum(ranks.cols))
         if tuple(self.matrix.shape) != whole:
             raise ValueError(f"{name}= must be a matrix {whole}, got {tuple(self.matrix.shape)}")
         cols = self.cols if ranks is None else self.cols[ranks.own]
-        return _Part(self, self.rows, cols, turned=False).number(name, size, like, ranks)
+        return _Part(self, self.rows, cols, turned=False).number(name, size, like, ranks, log=log)
 
 
 class _Part(PairWeights):
@@ -229,20 +254,33 @@ class _Part(PairWeights):
         self.whole, self.turned = whole, turned
 
     def log_weights(self, rows: Tensor, cols: Tensor) -> Tensor:
-        if self.turned:
-            return self.whole.log_weights(cols, rows).T
-        return self.whole.log_weights(rows, cols)
+        return self._turned(self.whole.log_weights, rows, cols)
+
+    def weights(self, rows: Tensor, cols: Tensor) -> Tensor:
+        return self._turned(self.whole.weights, rows, cols)
+
+    def _turned(self, of_tile: Rule, rows: Tensor, cols: Tensor) -> Tensor:
+        return of_tile(cols, rows).T if self.turned else of_tile(rows, cols)
 
 
-@dataclass(frozen=True, eq=False)
 class _Tile:
-    """log w_ij as the rule of a number of pairs."""
+    """A number of pairs made of their rows and columns, which are no rules of s.
 
-    weights: PairWeights
+    The last tile is kept for the next term that needs it, in each thread, so that it is made once.
+    """
+
+    def __init__(self, of_tile: Rule) -> None:
+        self.of_tile = of_tile
+        self.last = threading.local()
 
     def __call__(self, s: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.weights.log_weights(rows[:, 0], cols[0]).to(s)
+        place = rows.data_ptr(), cols.data_ptr(), s.shape, s.dtype
+        if getattr(self.last, "place", None) != place:
+            with torch.no_grad():
+                self.last.value = self.of_tile(rows[:, 0], cols[0]).to(s)
+            self.last.place = place
+        value: Tensor = self.last.value
+        return value
 
 
 #: what ``targets=`` may be
