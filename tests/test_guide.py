@@ -73,7 +73,7 @@ def test_the_guide_is_eight_commands_that_run(tmp_path, monkeypatch, capsys):
     assert "4, from " in said["data"]
     results = json.loads(Path("runs/mine/results.json").read_text("utf-8"))
     shown = dict(re.findall(r"^(\S+) +(-?[\d.]+)", said["evaluate"], re.M))
-    assert float(shown["x2y/hit@5"]) == pytest.approx(results["test"]["x2y/hit@5"], abs=1e-4)
+    assert float(shown["x2y/hit@5"]) == pytest.approx(100 * results["test"]["x2y/hit@5"], abs=0.06)
     assert results["protocol"]["data"] in Path("runs/report/report.html").read_text("utf-8")
     assert said["embed"].startswith("40 images and 40 texts, width 16: photos.emb")
 

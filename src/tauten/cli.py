@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not _speaks():
         os.environ["TQDM_DISABLE"] = "1"
+    if "--no-progress" in words or not sys.stderr.isatty():
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     parser = _parser()
     options = (
         argparse.Namespace(command=_train, words=words[1:])
@@ -219,6 +221,7 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
     add("--tail", type=int, default=20, help="of --table: least count that is not tail (20)")
     add("--bootstrap", type=int, default=1000, help="replicates (default 1000)")
     add("--output", type=Path, help="json file for all metrics")
+    add("--all", action="store_true", help="print all metrics, not the main ones as a table")
     evaluate.set_defaults(command=_evaluate)
 
 
@@ -367,15 +370,15 @@ def _run(name: str, about: str, default: Config, words: list[str]) -> None:
         source = None if given == default.data.source else given
         config = parsed(name, about, runlocal(default, source), words)
 
+    logging.getLogger("tauten").info(
+        "%s on %s; run folder %s", name, config.data.source, config.output
+    )
     from tauten.training import train
-    from tauten.training.tasks.results import cautions
+    from tauten.training.messages import closing
 
     result = train(config)
     if _speaks():
-        _print_metrics(result.test)
-        for title, text in cautions(config).items():
-            print(f"{title}: {text}")
-        print(f"run: {result.output}")
+        print("\n".join(closing(config, result.test, result.best_step, result.total_steps)))
 
 
 @contextlib.contextmanager
@@ -420,7 +423,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             caption=options.caption,
             protocol=options.protocol,
             bootstrap=options.bootstrap,
-        )
+        ),
+        options,
     )
 
 
@@ -437,7 +441,7 @@ def _evaluate_files(options: argparse.Namespace) -> None:
 
     names = ("image", "caption", "label", "count", "groups", "head", "tail", "bootstrap", "output")
     chosen = {name: getattr(options, name) for name in names}
-    _print_metrics(evaluate_files(options.x, options.y, options.table, **chosen))
+    _print_metrics(evaluate_files(options.x, options.y, options.table, **chosen), options)
 
 
 def _embed(options: argparse.Namespace) -> None:
@@ -667,15 +671,18 @@ def _recipe(name: str) -> None:
     print(f"{name}\n\n{recipe.text()}\n\n{tree}", end="")
 
 
-def _print_metrics(metrics: dict[str, float]) -> None:
-    """Print the metrics, each with its interval if it has one; ranks and shares as they are."""
-    for name, value in metrics.items():
-        if name.endswith(("/low", "/high")):
-            continue
-        line = f"{name:28}{value:10.4f}"
-        if f"{name}/low" in metrics:
-            line += f"  [{metrics[f'{name}/low']:.4f}, {metrics[f'{name}/high']:.4f}]"
-        print(line)
+def _print_metrics(metrics: dict[str, float], options: argparse.Namespace) -> None:
+    """Print the main metrics as a table, or all of them, and where the others are."""
+    from tauten.outcome.printed import everything, number, table
+
+    if options.all:
+        print(everything(metrics))
+        return
+    print(table(metrics))
+    written = "" if options.output is None else f", written to {options.output}"
+    print(
+        f"{number(metrics)} metrics in all{written or ': --all prints them, --output keeps them'}"
+    )
 
 
 if __name__ == "__main__":

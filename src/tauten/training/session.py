@@ -24,7 +24,7 @@ from tauten.models.batch_norm import with_whole_batches
 from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.structure import Clusters, embed_captions
 from tauten.structure.clustering import embedded_clusters
-from tauten.training import checkpoints, processes
+from tauten.training import checkpoints, messages, processes
 from tauten.training.build import (
     build_encoder,
     build_loss,
@@ -42,6 +42,7 @@ from tauten.training.loop.reporters import Reporters
 from tauten.training.loop.steps import Steps
 from tauten.training.loop.trainer import CLOCK, ContrastiveTrainer
 from tauten.training.options.config import Config, DataConfig
+from tauten.training.options.packages import check_packages
 from tauten.training.options.pretrained import as_pretrained, tell_of_pixels
 from tauten.training.options.view_rules import METRICS as VIEW_METRICS
 from tauten.training.run.run_folder import FAILURE, INIT, RESULTS, RunFolder
@@ -115,6 +116,7 @@ def train(config: Config) -> RunResult:
             config.validate()
             config = as_pretrained(config)
             check_device(config)
+            check_packages(config)
             check_loss(config)
             _check_shares(config.optim.batch_size)
             folder.check(config)
@@ -129,8 +131,7 @@ def _own(folder: RunFolder, kept: contextlib.ExitStack) -> None:
 
 def _train(config: Config, folder: RunFolder) -> RunResult:
     clock = Clock()
-    if processes.rank() > 0:
-        config = dataclasses.replace(config, progress=False)
+    asked, config = config, dataclasses.replace(config, progress=messages.with_bars(config))
     if config.data.stream:
         processes.first(lambda: len(index_training(config.data, folder.shards, config.progress)))
     with processes.together():
@@ -151,7 +152,8 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
         if start is not None:
             start.say()
             folder.notes["init"] = start.summary()
-    if processes.first(lambda: _prepare(config, folder, splits, start)):
+    if processes.first(lambda: _prepare(asked, folder, splits, start)):
+        messages.say([f"{folder.path} has finished, nothing is left to train"])
         return load_result(folder.path)
     resume = processes.first(folder.resumable)
     loss = RunningLoss()
@@ -164,6 +166,8 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
     if classes is not None and labels is not None:
         groups = classes.groups(labels)
         counts = None if UNLABELLED in labels else classes.per_sample(labels)
+    at = 0 if resume is None else _step_of(resume)
+    messages.say(messages.opening(config, splits, classes, module, steps, at))
     with processes.together():
         reporters = Reporters(config)
     probe = TauProbe(module.loss_fn, groups, counts, len(store))
@@ -174,6 +178,7 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
         steps=steps,
         loss=loss,
         metric=config.evaluation.metric if config.task == "views" else "mean_recall",
+        clock=clock,
         progress=config.progress,
         tensorboard=config.tensorboard,
         reporters=reporters,

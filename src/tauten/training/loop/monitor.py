@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from tauten.training.loop.reporters import Reporters
 from tauten.training.loop.steps import Steps
 from tauten.training.run.run_folder import TENSORBOARD, RunFolder
 from tauten.training.tasks.module import ContrastiveModule, EmbeddedBatch
+
+logger = logging.getLogger("tauten.training")
 
 FORCE_PAIRS = 1024
 """Pairs of the last batch whose forces are computed, at most."""
@@ -106,8 +109,9 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         force: of its forces.
         steps: of the training, which say where a line is due.
         loss: mean of the steps since the last line.
-        metric: of the validation, for the bar.
-        progress: show a bar.
+        metric: of the validation, that is shown.
+        clock: of the run.
+        progress: show a bar; without it each evaluation is a line of the log.
         tensorboard: write events.
         reporters: further loggers.
     """
@@ -121,6 +125,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         steps: Steps,
         loss: RunningLoss,
         metric: str = "mean_recall",
+        clock: Clock,
         progress: bool,
         tensorboard: bool,
         reporters: Reporters,
@@ -132,6 +137,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         self.loss = loss
         self.values: dict[str, float] = {}
         self.metric = metric
+        self.clock = clock
         self.progress = progress
         self.tensorboard = tensorboard
         self.reporters = reporters
@@ -189,6 +195,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         if found:
             values = {f"val/{name}": value for name, value in found.items()}
             self._show(val=found[self.metric])
+            self._tell(state)
             self._write(state, where | values, values)
             self.reporters.log({f"eval_{name}": value for name, value in found.items()})
 
@@ -196,6 +203,21 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         self.shown |= {name: f"{value:.3f}" for name, value in values.items()}
         if self.bar is not None:
             self.bar.set_postfix(self.shown, refresh=False)
+
+    def _tell(self, state: Any) -> None:
+        """Log an evaluation as a line, where no bar shows it."""
+        if self.progress or not state.is_world_process_zero:
+            return
+        titles = {"loss": "loss", "tau": "tau", "val": f"val/{self.metric}"}
+        values = ", ".join(f"{titles[name]} {value}" for name, value in self.shown.items())
+        logger.info(
+            "epoch %.4g, step %d of %d: %s, %.0f s",
+            state.epoch,
+            state.global_step,
+            state.max_steps,
+            values,
+            self.clock.seconds(),
+        )
 
     def _write(self, state: Any, line: dict[str, Any], scalars: dict[str, float]) -> None:
         if not state.is_world_process_zero:
