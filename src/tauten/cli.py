@@ -36,7 +36,9 @@ _READ = (
     "--config",
 )
 #: options of a configuration that are options of ``tauten evaluate --data``
-_OF_DATA = re.compile(r"(?:--|(?<![-\w./]))data\.(image|caption|label|protocol|val|test)(?![\w./])")
+_OF_DATA = re.compile(
+    r"(?:--|(?<![-\w./]))data\.(image|caption|negatives|label|protocol|val|test)(?![\w./])"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,6 +208,7 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
     add("--image", help="column of --data or --table; default: as of the run's data, or image")
     add("--caption", help="column of --data or --table; default: as of the run's data, or caption")
     add("--label", help="class column of --data or --table, for head, mid and tail")
+    add("--negatives", help="column of --data with texts that are wrong for their sample")
     add(
         "--protocol",
         choices=("all", "1k", "5k", "1k-of-5k"),
@@ -421,6 +424,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             label=options.label,
             image=options.image,
             caption=options.caption,
+            negatives=options.negatives,
             protocol=options.protocol,
             bootstrap=options.bootstrap,
         ),
@@ -435,6 +439,7 @@ def _evaluate_files(options: argparse.Namespace) -> None:
     given = {"a run": options.checkpoint, "--data": options.data}
     wrong = [name for name, value in given.items() if value is not None]
     wrong += ["--protocol"] if options.protocol != "all" else []
+    wrong += ["--negatives"] if options.negatives is not None else []
     if wrong:
         raise ValueError(f"{wrong[0]} and --x, --y exclude each other: leave one out")
     from tauten.inference import evaluate_files

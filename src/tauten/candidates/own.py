@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +61,40 @@ class OwnNegatives:
                 raise ValueError(
                     f"missing_{side} must be bool {tuple(vectors.shape[:2])}, one for each negative"
                 )
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> OwnNegatives:
+        """Return them with each tensor changed, such as detached or moved."""
+        return OwnNegatives(*(None if part is None else change(part) for part in self._parts))
+
+    @property
+    def _parts(self) -> tuple[Tensor | None, ...]:
+        return self.for_x, self.for_y, self.missing_x, self.missing_y
+
+    @classmethod
+    def joined(
+        cls, parts: Sequence[OwnNegatives | None], sizes: Sequence[int]
+    ) -> OwnNegatives | None:
+        """Return those of the anchors of x of several batches, one after the other.
+
+        Args:
+            parts: of each batch; None for one whose anchors have none.
+            sizes: anchors of x of each batch.
+        """
+        there = [part.for_x for part in parts if part is not None and part.for_x is not None]
+        if not there:
+            return None
+        most = max(vectors.shape[1] for vectors in there)
+        filled, gone = [], []
+        for part, size in zip(parts, sizes, strict=True):
+            whole = there[0].new_zeros(size, most, there[0].shape[2])
+            missing = torch.ones(size, most, dtype=torch.bool, device=whole.device)
+            if part is not None and part.for_x is not None:
+                count = part.for_x.shape[1]
+                whole[:, :count] = part.for_x
+                missing[:, :count] = False if part.missing_x is None else part.missing_x
+            filled.append(whole)
+            gone.append(missing)
+        return cls(torch.cat(filled), missing_x=torch.cat(gone))
 
     def alone(self, side: Literal["x2y", "y2x"]) -> OwnNegatives | None:
         """Return those of one side's anchors as if they were of x; None if it has none."""

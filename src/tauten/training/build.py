@@ -314,4 +314,15 @@ def check_loss(config: Config) -> bool:
     """
     with torch.random.fork_rng():
         loss_fn = build_loss(config, 2, torch.ones(2), total_steps=100, labels=["a", "b"])
+    column = config.data.negatives
+    if column is not None and loss_fn.no_negatives:
+        raise ValueError(
+            f"data.negatives={column}: family={config.family} takes no own negatives: "
+            f"{loss_fn.no_negatives}; choose another family, such as infonce, or leave them out"
+        )
+    if column is not None and config.loss.mixed is not None:
+        raise ValueError(
+            f"data.negatives={column} and mixed negatives of a queue are both each pair's own: "
+            "leave out one of data.negatives and loss.mixtures"
+        )
     return any(isinstance(part, SampleTable) for part in loss_fn.modules())

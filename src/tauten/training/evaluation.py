@@ -36,6 +36,7 @@ def evaluate(
     label: str | None = None,
     image: str | None = None,
     caption: str | None = None,
+    negatives: str | None = None,
     protocol: Protocol = "all",
     bootstrap: int = 1000,
     batch_size: int = 512,
@@ -57,6 +58,7 @@ def evaluate(
         image: column of the pictures in ``data``, by default as in the run's own data; see
             :func:`tauten.data.load_pairs`.
         caption: column of the captions in ``data``, likewise.
+        negatives: column of texts in ``data`` that are wrong for their sample; by default none.
         protocol: how ``data`` are searched, see ``data.protocol`` of a configuration.
         bootstrap: replicates of the 95 % intervals; 0 for none.
         batch_size: samples encoded at a time.
@@ -71,14 +73,14 @@ def evaluate(
     """
     check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
     check("batch_size", batch_size, RANGES["evaluation.batch_size"], whole=True)
-    given = {"label": label, "image": image, "caption": caption}
+    given = {"label": label, "image": image, "caption": caption, "negatives": negatives}
     given = {name: value for name, value in given.items() if value is not None}
     if protocol != "all":
         given["protocol"] = protocol
     if data is None and given:
         raise ValueError(
-            "label, image, caption and protocol are of other data; a run's own data keep theirs: "
-            "give data too, or leave them out, got "
+            "label, image, caption, negatives and protocol are of other data; a run's own data "
+            "keep theirs: give data too, or leave them out, got "
             + " and ".join(f"{name}={value!r}" for name, value in given.items())
         )
     if output is not None:
@@ -97,13 +99,13 @@ def evaluate(
     if data is None:
         pairs = _own(checkpoint, record, config, split, progress)
     else:
-        other = on_other_data(config.data, str(data), label, image, caption, protocol)
+        other = on_other_data(config.data, str(data), label, image, caption, protocol, negatives)
         if isinstance(data, Dataset):
             other = dataclasses.replace(other, source="the given data set", test=None)
             first = (image or other.image) if other.texts else image
             found = _named(data, {"caption": caption} | ({} if other.frames else {"image": first}))
             if not other.frames and "image" in found.column_names:
-                found = one_per_picture(found, label, other.source)
+                found = one_per_picture(found, label, other.source, negatives)
             pairs = to_pairs(found, other, progress)
             pairs = pairs if protocol == "all" else as_published(pairs, protocol)
         else:
@@ -121,6 +123,7 @@ def on_other_data(
     image: str | None = None,
     caption: str | None = None,
     protocol: Protocol = "all",
+    negatives: str | None = None,
 ) -> DataConfig:
     """Return how other data are read as a test split, as a run's own are but for what is given.
 
@@ -131,6 +134,7 @@ def on_other_data(
         image: their column of pictures.
         caption: their column of captions.
         protocol: how they are searched.
+        negatives: their column of own negatives.
     """
     return dataclasses.replace(
         own,
@@ -143,6 +147,7 @@ def on_other_data(
         clusters=0,
         val=None,
         protocol=protocol,
+        negatives=negatives,
     )
 
 

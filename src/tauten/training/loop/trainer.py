@@ -49,6 +49,13 @@ CLASSES, OPTIMIZER, SCHEDULER = "classes.json", "optimizer.pt", "scheduler.pt"
 logger = logging.getLogger("tauten.training")
 
 
+def _negatives(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    tokens = batch.get("negatives")
+    if tokens is None:
+        return {}
+    return {"negatives": {name: ids.to(device) for name, ids in tokens.items()}}
+
+
 class Positions(Dataset[int]):
     """The data set that the trainer shuffles: positions only, the store makes the batch."""
 
@@ -166,7 +173,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             images=batch["images"].to(device),
             texts={name: ids.to(device) for name, ids in batch["texts"].items()},
             index=batch["index"].to(device),
-            **({"caption": batch["caption"].to(device)} if "caption" in batch else {}),
+            **{n: batch[n].to(device) for n in ("caption", "negative_rows") if n in batch},
+            **_negatives(batch, device),
             **{
                 name: tuple(column.to(device) for column in batch[name])
                 for name in ("same", "graded")

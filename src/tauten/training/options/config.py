@@ -73,6 +73,12 @@ class DataConfig:
     captions"""
     caption: Annotated[str, _OWN] = "caption"
     """name of the caption column"""
+    negatives: Annotated[str | None, _OWN, _PAIRS] = None
+    """name of a column of texts, one or a list for each sample, that are wrong for it, such as a
+    caption with one word changed: hard negatives that this sample alone meets, which family infonce
+    and others take; the evaluation has compositional/accuracy"""
+    negatives_drawn: Annotated[int, When("data.negatives")] = 0
+    """at most this many of a sample's negatives in a batch, drawn anew each time; 0 for all"""
     label: str | None = None
     """name of the class column whose counts define head, mid and tail, and the mmts shift"""
     clusters: int = 0

@@ -31,6 +31,7 @@ RANGES: dict[str, Range] = {
     "data.limit": _FROM_1,
     "data.alternative": _SHARE,
     "data.keywords": _SHARE,
+    "data.negatives_drawn": Range(0, 1024),
     "data.buffer": _FROM_1,
     "data.workers": Range(0, 1024),
     "model.dim": Range(1, 65536),

@@ -38,6 +38,7 @@ def check_stream(config: Config) -> None:
         "data.strip": (data.strip, 0),
         "data.features": (data.features, None),
         "data.relevancy": (data.relevancy, "none"),
+        "data.negatives": (data.negatives, None),
     }
     for name, (value, needed) in other.items():
         if value != needed:

@@ -41,6 +41,7 @@ class PairData:
         candidates: all M captions and for each image the positions of its own, where these are not
             simply the unique captions.
         drawn: which candidates may be an image's caption in training, where these are not its own.
+        negatives: for each image texts that are wrong for it, or None where the data have none.
         galleries: equal parts of the images that are searched one by one.
         shards: the pairs of a training split that stay there (``data.stream``); images, captions,
             alternatives and keywords are then empty.
@@ -56,6 +57,7 @@ class PairData:
     candidates: tuple[list[str], list[list[int]]] | None = None
     drawn: Candidates | None = None
     galleries: int = 1
+    negatives: list[list[str]] | None = None
     shards: ShardPairs | None = None
     contents: str = ""
 

@@ -14,6 +14,7 @@ from tauten.models.tokenizers import Tokenizer
 from tauten.structure.cells import texts_of
 from tauten.training.options.config import DataConfig
 from tauten.training.stores.clip_source import ClipSource
+from tauten.training.stores.own_negatives import OwnTexts
 from tauten.training.stores.splits import PairData
 from tauten.training.stores.text_source import TextSource
 
@@ -54,6 +55,9 @@ class PairStore:
         self._captions = unique
         self._caption_id = {text: i for i, text in enumerate(unique)}
         bare = [i for i, own in enumerate(data.captions) if not own]
+        self.negatives = None
+        if data.negatives is not None:
+            self.negatives = OwnTexts(data.negatives, tokenizer, config.negatives_drawn)
         if bare:
             raise ValueError(f"{len(bare)} of {len(data)} images have no caption, first: {bare[0]}")
 
@@ -71,7 +75,8 @@ class PairStore:
             long; texts (a tokenizer's output), index (n,), same (image ids, caption ids), each (n,)
             long. Where the data have relevancies also graded: (rows, columns) of the table, each
             (n,) long, and the relevancy of each pair, (n,). Where captions have ids of their own
-            also caption, (n,) long. n is N less the clips that cannot be read.
+            also caption, (n,) long; with own negatives what :meth:`OwnTexts.batch` returns. n is N
+            less the clips that cannot be read.
 
         Raises:
             ValueError: no clip can be read, or with ``data.strict`` one cannot.
@@ -99,6 +104,8 @@ class PairStore:
         }
         if self._first is not None:
             found["caption"] = self._first[index] + torch.tensor(places, dtype=torch.int64)
+        if self.negatives is not None:
+            found |= self.negatives.batch(index)
         relevancy = self.data.relevancy
         if relevancy is not None:
             columns = torch.tensor(captions)
@@ -163,6 +170,7 @@ def training_texts(data: PairData, config: DataConfig) -> list[str]:
     found = [text for options in data.all_captions() for text in options]
     if isinstance(data.images, TextSource):
         found += data.images.texts
+    found += [text for own in data.negatives or () for text in own]
     if data.drawn is not None:
         found += data.unique_captions()[0]
     alternatives, keywords = data.alternatives, data.keywords

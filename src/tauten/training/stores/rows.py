@@ -12,6 +12,7 @@ from datasets import Dataset, List, Value
 
 from tauten.structure.cells import missing, texts_of
 from tauten.training.stores.held_out import raw_images
+from tauten.training.stores.own_negatives import all_texts
 
 logger = logging.getLogger("tauten.training")
 
@@ -20,16 +21,19 @@ UNLABELLED = ""
 _APART = ("split",)
 
 
-def one_per_picture(dataset: Dataset, label: str | None, source: str) -> Dataset:
+def one_per_picture(
+    dataset: Dataset, label: str | None, source: str, negatives: str | None = None
+) -> Dataset:
     """Join the rows of one picture into a sample with several captions.
 
     Rows of one file are joined, and rows of equal bytes whose captions differ, if they are of one
-    class and one split. Other columns are those of the first row.
+    class and one split. Own negatives are those of all rows, other columns those of the first.
 
     Args:
         dataset: with the columns image and caption.
         label: column of classes.
         source: for the line in the log.
+        negatives: column of own negatives.
 
     Returns:
         The data set itself where every picture is in one row.
@@ -58,7 +62,14 @@ def one_per_picture(dataset: Dataset, label: str | None, source: str) -> Dataset
     )
     joined = [list(dict.fromkeys(text for row in own for text in captions[row])) for own in groups]
     first = dataset.select([own[0] for own in groups]).remove_columns("caption")
-    return first.add_column("caption", joined, feature=List(Value("string")))
+    found = first.add_column("caption", joined, feature=List(Value("string")))
+    if negatives is None or negatives not in dataset.column_names:
+        return found
+    cells = dataset[negatives][:]
+    wrong = [all_texts([cells[row] for row in own]) for own in groups]
+    return found.remove_columns(negatives).add_column(
+        negatives, wrong, feature=List(Value("string"))
+    )
 
 
 def class_names(cells: Sequence[Any], label: str, source: str, needed: bool = False) -> list[str]:

@@ -23,6 +23,7 @@ from tauten.training.stores.clips import decode, located
 from tauten.training.stores.epic import epic_splits
 from tauten.training.stores.held_out import assign, realised
 from tauten.training.stores.named import is_named, named_split, named_splits
+from tauten.training.stores.own_negatives import negatives_of
 from tauten.training.stores.pair_data import SPLITS, PairData, Split, as_published
 from tauten.training.stores.rows import UNLABELLED, class_names, one_per_picture
 from tauten.training.stores.stream import shard_split
@@ -171,6 +172,10 @@ def to_pairs(
     count = len(captions)
     alternatives = list(dataset["alt_caption"]) if "alt_caption" in names else [""] * count
     keywords = list(dataset["keywords"]) if "keywords" in names else [[]] * count
+    if config.negatives is not None and config.negatives not in names:
+        raise ValueError(
+            f"no column data.negatives={config.negatives} in {place}; columns: {some(names, 20)}"
+        )
     found = PairData(
         images=pixels,
         captions=captions,
@@ -179,6 +184,9 @@ def to_pairs(
         labels=None if label is None else class_names(dataset[label], label, place, needed=views),
         fingerprint=content,
         contents="" if config.frames else contents(dataset),
+        negatives=None
+        if config.negatives is None
+        else negatives_of(dataset[config.negatives], captions, config.negatives, place),
     )
     if config.relevancy == "none":
         return found
@@ -241,7 +249,7 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
     if videos:
         return located(found, config.image, path)
     plain = views or config.label == "caption"
-    return found if plain else one_per_picture(found, config.label, path)
+    return found if plain else one_per_picture(found, config.label, path, config.negatives)
 
 
 def _by_column(whole: Dataset, config: DataConfig, split: Split) -> Dataset:

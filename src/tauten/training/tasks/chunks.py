@@ -12,6 +12,7 @@ processes must have equally many chunks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,34 @@ def encode_in_chunks(
             xs.append(x)
             ys.append(y)
     return torch.cat(xs), torch.cat(ys)
+
+
+def texts_in_chunks(encoder: Any, texts: Mapping[str, Tensor], size: int | None) -> Tensor:
+    """Encode texts alone, holding the activations of no more than ``size`` of them at a time.
+
+    Args:
+        encoder: with ``encode_text``.
+        texts: name -> (T, ...).
+        size: texts of a chunk, >= 1; None for all at once.
+
+    Returns:
+        (T, d).
+    """
+    if size is None:
+        vectors: Tensor = encoder.encode_text(texts)
+        return vectors
+    count = len(next(iter(texts.values())))
+    with _own_casts(next(iter(texts.values())).device.type):
+        return torch.cat(
+            [
+                checkpoint(
+                    encoder.encode_text,
+                    {name: ids[start : start + size] for name, ids in texts.items()},
+                    use_reentrant=False,
+                )
+                for start in range(0, count, size)
+            ]
+        )
 
 
 def _own_casts(device: str) -> torch.autocast:

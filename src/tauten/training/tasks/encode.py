@@ -20,6 +20,7 @@ from tauten.data import Relevancy
 from tauten.evaluation import (
     QueryRanks,
     class_scores,
+    compositional,
     geometry,
     multi_instance_retrieval,
     ranks,
@@ -58,6 +59,7 @@ class Encoded:
         galleries: equal parts that are searched one by one, each image with its own captions; the
             metrics are means over them, without intervals.
         unreadable: how many of the N are clips that cannot be read, searched as black frames.
+        negatives: (N, K, d) of each image's own, and (N, K) bool where one only fills up; or None.
     """
 
     x: Tensor
@@ -69,6 +71,7 @@ class Encoded:
     relevancy: Relevancy | None = None
     galleries: int = 1
     unreadable: int = 0
+    negatives: tuple[Tensor, Tensor] | None = None
 
     def retrieval(self, bootstrap: int = 0, seed: int = 0) -> dict[str, float]:
         """Return metrics both ways, by group where every caption has one group,
@@ -78,6 +81,8 @@ class Encoded:
         ``class_map``, the mean of ``class/D/mAP`` over the directions D that have one.
         With relevancies also those of :func:`tauten.evaluation.multi_instance_retrieval`, as
         ``multi_instance/...``.
+        With own negatives also those of :func:`tauten.evaluation.compositional`, as
+        ``compositional/...``, of each image and its first caption.
         """
         if self.galleries > 1:
             parts = [self._gallery(k).retrieval() for k in range(self.galleries)]
@@ -86,13 +91,13 @@ class Encoded:
                 name: math.fsum(part[name] for part in parts) / len(parts)
                 for name in parts[0]
                 if name in shared
-            }
+            } | self._compositional(bootstrap, seed)
         pairs = correspondence(self.y_of_x, len(self.x), len(self.y))
         groups = self.groups, self._caption_groups()
         metrics = of_ranks(self.ranks, pairs, KS, *groups, bootstrap=bootstrap, seed=seed)
         recalls = [metrics[f"{way}/hit@{k}"] for way in WAYS for k in KS]
         metrics |= {"mean_recall": math.fsum(recalls) / len(recalls)}
-        metrics |= self._class_level(bootstrap, seed)
+        metrics |= self._class_level(bootstrap, seed) | self._compositional(bootstrap, seed)
         return metrics | self._multi_instance(bootstrap, seed)
 
     @cached_property
@@ -141,6 +146,16 @@ class Encoded:
             if own:
                 metrics[f"class_map{group}"] = math.fsum(own) / len(own)
         return metrics
+
+    def _compositional(self, bootstrap: int, seed: int) -> dict[str, float]:
+        if self.negatives is None:
+            return {}
+        first = self.y[[captions[0] for captions in self.y_of_x]]
+        other, missing = self.negatives
+        found = compositional(
+            *(self.x, first, other, self.groups), missing=missing, bootstrap=bootstrap, seed=seed
+        )
+        return {f"compositional/{name}": value for name, value in found.items()}
 
     def _gallery(self, k: int) -> Encoded:
         """Return part k of the images, and the captions that are theirs."""
@@ -212,6 +227,14 @@ def selectable(data: PairData, classes: Classes | None) -> list[str]:
         classes: training counts, for groups; None for no groups.
     """
     names = list(_few(data, classes).retrieval())
+    if data.negatives is not None:
+        asked = [i for i, own in enumerate(data.negatives) if own]
+        groups = []
+        if classes is not None and data.labels is not None:
+            groups = classes.groups([data.labels[i] for i in asked])
+        kinds = ("accuracy", "pairwise")
+        names += [f"compositional/{kind}" for kind in kinds]
+        names += [f"compositional/{kind}/{group}" for kind in kinds for group in sorted({*groups})]
     if data.relevancy is not None and data.drawn is None:
         graded = multi_instance_retrieval(torch.eye(2), torch.eye(2), bootstrap=0)
         names += [f"multi_instance/{name}" for name in graded]
@@ -314,6 +337,13 @@ def _encode(
         inputs = {name: value.to(device) for name, value in inputs.items()}
         return encoder.encode_text(inputs).float().cpu()
 
+    wrong = list(dict.fromkeys(text for own in data.negatives or () for text in own))
+
+    def negatives(start: int) -> Tensor:
+        inputs = tokenizer(wrong[start : start + batch_size])
+        inputs = {name: value.to(device) for name, value in inputs.items()}
+        return encoder.encode_text(inputs).float().cpu()
+
     was_training = encoder.training
     encoder.eval()
     hidden = not progress or len(data) < BAR_FROM
@@ -322,6 +352,8 @@ def _encode(
         starts = range(0, len(data), batch_size)
         x = encode_rows(images, starts, "images", hidden and not waits, together)
         y = encode_rows(texts, range(0, len(captions), batch_size), "captions", hidden, together)
+        rows = range(0, len(wrong), batch_size)
+        n = encode_rows(negatives, rows, "negatives", hidden, together) if wrong else None
     finally:
         encoder.train(was_training)
     unreadable = _unreadable(data, together)
@@ -338,7 +370,21 @@ def _encode(
         relevancy=data.relevancy if data.drawn is None else None,
         galleries=data.galleries,
         unreadable=unreadable,
+        negatives=None if n is None else _of_samples(n, wrong, data.negatives or ()),
     )
+
+
+def _of_samples(
+    vectors: Tensor, texts: Sequence[str], negatives: Sequence[Sequence[str]]
+) -> tuple[Tensor, Tensor]:
+    """Return (N, K, d) vectors of each sample's texts, and (N, K) bool where one only fills up."""
+    at = {text: place for place, text in enumerate(texts)}
+    places = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor([at[text] for text in own], dtype=torch.int64) for own in negatives],
+        batch_first=True,
+        padding_value=-1,
+    )
+    return vectors[places.clamp(min=0)], places < 0
 
 
 def _unreadable(data: PairData, together: bool) -> int:

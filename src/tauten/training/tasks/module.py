@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.candidates import Keys, Mixer, PairQueue
+from tauten.candidates import Keys, Mixer, OwnNegatives, PairQueue
 from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
 from tauten.relations import Teacher
 from tauten.training import processes
 from tauten.training.tasks.added import AddedTerms
-from tauten.training.tasks.chunks import check_rowwise, encode_in_chunks
+from tauten.training.tasks.chunks import check_rowwise, encode_in_chunks, texts_in_chunks
 from tauten.training.tasks.followed import FollowedModule
 
 
@@ -34,6 +34,7 @@ class EmbeddedBatch:
             that is the batch itself.
         teacher: share of the targets that the keys make, and the temperature of their softmax.
         mixed: options of a :class:`~tauten.candidates.Mixer` of the keys.
+        negatives: hard negatives that each pair's x alone meets.
     """
 
     x: Tensor
@@ -45,13 +46,15 @@ class EmbeddedBatch:
     keys: Keys | None = None
     teacher: tuple[float, float] | None = None
     mixed: tuple[int, int, int] | None = None
+    negatives: OwnNegatives | None = None
 
     @property
     def relation(self) -> dict[str, Any]:
         """The keywords of the loss that say who is no negative, and who is partly positive."""
+        own = {} if self.negatives is None else {"negatives": self.negatives}
         if self.keys is None:
-            return {"same": self.same}
-        relation: dict[str, Any] = {"keys": self.keys}
+            return {"same": self.same} | own
+        relation: dict[str, Any] = {"keys": self.keys} | own
         if self.teacher is not None:
             share, tau = self.teacher
             relation["targets"] = Teacher(self.keys.x, self.keys.y, tau, share=share)
@@ -73,14 +76,16 @@ class EmbeddedBatch:
         x, y, index, *others = (torch.cat(column) for column in zip(*rows, strict=True))
         own, graded = len(parts[0].caption), len(parts[0].caption) + len(parts[0].graded)
         kept = [part.keys for part in parts if part.keys is not None]
+        sizes = [len(part.x) for part in parts]
         return cls(
             *(x, y, index),
             same=tuple(others[graded:]),
             graded=tuple(others[own:graded]),
             caption=tuple(others[:own]),
-            keys=Keys.joined(kept, [len(part.x) for part in parts]) if kept else None,
+            keys=Keys.joined(kept, sizes) if kept else None,
             teacher=parts[0].teacher,
             mixed=parts[0].mixed,
+            negatives=OwnNegatives.joined([part.negatives for part in parts], sizes),
         )
 
     def first(self, count: int) -> EmbeddedBatch:
@@ -98,7 +103,8 @@ class EmbeddedBatch:
         columns = (self.same, self.graded, self.caption)
         same, graded, caption = (tuple(map(change, each)) for each in columns)
         x, y, index = (change(each) for each in (self.x, self.y, self.index))
-        beside = (self.keys, self.teacher, self.mixed)
+        negatives = None if self.negatives is None else self.negatives.each(change)
+        beside = (self.keys, self.teacher, self.mixed, negatives)
         return EmbeddedBatch(x, y, index, same, graded, caption, *beside)
 
 
@@ -154,6 +160,8 @@ class ContrastiveModule(FollowedModule):
         same: tuple[Tensor, Tensor],
         graded: tuple[Tensor, ...] = (),
         caption: Tensor | None = None,
+        negatives: Mapping[str, Tensor] | None = None,
+        negative_rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the loss of a batch, as ``{"loss": scalar}``.
 
@@ -164,6 +172,8 @@ class ContrastiveModule(FollowedModule):
             same: ids of images and of captions.
             graded: see :class:`EmbeddedBatch`.
             caption: (N,) long, ids of the captions where these have their own.
+            negatives: of the tokenizer, T texts that are hard negatives of single pairs.
+            negative_rows: (N, K) long, those of each pair; -1 where it has fewer than K.
 
         Raises:
             NonFiniteLossError: an embedding or the loss is NaN or infinite, on any process.
@@ -191,7 +201,11 @@ class ContrastiveModule(FollowedModule):
                 teacher=self.teacher,
                 mixed=self.mixed,
             )
-        loss: Tensor = self.loss_fn(x, y, batch.ids, **batch.relation, **self.graded(graded))
+        relation = batch.relation
+        if negatives is not None and negative_rows is not None:
+            relation["negatives"] = self._own(negatives, negative_rows)
+            batch = replace(batch, negatives=relation["negatives"].each(Tensor.detach))
+        loss: Tensor = self.loss_fn(x, y, batch.ids, **relation, **self.graded(graded))
         if self.terms is not None:
             loss = loss + self.terms(x, y)
         if self.training:
@@ -199,6 +213,12 @@ class ContrastiveModule(FollowedModule):
             if made is not None:
                 self.queue.push(made)
         return {"loss": loss}
+
+    def _own(self, texts: Mapping[str, Tensor], rows: Tensor) -> OwnNegatives:
+        """Return the embeddings of each pair's own negatives."""
+        size = None if self.chunk is None or not self.training else self.chunk
+        vectors = texts_in_chunks(self.encoder, texts, size)
+        return OwnNegatives(vectors[rows.clamp(min=0)], missing_x=rows < 0)
 
     def _keys(self, images: Tensor, texts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the keys of a batch, made in the parts in which it is encoded."""
