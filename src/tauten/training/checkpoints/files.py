@@ -152,7 +152,7 @@ def set_best(checkpoint: Path, root: Path) -> None:
         fresh,
         copy_function=_link,
         ignore=shutil.ignore_patterns(
-            SHARDED, "optimizer.pt", "scheduler.pt", "rng_state*.pth", MARKER
+            *(SHARDED, "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", MARKER)
         ),
     )
     seal(fresh, _marker(checkpoint)[1])

@@ -40,7 +40,9 @@ def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
         return LARS(groups, lr=config.lr, momentum=config.momentum)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
+    # a fused one is called where a step is left out, too, so that accelerate does not know of it
+    fused = config.precision != "fp16"
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=fused)
 
 
 def _by_decay(parameters: list[torch.nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:
@@ -80,6 +82,7 @@ def arguments(config: Config, folder: RunFolder, steps: Steps, module: Any) -> T
         data_seed=config.seed,
         use_cpu=config.device == "cpu" or (processes.on_cpu() and (several or low)),
         bf16=optim.precision == "bf16",
+        fp16=optim.precision == "fp16",
         accelerator_config={"split_batches": True},
         ddp_find_unused_parameters=_may_be_unused(config, module),
         eval_strategy="steps",

@@ -15,13 +15,18 @@ logger = logging.getLogger("tauten.training")
 
 
 def check_device(config: Config) -> None:
-    """Refuse a device that there is not.
+    """Refuse a device that there is not, and float16 without a GPU.
 
     Raises:
-        ValueError: ``device=cuda`` without a GPU.
+        ValueError: ``device=cuda`` or ``optim.precision=fp16`` without a GPU.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: torch sees no GPU here; use device=cpu, or auto")
+    if config.optim.precision == "fp16" and device_of(config).type == "cpu":
+        raise ValueError(
+            "optim.precision=fp16 needs a GPU: on a CPU accelerate would compute in float32. There "
+            "give optim.precision=bf16, which has the range of float32 and needs no scaling"
+        )
 
 
 def device_of(config: Config) -> torch.device:

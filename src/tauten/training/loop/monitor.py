@@ -16,7 +16,7 @@ from tauten.losses import forces
 from tauten.outcome import ALL, GROUPS
 from tauten.training import processes
 from tauten.training.loop.reporters import Reporters
-from tauten.training.loop.steps import Steps
+from tauten.training.loop.steps import Steps, left_out
 from tauten.training.run.run_folder import TENSORBOARD, RunFolder
 from tauten.training.tasks.module import ContrastiveModule, EmbeddedBatch
 
@@ -172,7 +172,8 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Step the controls, and say whether a line of history is due."""
-        self.probe.loss_fn.step()
+        if not left_out(kwargs):
+            self.probe.loss_fn.step()
         control.should_log = self.steps.logs(state.global_step, args.logging_steps)
         if self.bar is not None:
             self.bar.update(1)
@@ -188,6 +189,8 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
             values = {"loss": self.loss.take(state.global_step)}
             values |= {name: logs[name] for name in ("grad_norm", "learning_rate") if name in logs}
             values |= self.values
+            if args.fp16:
+                values["steps_left_out"] = state.global_step - self.probe.loss_fn.steps
             self._show(loss=values["loss"], tau=values["tau/mean"])
             self._write(state, where | values, {f"train/{n}": v for n, v in values.items()})
             self.reporters.log(values)

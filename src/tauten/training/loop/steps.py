@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tauten.training.options.config import EvaluationConfig, OptimConfig
 
@@ -47,3 +49,12 @@ class Steps:
         first and the last, and where an evaluation follows.
         """
         return step in (1, self.total) or step % every == 0 or step % self.between == 0
+
+
+def left_out(of_callback: Mapping[str, Any]) -> bool:
+    """Return whether the optimiser left a step out, as scaled gradients had overflowed.
+
+    Args:
+        of_callback: keywords that the trainer gives its callbacks.
+    """
+    return bool(getattr(of_callback.get("optimizer"), "step_was_skipped", False))

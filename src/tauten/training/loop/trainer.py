@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, set_seed
 from transformers.trainer_callback import ProgressCallback
@@ -45,6 +46,7 @@ from tauten.training.tasks.results import ENCODER_PREFIX
 
 WEIGHTS, ENCODER, CLOCK = "model.safetensors", "encoder.json", "clock.json"
 CLASSES, OPTIMIZER, SCHEDULER = "classes.json", "optimizer.pt", "scheduler.pt"
+SCALER = "scaler.pt"
 
 logger = logging.getLogger("tauten.training")
 
@@ -197,21 +199,31 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        self._finite_grad_norm()
-        return super()._clip_grad_norm(model)
+        norm = self._finite_grad_norm()
+        if self.accelerator.scaler is None:
+            return super()._clip_grad_norm(model)
+        clip_grads_with_norm_(model.parameters(), self.args.max_grad_norm, norm)
+        return norm
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
         return float(self._finite_grad_norm() if grad_norm is None else grad_norm)
 
     def _finite_grad_norm(self) -> Tensor:
-        """Return the norm of all gradients; one that is not finite ends the run."""
+        """Return the norm of all gradients; one that is not finite ends the run.
+
+        With scaled losses they are brought to their size. One that is not finite means that the
+        step is left out and the scale halved, unless that is 1 already.
+        """
+        scaler = self.accelerator.scaler
+        if scaler is not None:
+            self.accelerator.unscale_gradients()
         gradients = {
             name: parameter.grad
             for name, parameter in self.contrastive.named_parameters()
             if parameter.grad is not None
         }
         norm = torch.nn.utils.get_total_norm(list(gradients.values()))
-        if not bool(norm.isfinite()):
+        if not bool(norm.isfinite()) and (scaler is None or scaler.get_scale() <= 1):
             bad = [name for name, grad in gradients.items() if not bool(grad.isfinite().all())]
             raise self._failure(
                 f"the gradient is NaN or infinite in {len(bad)} parameters: "
@@ -220,6 +232,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return norm
 
     def _failure(self, reason: str) -> ValueError:
+        if self.config.optim.precision == "fp16":
+            reason += "; float16 ends at 65,504: optim.precision=bf16 has the range of float32"
         return failure(
             reason,
             self.state.global_step,
@@ -399,6 +413,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         """Refuse to go on if a file vanished meanwhile, for the trainer skips what is missing."""
         step, there = int(folder.name.split("-")[1]), self.state.global_step
         wanted = [SCHEDULER, checkpoints.SHARDED if self._sharded else OPTIMIZER]
+        if self.accelerator.scaler is not None:
+            wanted.append(SCALER)
         missing = [name for name in wanted if not (folder / name).exists()]
         if missing or there != step:
             what = f"{', '.join(missing)} vanished" if missing else f"the training is at {there}"

@@ -229,8 +229,10 @@ class OptimConfig:
     """of sgd and lars"""
     max_grad_norm: float = 0.0
     """gradients are scaled down to this norm; 0 for never"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: the towers compute in bfloat16; weights, loss and evaluation stay in float32"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16: the towers compute in bfloat16; weights, loss and evaluation stay in float32. fp16: in
+    float16, with scaled losses, on a GPU; steps whose gradients overflow are left out, and the
+    controls and tables stay where they are"""
     compile: bool = False
     """torch.compile the towers; the first steps take minutes"""
 

@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from tauten.candidates import MomentumEncoder
 from tauten.losses import ContrastiveLoss
+from tauten.training.loop.steps import left_out
 
 
 class FollowedModule(nn.Module):
@@ -47,4 +48,5 @@ class Follow(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Move it; parameters are those after the step."""
-        self.module.follow()
+        if not left_out(kwargs):
+            self.module.follow()
