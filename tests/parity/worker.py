@@ -95,6 +95,9 @@ LOSSES = {
     ),
     "logsum": lambda c, **k: tt.SupCon(c, positives="logsum", **k),
     "margin": lambda c, **k: tt.InfoNCE(c, margin=tt.ClusterShift(COUNTS, -0.1, 0.3), **k),
+    "arc": lambda c, **k: tt.InfoNCE(
+        c, margin=tt.ClusterShift(COUNTS, -0.1, 0.3), margin_of="angle", **k
+    ),
     "mv-infonce": ThreeInfoNCE,
     "mv-dhel": lambda c, **k: ThreeDHEL(c, reduction=tt.DRO(0.7), **k),
     "paired-mv-infonce": tt.PairedMVInfoNCE,
@@ -121,7 +124,7 @@ LOSSES = {
     "nuclr": lambda c, **k: tt.NUCLR(SAMPLES, c, 0.6, **k),
 }
 #: losses that differ from others in nothing that a control could change over processes
-FEW = ("learned-dro", "paired-mv-infonce", "paired-mv-dhel", "decoupled", "soft-top-k")
+FEW = ("arc", "learned-dro", "paired-mv-infonce", "paired-mv-dhel", "decoupled", "soft-top-k")
 FEW += ("z-loss", "mann-whitney", "cacr", "relative-siglip", "neuclip", "gram")
 ROWS, SHARDS = 8, {2: [5, 3], 4: [3, 0, 1, 4]}
 WHOLE = slice(0, ROWS)

@@ -36,7 +36,32 @@ def queries(**options):
     return lambda x: term(x, shards[len(x)])
 
 
+PROTOTYPES = torch.randn(4, 3, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+VIEWS = torch.tensor([0, 1, 0, 2, 1, 0, 1])
+
+
+def shared(make):
+    """Return the constructor of a term of queries and prototypes, which all processes have."""
+
+    def constructor(**options):
+        term = make(**options)
+        vectors = PROTOTYPES.clone().requires_grad_()
+        return lambda *given: term(*given, vectors) + 0 * sum(side.sum() for side in given)
+
+    return constructor
+
+
+def of_views(**options):
+    """Return uniformity of views, of which those of one sample are no pair."""
+    term = terms.Uniformity(**options)
+    shards = {7: VIEWS, CUT: VIEWS[:CUT], 7 - CUT: VIEWS[CUT:]}
+    return lambda x: term(x, shards[len(x)])
+
+
 TERMS = {
+    "hinge": (shared(terms.PrototypeHinge), 1),
+    "deviation": (shared(terms.Deviation), 2),
+    "views": (of_views, 1),
     "triplet": (queries, 1),
     "uniformity": (terms.Uniformity, 1),
     "cross": (terms.CrossUniformity, 2),

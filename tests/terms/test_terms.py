@@ -166,9 +166,73 @@ def test_the_margin_of_a_query_follows_a_schedule():
     assert values[0] < values[1] < values[2]
 
 
+def test_prototypes_keep_queries_and_stay_as_far_apart_as_they_are():
+    """ST-SSDL: MAE + λ_c·hinge + λ_d·deviation, of which the encoder has the MAE's gradient."""
+    queries, history, prototypes = (v.clone().requires_grad_() for v in (X, Y, X[:4] + Y[3:]))
+    margin = torch.linspace(0.1, 1.5, 7, dtype=torch.float64)
+    hinge = terms.PrototypeHinge()(queries, prototypes, margin)
+    apart = terms.Deviation()(queries, history, prototypes)
+    mae = (queries - history).abs().mean()
+
+    def two(q):
+        return prototypes[sorted(range(4), key=lambda k: -float(q @ prototypes[k]))[:2]]
+
+    told = told_apart = 0
+    for q, a, m in zip(queries.detach(), history.detach(), margin.tolist(), strict=True):
+        (first, second), past = two(q), two(a)[0]
+        told = told + ((q - first).norm() - (q - second).norm() + m).clamp(min=0) / 7
+        told_apart = told_apart + ((q - a).abs().sum() - (first - past).abs().sum()).abs() / 7
+    torch.testing.assert_close((hinge, apart), (told, told_apart), rtol=1e-9, atol=1e-12)
+    found = torch.autograd.grad(mae + 0.3 * hinge + 0.7 * apart, [queries, prototypes])
+    (of_mae,) = torch.autograd.grad((queries - history).abs().mean(), queries)
+    (of_terms,) = torch.autograd.grad(0.3 * told + 0.7 * told_apart, prototypes)
+    torch.testing.assert_close(found, (of_mae, of_terms), rtol=1e-9, atol=1e-12)
+
+
+def test_a_series_is_forecast_with_prototypes_of_a_margin_that_grows():
+    """ST-SSDL on two patterns of a day: each gets a prototype of its own."""
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(12) * torch.pi / 6
+    shapes = torch.stack([time.sin(), (2 * time).cos()])
+    torch.manual_seed(0)
+    encoder, decoder = torch.nn.Linear(12, 4), torch.nn.Linear(4, 12)
+    prototypes = torch.nn.Parameter(torch.randn(4, 4))
+    margin = tt.Anneal(0.1, 0.5, steps=100)
+    parameters = [*encoder.parameters(), *decoder.parameters(), prototypes]
+    optimizer = torch.optim.Adam(parameters, lr=0.02)
+    hinge, deviation, errors = terms.PrototypeHinge(), terms.Deviation(), []
+    for step in range(100):
+        kind = torch.randint(0, 2, (32,), generator=generator)
+        now, past = (shapes[kind] + 0.1 * torch.randn(32, 12, generator=generator) for _ in "ab")
+        q, a = encoder(now), encoder(past)
+        optimizer.zero_grad()
+        errors.append((decoder(q) - shapes[kind]).abs().mean())
+        level = margin.at(torch.arange(32), step)
+        loss = errors[-1] + 0.1 * hinge(q, prototypes, level) + 0.1 * deviation(q, a, prototypes)
+        loss.backward()
+        optimizer.step()
+    assert float(errors[-1]) < 0.3 * float(errors[0])
+    nearest = [int((encoder(shape) @ prototypes.T).argmax()) for shape in shapes]
+    assert nearest[0] != nearest[1]
+
+
+def test_uniformity_leaves_pairs_of_one_id_out():
+    ids = torch.tensor([0, 1, 0, 2, 1, 0, 3])
+    x = X.clone().requires_grad_()
+    value = terms.Uniformity(1.5)(x, same=ids)
+    expected = (-1.5 * distances(x, x))[ids[:, None] != ids].exp().mean().log()
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
+    found, told = (torch.autograd.grad(loss, x, retain_graph=True) for loss in (value, expected))
+    torch.testing.assert_close(found, told, rtol=1e-8, atol=1e-11)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: terms.PrototypeHinge(-1), "margin must be >= 0, got -1"),
+        (lambda: terms.PrototypeHinge()(X, Y[:1]), "prototypes needs at least 2 rows"),
+        (lambda: terms.PrototypeHinge()(X, Y[:, :2]), "of one width, got 4 and 2"),
+        (lambda: terms.PrototypeHinge()(X, Y, -LEVELS), r"margin must be \(7,\), one >= 0"),
         (lambda: terms.TripletQueries(-1.0), "margin must be >= 0, got -1.0"),
         (
             lambda: terms.TripletQueries()(X, QUERIES[:, :2]),
@@ -199,8 +263,15 @@ def test_two_processes_have_the_value_and_gradient_of_one(tmp_path):
     out = tmp_path / "found.json"
     run_all(worker, [(rank, tmp_path / "store", out) for rank in range(2)])
     found = json.loads(out.read_text())
-    assert {"uniformity", "cross", "alignment", "koleo", "joint", "pearson", "triplet"} <= set(
-        found
-    )
+    assert {
+        "uniformity",
+        "cross",
+        "alignment",
+        "koleo",
+        "joint",
+        "pearson",
+        "triplet",
+        "views",
+    } <= set(found)
     for name, errors in found.items():
         assert max(errors) < 1e-9, (name, errors)

@@ -3,20 +3,24 @@ negatives of each anchor's own, mixtures, means of classes.
 """
 
 from tauten.candidates.class_means import class_means
+from tauten.candidates.clustered_memory import ClusteredMemory
 from tauten.candidates.keys import Keys
 from tauten.candidates.mixing import Mixer
 from tauten.candidates.momentum import MomentumEncoder
 from tauten.candidates.noise import SignNoise
+from tauten.candidates.online_clusters import OnlineClusters
 from tauten.candidates.own import Negatives, OwnNegatives, as_negatives
 from tauten.candidates.prototypes import Prototypes, concentrations
 from tauten.candidates.queue import KeyQueue, PairQueue
 
 __all__ = [
+    "ClusteredMemory",
     "KeyQueue",
     "Keys",
     "Mixer",
     "MomentumEncoder",
     "Negatives",
+    "OnlineClusters",
     "OwnNegatives",
     "PairQueue",
     "Prototypes",

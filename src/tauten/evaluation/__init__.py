@@ -15,6 +15,7 @@ from tauten.evaluation.probes import few_shot, sgd_predict, sgd_probe, svm_predi
 from tauten.evaluation.ranks import QueryRanks, ranks
 from tauten.evaluation.retrieval import TIES, retrieval
 from tauten.evaluation.temperatures import TauProbe
+from tauten.evaluation.transport import transported
 from tauten.evaluation.zero_shot import TEMPLATES, class_embeddings, zero_shot
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "svm_predict",
     "svm_probe",
     "thirds",
+    "transported",
     "unknown_auroc",
     "zero_shot",
 ]

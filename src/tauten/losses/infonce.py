@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 
 #: what is made of several positives
 Several = Literal["mean", "logsum"]
+#: what a margin is measured in
+MarginOf = Literal["cosine", "angle"]
+#: 1 − s² below which an angle has no gradient, as it is infinite at 0
+_FLAT = 1e-7
 #: z below which exp(z)² is lost in float32
 _WON = -15.0
 
@@ -88,6 +92,8 @@ class InfoNCE(ContrastiveLoss):
         margin: a control or a number m_i in units of s, of either sign, subtracted from s_ii: the
             positive must win by it, as in CosFace and InterCLR (there −0.5). It needs one positive
             for each anchor; otherwise as for ``label_smoothing``.
+        margin_of: ``"cosine"``, or ``"angle"``: m_i is in radians and cos(θ_ii + m_i) stands for
+            s_ii, as in ArcFace and InterCLR; beyond [0, π] it goes on falling with the angle.
         positives: what is made of several (``labels=``): ``"mean"`` of their logits, as in SupCon,
             or ``"logsum"`` of their exponentials, so that one near positive is enough (MIL-NCE):
             LSE_j(s_ij/τ_i) − LSE_{p∈P(i)}(s_ip/τ_i). :class:`DecoupledSoftmax` lets them not
@@ -122,6 +128,7 @@ class InfoNCE(ContrastiveLoss):
         *,
         label_smoothing: float = 0.0,
         margin: Control | float | None = None,
+        margin_of: MarginOf = "cosine",
         positives: Several = "mean",
         **options: Unpack[Options],
     ) -> None:
@@ -139,7 +146,13 @@ class InfoNCE(ContrastiveLoss):
             check_range(f"{name}'s margin", self.margin, -float("inf"), strict=False)
             check_composition(name, "margin", self.margin, MARGIN, cosine=self.normalize)
             self._use_controls()
-
+        if margin_of not in ("cosine", "angle"):
+            raise ValueError(f"margin_of must be 'cosine' or 'angle', got {margin_of!r}")
+        if margin_of == "angle" and not self.normalize:
+            raise ValueError(
+                "margin_of='angle' needs cosines, and normalize=False gives products of any size"
+            )
+        self.margin_of: MarginOf = margin_of
         if positives not in ("mean", "logsum"):
             raise ValueError(
                 f"positives must be 'mean' or 'logsum', got {positives!r}; DecoupledSoftmax is for "
@@ -227,7 +240,8 @@ class InfoNCE(ContrastiveLoss):
         """Return (n,) mean logit of each anchor's positives, less its margin."""
         s = batch.positives(direction)
         if self.margin is not None:
-            s = s - batch.values(self.margin, direction)
+            m = batch.values(self.margin, direction)
+            s = s - m if self.margin_of == "cosine" else _turned(s, m)
         return s * batch.at_positives(scale, direction)
 
     def _check_labels(self, relation: Relation, *, twice: bool) -> None:
@@ -334,6 +348,18 @@ class InfoNCE(ContrastiveLoss):
         return z + (value - z).detach()
 
 
+def _turned(cosine: Tensor, margin: Tensor) -> Tensor:
+    """Return cos(θ + m), which goes on falling where θ + m leaves [0, π]."""
+    squared = 1 - cosine.square()
+    steep = squared > _FLAT
+    sine = torch.where(steep, squared, torch.full_like(squared, _FLAT)).sqrt()
+    sine = sine.where(steep, sine.new_zeros(()))
+    turned = cosine * margin.cos() - sine * margin.sin()
+    angle = torch.atan2(sine, cosine).detach() + margin.detach()
+    turned = torch.where(angle > torch.pi, -2 - turned, turned)
+    return torch.where(angle < 0, 2 - turned, turned)
+
+
 @dataclass
 class InfoNCESpec(Mixed, Weighted):
     """Softmax cross-entropy of each positive among all candidates (InfoNCE, CLIP)."""
@@ -349,6 +375,8 @@ class InfoNCESpec(Mixed, Weighted):
     """share of the target that is spread evenly over all candidates (ALIGN: 0.1)"""
     margin: Annotated[float, Range(-2.0, 2.0)] = 0.0
     """by how much the cosine of a positive must win (InterCLR: -0.5 between images)"""
+    margin_of: Annotated[Literal["cosine", "angle"], When("loss.margin")] = "cosine"
+    """what the margin is measured in: the cosine, or the angle in radians (ArcFace)"""
     distill: Annotated[Share, OF_KEYS, OF_PAIRS] = 0.0
     """with a queue of pairs: share of each target that is the softmax of the momentum encoder's
     similarities (ALBEF: 0.4)"""
@@ -365,6 +393,7 @@ class InfoNCESpec(Mixed, Weighted):
             force=self.force,
             label_smoothing=self.label_smoothing,
             margin=self.margin,
+            margin_of=self.margin_of,
             **self.directions(context),
             **self.weighting(control, context),
         )

@@ -2,6 +2,7 @@
 
 from tauten.terms.alignment import Alignment
 from tauten.terms.constraint import Constraint
+from tauten.terms.deviation import Deviation, PrototypeHinge
 from tauten.terms.distillation import Distillation
 from tauten.terms.graded import Pearson, PreferenceOrder, RankKL
 from tauten.terms.joint_entropy import JointEntropy
@@ -13,11 +14,13 @@ __all__ = [
     "Alignment",
     "Constraint",
     "CrossUniformity",
+    "Deviation",
     "Distillation",
     "JointEntropy",
     "KoLeo",
     "Pearson",
     "PreferenceOrder",
+    "PrototypeHinge",
     "RankKL",
     "TripletQueries",
     "Uniformity",

@@ -91,8 +91,17 @@ def batch_log_sum_exp(per_row: Tensor, group: Ranks | None) -> Tensor:
     return part - part.detach() + value
 
 
-def off_diagonal_lse(x: Tensor, y: Tensor, scale: float, group: Ranks | None) -> Tensor:
-    """Return (n,) log Σ_{j≠i} exp(scale·s_ij) for unit rows of x against those of y."""
+def off_diagonal_lse(
+    x: Tensor,
+    y: Tensor,
+    scale: float,
+    group: Ranks | None,
+    same: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Return (n,) log Σ_{j≠i} exp(scale·s_ij) for unit rows of x against those of y.
+
+    Pairs whose ids ``same`` agree are left out too; −∞ where none is left.
+    """
     first = 0 if group is None else group.first
     column = torch.arange(len(x), device=x.device) + first
     number = torch.full((1, 1), scale, device=x.device, dtype=compute_dtype(x, y))
@@ -100,7 +109,7 @@ def off_diagonal_lse(x: Tensor, y: Tensor, scale: float, group: Ranks | None) ->
         x,
         y,
         [Reduction("rows", "logsumexp", Scaled(), (number,))],
-        PairMask(column, own=True, diagonal=first),
+        PairMask(column, True, () if same is None else (same,), diagonal=first),
         cosine=True,
         ranks=group,
     )

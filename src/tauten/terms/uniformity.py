@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from tauten.ids import check_index
 from tauten.pairwise.sides import within_range
 from tauten.terms.base import (
     Across,
@@ -54,13 +57,31 @@ class Uniformity(_Potential):
         ValueError: t that is not above 0.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, same: Tensor | None = None) -> Tensor:
         """Return the term, a scalar.
 
         Args:
             x: (N, d) embeddings, N >= 2 over all processes.
+            same: (N,) long, e.g. the sample of each view; pairs of equal ids are left out.
+
+        Raises:
+            ValueError: ids that leave no pair.
         """
-        return self._of(x, x)
+        if same is None:
+            return self._of(x, x)
+        group = self._group(len(x), x.device)
+        check_rows("x", x, 2, group)
+        ids = check_index(same).to(x.device)
+        if len(ids) != len(x):
+            raise ValueError(f"same must name each of {len(x)} rows, got {len(ids)}")
+        every = ids if group is None else group.gather(ids, group.rows)
+        left = len(every) ** 2 - int(every.unique(return_counts=True)[1].square().sum())
+        if not left:
+            raise ValueError("same= leaves no pair of rows: all have one id")
+        with torch.autocast(x.device.type, enabled=False):
+            x = within_range(x)
+            per_row = off_diagonal_lse(x, x, 2 * self.t, group, same=(ids, every))
+            return batch_log_sum_exp(per_row, group) - 2 * self.t - math.log(left)
 
 
 class CrossUniformity(_Potential):
