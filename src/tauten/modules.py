@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,6 @@ from tauten.checks import few
 
 Conversion = Callable[[Tensor], Tensor]
 Self = TypeVar("Self", bound="StateModule")
-
-
-class Notes(Protocol):
-    """Notes that forward passes leave for the next step."""
-
-    def mark(self) -> Any:
-        """Return where the notes stand."""
-
-    def back(self, mark: Any) -> None:
-        """Forget what was noted since that mark."""
 
 
 def full_precision(fn: Conversion) -> Conversion:
@@ -51,10 +41,6 @@ class StateModule(nn.Module):
     def refuse(self, state_dict: Mapping[str, Any], prefix: str) -> None:
         """Raise ValueError for a state that was saved for other data."""
 
-    def notes(self) -> Sequence[Notes]:
-        """Return what its forward passes, not those of its parts, note for the next step."""
-        return ()
-
     def growing(self) -> Sequence[str]:
         """Return the names of the tensors that take whatever length was saved."""
         return ()
@@ -81,19 +67,6 @@ class StateModule(nn.Module):
     ) -> None:
         check_state(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def marks(module: nn.Module) -> list[tuple[Notes, Any]]:
-    """Return where all notes of a module and its parts stand."""
-    found, seen, coming = [], set(), [module]
-    while coming:
-        part = coming.pop()
-        if part not in seen:
-            seen.add(part)
-            coming += part.children() if part._modules else ()
-            notes = part.notes() if isinstance(part, StateModule) else ()
-            found += [(note, note.mark()) for note in notes]
-    return found
 
 
 def under_vmap(tensor: Tensor) -> bool:

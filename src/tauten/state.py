@@ -278,14 +278,6 @@ class Pending:
             )
         self._seen.append((ids.detach(), torch.stack([v.detach() for v in values], dim=1)))
 
-    def mark(self) -> int:
-        """Return how many forward passes were noted."""
-        return len(self._seen)
-
-    def back(self, mark: int) -> None:
-        """Forget the forward passes since a mark."""
-        del self._seen[mark:]
-
     def take(self) -> tuple[Tensor, Tensor] | None:
         """Take all ids and values (n, k) since the last call, the same on every process."""
         seen, self._seen = self._seen, []

@@ -106,6 +106,24 @@ def test_low_precision_and_autocast_are_computed_in_float32():
     assert torch.allclose(x.grad.double(), exact.grad, rtol=2e-2, atol=1e-2)
 
 
+def both_sides(x, y, *, trusting):
+    units = unit_rows(x, y, trusting=trusting)
+    return units.x, units.y, units.scores
+
+
+def test_pairs_of_unit_rows_are_formed_once():
+    units = unit_rows(X, Y, trusting=True)
+    formed = []
+    for scale in (2.0, 3.0):
+        number = torch.full((1, 1), scale, dtype=X.dtype)
+        given = [Reduction("rows", "logsumexp", Scaled(), (number,))]
+        (result,) = reduce_whole(units.x, units.y, given, units=units)
+        torch.testing.assert_close(result, (units.x @ units.y.T * number).logsumexp(1))
+        formed.append(units.sim)
+    assert formed[0] is not None
+    assert formed[0] is formed[1]
+
+
 @pytest.mark.parametrize("columns", [N, M])
 def test_unit_rows(columns):
     def both(function):
@@ -120,14 +138,14 @@ def test_unit_rows(columns):
         return x, y, (x * y[:N]).sum(1)
 
     for trusting in (True, False):
-        found = both(lambda x, y, t=trusting: unit_rows(x, y, trusting=t))
+        found = both(lambda x, y, t=trusting: both_sides(x, y, trusting=t))
         for expected, got in zip(both(plain), found, strict=True):
             assert torch.allclose(expected, got, rtol=1e-12, atol=1e-13)
 
 
 def test_second_derivatives_of_unit_rows():
     def scalar(x, y):
-        left, right, scores = unit_rows(x, y, trusting=True)
+        left, right, scores = both_sides(x, y, trusting=True)
         return (left**3).sum() + (right**2 * left.sum()).sum() + (scores**2).sum()
 
     assert torch.autograd.gradgradcheck(
@@ -138,7 +156,7 @@ def test_second_derivatives_of_unit_rows():
 def test_rows_that_cannot_be_scaled_are_seen():
     x = X.float()
     x[1], x[3] = 0.0, 1e30
-    left, _, scores = unit_rows(x, Y.float(), trusting=True)
+    left, _, scores = both_sides(x, Y.float(), trusting=True)
     assert left.isnan().any(1).tolist() == [False, True, False, True, False]
     assert scores.isnan().tolist() == [False, True, False, True, False]
 

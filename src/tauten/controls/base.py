@@ -80,6 +80,13 @@ class Control(StateModule):
         """True where all anchors of a batch have one value."""
         return self.granularity == "global" and not self.needs_index
 
+    @property
+    def by_id(self) -> bool:
+        """True where the value follows from a sample's id alone, whichever side it is of."""
+        if type(self).on is not Control.on or type(self).side is not Control.side:
+            return False
+        return not self.two_sided and not self.needs_batch
+
     def values(self, index: Tensor, step: int) -> Tensor:
         """Return values of these samples at that step.
 
@@ -240,6 +247,10 @@ class Scheduled(Control):
     #: () float64, the value now, for graphs that must not be compiled anew at every step
     _now: Tensor | None = None
 
+    @property
+    def by_id(self) -> bool:
+        return True
+
     def values(self, index: Tensor, step: int) -> Tensor:
         return torch.full((1,), self.number(step), device=index.device)
 
@@ -304,6 +315,10 @@ class Composite(Control):
         self.rho = radii.pop() if radii else 0.0
         self._parts = parts
         self._set_steps(max(part.steps for part in parts))
+
+    @property
+    def by_id(self) -> bool:
+        return all(part.by_id for part in self._parts)
 
     def values(self, index: Tensor, step: int) -> Tensor:
         return self._of(*(part.values(index, step) for part in self._parts))

@@ -79,6 +79,10 @@ class ClusterShift(OfData):
     def side(self, index: Tensor, direction: Direction) -> Tensor:
         return self._look_up(check_index(index), direction)
 
+    @property
+    def by_id(self) -> bool:
+        return not self.two_sided
+
     def on(self, anchors: Anchors) -> Number:
         return self._look_up(anchors.index, anchors.direction, anchors.dtype)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +14,6 @@ from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import Control, Range, finite
 from tauten.controls.tables import SideTables, Sizes
 from tauten.ids import check_index
-from tauten.modules import Notes
 from tauten.pairwise.numbers import Number
 from tauten.spec import Context, ControlSpec, Level, NewestWeight, Rate
 from tauten.spec import Range as Interval
@@ -107,9 +105,6 @@ class Individual(Control):
 
     def range(self) -> Range:
         return self.low, self.high
-
-    def notes(self) -> Sequence[Notes]:
-        return tuple(self._pending.values())
 
     def observe(self, direction: Direction, ids: Tensor, gradient: Tensor) -> None:
         """Note the gradient G (n,) of these samples' temperatures for the next step."""

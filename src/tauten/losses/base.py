@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import torch
@@ -24,12 +25,13 @@ from tauten.losses.composition import ALONE, WEIGHT, Composition, check_composit
 from tauten.losses.dro import DRO
 from tauten.losses.force import RunningMean
 from tauten.losses.keyed import met
-from tauten.losses.traps import Traps, looks_up
-from tauten.modules import StateModule, marks, refuse_vmap
-from tauten.pairwise.engine import Tile, check_tile, held
-from tauten.pairwise.exchange import Ranks, several_processes
+from tauten.losses.traps import FOLLOWED, Traps, looks_up
+from tauten.modules import StateModule, refuse_vmap
+from tauten.pairwise.engine import Tile, check_tile
+from tauten.pairwise.exchange import Ranks, grouped, several_processes
 from tauten.pairwise.once import transformed
 from tauten.pairwise.sides import within_range
+from tauten.pairwise.whole import held
 from tauten.relations import Ids, Relation, Weights, relate
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class RelationOptions(TypedDict, total=False):
     negatives: Negatives | None
 
 
+_BESIDE = frozenset(KEYWORDS)
 #: of a loss that does not declare that it uses a keyword
 UNSAID = "it does not say that it uses them"
 _SHAPES = "x and y must be (N, d) and (M, d) with the same d > 0 and N > 0, got {} and {}"
@@ -343,16 +346,19 @@ class ContrastiveLoss(StateModule):
         **relation: Unpack[RelationOptions],
     ) -> Batch:
         """Return a checked batch; arguments as those of a call."""
-        given: dict[str, Any] = dict(relation)
-        keys, beside = given.pop("keys", None), taken(self, given)
+        given: dict[str, Any] = {n: value for n, value in relation.items() if value is not None}
+        keys = given.pop("keys", None)
+        beside = None if _BESIDE.isdisjoint(given) else taken(self, given) or None
         if keys is None:
             return self._batch(x, y, index, given, self.directions, beside)
+        beside = beside or Beside()
         check_with_keys(self, beside)
         of_keys = keys.relation(len(x)) if isinstance(keys, Keys) else {}
         parts = [
             replace(
                 self._batch(
-                    *(anchors, candidates, ids, of_keys, "x2y"), beside.of_keys(side, len(x))
+                    *(anchors, candidates, ids, of_keys, "x2y"),
+                    beside.of_keys(side, len(x)) or None,
                 ),
                 side=side,
             )
@@ -367,7 +373,7 @@ class ContrastiveLoss(StateModule):
         index: Ids | None,
         relation: Mapping[str, Any],
         directions: Directions,
-        beside: Beside,
+        beside: Beside | None,
     ) -> Batch:
         """Return a checked batch whose anchors are those of these directions."""
         itself = y is None
@@ -376,11 +382,12 @@ class ContrastiveLoss(StateModule):
                 f"{type(self).__name__} keeps numbers of two sides, and one set of embeddings has "
                 "one: use directions='x2y', or pass x and y"
             )
-        twice = _one_memory(x, y)
         y = x if y is None else y
+        traced = torch.compiler.is_compiling() or transformed()
         _check_embeddings(x, y)
         rows, cols = x.shape[0], y.shape[0]
-        ranks = self._ranks(rows, cols, x.device)
+        several = grouped() and several_processes()
+        ranks = self._ranks(rows, cols, x.device) if several else None
         if not rows and (ranks is None or not sum(ranks.rows)):
             raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
         if itself and directions == "y2x":
@@ -393,30 +400,28 @@ class ContrastiveLoss(StateModule):
             directions=directions,
             itself=itself,
             ranks=ranks,
-            targeted=beside.whole,
+            targeted=beside is not None and beside.whole,
         )
         if related.labels is not None:
-            self._check_labels(related, twice=twice)
+            self._check_labels(related, twice=not itself and _one_memory(x, y))
         ids = self._ids(index, rows, cols, x.device)
         if isinstance(index, (tuple, list)):
             self._check_ids_of_pairs(ids, related)
         given: dict[Direction, Tensor] = {"x2y": x, "y2x": y}
+        whole = held(self.tile, rows, cols)
         trusting = (
             self.normalize
             and related.single
             and ranks is None
-            and not beside
+            and beside is None
             and rows == cols > 1  # a row without negatives may be left out of the loss
-            and held(self.tile, rows, cols)
-            and not transformed()
-            and not torch.compiler.is_compiling()
+            and whole
+            and not traced
         )
         if self.normalize and not trusting:
             x, y = within_range(x), within_range(y)
-        sides: Directions = "x2y" if itself else directions
-        hard = hard_negatives(beside, {"x2y": x, "y2x": y}, directions=sides, cosine=self.normalize)
         changed = x is not given["x2y"] or y is not given["y2x"]
-        return Batch(
+        batch = Batch(
             x,
             y,
             ids,
@@ -428,10 +433,14 @@ class ContrastiveLoss(StateModule):
             named=index is not None,
             exchange="ring" if self.ranks == "ring" else "gather",
             trusting=trusting,
-            targets=beside.targets,
-            repulsion=beside.repulsion,
-            hard=hard,
+            several=several,
+            held=whole,
         )
+        if beside is None:
+            return batch
+        sides: Directions = "x2y" if itself else directions
+        hard = hard_negatives(beside, {"x2y": x, "y2x": y}, directions=sides, cosine=self.normalize)
+        return replace(batch, targets=beside.targets, repulsion=beside.repulsion, hard=hard)
 
     def _check_ids_of_pairs(self, ids: dict[Direction, Tensor], relation: Relation) -> None:
         """Refuse ids of two kinds where a control has numbers of one kind only."""
@@ -491,36 +500,41 @@ class ContrastiveLoss(StateModule):
                         "index=, the data set positions of this batch's pairs"
                     )
             positions = torch.arange(max(rows, cols), device=device)
+            if rows == cols:
+                return {"x2y": positions, "y2x": positions}
             return {"x2y": positions[:rows], "y2x": positions[:cols]}
         pair = isinstance(index, (tuple, list)) and len(index) == 2
-        sides = index if pair else (index, index)
+        sides = index if pair else (index,)
         checked = [check_index(side) for side in sides]  # type: ignore[arg-type]
+        checked = checked if pair else checked * 2
         if len(checked) != 2 or (len(checked[0]), len(checked[1])) != (rows, cols):
             lengths = [len(side) for side in checked]
             raise ValueError(
                 f"index must name every row, {rows} of x and {cols} of y, got {lengths}"
             )
-        return {"x2y": checked[0].to(device), "y2x": checked[1].to(device)}
+        first, second = checked
+        of_x = first.to(device)
+        return {"x2y": of_x, "y2x": of_x if second is first else second.to(device)}
 
     def _reduce(self, batch: Batch) -> Tensor:
         """Return the loss of a batch; one that is refused leaves no note for the next step."""
-        before = marks(self)
         try:
-            return self._reduced(batch)
-        except Exception as error:
-            for notes, mark in before:
-                notes.back(mark)
-            trusting = any(part.trusting for part in batch.parts)
-            if isinstance(error, NonFiniteLossError) and trusting:
+            loss = self._reduced(batch)
+        except NonFiniteLossError:
+            if any(part.trusting for part in batch.parts):
                 return self._reduce(batch.each(Batch.scaled))
             raise
+        for part in batch.parts:
+            for note in part.notes:
+                note()
+        return loss
 
     def _reduced(self, batch: Batch) -> Tensor:
-        parts = parameters.sides(self, batch)
-        if not torch.compiler.is_compiling():
+        parts = parameters.sides(self, batch) if batch.several else self.sides(batch)
+        compiled = torch.compiler.is_compiling()
+        if not compiled:
             self._watch(batch)
         if batch.ranks is None:
-            compiled = torch.compiler.is_compiling()
             if not compiled and (self.reduction == "none" or isinstance(self.reduction, DRO)):
                 self._check_finite(parts, batch)
             if self.reduction == "none":
@@ -535,7 +549,7 @@ class ContrastiveLoss(StateModule):
                 whole = whole if price is None else whole + price
             if compiled:
                 self.__dict__["_unread"] = whole.detach()
-            elif self.reduction != "none" and not math.isfinite(float(whole.detach())):
+            elif self.reduction != "none" and not math.isfinite(whole.item()):
                 self._check_finite(parts, batch)  # the whole was one read
             return whole
         facts = [
@@ -564,13 +578,17 @@ class ContrastiveLoss(StateModule):
 
     def _watch(self, batch: Batch) -> None:
         """Notice what the loop around the loss leaves out."""
-        if not self.training and not torch.is_grad_enabled():
+        learning = torch.is_grad_enabled()
+        if not self.training and not learning:
             if batch.named and looks_up(self):
                 self._traps.evaluated(self)
-        elif self.training and torch.is_grad_enabled():
-            self._traps.trained(self)
-            rho = self.strength.rho or getattr(self, "rho", 0.0)
-            if rho and self.strength.learns != "nothing":
+        elif self.training and learning:
+            self._traps.batches += 1
+            if self._traps.batches in FOLLOWED:
+                self._traps.trained(self)
+            strength = self.strength
+            rho = 0.0 if strength.learns == "nothing" else strength.rho or getattr(self, "rho", 0.0)
+            if rho:
                 self._traps.reached(self, rho, batch)
 
     def per_anchor(self, batch: Batch) -> Tensor:
@@ -592,23 +610,13 @@ class ContrastiveLoss(StateModule):
         if batch.relation.itself or batch.side is not None:
             directions = ["x2y"]
         elif self.directions != "both":
-            directions = [d for d in directions if d == self.directions]
-        anchors = [(part, d) for part in batch.parts for d in directions]
-        losses = [loss for part in batch.parts for loss in self.anchor_losses(part, directions)]
+            directions = [self.directions]
+        losses = list(self.anchor_losses(batch, directions))
+        if batch.other is not None:
+            losses += self.anchor_losses(batch.other, directions)
         self._note(batch, directions[0])
-        if self.running is not None:
-            sizes = [self._inverse_size(part, d).expand(len(part.ids[d])) for part, d in anchors]
-            means = [
-                part.mean(part.anchored(size, d))
-                for size, (part, d) in zip(sizes, anchors, strict=True)
-            ]
-            mean = self.running(means, self.training).to(batch.dtype)
-            losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
-        if self.weight is not None:
-            losses = [
-                loss * part.values(self.weight, d)
-                for loss, (part, d) in zip(losses, anchors, strict=True)
-            ]
+        if self.running is not None or self.weight is not None:
+            losses = self._sized(batch, losses, directions)
         if len(losses) == 2 and not batch.relation.paired:
             pairs = zip(losses, directions, strict=True)
             return [batch.anchored(loss, d) / 2 for loss, d in pairs]
@@ -616,12 +624,36 @@ class ContrastiveLoss(StateModule):
             losses[-1] = batch.relation.of_rows(losses[-1])
         return losses if len(losses) == 1 else [(losses[0] + losses[1]) / 2]
 
-    @torch.no_grad()
+    def _sized(
+        self, batch: Batch, losses: list[Tensor], directions: Sequence[Direction]
+    ) -> list[Tensor]:
+        """Return the losses with the size of the force, and the weights, that were asked for."""
+        anchors = [(part, d) for part in batch.parts for d in directions]
+        if self.running is not None:
+            sizes = [self._inverse_size(part, d).expand(len(part.ids[d])) for part, d in anchors]
+            means = [
+                part.mean(part.anchored(size, d))
+                for size, (part, d) in zip(sizes, anchors, strict=True)
+            ]
+            seen = torch.stack(means).mean()
+            if self.training and torch.is_grad_enabled():
+                batch.notes.append(partial(self.running.see, seen))
+            mean = self.running(seen).to(batch.dtype)
+            losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
+        if self.weight is not None:
+            losses = [
+                loss * part.values(self.weight, d)
+                for loss, (part, d) in zip(losses, anchors, strict=True)
+            ]
+        return losses
+
     def _note(self, batch: Batch, direction: Direction) -> None:
-        tau = batch.at_positives(batch.strength(self.strength, direction), direction).detach()
-        ids = batch.ids[direction]
+        tau, ids = batch.strength(self.strength, direction), batch.ids[direction]
+        if not isinstance(tau, Tensor):
+            with torch.no_grad():
+                tau = batch.at_positives(tau, direction)
         # a tensor of a batch is no part of the module, and its own way to set one takes long
-        self.__dict__["last_tau"] = (ids, tau.expand(ids.shape[0]))
+        self.__dict__["last_tau"] = (ids, tau.detach().expand(ids.shape[0]))
 
     def _check_finite(self, parts: Sequence[Tensor], batch: Batch) -> None:
         if all(bool(torch.isfinite(part.detach()).all()) for part in parts):
@@ -671,7 +703,8 @@ def _check_embeddings(x: Tensor, y: Tensor) -> None:
     for name, side in (("x", x), ("y", y)):
         if not isinstance(side, Tensor):
             raise TypeError(f"{name} must be a tensor (N, d), got {type(side).__name__}")
-        refuse_vmap(name, side)
+        if transformed():
+            refuse_vmap(name, side)
         if side.layout is not torch.strided:
             raise ValueError(f"{name} must be a dense tensor, got {side.layout}")
         if not side.is_floating_point():
@@ -682,14 +715,11 @@ def _check_embeddings(x: Tensor, y: Tensor) -> None:
         raise ValueError(f"x is on {x.device} and y on {y.device}: move one of them")
 
 
-def _one_memory(x: Tensor, y: Tensor | None) -> bool:
+def _one_memory(x: Tensor, y: Tensor) -> bool:
     """Return whether these are one tensor, or two that lie in the same place."""
-    if y is None or y is x or torch.compiler.is_compiling() or transformed():
+    if y is x or not x.numel() or torch.compiler.is_compiling() or transformed():
         return y is x
-    if not (isinstance(x, Tensor) and isinstance(y, Tensor)) or not x.numel():
-        return False
-    alike = x.layout is torch.strided and y.layout is torch.strided
-    return alike and (x.data_ptr(), x.shape, x.stride()) == (y.data_ptr(), y.shape, y.stride())
+    return (x.data_ptr(), x.shape, x.stride()) == (y.data_ptr(), y.shape, y.stride())
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:

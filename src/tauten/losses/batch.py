@@ -5,9 +5,8 @@ Shapes: N rows (anchors of x), M columns (anchors of y), of this process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,14 +16,18 @@ from tauten.controls.anchors import DIRECTIONS
 from tauten.losses.cached import Cached
 from tauten.losses.hard import HardNegatives
 from tauten.losses.stack import Stack
-from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled
-from tauten.pairwise.engine import Tile, held, reduce_pairs
+from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled, reciprocal
+from tauten.pairwise.engine import Tile, reduce_pairs
 from tauten.pairwise.exchange import Ranks, gather_columns
 from tauten.pairwise.ranks import Exchange
-from tauten.pairwise.sides import compute_dtype, within_range
-from tauten.pairwise.units import unit_rows
+from tauten.pairwise.reduction import Along, compute_dtype
+from tauten.pairwise.sides import within_range
+from tauten.pairwise.units import Units, unit_rows
 from tauten.pairwise.whole import reduce_whole
 from tauten.relations import PairWeights, Relation
+
+#: the side of S on which the anchors of a direction lie
+ALONG: Mapping[Direction, Along] = {"x2y": "rows", "y2x": "cols"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class Batch:
         targets: of the anchors, in the place of one positive each.
         repulsion: weights of negatives in the denominator.
         hard: for each direction the own negatives of its anchors, if they have any.
+        several: whether other processes have batches of their own.
+        held: whether the tile is such that one process holds S.
+        dtype: the precision of the reductions.
+        notes: what a loss leaves for the next step, each called once the loss is found to be
+            finite, so that a batch that is refused leaves nothing.
     """
 
     x: Tensor
@@ -70,6 +78,17 @@ class Batch:
     targets: PairWeights | None = None
     repulsion: PairWeights | None = None
     hard: Mapping[Direction, HardNegatives] = field(default_factory=dict)
+    several: bool = False
+    held: bool = False
+    dtype: torch.dtype = field(init=False)
+    notes: list[Callable[[], None]] = field(init=False, default_factory=list)
+    _strengths: dict[tuple[int, Direction], Number] = field(init=False, default_factory=dict)
+    _positives: dict[Direction, Tensor] = field(init=False, default_factory=dict)
+    _logs: dict[float, Tensor] = field(init=False, default_factory=dict)
+    _units: list[Units | None] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", compute_dtype(self.x, self.y))
 
     @property
     def sides(self) -> dict[Direction, Tensor]:
@@ -100,28 +119,58 @@ class Batch:
         Returns:
             (n,), or () if all anchors share it; or a number for each pair.
         """
-        key = (id(control), "x2y" if control.shared else direction)
-        if key not in self._strengths:
-            found = control.on(self._anchors(key[1]))
-            if isinstance(found, Tensor):
-                found = found.to(self.x.device, self.dtype)
-                found = (
-                    found.reshape(())
-                    if control.shared
-                    else found.expand(self.ids[direction].shape[0])
-                )
-            self._strengths[key] = found
-        return self._strengths[key]
+        known = self._strengths.get((id(control), direction))
+        if known is None:
+            known = self._strength(control, direction)
+            alike: Sequence[Direction] = DIRECTIONS if self._alike(control) else (direction,)
+            self._strengths.update({(id(control), d): known for d in alike})
+        return known
+
+    def _strength(self, control: Control, direction: Direction) -> Number:
+        """Return the values, computed anew."""
+        if control.fixed is not None:
+            return torch.full((), control.fixed, dtype=self.dtype, device=self.x.device)
+        found = control.on(self._anchors("x2y" if control.shared else direction))
+        if isinstance(found, Tensor):
+            found = found.to(self.x.device, self.dtype)
+            if control.shared:
+                return found.reshape(())
+            found = found.expand(self.ids[direction].shape[0])
+        return found
+
+    def _alike(self, control: Control) -> bool:
+        """Return whether both directions have the same values."""
+        if control.fixed is not None or control.shared:
+            return True
+        alike = control.granularity == "anchor" and self.ids["x2y"] is self.ids["y2x"]
+        return alike and control.by_id
+
+    def scales(
+        self, control: Control, directions: Sequence[Direction], *, detached: bool = False
+    ) -> list[Number]:
+        """Return 1/τ of the anchors of each direction; the same object where they share it.
+
+        Args:
+            control: of τ.
+            directions: of the anchors.
+            detached: whether τ gets no gradient through them.
+        """
+        scales: list[Number] = []
+        values = [self.strength(control, d) for d in directions]
+        for value in values:
+            if scales and value is values[0]:
+                scales.append(scales[0])
+            elif isinstance(value, Tensor):
+                scales.append((value.detach() if detached else value).reciprocal())
+            else:
+                scales.append(reciprocal(value))
+        return scales
 
     def values(self, control: Control, direction: Direction) -> Tensor:
         """Return :meth:`strength` of a control that has no values for pairs."""
         found = self.strength(control, direction)
         assert isinstance(found, Tensor)
         return found
-
-    @Cached
-    def _strengths(self) -> dict[tuple[int, Direction], Number]:
-        return {}
 
     def _anchors(self, direction: Direction) -> Anchors:
         other: Direction = "y2x" if direction == "x2y" else "x2y"
@@ -140,11 +189,6 @@ class Batch:
     def known_as(self, direction: Direction) -> Direction:
         """Return the direction by which controls know the anchors of that one."""
         return self.side or direction
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the reductions."""
-        return compute_dtype(self.x, self.y)
 
     def number(self, values: Number, direction: Direction) -> Number:
         """Return values of anchors as a number that broadcasts against S: (N, 1),
@@ -205,18 +249,20 @@ class Batch:
                 "this control follows the similarity of positives, and targets= alone name none: "
                 "pass positives= or labels= too, or take another control"
             )
+        if not self._positives:
+            self._positives.update(self._of_positives())
         return self._positives[direction]
 
-    @Cached
-    def _positives(self) -> dict[Direction, Tensor]:
+    def _of_positives(self) -> dict[Direction, Tensor]:
         if self.relation.labels is not None and self.relation.ignore is not None:
             sums, counts = self._sums_over_positives
             return {d: sums[d] / counts[d].clamp(min=1) for d in DIRECTIONS}
-        if self._units is not None:
-            x, y, scores = self._units
+        units = self.units()
+        if units is not None:
             if self.relation.labels is None and self.relation.diagonal:
-                return {"x2y": scores, "y2x": self.relation.on_columns(scores, y.shape[0])}
-            rows, cols = self.relation.positives(x, y, cosine=False)
+                scores, count = units.scores, units.y.shape[0]
+                return {"x2y": scores, "y2x": self.relation.on_columns(scores, count)}
+            rows, cols = self.relation.positives(units.x, units.y, cosine=False)
         else:
             rows, cols = self.relation.positives(self.x, self.y, cosine=self.cosine)
         return {"x2y": rows, "y2x": cols}
@@ -258,6 +304,20 @@ class Batch:
         paired = self.paired(direction)
         return values if paired is None else values[paired]
 
+    def empty(self, log_sum: Tensor, direction: Direction) -> Tensor | None:
+        """Return (n,) bool, anchors without a negative and rows that are no anchors.
+
+        None if there are none.
+
+        Args:
+            log_sum: (n,) log-sum-exp over the negatives.
+            direction: of the anchors.
+        """
+        single = self.relation.single and self.repulsion is None and self.paired(direction) is None
+        if single and self.candidates(direction) > 1:
+            return None
+        return self.without_anchor(torch.isneginf(log_sum.detach()), direction)
+
     def without_anchor(self, empty: Tensor, direction: Direction) -> Tensor:
         """Return (n,) bool, ``empty`` or no anchor."""
         paired = self.paired(direction)
@@ -292,17 +352,18 @@ class Batch:
         """Return the reductions over S without ignored pairs, and without positives if ``own``."""
         return self._reduce(self.relation.mask(own=own), *reductions)
 
-    @Cached
-    def _units(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Unit rows of both sides, and the cosines of row i and column i, where S is held."""
-        rows, cols = self.x.shape[0], self.y.shape[0]
-        if self.cosine and self.ranks is None and rows <= cols and held(self.tile, rows, cols):
-            return unit_rows(self.x, self.y, trusting=self.trusting)
-        return None
+    def units(self) -> Units | None:
+        """Return both sides with rows of length 1; None where S is not held, or not of cosines."""
+        if not self._units:
+            fit = self.held and self.cosine and self.ranks is None
+            fit = fit and self.x.shape[0] <= self.y.shape[0]
+            self._units.append(unit_rows(self.x, self.y, trusting=self.trusting) if fit else None)
+        return self._units[0]
 
     def _reduce(self, mask: PairMask | None, *reductions: Reduction) -> tuple[Tensor, ...]:
-        if self._units is not None:
-            return reduce_whole(*self._units[:2], reductions, mask, units=True)
+        units = self.units()
+        if units is not None:
+            return reduce_whole(units.x, units.y, reductions, mask, units=units)
         return reduce_pairs(
             self.x,
             self.y,
@@ -329,6 +390,15 @@ class Batch:
         else:
             number = self._negatives[direction]
         return number + self.hard[direction].count if direction in self.hard else number
+
+    def log_negatives(self, direction: Direction) -> Tensor:
+        """Return the log of the number of negatives of each anchor, or of 1: (n,), or ()."""
+        if not self.relation.single or direction in self.hard:
+            return self.negatives(direction).clamp(min=1).log()
+        count = float(max(self.candidates(direction) - 1, 1))
+        if count not in self._logs:
+            self._logs[count] = torch.tensor(count, device=self.x.device, dtype=self.dtype).log()
+        return self._logs[count]
 
     def at_hard(self, number: Number, direction: Direction) -> Tensor:
         """Return a number of S, from :meth:`number`, at the own negatives: (n, K), or (n or 1, 1).
@@ -371,6 +441,6 @@ class Batch:
         return count - 1 if self.relation.itself else count
 
 
-def along(direction: Direction) -> Literal["rows", "cols"]:
+def along(direction: Direction) -> Along:
     """Return the side of S on which the anchors of that direction lie."""
-    return "rows" if direction == "x2y" else "cols"
+    return ALONG[direction]

@@ -18,7 +18,6 @@ from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number, Offset, Reduction, Term, combine
-from tauten.pairwise.numbers import reciprocals
 from tauten.spec import Context, ControlSpec, Range
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class CACR(ContrastiveLoss):
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
-        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
+        scales = batch.scales(self.strength, directions)
         far, alone = self._mean_distances(
             batch,
             [combine(_twice, batch.number(s, d)) for s, d in _both(scales, directions)],
@@ -112,7 +111,7 @@ class CACR(ContrastiveLoss):
         )
         near = [2 - 2 * batch.positives(d) for d in directions]
         if batch.relation.labels is not None:
-            scales = reciprocals([batch.strength(self.positive, d) for d in directions])
+            scales = batch.scales(self.positive, directions)
             near, _ = self._mean_distances(
                 batch,
                 [combine(_minus_twice, batch.number(s, d)) for s, d in _both(scales, directions)],

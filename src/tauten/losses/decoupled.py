@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from tauten.controls import Direction
@@ -14,10 +13,9 @@ from tauten.losses.base import Force
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.of_positives import WithMargin, mean_logistic
-from tauten.losses.partition import logits_lse
+from tauten.losses.partition import filled, negatives_lse
 from tauten.losses.queued import Mixed
 from tauten.losses.weighting import Weighted
-from tauten.pairwise.numbers import reciprocals
 from tauten.spec import Context, ControlSpec, Range
 
 
@@ -53,18 +51,14 @@ class DecoupledSoftmax(WithMargin):
     no_negatives = ""
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
-        partitions = logits_lse(batch, scales, directions, own=True)
-        alone = [
-            batch.without_anchor(torch.isneginf(part), d)
-            for part, d in zip(partitions, directions, strict=True)
-        ]
+        scales = batch.scales(self.strength, directions)
+        partitions = negatives_lse(batch, scales, directions)
         offsets = [
-            part.masked_fill(empty, 0.0) + self.margins(batch, scale, d)
-            for part, empty, scale, d in zip(partitions, alone, scales, directions, strict=True)
+            part + self.margins(batch, scale, d)
+            for (part, _), scale, d in zip(partitions, scales, directions, strict=True)
         ]
         losses = mean_logistic(batch, scales, offsets, directions)
-        return [loss.masked_fill(out, 0.0) for loss, out in zip(losses, alone, strict=True)]
+        return [filled(loss, empty) for loss, (_, empty) in zip(losses, partitions, strict=True)]
 
 
 @dataclass

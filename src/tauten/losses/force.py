@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, distributed
 
-from tauten.modules import Notes, StateModule
+from tauten.modules import StateModule
 from tauten.pairwise.exchange import gather_objects
 
 
@@ -28,24 +26,14 @@ class RunningMean(StateModule):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self._pending: tuple[Tensor, int] | None = None
 
-    def forward(self, means: Sequence[Tensor], training: bool) -> Tensor:
-        """Return the running mean; in training, note the batch's means for the next commit."""
-        batch = torch.stack(list(means)).mean()
-        if training and torch.is_grad_enabled():
-            total, times = self._pending or (torch.zeros_like(batch), 0)
-            self._pending = (total + batch, times + 1)
+    def forward(self, batch: Tensor) -> Tensor:
+        """Return the running mean, or before the first step the batch's own, ()."""
         return torch.where(self.count > 0, self.mean.to(batch), batch)
 
-    def notes(self) -> Sequence[Notes]:
-        return (self,)
-
-    def mark(self) -> tuple[Tensor, int] | None:
-        """Return what was seen since the last commit."""
-        return self._pending
-
-    def back(self, mark: tuple[Tensor, int] | None) -> None:
-        """Forget what was seen since a mark."""
-        self._pending = mark
+    def see(self, batch: Tensor) -> None:
+        """Note the mean of a training batch, (), for the next commit."""
+        total, times = self._pending or (torch.zeros_like(batch), 0)
+        self._pending = (total + batch, times + 1)
 
     def commit(self, *, merge: bool = False) -> None:
         """Add what was seen since the last commit as one step's value.

@@ -15,7 +15,8 @@ from tauten.losses.base import Directions, Force, ReductionMode
 from tauten.losses.dro import DRO
 from tauten.losses.infonce import InfoNCE
 from tauten.pairwise.exchange import gather_columns
-from tauten.pairwise.sides import compute_dtype, within_range
+from tauten.pairwise.reduction import compute_dtype
+from tauten.pairwise.sides import within_range
 from tauten.relations import Ids
 
 if TYPE_CHECKING:

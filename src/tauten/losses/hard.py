@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.losses.cached import Cached
-from tauten.pairwise.sides import EPSILON, compute_dtype
+from tauten.pairwise.reduction import compute_dtype
+from tauten.pairwise.sides import EPSILON
 
 
 @dataclass(frozen=True, eq=False)

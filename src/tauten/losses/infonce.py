@@ -25,9 +25,11 @@ from tauten.losses.composition import (
 from tauten.losses.partition import (
     Partition,
     above_mean,
+    filled,
     logits_lse,
     lse_of_positives,
     need_negatives,
+    negatives_lse,
     report,
     robust_gradients,
 )
@@ -35,7 +37,6 @@ from tauten.losses.queued import OF_KEYS, OF_PAIRS, Mixed
 from tauten.losses.soft import soft_logits
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number
-from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.once import hold
 from tauten.pairwise.terms import LOST
 from tauten.relations import Relation
@@ -205,8 +206,8 @@ class InfoNCE(ContrastiveLoss):
         losses = self._cross_entropies(batch, directions)
         if not self.label_smoothing:
             return losses
-        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
-        logits = [self._logits(batch, s, d) for s, d in zip(scales, directions, strict=True)]
+        scales = batch.scales(self.strength, directions)
+        logits = self._logits(batch, scales, directions)
         gaps = above_mean(batch, scales, logits, directions)
         return [loss + self.label_smoothing * gap for loss, gap in zip(losses, gaps, strict=True)]
 
@@ -214,35 +215,33 @@ class InfoNCE(ContrastiveLoss):
         self, batch: Batch, share: float, directions: Sequence[Direction]
     ) -> list[Tensor]:
         """Return the cross-entropies against targets, of which the rest is that of positives."""
-        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
-        losses = []
+        scales = batch.scales(self.strength, directions)
         sums = soft_logits(batch, scales, directions)
-        for (partition, logit), scale, d in zip(sums, scales, directions, strict=True):
-            if share < 1:
-                logit = share * logit + (1 - share) * self._logits(batch, scale, d)
-            losses.append(partition - logit)
-        return losses
+        if share == 1:
+            return [partition - logit for partition, logit in sums]
+        return [
+            partition - (share * soft + (1 - share) * logit)
+            for (partition, soft), logit in zip(
+                sums, self._logits(batch, scales, directions), strict=True
+            )
+        ]
 
-    def _both_logits(
+    def _logits(
         self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
     ) -> list[Tensor]:
-        """Return :meth:`_logits` of each direction, computed once where they are the same."""
-        logits = [self._logits(batch, scales[0], directions[0])]
-        for scale, d in zip(scales[1:], directions[1:], strict=True):
-            alike = scale is scales[0] and self.margin is None and isinstance(scale, Tensor)
-            if alike and batch.positives(d) is batch.positives(directions[0]):
+        """Return (n,) mean logit of the positives of each direction's anchors, less the margin."""
+        positives = [batch.positives(d) for d in directions]
+        logits: list[Tensor] = []
+        for s, scale, d in zip(positives, scales, directions, strict=True):
+            if self.margin is not None:
+                m = batch.values(self.margin, d)
+                s = s - m if self.margin_of == "cosine" else _turned(s, m)
+            alike = logits and s is positives[0] and scale is scales[0]
+            if alike and isinstance(scale, Tensor) and scale.dim() == 0:
                 logits.append(logits[0])
             else:
-                logits.append(self._logits(batch, scale, d))
+                logits.append(s * batch.at_positives(scale, d))
         return logits
-
-    def _logits(self, batch: Batch, scale: Number, direction: Direction) -> Tensor:
-        """Return (n,) mean logit of each anchor's positives, less its margin."""
-        s = batch.positives(direction)
-        if self.margin is not None:
-            m = batch.values(self.margin, direction)
-            s = s - m if self.margin_of == "cosine" else _turned(s, m)
-        return s * batch.at_positives(scale, direction)
 
     def _check_labels(self, relation: Relation, *, twice: bool) -> None:
         if self.margin is not None:
@@ -256,26 +255,27 @@ class InfoNCE(ContrastiveLoss):
         several = batch.relation.labels is not None
         if not several or self.force == "reweighted" or self.strength.learns == "dual":
             return self._from_negatives(batch, directions)
-        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
+        scales = batch.scales(self.strength, directions)
         if self.several == "logsum":
             return self._from_nearest(batch, scales, directions)
         partitions = logits_lse(batch, scales, directions, own=False)
         return [
-            partition - self._logits(batch, scale, d)
-            for partition, scale, d in zip(partitions, scales, directions, strict=True)
+            partition - logit
+            for partition, logit in zip(
+                partitions, self._logits(batch, scales, directions), strict=True
+            )
         ]
 
     def _from_nearest(
         self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
     ) -> list[Tensor]:
         """Return log(1 + Σ_n exp(s_in/τ_i) / Σ_p exp(s_ip/τ_i)) over negatives n, positives p."""
-        negatives = logits_lse(batch, scales, directions, own=True)
+        negatives = negatives_lse(batch, scales, directions)
         positives = lse_of_positives(batch, scales, directions)
         losses = []
-        for negative, positive, d in zip(negatives, positives, directions, strict=True):
-            empty = batch.without_anchor(torch.isneginf(negative), d)
-            z = negative.masked_fill(empty, 0.0) - positive.masked_fill(empty, 0.0)
-            losses.append(F.softplus(z, threshold=LOST).masked_fill(empty, 0.0))
+        for (negative, empty), positive in zip(negatives, positives, strict=True):
+            z = negative - filled(positive, empty)
+            losses.append(filled(F.softplus(z, threshold=LOST), empty))
         return losses
 
     def _from_negatives(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
@@ -289,32 +289,21 @@ class InfoNCE(ContrastiveLoss):
         if batch.relation.labels is not None and (learned or self.force == "reweighted"):
             what = repr(self.strength) if learned else "force='reweighted'"
             raise ValueError(f"{what} needs one positive for each anchor: pass labels as same=")
-        taus = [batch.strength(self.strength, d) for d in directions]
-        if learned:
-            taus = [tau.detach() if isinstance(tau, Tensor) else tau for tau in taus]
-        scales = reciprocals(taus)
-        margins, alone, losses = [], [], []
-        partitions = logits_lse(batch, scales, directions, own=True)
-        logits = self._both_logits(batch, scales, directions)
-        for partition, logit, d in zip(partitions, logits, directions, strict=True):
-            empty = None
-            whole = batch.relation.single and batch.repulsion is None
-            if whole and batch.candidates(d) > 1:
-                z = partition - logit
-                losses.append(self._of(z))
-            else:
-                empty = batch.without_anchor(torch.isneginf(partition), d)
-                z = partition.masked_fill(empty, 0.0) - logit
-                losses.append(self._of(z).masked_fill(empty, 0.0))
-            margins.append(z)
-            alone.append(empty)
+        scales = batch.scales(self.strength, directions, detached=learned)
+        partitions = negatives_lse(batch, scales, directions)
+        logits = self._logits(batch, scales, directions)
+        margins = [
+            partition - logit for (partition, _), logit in zip(partitions, logits, strict=True)
+        ]
+        losses = [self._of(z) for z in margins]
+        alone = [empty for _, empty in partitions]
+        if alone.count(None) < len(alone):
+            losses = [filled(loss, empty) for loss, empty in zip(losses, alone, strict=True)]
         if learned and self.training and torch.is_grad_enabled():
             parts = {}
             for d, z, empty in zip(directions, margins, alone, strict=True):
-                if empty is None:
-                    empty = batch.without_anchor(torch.zeros_like(z, dtype=torch.bool), d)
                 tau = batch.values(self.strength, d)
-                count = batch.negatives(d).clamp(min=1).log()
+                count = batch.log_negatives(d)
                 log_g = (z - count).detach()
                 positives = batch.positives(d).detach()
                 parts[d] = Partition(log_g, log_g, log_g, empty, tau, positives, count)
@@ -332,7 +321,7 @@ class InfoNCE(ContrastiveLoss):
         name = f"{type(self).__name__} with {self.strength!r}"
         return [
             hold(
-                loss + (gradients[d] * (part.tau - part.tau.detach())).masked_fill(part.alone, 0.0),
+                loss + filled(gradients[d] * (part.tau - part.tau.detach()), part.alone),
                 name,
             )
             for loss, (d, part) in zip(losses, parts.items(), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
@@ -18,15 +19,14 @@ from tauten.losses.batch import Batch
 from tauten.losses.composition import NO_RADIUS, Composition, Refused, radius
 from tauten.losses.partition import (
     Partition,
-    logits_lse,
+    filled,
     need_negatives,
+    negatives_lse,
     report,
     robust_gradients,
 )
 from tauten.losses.weighting import SizeWeighted
-from tauten.modules import Notes
 from tauten.pairwise.exchange import gather_objects, several_processes
-from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.sides import within_range
 from tauten.spec import Context, ControlSpec, Range
 
@@ -83,14 +83,6 @@ class FirstKeys:
         """Note what the anchors of a direction met: (m, d); the first batches are enough."""
         if len(self._seen) < _MOST:
             self._seen.append((direction, keys.detach()))
-
-    def mark(self) -> int:
-        """Return how many were noted."""
-        return len(self._seen)
-
-    def back(self, mark: int) -> None:
-        """Forget what was noted since a mark."""
-        del self._seen[mark:]
 
     def take(self) -> list[tuple[Direction, Tensor]]:
         """Take what all processes noted, the same on each."""
@@ -151,9 +143,6 @@ class NeuCLIP(ContrastiveLoss):
         self.normalizers = nn.ModuleDict({side: Normalizer(width, count) for side in sides})
         self._first = FirstKeys()
 
-    def notes(self) -> Sequence[Notes]:
-        return (*super().notes(), self._first)
-
     def step(self, *, controls: bool = True) -> None:
         """Advance by one optimiser step; the first one starts the networks."""
         super().step(controls=controls)
@@ -172,16 +161,15 @@ class NeuCLIP(ContrastiveLoss):
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
         taus = [batch.values(self.strength, d) for d in directions]
-        lse = logits_lse(batch, reciprocals(taus), directions, own=True)
+        sums = negatives_lse(batch, batch.scales(self.strength, directions), directions)
         losses, parts = [], {}
-        for partition, tau, d in zip(lse, taus, directions, strict=True):
-            alone = batch.without_anchor(torch.isneginf(partition.detach()), d)
-            log_negatives = batch.negatives(d).clamp(min=1).log()
+        for (partition, alone), tau, d in zip(sums, taus, directions, strict=True):
+            log_negatives = batch.log_negatives(d)
             positives = batch.positives(d)
-            log_g = partition.masked_fill(alone, 0.0) - positives / tau - log_negatives
+            log_g = partition - positives / tau - log_negatives
             alpha = self._predicted(batch, tau.detach(), positives.detach(), log_g, d)
             value = tau * (torch.exp(log_g - alpha) + alpha - 1 + self.rho)
-            losses.append(value.masked_fill(alone, 0.0))
+            losses.append(filled(value, alone))
             log_u = alpha.detach()
             parts[d] = Partition(log_g, log_u, log_u, alone, tau, positives.detach(), log_negatives)
         if isinstance(self.strength, Individual) and self.training and torch.is_grad_enabled():
@@ -201,7 +189,7 @@ class NeuCLIP(ContrastiveLoss):
             return alpha
         if self.training and torch.is_grad_enabled():
             other: Direction = "y2x" if direction == "x2y" else "x2y"
-            self._first.add(known, self._units(batch, other))
+            batch.notes.append(partial(self._first.add, known, self._units(batch, other)))
         return log_g.detach() + (alpha - alpha.detach()) * 0.0  # its parameters get zeros
 
     def _units(self, batch: Batch, direction: Direction) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -17,9 +18,8 @@ from tauten.controls.tables import SideTables
 from tauten.losses.base import RelationOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused
-from tauten.losses.partition import Partition
+from tauten.losses.partition import Partition, filled
 from tauten.losses.sogclr import SogCLR, TableOptions
-from tauten.modules import Notes
 from tauten.pairwise import Offset, Reduction, Weight
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, LossSpec, NewestWeight, Rate
@@ -87,9 +87,6 @@ class NUCLR(SogCLR):
         """Return (n,) offsets of samples of x as candidates; ``side="y2x"`` for samples of y."""
         return self.offsets.of(side).read(index)["zeta"]
 
-    def notes(self) -> Sequence[Notes]:
-        return (*super().notes(), *self._masses.values())
-
     @torch.no_grad()
     def step(self, *, controls: bool = True) -> None:
         """Advance by one optimiser step; write the averages and move the offsets."""
@@ -141,12 +138,11 @@ class NUCLR(SogCLR):
             )
             for tau, d in zip(taus, directions, strict=True)
         ]
-        return {
-            d: self._partition(batch, d, lse, tau)
-            for lse, tau, d in zip(
-                batch.reduce(*reductions, own=True), taus, directions, strict=True
-            )
-        }
+        parts = {}
+        for lse, d in zip(batch.reduce(*reductions, own=True), directions, strict=True):
+            alone = batch.empty(lse, d)
+            parts[d] = self._partition(batch, d, filled(lse, alone), alone)
+        return parts
 
     def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
         side = _OTHER[direction]
@@ -168,8 +164,8 @@ class NUCLR(SogCLR):
         log_own = -own_zeta / part.tau - math.log(len(self.tables.of(side)) - 1)
         log_whole = torch.logaddexp(part.log_average, log_own)
         offset = part.positives / part.tau + log_whole
-        numbers = ((1 / part.tau).expand_as(offset), zeta, offset.masked_fill(part.alone, math.inf))
-        own = torch.exp(log_own - log_whole).masked_fill(part.alone, 0.0)
+        numbers = ((1 / part.tau).expand_as(offset), zeta, filled(offset, part.alone, math.inf))
+        own = filled(torch.exp(log_own - log_whole), part.alone)
         own = own.new_zeros(len(zeta)).index_add(0, column, own) if d == "x2y" else own[column]
         # another process may have candidates of several anchors, or of none
         if batch.ranks is None and batch.relation.single and batch.relation.times is None:
@@ -177,13 +173,15 @@ class NUCLR(SogCLR):
             anchors = batch.negatives(side)
         else:
             zero = torch.zeros_like(offset)
-            one = (zero, zeta, zero.masked_fill(part.alone, math.inf))
+            one = (zero, zeta, filled(zero, part.alone, math.inf))
             mass, anchors = batch.reduce(
                 self._weights(batch, d, *numbers), self._weights(batch, d, *one), own=True
             )
         keep = (anchors > 0).expand_as(mass)
         total = mass / anchors.clamp(min=1) + own
-        self._masses[side].add(batch.ids[side][keep], total[keep].double())
+        batch.notes.append(
+            partial(self._masses[side].add, batch.ids[side][keep], total[keep].double())
+        )
 
     def _weights(
         self, batch: Batch, d: Direction, scale: Tensor, zeta: Tensor, offset: Tensor

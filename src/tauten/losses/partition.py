@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tauten.controls import Direction, Individual
-from tauten.losses.batch import Batch, along
+from tauten.losses.batch import ALONG, Batch, along
 from tauten.losses.hard import log_add_exp
 from tauten.pairwise import Number, Reduction, Scaled, Term, Tilted
 from tauten.pairwise.reduction import How
+
+_SCALED = Scaled()
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Partition:
         log_g: (n,) log of the batch's estimate, differentiable.
         log_u: (n,) log of what the estimate is divided by, detached.
         log_average: (n,) log of the moving average that a table keeps; log_u without any constant.
-        alone: (n,) bool, anchors without a negative; they contribute nothing.
+        alone: (n,) bool, anchors without a negative, which contribute nothing, and rows that are no
+            anchors; None if there are none.
         tau: (n,) or ().
         positives: (n,) detached.
         log_negatives: (n,) or () log of the number of negatives.
@@ -36,7 +40,7 @@ class Partition:
     log_g: Tensor
     log_u: Tensor
     log_average: Tensor
-    alone: Tensor
+    alone: Tensor | None
     tau: Tensor
     positives: Tensor
     log_negatives: Tensor
@@ -59,6 +63,8 @@ def logits_lse(
         sums = batch.reduce(*_of_logits("logsumexp", batch, scales, directions), own=own)
     else:
         sums = _weighted(batch, scales, directions, own=own)
+    if not batch.hard:
+        return sums
     return tuple(
         with_own(batch, log_sum, scale, d)
         for log_sum, scale, d in zip(sums, scales, directions, strict=True)
@@ -70,6 +76,27 @@ def lse_of_positives(
 ) -> tuple[Tensor, ...]:
     """Return the log-sum-exp of the logits of each anchor's positives, where labels make them."""
     return batch.over_positives(*_of_logits("logsumexp", batch, scales, directions))
+
+
+def negatives_lse(
+    batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Return the log-sum-exp over the negatives of each direction's anchors, and who has none.
+
+    The latter are (n,) bool, with rows that are no anchors, or None if each has a negative; their
+    log-sum-exp is set to 0.
+    """
+    sums = logits_lse(batch, scales, directions, own=True)
+    alone = [batch.empty(log_sum, d) for log_sum, d in zip(sums, directions, strict=True)]
+    return [
+        (log_sum if empty is None else log_sum.masked_fill(empty, 0.0), empty)
+        for log_sum, empty in zip(sums, alone, strict=True)
+    ]
+
+
+def filled(values: Tensor, empty: Tensor | None, number: float = 0.0) -> Tensor:
+    """Return values (n,) of anchors, with a number for those that are empty."""
+    return values if empty is None else values.masked_fill(empty, number)
 
 
 def with_own(batch: Batch, log_sum: Tensor, scale: Number, direction: Direction) -> Tensor:
@@ -139,7 +166,7 @@ def _of_logits(
 ) -> list[Reduction]:
     numbers = of_anchors(batch, scales, directions)
     return [
-        Reduction.of(along(d), how, Scaled(), number)
+        Reduction.of(ALONG[d], how, _SCALED, number)
         for number, d in zip(numbers, directions, strict=True)
     ]
 
@@ -148,10 +175,10 @@ def of_anchors(
     batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
 ) -> list[Number]:
     """Return numbers of anchors shaped for S; the same object where the directions share one."""
-    numbers = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
-    if isinstance(scales[0], Tensor) and scales[0].dim() == 0:
-        numbers = [numbers[0]] * len(numbers)
-    return numbers
+    first = scales[0]
+    if isinstance(first, Tensor) and first.dim() == 0:
+        return [first.view(1, 1)] * len(scales)
+    return [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -208,5 +235,10 @@ def report(
 ) -> None:
     """Tell the control the gradients of the anchors that have negatives."""
     for d, gradient in gradients.items():
-        keep = ~parts[d].alone
-        control.observe(batch.known_as(d), batch.ids[d][keep], gradient[keep])
+        ids, kept = counted(batch.ids[d], parts[d].alone), counted(gradient, parts[d].alone)
+        batch.notes.append(partial(control.observe, batch.known_as(d), ids, kept))
+
+
+def counted(values: Tensor, empty: Tensor | None) -> Tensor:
+    """Return values (n,) of the anchors that are not empty."""
+    return values if empty is None else values[~empty]

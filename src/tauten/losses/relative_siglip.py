@@ -14,7 +14,6 @@ from tauten.losses.base import Force, Options
 from tauten.losses.batch import Batch, along
 from tauten.losses.siglip import SigLIP, SigLIPSpec
 from tauten.pairwise import Reduction, Term
-from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.terms import LOST
 from tauten.spec import Context, ControlSpec, Range
 
@@ -64,7 +63,7 @@ class RelativeSigLIP(SigLIP):
         super().__init__(temperature, relative_bias, **options)
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
+        scales = batch.scales(self.strength, directions)
         thresholds = [batch.values(self.bias, d) for d in directions]
         several = batch.relation.labels is not None
         sums = batch.reduce(

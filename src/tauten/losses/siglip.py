@@ -16,7 +16,6 @@ from tauten.losses.composition import Composition, Refused, check_composition, c
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number, Reduction, Softplus
-from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.terms import LOST
 from tauten.spec import Context, ControlSpec, Range
 
@@ -71,7 +70,7 @@ class SigLIP(ContrastiveLoss):
         self._use_controls()
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
-        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
+        scales = batch.scales(self.strength, directions)
         biases = [batch.values(self.bias, d) for d in directions]
         slopes = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
         offsets = [batch.number(bias, d) for bias, d in zip(biases, directions, strict=True)]

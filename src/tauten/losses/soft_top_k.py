@@ -20,7 +20,6 @@ from tauten.losses.partition import logits_lse
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number, One, Reduction, Term, combine
-from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.once import hold
 from tauten.spec import Context, ControlSpec, Range
 
@@ -97,7 +96,7 @@ class SoftTopK(WithMargin):
                 f"SoftTopK with k={self.k} needs more than k candidates for each anchor, got "
                 f"{most}: lower k, or take larger batches"
             )
-        scales = reciprocals([batch.strength(self.strength, d) for d in directions])
+        scales = batch.scales(self.strength, directions)
         batch.positives(directions[0])  # units of the sides, before a sweep without gradients
         thresholds, all_chosen = self._thresholds(batch, scales, directions)
         offsets = [

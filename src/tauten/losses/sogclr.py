@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
@@ -26,14 +27,14 @@ from tauten.losses.composition import (
 )
 from tauten.losses.partition import (
     Partition,
-    logits_lse,
+    counted,
+    filled,
     need_negatives,
+    negatives_lse,
     report,
     robust_gradients,
 )
 from tauten.losses.weighting import SizeWeighted
-from tauten.modules import Notes
-from tauten.pairwise.numbers import reciprocals
 from tauten.pairwise.once import hold
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, NewestWeight, Range
@@ -175,9 +176,6 @@ class SogCLR(ContrastiveLoss):
         if isinstance(self.strength, Individual):
             self.strength.tables.prefetch(index, to)
 
-    def notes(self) -> Sequence[Notes]:
-        return tuple(self._pending.values())
-
     def step(self, *, controls: bool = True) -> None:
         """Advance by one optimiser step and write what was seen to the tables."""
         for direction, pending in self._pending.items():
@@ -217,7 +215,7 @@ class SogCLR(ContrastiveLoss):
         parts = self._partitions(batch, directions)
         if self.training and torch.is_grad_enabled():
             self._observe(batch, parts)
-        losses = [self._loss(part).masked_fill(part.alone, 0.0) for part in parts.values()]
+        losses = [filled(self._loss(part), part.alone) for part in parts.values()]
         return [hold(loss, type(self).__name__) for loss in losses]
 
     def _loss(self, part: Partition) -> Tensor:
@@ -231,18 +229,21 @@ class SogCLR(ContrastiveLoss):
     def _partitions(
         self, batch: Batch, directions: Sequence[Direction]
     ) -> dict[Direction, Partition]:
-        taus = [batch.values(self.strength, d) for d in directions]
-        lse = logits_lse(batch, reciprocals(taus), directions, own=True)
+        scales = batch.scales(self.strength, directions)
         return {
-            d: self._partition(batch, d, partition, tau)
-            for partition, tau, d in zip(lse, taus, directions, strict=True)
+            d: self._partition(batch, d, lse, alone)
+            for (lse, alone), d in zip(
+                negatives_lse(batch, scales, directions), directions, strict=True
+            )
         }
 
-    def _partition(self, batch: Batch, direction: Direction, lse: Tensor, tau: Tensor) -> Partition:
-        alone = batch.without_anchor(torch.isneginf(lse.detach()), direction)
-        log_negatives = batch.negatives(direction).clamp(min=1).log()
+    def _partition(
+        self, batch: Batch, direction: Direction, lse: Tensor, alone: Tensor | None
+    ) -> Partition:
+        tau = batch.values(self.strength, direction)
+        log_negatives = batch.log_negatives(direction)
         positives = batch.positives(direction)
-        log_g = lse.masked_fill(alone, 0.0) - positives / tau - log_negatives
+        log_g = lse - positives / tau - log_negatives
         average = self._moving_average(batch, direction, log_g.detach())
         constant = self._log_constant(direction, tau.detach())
         log_u = average if constant is None else torch.logaddexp(average, constant.to(average))
@@ -263,8 +264,8 @@ class SogCLR(ContrastiveLoss):
 
     def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
         for d, part in parts.items():
-            keep = ~part.alone
-            self._pending[d].add(batch.ids[d][keep], part.log_average[keep].double())
+            ids, logs = counted(batch.ids[d], part.alone), counted(part.log_average, part.alone)
+            batch.notes.append(partial(self._pending[d].add, ids, logs.double()))
         if isinstance(self.strength, Individual):
             report(self.strength, batch, parts, robust_gradients(batch, parts, self.rho))
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: training batches without a step() after which it is taken for forgotten
 BATCHES = 300
+#: batches since the last step at which something is looked at
+FOLLOWED = (1, BATCHES)
 #: steps, or batches, in a row in which the same thing must be seen
 PATIENCE = 25
 #: steps in a row in which a control was advanced by something else
@@ -38,7 +40,8 @@ class Traps:
     """Traps that one loss has noticed in the loop around it; no part of its state."""
 
     def __init__(self) -> None:
-        self._batches = 0
+        #: training batches since the last step
+        self.batches = 0
         self._count = 0
         self._unreached = 0
         self._twice = 0
@@ -48,17 +51,16 @@ class Traps:
         self._still: dict[str, tuple[int, Tensor, int]] = {}
 
     def trained(self, loss_fn: nn.Module) -> None:
-        """Count a training batch; warn where so many came without a step.
+        """Look at a training batch, one of ``FOLLOWED``; warn where so many came without a step.
 
         Controls that another loss advances are stepped; a running mean of this loss is not.
         """
-        self._batches += 1
-        if self._batches == 1:
+        if self.batches == 1:
             self._count = _steps(loss_fn)
-        if self._batches != BATCHES or not _is_stepped(loss_fn):
+        if self.batches != BATCHES or not _is_stepped(loss_fn):
             return
         if _steps(loss_fn) != self._count and getattr(loss_fn, "running", None) is None:
-            self._batches = 0
+            self.batches = 0
             return
         self._say(
             "step",
@@ -110,9 +112,9 @@ class Traps:
         so it is where an optimiser is found that has them, whose learning rate may be 0 for now.
         """
         self._shared(loss_fn, controls)
-        if not self._batches:
+        if not self.batches:
             return
-        self._batches = 0
+        self.batches = 0
         lazy = []
         for name, parameter in self._watched(loss_fn):
             if name not in self._still:

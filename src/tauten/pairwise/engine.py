@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor
 
@@ -13,12 +12,8 @@ from tauten.pairwise.ranks import Exchange, reduce_on_ranks
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.tiled import TILE, reduce_tiled
 from tauten.pairwise.triton_sweeps import reduce_triton
-from tauten.pairwise.whole import reduce_whole
-
-Tile = int | tuple[int, int] | Literal["auto", "dense", "triton"]
-
-#: pairs up to which the whole matrix is held when the choice is ours
-DENSE_PAIRS = 512 * 512
+from tauten.pairwise.whole import Tile as Tile
+from tauten.pairwise.whole import held, reduce_whole
 
 
 def check_tile(tile: Tile) -> Tile:
@@ -36,11 +31,6 @@ def check_tile(tile: Tile) -> Tile:
             f"got {tile!r}"
         )
     return sides
-
-
-def held(tile: Tile, rows: int, cols: int) -> bool:
-    """Return whether one process holds the whole matrix."""
-    return tile == "dense" or (tile == "auto" and rows * cols <= DENSE_PAIRS)
 
 
 def reduce_pairs(

@@ -6,7 +6,7 @@ ranks. Collectives are entered by all ranks in the same order, in the backward p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,13 +35,13 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
+#: () whether there is a group of processes, perhaps of one
+grouped: Callable[[], bool] = getattr(distributed, "is_initialized", bool)
+
+
 def several_processes() -> bool:
     """Return whether this process is one of a group."""
-    return (
-        distributed.is_available()
-        and distributed.is_initialized()
-        and distributed.get_world_size() > 1
-    )
+    return grouped() and distributed.get_world_size() > 1
 
 
 class Ranks:

@@ -34,13 +34,6 @@ class PairMask:
     itself: int | None = None
     only_positives: bool = False
 
-    @property
-    def alone(self) -> int | None:
-        """c if the pairs (i, c + i), each row's positive, are left out and no others."""
-        if self.own and not self.same and self.ignore is None and self.itself is None:
-            return self.diagonal if self.labels is None and not self.only_positives else None
-        return None
-
     def tile(self, rows: slice, cols: slice) -> Tensor | None:
         """Return (n, m) bool, True where a pair is left out; None where the tile is whole."""
         if self.only_positives:

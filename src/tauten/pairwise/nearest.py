@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tauten.pairwise.masks import PairMask
-from tauten.pairwise.sides import Side, compute_dtype
+from tauten.pairwise.reduction import compute_dtype
+from tauten.pairwise.sides import Side
 
 #: rows and columns of a tile
 _ROWS, _COLS = 512, 8192

@@ -35,8 +35,15 @@ def normal_(values: Tensor) -> Tensor:
     return result
 
 
-def raised(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return exp(values - peak) and the peak along a dimension; a peak of no value is 0."""
+def raised(values: Tensor, dim: int, *, gaps: bool = True) -> tuple[Tensor, Tensor]:
+    """Return exp(values - peak) and the peak along a dimension.
+
+    Args:
+        values: (N, M).
+        dim: of the sum to come.
+        gaps: whether there may be no value at all, whose peak is 0.
+    """
     peak = values.amax(dim, keepdim=True)
-    peak = peak.masked_fill_(peak == -math.inf, 0.0)
+    if gaps:
+        peak = peak.masked_fill_(peak == -math.inf, 0.0)
     return exp_(values - peak), peak

@@ -117,12 +117,6 @@ def plain(term: Term, numbers: Sequence[Number]) -> tuple[Term, tuple[Tensor, ..
     return Ruled(term, parts), flat
 
 
-def reciprocals(numbers: Sequence[Number]) -> list[Number]:
-    """Return 1 / number of each; the same object for the same."""
-    first = reciprocal(numbers[0])
-    return [first if number is numbers[0] else reciprocal(number) for number in numbers]
-
-
 def reciprocal(number: Number) -> Number:
     """Return 1 / number."""
     return combine(torch.reciprocal, number)

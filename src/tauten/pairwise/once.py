@@ -36,10 +36,8 @@ def first_only(backward: Backward) -> Backward:
     return checked
 
 
-def transformed() -> bool:
-    """Return whether a transform of ``torch.func`` is at work."""
-    active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
-    return active()
+#: () whether a transform of ``torch.func`` is at work
+transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
 
 def apply_once(function: type[torch.autograd.Function], *args: Any) -> Any:

@@ -19,8 +19,8 @@ from torch import Tensor
 from tauten.pairwise.leaves import check_leaves, check_numbers
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.normal import SAFE_EXPONENT, least
-from tauten.pairwise.reduction import Reduction, Shared, shared
-from tauten.pairwise.sides import Side, compute_dtype
+from tauten.pairwise.reduction import Reduction, Shared, compute_dtype, shared
+from tauten.pairwise.sides import Side
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
-from tauten.pairwise.numbers import Number, plain
+from tauten.pairwise.numbers import Number, PairNumber, plain
 from tauten.pairwise.terms import Term
 
 Along = Literal["rows", "cols"]
 How = Literal["sum", "logsumexp"]
 
 
-@dataclass(frozen=True)
-class Reduction:
+def compute_dtype(*vectors: Tensor) -> torch.dtype:
+    """Return float64 if any of them is, else float32."""
+    for side in vectors:
+        if side.dtype == torch.float64:
+            return torch.float64
+    return torch.float32
+
+
+class Reduction(NamedTuple):
     """One number per row, or per column, of the pair matrix S = x·yᵀ (N, M).
 
     Attributes:
@@ -35,7 +43,10 @@ class Reduction:
     @classmethod
     def of(cls, along: Along, how: How, term: Term, *numbers: Number) -> Reduction:
         """Return a reduction whose numbers may differ from pair to pair."""
-        return cls(along, how, *plain(term, numbers))
+        for number in numbers:
+            if isinstance(number, PairNumber):
+                return cls(along, how, *plain(term, numbers))
+        return cls(along, how, term, numbers)  # type: ignore[arg-type]
 
     @property
     def dim(self) -> int:
@@ -66,10 +77,11 @@ def shared(reductions: Sequence[Reduction]) -> tuple[list[Shared], list[Tensor]]
     places: dict[int, int] = {}
     members: dict[tuple[Term, How, tuple[int, ...]], list[int]] = {}
     for at, reduction in enumerate(reductions):
+        used = []
         for number in reduction.numbers:
             if id(number) not in places:
                 places[id(number)] = len(numbers)
                 numbers.append(number)
-        used = tuple(places[id(number)] for number in reduction.numbers)
-        members.setdefault((reduction.term, reduction.how, used), []).append(at)
+            used.append(places[id(number)])
+        members.setdefault((reduction.term, reduction.how, tuple(used)), []).append(at)
     return [Shared(*key, tuple(at)) for key, at in members.items()], numbers

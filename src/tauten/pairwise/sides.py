@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.pairwise.once import transformed
+from tauten.pairwise.reduction import compute_dtype
 
 #: rows below this length are divided by it, as in ``torch.nn.functional.normalize``
 EPSILON = 1e-12
@@ -25,11 +26,6 @@ _RANGE = (1e-10, 1e15)
 
 #: rows of a block where a whole side is walked
 BLOCK = 256
-
-
-def compute_dtype(*vectors: Tensor) -> torch.dtype:
-    """Return float64 if any of them is, else float32."""
-    return torch.float64 if any(v.dtype == torch.float64 for v in vectors) else torch.float32
 
 
 def as_reduced(x: Tensor, y: Tensor, *, cosine: bool) -> tuple[Tensor, Tensor]:

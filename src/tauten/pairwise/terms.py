@@ -76,8 +76,10 @@ class Scaled(Term):
         return Slopes(None, numbers[0], [s if needs[0] else None])
 
     def bound(self, s_max: float, numbers: Sequence[Tensor]) -> float | None:
-        largest = numbers[0].detach().abs().max() if numbers[0].numel() else 0.0
-        return s_max * float(largest)
+        size = numbers[0].numel()
+        if size > 1:
+            return s_max * float(numbers[0].detach().abs().max())
+        return s_max * abs(numbers[0].item()) if size else 0.0
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.plan import Gradients, Plan, make_plan
-from tauten.pairwise.reduction import Reduction
-from tauten.pairwise.sides import Side, compute_dtype
+from tauten.pairwise.reduction import Reduction, compute_dtype
+from tauten.pairwise.sides import Side
 from tauten.pairwise.tiled import sweep
 from tauten.pairwise.triton_blocks import GRADIENT_TILE, TERMS, Block, Blocks, dense_rows, tiles
 

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tauten.pairwise.once import transformed
-from tauten.pairwise.sides import EPSILON, as_reduced, compute_dtype
+from tauten.pairwise.reduction import compute_dtype
+from tauten.pairwise.sides import EPSILON, as_reduced
 
 #: lengths of rows whose squares neither overflow nor vanish in float32
 _LENGTHS = (1e-10, 1e15)
 
 
-def unit_rows(x: Tensor, y: Tensor, *, trusting: bool) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass
+class Units:
+    """Both sides with rows of length 1, in the precision of the reductions.
+
+    Attributes:
+        x: (N, d).
+        y: (M, d), M >= N.
+        scores: (N,) cosines of x[i] and y[i].
+        sim: (N, M) cosines of all pairs, detached; None until they are asked for.
+    """
+
+    x: Tensor
+    y: Tensor
+    scores: Tensor
+    sim: Tensor | None = None
+
+
+def unit_rows(x: Tensor, y: Tensor, *, trusting: bool) -> Units:
     """Return the rows of both sides at length 1, and the cosines of x[i] and y[i].
 
     Args:
@@ -22,20 +41,16 @@ def unit_rows(x: Tensor, y: Tensor, *, trusting: bool) -> tuple[Tensor, Tensor, 
         y: (M, d), M >= N.
         trusting: whether rows that cannot be scaled as they are, because their squares overflow or
             vanish, become NaN, instead of being computed as :func:`as_reduced` does.
-
-    Returns:
-        (N, d), (M, d) and (N,), in the precision of the reductions.
     """
     dtype = compute_dtype(x, y)
     if transformed() or torch.compiler.is_compiling():
         left, right = as_reduced(x, y, cosine=True)
         if trusting:
             left, right = left.where(_fit(x), torch.nan), right.where(_fit(y), torch.nan)
-        return left, right, (left * right[: x.shape[0]]).sum(1)
+        return Units(left, right, (left * right[: x.shape[0]]).sum(1))
     x = x if x.dtype == dtype else x.to(dtype)
     y = y if y.dtype == dtype else y.to(dtype)
-    units: tuple[Tensor, Tensor, Tensor] = _Units.apply(x, y, trusting)  # type: ignore[no-untyped-call]
-    return units
+    return Units(*_Units.apply(x, y, trusting))  # type: ignore[no-untyped-call]
 
 
 def _fit(vectors: Tensor) -> Tensor:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,18 +17,20 @@ from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.normal import SAFE_EXPONENT, least, normal_, raised
 from tauten.pairwise.once import transformed
-from tauten.pairwise.reduction import Reduction, Shared, shared
-from tauten.pairwise.sides import as_reduced, compute_dtype
+from tauten.pairwise.reduction import Reduction, Shared, compute_dtype, shared
+from tauten.pairwise.sides import as_reduced
 from tauten.pairwise.terms import Term
+from tauten.pairwise.units import Units
+
+Tile = int | tuple[int, int] | Literal["auto", "dense", "triton"]
+
+#: pairs up to which the whole matrix is held when the choice is ours
+DENSE_PAIRS = 512 * 512
 
 
-def _closed(reductions: Sequence[Reduction], dtype: torch.dtype) -> bool:
-    """Return whether all derivatives are known in closed form, in this precision."""
-    return all(
-        type(reduction.term).slopes is not Term.slopes
-        and all(number.dtype == dtype and number.dim() == 2 for number in reduction.numbers)
-        for reduction in reductions
-    )
+def held(tile: Tile, rows: int, cols: int) -> bool:
+    """Return whether one process holds the whole matrix."""
+    return tile == "dense" or (tile == "auto" and rows * cols <= DENSE_PAIRS)
 
 
 def reduce_whole(
@@ -39,37 +40,55 @@ def reduce_whole(
     mask: PairMask | None = None,
     *,
     cosine: bool = False,
-    units: bool = False,
+    units: Units | None = None,
 ) -> tuple[Tensor, ...]:
     """Return each reduction of S = x·yᵀ, with S (N, M) in memory.
 
-    The arguments are those of :func:`reduce_pairs`; with ``units`` rows have length 1 already.
+    The arguments are those of :func:`reduce_pairs`; ``units`` has the same x and y where their rows
+    are of length 1 already, and keeps S for the next reductions of them.
     """
-    dtype = compute_dtype(x, y)
-    if transformed() or torch.compiler.is_compiling() or not _closed(reductions, dtype):
+    dtype = compute_dtype(x, y) if units is None else x.dtype
+    shares, numbers = shared(reductions)
+    if torch.compiler.is_compiling() or transformed() or not _closed(shares, numbers, dtype):
         return reduce_dense(x, y, reductions, mask, cosine=cosine)
     if torch.is_autocast_enabled(x.device.type):
         with torch.autocast(x.device.type, enabled=False):
             return reduce_whole(x, y, reductions, mask, cosine=cosine, units=units)
     if cosine or x.dtype != dtype or y.dtype != dtype:
         x, y = as_reduced(x, y, cosine=cosine)
-    limit = 1.0 if cosine or units else None
-    shares, numbers = shared(reductions)
-    work = _Work(tuple(reductions), tuple(shares), mask, limit)
+    limit = 1.0 if cosine or units is not None else None
+    work = _Work(reductions, shares, mask, limit, units)
     results: tuple[Tensor, ...] = _Whole.apply(work, x, y, *numbers)  # type: ignore[no-untyped-call]
     return results
 
 
-@dataclass(frozen=True)
-class _Work:
-    reductions: tuple[Reduction, ...]
-    shares: tuple[Shared, ...]
+def _closed(shares: Sequence[Shared], numbers: Sequence[Tensor], dtype: torch.dtype) -> bool:
+    """Return whether all derivatives are known in closed form, or none is asked for."""
+    differentiated = torch.is_grad_enabled()
+    for share in shares:
+        if type(share.term).slopes is Term.slopes and (differentiated or share.how != "sum"):
+            return False
+    return all([number.dtype == dtype and number.dim() == 2 for number in numbers])
+
+
+class _Work(NamedTuple):
+    reductions: Sequence[Reduction]
+    shares: Sequence[Shared]
     mask: PairMask | None
     limit: float | None
+    units: Units | None
+
+    def sim(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return S, formed once."""
+        if self.units is None:
+            return torch.mm(x, y.T)
+        if self.units.sim is None:
+            self.units.sim = torch.mm(x, y.T)
+        return self.units.sim
 
     def small(self, share: Shared, numbers: Sequence[Tensor], size: int) -> bool:
         """Return whether exp(φ) can be summed as it is; a GPU is not asked, which would wait."""
-        if self.limit is None or share.how == "sum" or numbers[0].device.type != "cpu":
+        if self.limit is None or numbers[0].device.type != "cpu":
             return False
         bound = share.term.bound(self.limit, numbers)
         return bound is not None and bound <= SAFE_EXPONENT - math.log(max(size, 1))
@@ -79,12 +98,19 @@ class _Out:
     """The pairs of S that are left out."""
 
     def __init__(self, mask: PairMask | None, rows: int, cols: int) -> None:
-        self.diagonal = None if mask is None else mask.alone
+        self.diagonal: int | None = None
         self.out: Tensor | None = None
-        if mask is not None and self.diagonal is None:
-            self.out = mask.tile(slice(0, rows), slice(0, cols))
         #: whether a row or column may have no pair at all
-        self.gaps = mask is not None and (self.out is not None or rows < 2 or cols < 2)
+        self.gaps = False
+        if mask is None:
+            return
+        single = mask.own and mask.diagonal is not None and mask.labels is None
+        if single and not mask.same and mask.ignore is None and mask.itself is None:
+            self.diagonal = mask.diagonal
+            self.gaps = rows < 2 or cols < 2
+        else:
+            self.out = mask.tile(slice(0, rows), slice(0, cols))
+            self.gaps = True
 
     def fill(self, values: Tensor, number: float) -> Tensor:
         """Return the values (N, M), with a number in the place of what is left out."""
@@ -100,22 +126,23 @@ class _Whole(torch.autograd.Function):
     def forward(
         ctx: Any, work: _Work, x: Tensor, y: Tensor, *numbers: Tensor
     ) -> tuple[Tensor, ...]:
-        sim = torch.mm(x, y.T)
+        sim = work.sim(x, y)
         out = _Out(work.mask, *sim.shape)
-        dims = [reduction.dim for reduction in work.reductions]
+        dims = [1 if reduction.along == "rows" else 0 for reduction in work.reductions]
         results: list[Tensor] = [sim] * len(dims)
         kept: list[Tensor] = []
         smalls = []
         for share in work.shares:
             parts = [numbers[k] for k in share.numbers]
             value = share.term.value(sim, *parts)
-            small = work.small(share, parts, max(sim.shape))
-            smalls.append(small)
             if share.how == "sum":
+                smalls.append(False)
                 out.fill(value, 0.0)
                 for at in share.members:
                     results[at] = value.sum(dims[at])
                 continue
+            small = work.small(share, parts, max(sim.shape))
+            smalls.append(small)
             out.fill(value, -math.inf)
             if small:
                 kept.append(value.exp_())
@@ -125,11 +152,11 @@ class _Whole(torch.autograd.Function):
                     results[at] = total.log().view(-1)
                     kept.append(total)
                 else:
-                    weights, peak = raised(value, dims[at])
+                    weights, peak = raised(value, dims[at], gaps=out.gaps)
                     total = weights.sum(dims[at], keepdim=True)
                     results[at] = total.log().add_(peak).view(-1)
                     kept += [weights, total]
-        ctx.work, ctx.out, ctx.smalls, ctx.count = work, out, smalls, len(numbers)
+        ctx.work, ctx.out, ctx.smalls, ctx.dims, ctx.count = work, out, smalls, dims, len(numbers)
         ctx.save_for_backward(x, y, sim, *numbers, *kept)
         return tuple(results)
 
@@ -154,7 +181,7 @@ def _back(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         needs = [ctx.needs_input_grad[3 + k] for k in share.numbers]
         slopes = share.term.slopes(sim, [numbers[k] for k in share.numbers], needs)
         learned = any(needs)
-        for weights, factor in _weighted(work, share, small, kept, cotangents, gaps=out.gaps):
+        for weights, factor in _weighted(ctx, share, small, kept, cotangents):
             if slopes.vector is not None and not learned:
                 factor = factor * slopes.vector
             tile = weights if slopes.tile is None else slopes.tile
@@ -190,26 +217,20 @@ def _back(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
 
 
 def _weighted(
-    work: _Work,
-    share: Shared,
-    small: bool,
-    kept: Iterator[Tensor],
-    cotangents: Sequence[Tensor],
-    *,
-    gaps: bool,
+    ctx: Any, share: Shared, small: bool, kept: Iterator[Tensor], cotangents: Sequence[Tensor]
 ) -> list[tuple[Tensor | None, Tensor]]:
     """Return pairs of weights (N, M), or None for 1, and factors: their product is ∂loss/∂φ."""
     whole = next(kept) if small else None
     found: list[tuple[Tensor | None, Tensor]] = []
     for at in share.members:
         factor = torch.hardshrink(cotangents[at], least(cotangents[at].dtype))
-        factor = factor.unsqueeze(work.reductions[at].dim)
+        factor = factor.unsqueeze(ctx.dims[at])
         weights = whole
         if share.how == "logsumexp":
             weights = next(kept) if whole is None else whole
             total = next(kept)
             factor = factor / total
-            if gaps:
+            if ctx.out.gaps:
                 factor = factor.masked_fill_(total == 0, 0.0)
         if found and found[0][0] is weights:
             factor = found.pop()[1] + factor
@@ -224,7 +245,7 @@ def _twice(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
     inputs = [tensor.view_as(tensor) for tensor in (x, y, *saved[: ctx.count])]
     used = {at: share.numbers for share in work.shares for at in share.members}
     reductions = [
-        replace(reduction, numbers=tuple(inputs[2 + k] for k in used[at]))
+        reduction._replace(numbers=tuple(inputs[2 + k] for k in used[at]))
         for at, reduction in enumerate(work.reductions)
     ]
     results = reduce_dense(inputs[0], inputs[1], reductions, work.mask)

@@ -7,7 +7,7 @@ and meets the columns of all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -47,6 +47,7 @@ class Relation:
         columns_paired: (m,) bool, the columns that have one, of this process; None if all have.
         paired: whether row i and column ``positive[i]`` are one pair, for all anchors.
         free: whether nobody has a positive, because targets say all.
+        single: whether each anchor has one positive and all others are its negatives.
     """
 
     positive: Tensor
@@ -61,37 +62,33 @@ class Relation:
     columns_paired: Tensor | None = None
     paired: bool = True
     free: bool = False
+    single: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        plain = self.labels is None and not self.same and self.ignore is None
+        object.__setattr__(self, "single", plain and not self.itself and not self.free)
 
     @property
     def columns(self) -> Tensor:
         """(n,) the column of each row's positive among the columns of all processes."""
-        return self.positive + self._first
-
-    @property
-    def _first(self) -> int:
-        return 0 if self.ranks is None else self.ranks.first
+        return self.positive if self.ranks is None else self.positive + self.ranks.first
 
     def mask(self, *, own: bool, only_positives: bool = False) -> PairMask | None:
         """Return the pairs that a reduction leaves out; with ``own`` the positives too."""
         whole = not self.same and self.ignore is None and not self.itself
         if whole and not own and not only_positives:
             return None
+        first = 0 if self.ranks is None else self.ranks.first
         return PairMask(
             self.columns,
             own,
             self.same,
             self.ignore,
-            self._first if self.diagonal else None,
+            first if self.diagonal else None,
             self.labels,
-            self._first if self.itself else None,
+            first if self.itself else None,
             only_positives,
         )
-
-    @property
-    def single(self) -> bool:
-        """True where each anchor has one positive and all others are its negatives."""
-        plain = self.labels is None and not self.same and self.ignore is None
-        return plain and not self.itself and not self.free
 
     def of_rows(self, per_column: Tensor) -> Tensor:
         """Return (N,) the number of each row's positive, from this process's columns' (M,)."""
@@ -206,8 +203,10 @@ def relate(
     shape = (rows, cols if ranks is None else sum(ranks.cols))
     if ignore is not None:
         ignore = checked_ignore(ignore, shape).to(device)
-    several = (same,) if isinstance(same, Tensor) else listed(same)
-    masked = tuple(id_sides("same", ids, rows, cols, device, ranks) for ids in several)
+    masked: tuple[tuple[Tensor, Tensor], ...] = ()
+    if isinstance(same, Tensor) or same != ():
+        several = (same,) if isinstance(same, Tensor) else listed(same)
+        masked = tuple([id_sides("same", ids, rows, cols, device, ranks) for ids in several])
     if labels is not None:
         return _by_labels(
             Relation(
@@ -224,7 +223,7 @@ def relate(
             directions,
         )
     if free:
-        check_free(rows, cols, directions, same=bool(several), itself=itself)
+        check_free(rows, cols, directions, same=bool(masked), itself=itself)
         positive = torch.arange(rows, device=device) % max(cols, 1)
         return Relation(
             positive,

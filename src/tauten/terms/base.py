@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tauten.modules import refuse_vmap
 from tauten.pairwise import PairMask, Reduction, Scaled, reduce_pairs
 from tauten.pairwise.exchange import Ranks, several_processes
-from tauten.pairwise.sides import compute_dtype
+from tauten.pairwise.reduction import compute_dtype
 
 Across = Literal["auto", "local"]
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.pairwise import Reduction, Scaled, reduce_pairs
-from tauten.pairwise.sides import EPSILON, compute_dtype, within_range
+from tauten.pairwise.reduction import compute_dtype
+from tauten.pairwise.sides import EPSILON, within_range
 from tauten.terms.base import Across, AddedTerm, batch_mean, check_rows, positive
 
 

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from tauten.pairwise import PairMask
 from tauten.pairwise.exchange import gather_columns
 from tauten.pairwise.nearest import topk_pairs
-from tauten.pairwise.sides import EPSILON, compute_dtype, within_range
+from tauten.pairwise.reduction import compute_dtype
+from tauten.pairwise.sides import EPSILON, within_range
 from tauten.terms.base import Across, AddedTerm, batch_mean, check_rows
 
 
