@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.pairwise.once import transformed
-from tauten.pairwise.reduction import compute_dtype
+from tauten.pairwise.reduction import compute_dtype as compute_dtype
 
 #: rows below this length are divided by it, as in ``torch.nn.functional.normalize``
 EPSILON = 1e-12
