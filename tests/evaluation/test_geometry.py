@@ -164,3 +164,30 @@ def test_effective_rank_against_singular_values():
     found = geometry(torch.ones(9, 4), line)
     assert found["effective_rank/x"] == pytest.approx(1)
     assert 1 < found["effective_rank/y"] <= 4 + 1e-9
+
+
+def test_groups_are_their_points_alone():
+    rng = np.random.default_rng(4)
+    x, y = torch.tensor(rng.normal(size=(9, 4))), torch.tensor(rng.normal(size=(7, 4)))
+    y_of_x = [[0], [1], [1, 2], [3], [3], [4], [5], [6], [6, 5]]
+    labels = ["a", "b", "b", "c", "c", "d", "e", "e", "e"]
+    groups = ["head"] * 5 + ["tail"] * 4
+    found = geometry(x, y, labels, groups, y_of_x=y_of_x)
+    alone = geometry(x[5:], y[4:], labels[5:], y_of_x=[[0], [1], [2], [2, 1]])
+    assert {k.removesuffix("/tail") for k in found if k.endswith("/tail")} == alone.keys()
+    for key, value in alone.items():
+        assert found[f"{key}/tail"] == pytest.approx(value)
+    unit = F.normalize(x[:5], dim=1)
+    own = math.log(
+        np.mean(
+            [
+                float(torch.exp(-2 * (unit[i] - unit[j]).square().sum()))
+                for i in range(5)
+                for j in range(5)
+                if i != j
+            ]
+        )
+    )
+    assert found["uniformity/x/head"] == pytest.approx(own)
+    with pytest.raises(ValueError, match="groups"):
+        geometry(x, y, labels, groups[1:], y_of_x=y_of_x)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import tauten as tt
 from tauten.evaluation import compositional, penalty
 
 
@@ -114,3 +115,24 @@ def test_bad_arguments(given, said):
         penalty(**({"x": torch.eye(3), "y": torch.eye(3), "tau": 0.1} | given))
     with pytest.raises(ValueError, match=r"negatives \(N, K, d\)"):
         compositional(torch.eye(3), torch.eye(3), torch.eye(3))
+
+
+def test_each_group_follows_its_temperature_over_the_schedule():
+    """MM-TS: the penalty of head and tail at each step is that of their own τ."""
+    x, y = torch.randn(40, 8), torch.randn(40, 8)
+    counts = torch.tensor([200] * 20 + [5] * 20)
+    groups = ["head"] * 20 + ["tail"] * 20
+    control = tt.mmts(counts, alpha=0.2, shift=(0.17, 0.3), period=10)
+    entropy = {"head": [], "tail": []}
+    for step in range(6):  # from the top of the wave to its bottom
+        tau = control.at(torch.arange(40), step)
+        found = penalty(x, y, tau, groups, bootstrap=0)
+        for name, rows in (("head", slice(20)), ("tail", slice(20, 40))):
+            alone = penalty(x[rows], y, tau[rows], own=torch.arange(40)[rows], bootstrap=0)
+            assert found[f"penalty_entropy/{name}"] == pytest.approx(alone["penalty_entropy"])
+            assert found[f"hard_loss/{name}"] == pytest.approx(alone["hard_loss"])
+            entropy[name].append(found[f"penalty_entropy/{name}"])
+    for values in entropy.values():
+        assert values == sorted(values, reverse=True)
+        assert values[0] > values[-1] + 0.1
+    assert all(head > tail for head, tail in zip(*entropy.values(), strict=True))

@@ -7,6 +7,7 @@ from tauten.evaluation.classification import accuracy, thirds
 from tauten.evaluation.compositional import compositional
 from tauten.evaluation.correlation import spearman
 from tauten.evaluation.geometry import effective_rank, geometry
+from tauten.evaluation.inversion import inverted
 from tauten.evaluation.mahalanobis import mahalanobis, unknown_auroc
 from tauten.evaluation.multi_instance import multi_instance_retrieval, multi_instance_scores
 from tauten.evaluation.neighbours import knn, knn_predict
@@ -35,6 +36,7 @@ __all__ = [
     "effective_rank",
     "few_shot",
     "geometry",
+    "inverted",
     "knn",
     "knn_predict",
     "mahalanobis",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.evaluation.checks import positive, whole
+from tauten.evaluation.checks import group_names, positive, whole
 from tauten.evaluation.correspondence import Correspondence, correspondence, propagate, sides
 
 RIDGE = 1e-3
@@ -23,6 +23,7 @@ def geometry(
     x: Any,
     y: Any,
     labels: Sequence[Any] | Tensor | None = None,
+    groups: Sequence[str] | None = None,
     *,
     y_of_x: Any = None,
     t: float = 2.0,
@@ -45,6 +46,8 @@ def geometry(
     * ``separability``: held-out accuracy of a linear classifier (ridge on +-1, trained on a random
       half of each side) that tells x from y; 0.5 is inseparable, 1 fully separated.
 
+    With ``groups`` also of the points of each group alone, as ``.../GROUP``.
+
     All sums are over all pairs, none sampled, in tiles, products in the precision of the inputs and
     kernels and totals in float64. A mean over no pair (one point, classes of one) is NaN.
 
@@ -52,16 +55,17 @@ def geometry(
         x: (N, d) embeddings.
         y: (M, d) embeddings.
         labels: A class per x; a y is of the class of its x's.
+        groups: A name per x, such as head, mid and tail; a y is in the groups of its x's.
         y_of_x: For each x the list of its y's; default: row i of x matches row i of y.
         t: Sharpness of the uniformity kernel, > 0.
-        separability: Whether to compute the last item.
+        separability: Whether to compute the last item, of all points alone.
         seed: Seed of the classifier's random halves.
         tile: Edge of the tiles.
 
     Raises:
         ValueError: Bad embeddings or correspondence (see :func:`tauten.evaluation.ranks`), unequal
-            lengths without ``y_of_x``, labels of the wrong length or conflicting for a y, t <= 0,
-            or fewer than 2 rows on a side with ``separability``.
+            lengths without ``y_of_x``, labels of the wrong length or conflicting for a y, groups of
+            the wrong length, t <= 0, or fewer than 2 rows on a side with ``separability``.
     """
     x, y = sides(x, y, normalize=True)
     positive(t, "t")
@@ -86,9 +90,41 @@ def geometry(
     }
     if labels is not None:
         out |= _tolerance(x, y, labels, pairs)
+    for name in sorted(set(groups)) if groups is not None else ():
+        out |= _of_group(x, y, labels, pairs, groups or (), name, t, tile)
     if separability:
         out["separability"] = _separability(x, y, seed)
     return out
+
+
+def _of_group(
+    x: Tensor,
+    y: Tensor,
+    labels: Sequence[Any] | Tensor | None,
+    pairs: Correspondence,
+    groups: Sequence[str],
+    name: str,
+    t: float,
+    tile: int,
+) -> dict[str, float]:
+    """Describe the points of one group, and the y's that match them."""
+    group_names(groups, "groups", "x", len(x))
+    rows = [i for i, group in enumerate(groups) if group == name]
+    of_row: dict[int, list[int]] = {i: [] for i in rows}
+    for owner, target in zip(pairs.owners.tolist(), pairs.targets.tolist(), strict=True):
+        if owner in of_row:
+            of_row[owner].append(target)
+    columns = sorted({j for matches in of_row.values() for j in matches})
+    at = {j: place for place, j in enumerate(columns)}
+    found = geometry(
+        x[rows],
+        y[columns],
+        None if labels is None else [labels[i] for i in rows],
+        y_of_x=[[at[j] for j in of_row[i]] for i in rows],
+        t=t,
+        tile=tile,
+    )
+    return {f"{key}/{name}": value for key, value in found.items()}
 
 
 @torch.no_grad()
