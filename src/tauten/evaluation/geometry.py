@@ -116,7 +116,7 @@ def _of_group(
             of_row[owner].append(target)
     columns = sorted({j for matches in of_row.values() for j in matches})
     at = {j: place for place, j in enumerate(columns)}
-    found = geometry(
+    metrics = geometry(
         x[rows],
         y[columns],
         None if labels is None else [labels[i] for i in rows],
@@ -124,7 +124,7 @@ def _of_group(
         t=t,
         tile=tile,
     )
-    return {f"{key}/{name}": value for key, value in found.items()}
+    return {f"{key}/{name}": value for key, value in metrics.items()}
 
 
 @torch.no_grad()
