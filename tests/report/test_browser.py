@@ -35,6 +35,8 @@ addEventListener("load", () => {
     dark: matchMedia("(prefers-color-scheme: dark)").matches,
     smallest: Math.min(...sizes),
     contrast: Math.min(...colors),
+    cut: [...document.querySelectorAll(".scroll")].map(box =>
+      [box.classList.contains("cut"), box.scrollWidth > box.clientWidth + 2]),
     images: [...document.images].every(i => i.complete && i.naturalWidth > 0),
     clipped: [...document.querySelectorAll("main *")].filter(e =>
       !e.closest(".scroll, svg, details") && e.getBoundingClientRect().right > innerWidth + 1
@@ -133,6 +135,8 @@ def test_page_is_legible(folder, width, dark):
     assert found["inner"] == width
     assert found["scroll"] <= width
     assert found["clipped"] == 0
+    assert all(faded == wider for faded, wider in found["cut"])
+    assert width > 400 or any(wider for _, wider in found["cut"])
     assert found["dark"] == dark
     assert found["images"]
     assert found["smallest"] > 9

@@ -282,7 +282,7 @@ def test_a_group_that_is_missing_is_explained(tiny, tmp_path):
     without = {"test": {"group_of_x": ["mid", "mid", "tail", "tail"]}, "config": config}
     text = write([tiny(tmp_path / "r", **without)], tmp_path / "a", bootstrap=20).read_text("utf-8")
     assert "There is no head: no test query is of a class with 100 training samples or mo" in text
-    assert "--data.groups thirds" in text
+    assert '<code class="option">--data.groups</code> thirds' in text
     assert "There is no tail" not in text
     thirds = {"data": {"head": 100, "tail": 20, "groups": "thirds"}}
     path = tiny(tmp_path / "s", test=without["test"], config=thirds)

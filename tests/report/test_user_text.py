@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tauten.report import write
-from tauten.report.markup import all_printable, environment, identifier, printable
+from tauten.report.markup import all_printable, counted, environment, identifier, options, printable
 from tauten.report.theme import figure, shorten, svg
 
 NAMES = [
@@ -130,6 +130,17 @@ def test_printable_spells_out_what_cannot_be_shown():
     found = all_printable(tree)["a\\x01"]
     assert found[:3] == ["b\\x02", 3, None]
     assert found[3].tolist() == [["c\\x03", "d"]]
+
+
+def test_options_of_the_command_line_are_not_broken_and_other_text_is_escaped():
+    shown = options("give <b> with --data.head, or a --- b")
+    assert shown == 'give &lt;b&gt; with <code class="option">--data.head</code>, or a --- b'
+
+
+def test_one_is_counted_as_one():
+    assert counted(1, "query", "queries") == "1 query"
+    assert counted("1,000", "query", "queries") == "1,000 queries"
+    assert counted("0.8", "step") == "0.8 steps"
 
 
 def test_every_template_escapes(tmp_path):

@@ -40,7 +40,8 @@ def test_the_opening_has_sizes_classes_parameters_and_steps():
     classes = Classes({"cat": 1000, "dog": 150, "newt": 50}, head=100, tail=20)
     images, model, loss, steps = opened(config, classes)
     assert images == (
-        "images: train 1,200, val 10, test 12; 3 classes of 1,000 to 50 of train: 2 head, 1 mid"
+        "images: train 1,200, val 10, test 12; 3 classes of 1,000 to 50 training samples: "
+        "2 head, 1 mid"
     )
     assert model == "model: convolutional and words, 16 parameters, 12 trained"
     assert loss == "loss: infonce, temperature 0.07"

@@ -18,6 +18,7 @@ from tauten.evaluation.bootstrap import Statistic, Strata, replicates, share_end
 from tauten.evaluation.intervals import over_seeds_and_queries, student
 from tauten.outcome import ALL
 from tauten.outcome.metrics import CLASS_MAP, KS, MEAN_RECALL
+from tauten.report.markup import counted
 from tauten.report.numbers import GRADED, LOWER_IS_BETTER, Cell, Numbers, key
 from tauten.report.runs import KNN, Run, SeedRun
 
@@ -118,7 +119,9 @@ def _left_out(runs: Sequence[Run], metrics: Sequence[str]) -> list[str]:
                 notes.append(f"{name} is not shown: a group has no two of one class.")
             elif missing and metric in metrics:
                 what = "another of their class" if metric in CLASS_MAP else "a relevant candidate"
-                notes.append(f"{name} leaves out {missing} queries without {what}.")
+                notes.append(
+                    f"{name} leaves out {counted(missing, 'query', 'queries')} without {what}."
+                )
     return notes
 
 

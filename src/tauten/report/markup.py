@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_OPTION = re.compile(r"(?<!\S)--[a-z][\w.-]*\w")
 _NO_ID = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -47,19 +49,31 @@ def identifier(name: str) -> str:
     return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
+def counted(number: int | str, one: str, more: str = "") -> str:
+    """Return a number with the word for that many, such as "1 step" and "2 steps"."""
+    return f"{number} {one if str(number) == '1' else more or f'{one}s'}"
+
+
+def options(text: str) -> Markup:
+    """Return text whose options of the command line stand on one line each."""
+    return Markup(_OPTION.sub(r'<code class="option">\g<0></code>', str(escape(text))))
+
+
 def environment(*packages: str) -> Environment:
     """Return the templates of some packages, in which every value is escaped.
 
     Args:
         packages: names of packages with a folder ``templates``, the first goes first.
     """
-    return Environment(
+    made = Environment(
         loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["options"] = options
+    return made
 
 
 def save_page(path: Path, page: str) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tauten.evaluation import Difference, Estimate
 from tauten.outcome import ALL, CLASSES
 from tauten.outcome.metrics import CLASS_MAP
+from tauten.report.markup import counted
 from tauten.report.runs import KNN, Run
 
 DIRECTIONS = {"x2y": "Image to text", "y2x": "Text to image", "": "Mean over classes"}
@@ -113,7 +114,8 @@ class Numbers:
         side = self.runs[0].first.outcome.first
         inside = zip(side.labels, side.groups, strict=True)
         size = len({label for label, name in inside if group in (CLASSES, name)})
-        return f"Mean over {size:,} classes{'' if group == CLASSES else f' of {group}'}"
+        classes = counted(f"{size:,}", "class", "classes")
+        return f"Mean over {classes}{'' if group == CLASSES else f' of {group}'}"
 
     def run(self, name: str) -> Run:
         """Return the run of that name."""

@@ -12,6 +12,7 @@ import numpy as np
 from tauten.evaluation import TIES, geometry
 from tauten.outcome import ALL
 from tauten.outcome.metrics import MEAN_RECALL
+from tauten.report.markup import counted
 from tauten.report.numbers import Numbers
 from tauten.report.runs import Run, SeedRun
 from tauten.report.schedule import schedule
@@ -52,9 +53,10 @@ def describe(run: Run) -> str:
             low, high = float(found.value.min()), float(found.value.max())
         text += f": {low:.3g} to {high:.3g} over time and samples, {mean:.3g} on average"
     if run.period:
-        text += f", one oscillation every {run.period:.0f} steps"
+        period = f"{run.period:.0f}" if run.period >= 10 else f"{run.period:.2g}"
+        text += f", one oscillation every {counted(period, 'step')}"
     if run.first.steps:
-        text += f"; {run.first.steps:,} steps"
+        text += f"; {counted(f'{run.first.steps:,}', 'step')}"
     seeds = ", ".join(str(seed.seed) for seed in run.seeds)
     return f"{text}; {'seed' if len(run.seeds) == 1 else 'seeds'} {seeds}."
 

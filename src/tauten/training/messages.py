@@ -117,7 +117,7 @@ def _classes(classes: Classes | None) -> str:
     counts = classes.counts
     groups = Counter(classes.groups(list(counts)))
     sizes_of_groups = ", ".join(f"{groups[name]} {name}" for name in in_order(groups))
-    sizes = f"{max(counts.values()):,} to {min(counts.values()):,} of train"
+    sizes = f"{max(counts.values()):,} to {min(counts.values()):,} training samples"
     return f"{_number(len(counts), 'class', 'classes')} of {sizes}: {sizes_of_groups}"
 
 

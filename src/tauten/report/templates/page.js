@@ -83,6 +83,10 @@
       });
     }
     box.after(bar);
+    const mark = () => box.classList.toggle("cut", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+    mark();
+    box.addEventListener("scroll", mark);
+    new ResizeObserver(mark).observe(box);
     if (!table.classList.contains("sorted")) continue;
     const number = text => parseFloat(text.replaceAll(",", "").replace("−", "-"));
     [...table.tHead.rows[0].cells].forEach((head, column) => {
