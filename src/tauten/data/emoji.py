@@ -11,6 +11,11 @@ import numpy.typing as npt
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as PILImage
 
+from tauten.data.emoji_attributes import one_apart
+
+#: column of captions that differ in one attribute
+APART = "one_apart"
+
 STYLES = ("noto", "twemoji", "fluent3d")
 SPLITS = ("train", "val", "test")
 _CELL = 32
@@ -32,7 +37,7 @@ _FEATURES = Features(
 )
 
 
-def emoji_lt(split: Literal["train", "val", "test"]) -> Dataset:
+def emoji_lt(split: Literal["train", "val", "test"], *, apart: bool = False) -> Dataset:
     """Load a split of emoji_lt, the data set inside this package: no network, nothing written.
 
     train has 3,812 pairs, the drawings of two artists, in 98 classes of 518 to 2 pairs, median 26.
@@ -49,6 +54,8 @@ def emoji_lt(split: Literal["train", "val", "test"]) -> Dataset:
 
     Args:
         split: "train", "val" or "test".
+        apart: add the column `one_apart`: for each picture the captions of other emoji that differ
+            from its own in one attribute (who, colour, size, direction, state), mostly none.
 
     Returns:
         The data set, in memory, in a fixed order.
@@ -80,7 +87,11 @@ def emoji_lt(split: Literal["train", "val", "test"]) -> Dataset:
         "style": [style for _, style in chosen],
         "id": [f"{row['concept'].lower()}_{style}" for row, style in chosen],
     }
-    return Dataset.from_dict(columns, features=_FEATURES)
+    pairs = Dataset.from_dict(columns, features=_FEATURES)
+    if not apart:
+        return pairs
+    near = one_apart(columns["caption"], {row["caption"] for row in index})
+    return pairs.add_column(APART, near, feature=List(Value("string")))
 
 
 def _cells(sheet: bytes) -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ Shape suffixes: Q queries of a direction, N queries x, M queries y, P matching p
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,10 @@ from tauten.outcome.metrics import (
 )
 
 Task = Literal["pairs", "views"]
+
+
+#: metrics of ranks, of one direction
+_OF_RANKS = re.compile(r"(hit|recall)@[1-9]\d*|MRR")
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,13 @@ class Outcome:
         average precision of the same class among the other modality and the own, the mean over x
         and its y's as far as they have another of their class; ``class_map`` is the mean of both.
         ``knn@K`` and ``knn@K/class_mean`` are 1 where an
-        image is classified right.
+        image is classified right. Where ranks are kept, other K, ``x2y/recall@K`` and ``x2y/MRR``
+        are known too.
 
         Raises:
             ValueError: another metric, or one that is not defined for every query.
         """
-        if metric not in self.known.names:
+        if metric not in self.known.names and not self._has(metric):
             raise ValueError(f"unknown metric {metric!r}; there are {', '.join(self.known.names)}")
         if self.task == "views":
             return self.first.score(metric.removesuffix(CLASS_MEAN))
@@ -167,6 +173,16 @@ class Outcome:
             bad = int(score_N.isnan().sum())
             raise ValueError(f"{bad} of {len(score_N)} queries have no candidate of relevancy 1")
         return score_N
+
+    def _has(self, metric: str) -> bool:
+        """Return whether the metric is kept as it is, or given by ranks of both directions."""
+        way, _, name = metric.rpartition("/")
+        if metric in self.whole:
+            return True
+        ranked = self.task == "pairs" and all(
+            side.ranks is not None for side in self.sides.values()
+        )
+        return ranked and way in WAYS and _OF_RANKS.fullmatch(name) is not None
 
     def _in_direction(self, way: str, metric: str) -> Tensor:
         score = self.sides[way].score(metric)

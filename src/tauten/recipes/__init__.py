@@ -9,7 +9,18 @@ from tauten.extras import need
 
 need("tauten.recipes", "numpy", "transformers", "accelerate", "datasets", "yaml")
 
-from tauten.recipes import captioned, cc3m, emoji, epic_kitchens, pretrained, unimodal, video
+from tauten.recipes import (
+    captioned,
+    cc3m,
+    clip,
+    code_search,
+    compositional,
+    emoji,
+    epic_kitchens,
+    pretrained,
+    unimodal,
+    video,
+)
 from tauten.recipes import pairs as own
 from tauten.recipes.demo import demo, run_demo
 from tauten.recipes.emoji import (
@@ -35,7 +46,19 @@ from tauten.recipes.recipe import Recipe, recipes_of, table
 from tauten.recipes.video import emoji_video_margin_constant, emoji_video_margin_mmts
 
 #: recipes for one training
-RECIPES = recipes_of(emoji, video, pretrained, cc3m, epic_kitchens, captioned, unimodal, own)
+RECIPES = recipes_of(
+    emoji,
+    clip,
+    compositional,
+    code_search,
+    video,
+    pretrained,
+    cc3m,
+    epic_kitchens,
+    captioned,
+    unimodal,
+    own,
+)
 
 
 def get(name: str, others: Iterable[str] = ()) -> Recipe:

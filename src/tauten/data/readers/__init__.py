@@ -20,6 +20,7 @@ from tauten.data.readers.imagenet_lt import IMAGENET100_LT, IMAGENET_LT
 from tauten.data.readers.inaturalist import INATURALIST2018
 from tauten.data.readers.karpathy import COCO, FLICKR30K, protocol
 from tauten.data.readers.msrvtt import MSRVTT
+from tauten.data.readers.python_functions import PYTHON_FUNCTIONS
 from tauten.data.readers.small import SMALL_READERS
 from tauten.data.readers.youcook2 import YOUCOOK2
 from tauten.files import expanded
@@ -52,6 +53,7 @@ READERS: dict[str, Reader] = {
         IMAGENET_LT,
         IMAGENET100_LT,
         INATURALIST2018,
+        PYTHON_FUNCTIONS,
         *SMALL_READERS,
     )
 }

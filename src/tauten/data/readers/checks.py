@@ -55,6 +55,8 @@ class Reader:
             samples come from links that die.
         needs_media: whether annotations alone are of no use. Of videos they are: with features
             that were computed elsewhere.
+        usual: gives the folder where none is named, of what is installed; None where there is
+            none.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Reader:
     figures: Mapping[str, Figures] = field(default_factory=dict)
     exact: bool = True
     needs_media: bool = True
+    usual: Callable[[], Path] | None = None
 
     def check(self, root: Path, *, everything: bool = False, progress: bool = True) -> Report:
         """Read the annotations, count, and look at the media.
@@ -210,6 +213,8 @@ def _readable(entries: Iterable[Entry], progress: bool, exact: bool) -> Finding:
 
 
 def _problem(entry: Entry) -> str | None:
+    if isinstance(entry.media, str):
+        return None
     if isinstance(entry.media, Clip):
         return video_problem(entry.media.path)
     return unreadable(stored(entry.media))

@@ -43,7 +43,7 @@ class Member:
             return file.read(self.size if most is None else min(most, self.size))
 
 
-Media = Path | Member | Clip | bytes | npt.NDArray[np.uint8]
+Media = Path | Member | Clip | bytes | str | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class Entry:
 
     Attributes:
         id: unique in its split.
-        media: a picture's file, its place in a tar, its bytes or pixels (H, W, 3); or a part of a
-            video.
+        media: a picture's file, its place in a tar, its bytes or pixels (H, W, 3); a part of a
+            video; or the first text of a pair of texts.
         captions: texts that describe it, perhaps none.
         label: name or number of its class, or None.
         group: a coarser class, the video a clip is from, or None.
@@ -129,16 +129,20 @@ def to_dataset(entries: Sequence[Entry]) -> Dataset:
     Returns:
         Columns `index` (int64, 0..n-1), `id`, `image` (pictures), `caption` (list of texts),
         `label` and `group` (texts or None). For clips, in place of `image`: `video` (path),
-        `start`, `stop`, `fps` (numbers or None), as in :class:`tauten.data.video.Clip`.
+        `start`, `stop`, `fps` (numbers or None), as in :class:`tauten.data.video.Clip`. For pairs
+        of texts `image` has the bytes of the first one.
 
     Raises:
-        ValueError: no samples, or clips and pictures together.
+        ValueError: no samples, or of several kinds.
     """
     if not entries:
         raise ValueError("no samples to make a data set of")
     clips = [entry.media for entry in entries if isinstance(entry.media, Clip)]
     if clips and len(clips) < len(entries):
         raise ValueError(f"{len(clips)} clips among {len(entries)} samples: all or none must be")
+    texts = [entry.media.encode() for entry in entries if isinstance(entry.media, str)]
+    if texts and len(texts) < len(entries):
+        raise ValueError(f"{len(texts)} texts among {len(entries)} samples: all or none must be")
     columns: dict[str, Any] = {"index": list(range(len(entries)))}
     features: dict[str, Any] = {"index": Value("int64")}
     if clips:
@@ -147,6 +151,8 @@ def to_dataset(entries: Sequence[Entry]) -> Dataset:
         for name in ("start", "stop", "fps"):
             columns[name] = [getattr(clip, name) for clip in clips]
             features[name] = Value("float64")
+    elif texts:
+        columns["image"], features["image"] = texts, Value("binary")
     else:
         columns["image"] = [stored(entry.media) for entry in entries]
         features["image"] = Image()
@@ -162,8 +168,10 @@ def stored(media: Media) -> dict[str, Any]:
     """Store a picture as {"bytes", "path"}, one of them None.
 
     Raises:
-        ValueError: a clip.
+        ValueError: a clip, or a text.
     """
+    if isinstance(media, str):
+        raise ValueError(f"{media[:80]!r} is a text, not a picture")
     if isinstance(media, Clip):
         raise ValueError(f"{media.path} is a video, not a picture")
     if isinstance(media, Path):
@@ -184,6 +192,8 @@ def _span(media: Media) -> Any:
 def _head(media: Media) -> tuple[int, str]:
     """Return size and hash of the first part of the content; of a folder, of its names."""
     path = media.path if isinstance(media, Clip) else media
+    if isinstance(path, str):
+        path = path.encode()
     if isinstance(path, Member):
         return path.size, _hash(path.read(_HEAD))
     if not isinstance(path, Path):

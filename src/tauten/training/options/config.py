@@ -73,10 +73,11 @@ class DataConfig:
     captions"""
     caption: Annotated[str, _OWN] = "caption"
     """name of the caption column"""
-    negatives: Annotated[str | None, _OWN, _PAIRS] = None
+    negatives: Annotated[str | None, _PAIRS] = None
     """name of a column of texts, one or a list for each sample, that are wrong for it, such as a
     caption with one word changed: hard negatives that this sample alone meets, which family infonce
-    and others take; the evaluation has compositional/accuracy"""
+    and others take; the evaluation has compositional/accuracy. emoji_lt has one_apart: captions of
+    other emoji that differ in one attribute"""
     negatives_drawn: Annotated[int, When("data.negatives")] = 0
     """at most this many of a sample's negatives in a batch, drawn anew each time; 0 for all"""
     label: str | None = None

@@ -35,15 +35,17 @@ def root_of(source: str, option: str = "--data") -> Path:
     """Return the folder of NAME:FOLDER.
 
     Args:
-        source: NAME:FOLDER.
+        source: NAME:FOLDER; of what is installed NAME: alone.
         option: by which it was given.
 
     Raises:
         ValueError: there is none, with what it would be and where it comes from.
     """
     name, _, root = source.partition(":")
+    reader = READERS[name]
+    if not root and reader.usual is not None:
+        return reader.usual()
     if not root:
-        reader = READERS[name]
         raise ValueError(
             f"the folder of {name} is missing: give {option} {name}:FOLDER. It is {reader.about}, "
             f"from {reader.source}; 'tauten data check {name} --root FOLDER' says whether it is "
