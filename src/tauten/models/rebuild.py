@@ -7,6 +7,7 @@ import json
 import torch
 from torch import Tensor
 
+from tauten.models.adapters import merged
 from tauten.models.dual_encoder import build_tower
 from tauten.models.saved import one_line
 from tauten.models.tower import Description, Tower
@@ -27,7 +28,10 @@ def check_rebuilds(tower: Tower) -> None:
             f"{name} cannot be built again from a checkpoint, so that nothing could be done with "
             f"the trained model: {one_line(error)}"
         ) from error
-    old, new = ({key: value.shape for key, value in t.state_dict().items()} for t in (tower, again))
+    old, new = (
+        {key: value.shape for key, value in merged(t.state_dict(), 1.0).items()}
+        for t in (tower, again)
+    )
     wrong = sorted(key for key in old | new if old.get(key) != new.get(key))
     if wrong:
         raise ValueError(

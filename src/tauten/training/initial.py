@@ -37,7 +37,10 @@ logger = logging.getLogger("tauten.training")
 _IMAGE = ("image", "channels", "grid", "feature_hidden")
 _TEXT = ("text", "text_pooling", "text_width", "max_tokens")
 #: options of the model that say how it is trained
-_OF_THE_TRAINING = ("random_weights", "freeze", "checkpointing")
+_OF_THE_TRAINING = (
+    *("random_weights", "freeze", "checkpointing"),
+    *("lora", "lora_alpha", "lora_towers"),
+)
 _PIXELS = ("image_size", "edge", "resample", "crop")
 _WEIGHTS, _LOSS = "model.safetensors", "loss_fn."
 

@@ -17,6 +17,8 @@ from tauten.training.loop.compute import check_device
 from tauten.training.loop.trainer import ContrastiveTrainer
 from tauten.training.run.run_folder import RunFolder
 
+from ..conftest import interrupted
+
 #: float16 ends at 2 ** 16: with this scale gradients overflow at first
 TOO_LARGE = 2.0**18
 
@@ -67,6 +69,21 @@ def test_a_step_that_is_left_out_moves_nothing(make_config, tmp_path, scaled, mo
         assert (after["tau/mean"] == line["tau/mean"]) == bool(was_lost)
         assert math.isfinite(line["grad_norm"]) == (not was_lost)
     assert lines[0]["learning_rate"] == lines[1]["learning_rate"] == 0.0
+
+
+def test_the_scale_goes_on_after_an_interruption(make_config, tmp_path, scaled, monkeypatch):
+    scaled["scale"] = TOO_LARGE * 2
+    whole, broken = (half(make_config, tmp_path / name) for name in ("whole", "broken"))
+    result = train(whole)
+    interrupted(broken, monkeypatch, step=4)
+    scaled["scale"] = 1.0  # which the checkpoint replaces
+    assert train(broken).test == result.test
+    first, second = ((config.output / "history.jsonl").read_text() for config in (whole, broken))
+    assert first == second
+    assert (
+        broken.output / "checkpoints" / f"checkpoint-{result.total_steps}" / "scaler.pt"
+    ).exists()
+    assert not (broken.output / "checkpoints" / "best" / "scaler.pt").exists()
 
 
 def test_gradients_are_those_without_a_scale(make_config, tmp_path, scaled):

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tauten.models import DualEncoder, TextEncoder, ViewEncoder
+from tauten.training.options.compute_rules import adapted
 from tauten.training.options.config import Config
 
 logger = logging.getLogger("tauten.training")
@@ -37,14 +38,18 @@ def device_of(config: Config) -> torch.device:
 
 
 def fitted(encoder: DualEncoder | ViewEncoder, config: Config) -> None:
-    """Freeze towers, and let others compute their activations twice, as configured.
+    """Freeze towers, give them adapters, let others compute their activations twice, as configured.
 
     Raises:
-        ValueError: no tower can compute its activations twice.
+        ValueError: a tower that can have no adapters, or none that can compute its activations
+            twice.
     """
-    freeze = config.model.freeze
+    freeze, sides = config.model.freeze, adapted(config.model, config.task)
     if isinstance(encoder, DualEncoder) and freeze != "none":
         encoder.freeze("image", "text") if freeze == "both" else encoder.freeze(freeze)
+    for name, tower in towers(encoder):
+        if name in sides:
+            _adapt(tower, name, config)
     if not config.model.checkpointing:
         return
     able = []
@@ -62,6 +67,26 @@ def fitted(encoder: DualEncoder | ViewEncoder, config: Config) -> None:
         )
     if len(able) < len(towers(encoder)):
         logger.info("model.checkpointing: of the %s tower alone", able[0])
+
+
+def _adapt(tower: nn.Module, name: str, config: Config) -> None:
+    """Give a tower, or the one inside a tower of clips, adapters."""
+    from tauten.models.adapters import adapt
+
+    rank, alpha = config.model.lora, config.model.lora_alpha
+    inside = getattr(tower, "image_tower", tower)
+    if not isinstance(getattr(inside, "model", None), PreTrainedModel):
+        raise ValueError(
+            f"model.lora={rank} is of Hugging Face towers, and the {name} tower is a "
+            f"{type(inside).__name__}: leave it out, or give model.lora_towers of the other side"
+        )
+    layers = adapt(inside, rank, alpha, config.seed)
+    trained = sum(p.numel() for p in inside.parameters() if p.requires_grad)
+    logger.info(
+        "model.lora: adapters of rank %d in %d layers of the %s tower, %s of its %s numbers",
+        *(rank, layers, name),
+        *(f"{trained:,}", f"{sum(p.numel() for p in inside.parameters()):,}"),
+    )
 
 
 def compiled(encoder: DualEncoder | ViewEncoder, config: Config) -> None:

@@ -42,7 +42,7 @@ from tauten.training.stores.stream import collate as collate_reading
 from tauten.training.tasks.encode import Encoded, encode_together
 from tauten.training.tasks.followed import Follow
 from tauten.training.tasks.module import ContrastiveModule
-from tauten.training.tasks.results import ENCODER_PREFIX
+from tauten.training.tasks.results import ENCODER_PREFIX, LORA_SCALE
 
 WEIGHTS, ENCODER, CLOCK = "model.safetensors", "encoder.json", "clock.json"
 CLASSES, OPTIMIZER, SCHEDULER = "classes.json", "optimizer.pt", "scheduler.pt"
@@ -360,7 +360,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             if not self._sharded or name.startswith(ENCODER_PREFIX)
         }
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        description = self.contrastive.encoder.describe()
+        description, model = self.contrastive.encoder.describe(), self.config.model
+        if model.lora:
+            description[LORA_SCALE] = model.lora_alpha / model.lora
         (folder / ENCODER).write_text(json.dumps(description), encoding="utf-8")
         if self.classes is not None:
             (folder / CLASSES).write_text(json.dumps(vars(self.classes)), encoding="utf-8")

@@ -38,6 +38,7 @@ _MAPS = When("model.image", ("convolutional", "efficientnet-lite0"))
 _OWN_TEXT = When("model.text", ("words", "ngrams"))
 _OTHER_TEXT = When("model.text", but=("words", "ngrams"))
 _CUT, _CLIPS, _STREAM = When("data.edge"), When("data.frames"), When("data.stream")
+_LORA = When("model.lora")
 _ADAMW, _MOMENTUM = When("optim.name", ("adamw",)), When("optim.name", ("sgd", "lars"))
 
 
@@ -180,6 +181,13 @@ class ModelConfig:
     freeze: Annotated[Literal["none", "image", "text", "both"], _PAIRS] = "none"
     """pretrained towers that stay as they are, also in their batch normalisation and dropout;
     projections are trained"""
+    lora: int = 0
+    """rank of adapters (LoRA) that are trained in the place of the weights of Hugging Face towers;
+    0 for none. They are in checkpoints, and merged into the weights when a run is loaded"""
+    lora_alpha: Annotated[float, _LORA] = 16.0
+    """what adapters are multiplied by, divided by their rank"""
+    lora_towers: Annotated[Literal["image", "text", "both"], _LORA, _PAIRS] = "both"
+    """towers with adapters; others are trained as they are, or frozen"""
     checkpointing: bool = False
     """Hugging Face towers compute their activations again for the gradient: less memory, about a
     third more time, the same result"""

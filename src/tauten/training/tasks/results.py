@@ -15,6 +15,7 @@ from tauten.evaluation import TIES
 from tauten.evaluation.temperatures import TauProbe
 from tauten.files import need, packed, read_json, read_tensors, write_npz
 from tauten.models import DualEncoder, Tokenizer, load_tokenizer
+from tauten.models.adapters import merged
 from tauten.outcome import GROUPS, OUTCOME, Outcome, save
 from tauten.training import checkpoints, processes
 from tauten.training.loop.compute import device_of
@@ -32,6 +33,8 @@ from tauten.training.stores.text_source import TextSource
 from tauten.training.tasks.encode import Encoded, encode_together
 
 ENCODER_PREFIX = "encoder."
+#: in encoder.json: what the adapters of towers are multiplied by
+LORA_SCALE = "lora_scale"
 Encoder = TypeVar("Encoder", bound=nn.Module)
 _LARGEST_COPY = 64 * 2**20
 
@@ -67,7 +70,7 @@ def described(checkpoint: Path) -> dict[str, Any]:
 
 
 def built(checkpoint: Path, make: Callable[[], Encoder]) -> Encoder:
-    """Build an encoder with the weights of a checkpoint, for evaluation.
+    """Build an encoder with the weights of a checkpoint, for evaluation, adapters merged into them.
 
     Args:
         checkpoint: whole.
@@ -79,14 +82,14 @@ def built(checkpoint: Path, make: Callable[[], Encoder]) -> Encoder:
     with checkpoints.reading(checkpoint, "encoder.json"):
         encoder = make()
     tensors = read_tensors(checkpoint / "model.safetensors")
+    scale = float(read_json(checkpoint / "encoder.json").get(LORA_SCALE, 1.0))
     with checkpoints.reading(checkpoint, "model.safetensors"):
-        encoder.load_state_dict(
-            {
-                name.removeprefix(ENCODER_PREFIX): value
-                for name, value in tensors.items()
-                if name.startswith(ENCODER_PREFIX)
-            }
-        )
+        state = {
+            name.removeprefix(ENCODER_PREFIX): value
+            for name, value in tensors.items()
+            if name.startswith(ENCODER_PREFIX)
+        }
+        encoder.load_state_dict(merged(state, scale))
     return encoder.eval()
 
 
