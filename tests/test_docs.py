@@ -93,7 +93,8 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
         *read_only,
     ):
         monkeypatch.setattr(cli, f"_{command}", lambda options: None)
-    lines = [line for _, code in blocks(page, "bash") for line in code.splitlines()]
+    whole = [code.replace("\\\n", "") for _, code in blocks(page, "bash")]
+    lines = [line for code in whole for line in code.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("tauten ")]
     assert [cli.main(words[1:]) for words in commands] == [0] * len(commands)
     assert len(trained) == sum(words[1] == "train" for words in commands)
