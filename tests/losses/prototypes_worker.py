@@ -11,7 +11,7 @@ import torch
 from torch import distributed as dist
 
 import tauten as tt
-from tauten.candidates import Prototypes, class_means
+from tauten.candidates import LabelMixer, LabelMixtures, Prototypes, class_means
 
 CUT, ROWS, DIM = 5, 7, 4
 TAU = tt.ClusterShift([1, 3, 9, 27, 81, 243, 400], 0.1, 0.5)
@@ -48,7 +48,39 @@ def frequent(ranks, shard, x, y):
     return loss_fn(experts.vectors[ids], mean), [experts.vectors], []
 
 
-CASES = {"swav": swav, "palm": palm, "class means": means, "frequent": frequent}
+def gated(ranks, shard, x, y):
+    """Any two classes as positives, of which a process has no anchor or none of the pair."""
+    torch.manual_seed(0)
+    gate = tt.PairGate(3, DIM, 8).double()
+    loss_fn = tt.SimLAP(TAU, gate, ranks=ranks).double()
+    partners = torch.tensor([0, 2, 0, 1, 2, 2, 0])[shard]
+    loss = loss_fn(x + y, LABELS[shard], partners, torch.arange(ROWS)[shard])
+    return loss, list(gate.parameters()), []
+
+
+def remixed(ranks, shard, x, y):
+    """Continuous labels with mixtures, which each process makes of its own samples."""
+    labels, generator = torch.tensor([0.0, 1.5, 3.0, 0.0, 1.5, 3.0, 1.5]), torch.Generator()
+    whole = [
+        torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+        for k in range(2)
+    ]
+    mixtures = LabelMixer(3, 2)(whole[0] + whole[1], labels, generator.manual_seed(5))
+    mine = LabelMixtures(
+        mixtures.vectors[shard], mixtures.labels[shard], mixtures.positive, mixtures.missing[shard]
+    )
+    loss_fn = tt.SupReMix(TAU, ranks=ranks, tile=3).double()
+    return loss_fn(x + y, labels[shard], mine, torch.arange(ROWS)[shard]), [], []
+
+
+CASES = {
+    "remixed": remixed,
+    "gated": gated,
+    "swav": swav,
+    "palm": palm,
+    "class means": means,
+    "frequent": frequent,
+}
 
 
 def outcome(case, ranks, shard):

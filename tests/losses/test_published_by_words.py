@@ -11,7 +11,7 @@ from tauten.candidates import Keys, MomentumEncoder, class_means
 from tauten.models import mix_backgrounds
 from tauten.pairwise import PairMask
 from tauten.pairwise.nearest import topk_pairs
-from tauten.relations import Codes, Given, Teacher, geodesics
+from tauten.relations import Codes, Given, PairWeights, Teacher, geodesics
 
 TILES = ["dense", (2, 3)]
 every_tile = pytest.mark.parametrize("tile", TILES)
@@ -200,6 +200,48 @@ ROWS = torch.arange(6)
 
 def column_of(clusters):
     return torch.searchsorted(clusters.unique(), clusters)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_weights_of_negatives_may_be_learned(normalized):
+    """AdaMEOW: w_ij = σ(MLP(z_i + z_j)); scores s_ij + τ·log w_ij against the identity."""
+    n, tau = 6, 0.3
+    x, y = drawn(n, 5).requires_grad_(), drawn(n, 5, seed=1).requires_grad_()
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1)).double()
+    s = cosines(x, y) if normalized else x @ y.T
+    log_w = F.logsigmoid(layers(x[:, None] + y[None]).squeeze(2)).masked_fill(eye(n), 0.0)
+    loss_fn = tt.DCL(tau, directions="x2y", normalize=False)
+    columns = torch.eye(n, dtype=torch.float64)
+    found = loss_fn(s + tau * log_w, columns)
+    below = (log_w.exp() * (s / tau).exp()).masked_fill(eye(n), 0.0).sum(1)
+    parameters = [x, y, *layers.parameters()]
+    check(found, (below.log() - s.diagonal() / tau).mean(), parameters)
+    # one weight for all is DCL
+    same = torch.full((n, n), 0.3, dtype=torch.float64).log().masked_fill(eye(n), 0.0)
+    plain = tt.DCL(tau, directions="x2y", normalize=normalized)(x, y)
+    check(loss_fn(s + tau * same, columns) - same[0, 1], plain, [x, y])
+
+
+@every_tile
+def test_weights_of_negatives_count_shared_clusters(tile):
+    """MEOW: w_ij = M − Σ_m 1[c_m(i) = c_m(j)] over M runs of k-means; one weight is DCL."""
+    runs = torch.tensor([[0, 0, 1], [1, 0, 1], [0, 1, 0], [1, 1, 2], [0, 0, 1], [2, 1, 0]])
+    x, y = drawn(6, 5).requires_grad_(), drawn(6, 5, seed=1).requires_grad_()
+    loss_fn = tt.DCL(0.3, directions="x2y", tile=tile)
+    counts = PairWeights(runs, runs, lambda a, b: 3.0 - (a[:, None] == b).sum(2))
+    w = 3.0 - (runs[:, None] == runs).sum(2).double()
+    logits = cosines(x, y) / 0.3
+    told = ((w.masked_fill(eye(6), 0.0) * logits.exp()).sum(1).log() - logits.diagonal()).mean()
+    check(loss_fn(x, y, repulsion=counts), told, [x, y])
+    apart = torch.arange(6)[:, None] * torch.ones(1, 3)  # no two samples share a cluster
+    even = PairWeights(apart, apart, lambda a, b: 3.0 - (a[:, None] == b).sum(2))
+    three = torch.tensor(3.0, dtype=torch.float64).log()
+    check(loss_fn(x, y, repulsion=even) - three, loss_fn(x, y), [x, y])
+
+
+def eye(n):
+    return torch.eye(n, dtype=torch.bool)
 
 
 TERMS = ("i2t", "t2i", "i2i", "t2t", "local i", "local t")

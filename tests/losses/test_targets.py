@@ -99,6 +99,20 @@ def test_a_share_of_the_target_is_the_teachers(pair, labelled, tile):
     assert_equal(found, (sides[0] + sides[1]) / 2, [*pair, control.parameter])
 
 
+@pytest.mark.parametrize("tile", TILES)
+def test_targets_of_lower_precision_are_taken_in_that_of_the_loss(pair, tile):
+    """A teacher and a kernel in float32, of a loss in float64: to the digits of the latter."""
+    u, v = U.float(), V.float()
+    teacher = (cosines(u.double(), v.double()) / 0.1).exp()
+    kernel = 0.5 + 0.5 * cosines(u.double(), v.double())
+    loss_fn = tt.InfoNCE(0.2, directions="x2y", tile=tile).double()
+    eye = torch.eye(N, dtype=torch.float64)
+    soft_targets = [(Teacher(u, v, 0.1, share=0.4), teacher), (Kernel(u, v, share=0.4), kernel)]
+    for given, weights in soft_targets:
+        s, q = cosines(*pair) / 0.2, 0.4 * weights / weights.sum(1, keepdim=True) + 0.6 * eye
+        assert_equal(loss_fn(*pair, targets=given), -(q * s.log_softmax(1)).sum(1).mean(), pair)
+
+
 def test_no_share_is_the_loss_as_before(pair):
     plain = tt.InfoNCE(0.1)
     assert torch.equal(plain(*pair, targets=Teacher(U, V, share=0.0)), plain(*pair))

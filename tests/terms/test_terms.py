@@ -216,6 +216,130 @@ def test_a_series_is_forecast_with_prototypes_of_a_margin_that_grows():
     assert nearest[0] != nearest[1]
 
 
+@pytest.mark.parametrize("form", ["contrastive", "multi-similarity"])
+def test_mixtures_have_mixed_labels(form):
+    """Metrix: σ⁺(Σ λ·ρ⁺) + σ⁻(Σ (1 − λ)·ρ⁻), of which λ in {0, 1} is the clean loss."""
+    options = {}
+    if form == "multi-similarity":
+        options = {
+            "pull": lambda d: (2 * (d - 0.5)).exp(),
+            "push": lambda d: (-9 * (d - 0.5)).exp(),
+            "outer_pull": lambda total: total.log1p() / 2,
+            "outer_push": lambda total: total.log1p() / 9,
+        }
+    term = terms.MixedPairs(0.7, **options)
+    a, others = X.clone().requires_grad_(), torch.stack([X.roll(k, 0) + Y for k in range(6)], 1)
+    positives, negatives = (part.clone().requires_grad_() for part in others.split(3, dim=1))
+    v, share = terms.mixtures(positives, negatives, generator=torch.Generator().manual_seed(0))
+    mixed = share[..., None] * positives + (1 - share[..., None]) * negatives
+    torch.testing.assert_close(v, mixed)
+
+    def formula(vectors, y):
+        d = (F.normalize(a, dim=1)[:, None] - F.normalize(vectors, dim=2)).norm(dim=2)
+        if form == "contrastive":
+            return (y * d + (1 - y) * (0.7 - d).clamp(min=0)).sum(1).mean()
+        pull, push = (2 * (d - 0.5)).exp(), (-9 * (d - 0.5)).exp()
+        return ((y * pull).sum(1).log1p() / 2 + ((1 - y) * push).sum(1).log1p() / 9).mean()
+
+    def clean():
+        d = (F.normalize(a, dim=1)[:, None] - F.normalize(others, dim=2)).norm(dim=2)
+        near, far = d[:, :3], d[:, 3:]
+        if form == "contrastive":
+            return (near.sum(1) + (0.7 - far).clamp(min=0).sum(1)).mean()
+        return (
+            (2 * (near - 0.5)).exp().sum(1).log1p() / 2
+            + (-9 * (far - 0.5)).exp().sum(1).log1p() / 9
+        ).mean()
+
+    def same(value, expected, given):
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
+        found, told = (torch.autograd.grad(f, given, retain_graph=True) for f in (value, expected))
+        torch.testing.assert_close(found, told, rtol=1e-8, atol=1e-11)
+
+    same(term(a, v, share), formula(mixed, share), [a, positives, negatives])
+    ends = torch.cat([torch.ones(7, 3), torch.zeros(7, 3)], dim=1)
+    same(term(a, others, ends), clean(), [a])
+
+
+def test_the_shares_of_mixtures_are_beta_distributed():
+    ones = torch.ones(2000, 2)
+    share = terms.mixtures(ones, ones, generator=torch.Generator().manual_seed(0))[1]
+    assert float(share.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(share.var()) == pytest.approx(0.05, abs=0.005)  # 1/(4(2b + 1)), b = 2
+
+
+def test_pixels_of_crops_lie_where_they_are_in_the_picture():
+    """Crops of a grid of squares, one of them flipped: pixel by pixel in the picture."""
+    boxes = torch.tensor([[0.0, 0.0, 6.0, 4.0], [7.0, 1.0, 1.0, 5.0]])
+    centres, diagonal = terms.pixel_centres(boxes, 2, 3)
+    told = [[(1, 1), (3, 1), (5, 1), (1, 3), (3, 3), (5, 3)]]
+    told.append([(6, 2), (4, 2), (2, 2), (6, 4), (4, 4), (2, 4)])  # right to left
+    assert centres.tolist() == [[list(map(float, xy)) for xy in row] for row in told]
+    assert diagonal.tolist() == pytest.approx([8**0.5, 8**0.5])
+    term = terms.PixelConsistency(0.7)
+    crops = (centres[:1], diagonal[:1]), (centres[1:], diagonal[1:])
+    (together,) = term.pairs(*crops)
+    for i, (x, y) in enumerate(told[0]):
+        for j, (u, v) in enumerate(told[1]):
+            assert bool(together[i, j]) == (((x - u) ** 2 + (y - v) ** 2) ** 0.5 < 0.7 * 8**0.5)
+
+
+def test_the_flip_of_a_crop_does_not_move_its_pixels():
+    """The same crop, and the same flipped: pixel i is the mirrored one, and no other pairs."""
+    boxes = torch.tensor([[0.1, 0.2, 0.7, 0.8]])
+    flips = {"across": boxes[:, [2, 1, 0, 3]], "down": boxes[:, [0, 3, 2, 1]]}
+    places = torch.arange(12).view(3, 4)
+    mirrored = {"across": places.flip(1), "down": places.flip(0)}
+    for name, box in flips.items():
+        first, second = terms.pixel_centres(boxes, 3, 4), terms.pixel_centres(box, 3, 4)
+        torch.testing.assert_close(second[0][0], first[0][0, mirrored[name].flatten()])
+        (together,) = terms.PixelConsistency(0.1).pairs(first, second)
+        assert together.nonzero().tolist() == [
+            [i, int(j)] for i, j in enumerate(mirrored[name].flatten())
+        ]
+
+
+def test_pixpro_equals_the_formula():
+    generator = torch.Generator().manual_seed(0)
+    x, x_other, slow, slow_other = torch.randn(
+        4, 2, 6, 3, generator=generator, dtype=torch.float64
+    ).unbind(0)
+    x, x_other = x.requires_grad_(), x_other.requires_grad_()
+    transform = torch.nn.Linear(3, 3).double()
+    boxes = torch.tensor([[0.0, 0.0, 6.0, 4.0], [0.0, 0.0, 9.0, 9.0]], dtype=torch.float64)
+    other = torch.tensor([[7.0, 1.0, 1.0, 5.0], [50.0, 50.0, 59.0, 59.0]], dtype=torch.float64)
+    places = [terms.pixel_centres(box, 2, 3) for box in (boxes, other)]
+    propagate = terms.PixelPropagation(transform)
+    value = terms.PixelConsistency()(
+        (propagate(x), propagate(x_other)), (slow, slow_other), tuple(places)
+    )
+
+    def cosine(a, b):
+        return (a @ b) / (a.norm() * b.norm())
+
+    def spread(pixels):
+        return [sum(cosine(p, q).clamp(min=0) ** 2 * transform(q) for q in pixels) for p in pixels]
+
+    expected = 0
+    for b in range(2):
+        y, y_other = spread(x[b]), spread(x_other[b])
+        (p, one), (q, two) = ((centres[b], size[b]) for centres, size in places)
+        near = [
+            (i, j)
+            for i in range(6)
+            for j in range(6)
+            if (p[i] - q[j]).norm() / torch.maximum(one, two) < 0.7
+        ]
+        for i, j in near:
+            pulls = cosine(y[i], slow_other[b, j]) + cosine(y_other[j], slow[b, i])
+            expected = expected - pulls / len(near) / 2
+        assert bool(near) == (b == 0)
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-12)
+    given = [x, x_other, *transform.parameters()]
+    found, told = (torch.autograd.grad(f, given, retain_graph=True) for f in (value, expected))
+    torch.testing.assert_close(found, told, rtol=1e-8, atol=1e-11)
+
+
 def test_uniformity_leaves_pairs_of_one_id_out():
     ids = torch.tensor([0, 1, 0, 2, 1, 0, 3])
     x = X.clone().requires_grad_()
@@ -229,6 +353,14 @@ def test_uniformity_leaves_pairs_of_one_id_out():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda: terms.MixedPairs(-1), "margin must be >= 0, got -1"),
+        (lambda: terms.MixedPairs()(X, Y, Y), r"mixed must be \(7, K, 4\), got \(7, 4\)"),
+        (lambda: terms.MixedPairs()(X, Y[:, None], 1 + Y[:, :1].abs()), r"\(7, 1\) in \[0, 1\]"),
+        (lambda: terms.mixtures(X, Y[:3]), "of one shape"),
+        (lambda: terms.mixtures(X, Y, beta=0), "beta must be > 0, got 0"),
+        (lambda: terms.PixelConsistency(0), "threshold must be a number above 0"),
+        (lambda: terms.pixel_centres(0 * X, 2, 2), "have an area"),
+        (lambda: terms.pixel_centres(X[:, :3], 2, 2), r"floating \(B, 4\), got \(7, 3\)"),
         (lambda: terms.PrototypeHinge(-1), "margin must be >= 0, got -1"),
         (lambda: terms.PrototypeHinge()(X, Y[:1]), "prototypes needs at least 2 rows"),
         (lambda: terms.PrototypeHinge()(X, Y[:, :2]), "of one width, got 4 and 2"),

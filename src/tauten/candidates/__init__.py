@@ -5,6 +5,7 @@ negatives of each anchor's own, mixtures, means of classes.
 from tauten.candidates.class_means import class_means
 from tauten.candidates.clustered_memory import ClusteredMemory
 from tauten.candidates.keys import Keys
+from tauten.candidates.label_mixing import LabelMixer, LabelMixtures
 from tauten.candidates.mixing import Mixer
 from tauten.candidates.momentum import MomentumEncoder
 from tauten.candidates.noise import SignNoise
@@ -17,6 +18,8 @@ __all__ = [
     "ClusteredMemory",
     "KeyQueue",
     "Keys",
+    "LabelMixer",
+    "LabelMixtures",
     "Mixer",
     "MomentumEncoder",
     "Negatives",

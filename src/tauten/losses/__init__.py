@@ -20,10 +20,12 @@ from tauten.losses.nuclr import NUCLR
 from tauten.losses.palm import PALM
 from tauten.losses.relative_siglip import RelativeSigLIP
 from tauten.losses.siglip import SigLIP
+from tauten.losses.simlap import PairGate, SimLAP
 from tauten.losses.sms import SMS
 from tauten.losses.soft_top_k import SoftTopK
 from tauten.losses.sogclr import SogCLR
 from tauten.losses.supcon import SupCon
+from tauten.losses.supremix import SupReMix
 from tauten.losses.swav import SwAV
 from tauten.losses.traps import UsageWarning
 from tauten.losses.two_views import PairedMVDHEL, PairedMVInfoNCE
@@ -50,13 +52,16 @@ __all__ = [
     "MaxMargin",
     "NeuCLIP",
     "NonFiniteLossError",
+    "PairGate",
     "PairedMVDHEL",
     "PairedMVInfoNCE",
     "RelativeSigLIP",
     "SigLIP",
+    "SimLAP",
     "SoftTopK",
     "SogCLR",
     "SupCon",
+    "SupReMix",
     "SwAV",
     "UsageWarning",
     "ZLoss",

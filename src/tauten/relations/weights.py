@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tauten.checks import finite, flag
 from tauten.pairwise import PairNumber
 from tauten.pairwise.exchange import Ranks
-from tauten.pairwise.sides import as_reduced
+from tauten.pairwise.sides import EPSILON
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,14 +52,21 @@ class PairWeights:
         if not 0 <= self.share <= 1:
             raise ValueError(f"{name}'s share must be in [0, 1], got {share!r}")
 
-    def log_weights(self, rows: Tensor, cols: Tensor) -> Tensor:
-        """Return (n, m) log w_ij of a tile."""
-        return torch.log(self._by_rule(rows, cols))
+    def log_weights(self, rows: Tensor, cols: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Return (n, m) log w_ij of a tile, taken in this precision."""
+        weights = self._by_rule(rows, cols)
+        return torch.log(weights if dtype is None else weights.to(dtype))
 
     def weights(self, rows: Tensor, cols: Tensor) -> Tensor:
         """Return (n, m) w_ij of a tile; NaN where it is below 0."""
         weights = self._by_rule(rows, cols)
         return weights.masked_fill(weights < 0, torch.nan)
+
+    def known(self, side: Tensor, like: Tensor) -> Tensor:
+        """Return what is known of one side as the rule takes it, where the reductions are."""
+        return (
+            side.to(like.device, like.dtype) if side.is_floating_point() else side.to(like.device)
+        )
 
     def _by_rule(self, rows: Tensor, cols: Tensor) -> Tensor:
         weights, shape = self.rule(rows, cols), (len(rows), len(cols))
@@ -103,10 +112,10 @@ class PairWeights:
                 f"{name}= must say something of each of {size[0]} rows of x and {size[1]} of y, "
                 f"got {lengths[0]} and {lengths[1]}"
             )
-        rows, cols = (_as(side, like) for side in (self.rows, self.cols))
+        rows, cols = (self.known(side, like) for side in (self.rows, self.cols))
         if ranks is not None:
             cols = ranks.gather(cols)
-        of_tile = self.log_weights if log else self.weights
+        of_tile = partial(self.log_weights, dtype=like.dtype) if log else self.weights
         return PairNumber(_Tile(of_tile), (rows.unsqueeze(1), cols.unsqueeze(0)))
 
 
@@ -140,9 +149,13 @@ class Teacher(PairWeights):
         self.tau = finite("Teacher's tau", tau)
         if self.tau <= 0:
             raise ValueError(f"Teacher's tau must be > 0, got {tau!r}")
-        super().__init__(*_units("Teacher", u, v, normalize), self._raised, share=share)
+        self.normalize = flag("normalize", normalize)
+        super().__init__(*_embeddings("Teacher", u, v), self._raised, share=share)
 
-    def log_weights(self, rows: Tensor, cols: Tensor) -> Tensor:
+    def known(self, side: Tensor, like: Tensor) -> Tensor:
+        return super().known(_units(side, like) if self.normalize else side, like)
+
+    def log_weights(self, rows: Tensor, cols: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         return (rows @ cols.T).div_(self.tau)
 
     def weights(self, rows: Tensor, cols: Tensor) -> Tensor:
@@ -179,7 +192,10 @@ class Kernel(PairWeights):
         function = _half if of is None else of
         if not callable(function):
             raise ValueError(f"Kernel's of must be a function of cosines, got {of!r}")
-        super().__init__(*_units("Kernel", u, v), lambda a, b: function(a @ b.T), share=share)
+        super().__init__(*_embeddings("Kernel", u, v), lambda a, b: function(a @ b.T), share=share)
+
+    def known(self, side: Tensor, like: Tensor) -> Tensor:
+        return super().known(_units(side, like), like)
 
 
 class Codes(PairWeights):
@@ -253,8 +269,11 @@ class _Part(PairWeights):
         super().__init__(rows, cols, whole.rule, share=whole.share)
         self.whole, self.turned = whole, turned
 
-    def log_weights(self, rows: Tensor, cols: Tensor) -> Tensor:
-        return self._turned(self.whole.log_weights, rows, cols)
+    def known(self, side: Tensor, like: Tensor) -> Tensor:
+        return self.whole.known(side, like)
+
+    def log_weights(self, rows: Tensor, cols: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        return self._turned(partial(self.whole.log_weights, dtype=dtype), rows, cols)
 
     def weights(self, rows: Tensor, cols: Tensor) -> Tensor:
         return self._turned(self.whole.weights, rows, cols)
@@ -312,13 +331,13 @@ def _half(cosines: Tensor) -> Tensor:
     return (0.5 + 0.5 * cosines).clamp(min=0)
 
 
-def _as(side: Tensor, like: Tensor) -> Tensor:
-    """Return what is known of one side where the reductions are, floats in their precision."""
-    return side.to(like.device, like.dtype) if side.is_floating_point() else side.to(like.device)
+def _units(side: Tensor, like: Tensor) -> Tensor:
+    """Return rows of length 1, in the more precise of both."""
+    return F.normalize(side.to(torch.promote_types(side.dtype, like.dtype)), dim=1, eps=EPSILON)
 
 
-def _units(name: str, u: Tensor, v: Tensor, normalize: bool = True) -> tuple[Tensor, Tensor]:
-    """Return both embeddings in a precision fit for products, of length 1 if normalised."""
+def _embeddings(name: str, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both embeddings, checked."""
     shapes = [
         tuple(side.shape) if isinstance(side, Tensor) else type(side).__name__ for side in (u, v)
     ]
@@ -326,7 +345,7 @@ def _units(name: str, u: Tensor, v: Tensor, normalize: bool = True) -> tuple[Ten
         raise ValueError(f"{name} needs embeddings u (N, d) and v (M, d), got {shapes}")
     if u.shape[1] != v.shape[1] or not (u.is_floating_point() and v.is_floating_point()):
         raise ValueError(f"{name} needs floating u (N, d) and v (M, d) of one width, got {shapes}")
-    return as_reduced(u.detach(), v.detach(), cosine=flag("normalize", normalize))
+    return u.detach(), v.detach()
 
 
 def _checked(name: str, matrix: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from tauten.terms.distillation import Distillation
 from tauten.terms.graded import Pearson, PreferenceOrder, RankKL
 from tauten.terms.joint_entropy import JointEntropy
 from tauten.terms.koleo import KoLeo
+from tauten.terms.mixed_pairs import MixedPairs, mixtures
+from tauten.terms.pixels import PixelConsistency, PixelPropagation, pixel_centres
 from tauten.terms.triplet import TripletQueries
 from tauten.terms.uniformity import CrossUniformity, Uniformity
 
@@ -18,10 +20,15 @@ __all__ = [
     "Distillation",
     "JointEntropy",
     "KoLeo",
+    "MixedPairs",
     "Pearson",
+    "PixelConsistency",
+    "PixelPropagation",
     "PreferenceOrder",
     "PrototypeHinge",
     "RankKL",
     "TripletQueries",
     "Uniformity",
+    "mixtures",
+    "pixel_centres",
 ]

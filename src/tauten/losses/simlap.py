@@ -1,0 +1,149 @@
+"""Any pair of classes as positives, in a space that a gate opens for it (SimLAP, Hydra)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tauten.checks import MOST, whole
+from tauten.controls import Control
+from tauten.ids import check_index
+from tauten.losses.decoupled import DecoupledSoftmax
+from tauten.losses.swav import CropOptions
+from tauten.modules import StateModule
+from tauten.pairwise.exchange import gather_objects, several_processes
+from tauten.relations import Ids
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class PairGate(nn.Module):
+    """The part of the space in which two classes are alike: g = σ(MLP(½(e_a + e_b))).
+
+    Args:
+        classes: how many there are.
+        dim: width d of the embeddings.
+        hidden: width of the class embeddings e and of the hidden layer.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+
+    def __init__(self, classes: int, dim: int, hidden: int = 64) -> None:
+        super().__init__()
+        for name, value in (("classes", classes), ("dim", dim), ("hidden", hidden)):
+            if whole(name, value, -MOST) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.classes = nn.Embedding(classes, hidden)
+        self.layers = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, dim))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the gates, (n, d) in (0, 1), of pairs of classes, (n,) both, in either order."""
+        both = (self.classes(first) + self.classes(second)) / 2
+        gates: Tensor = torch.sigmoid(self.layers(both))
+        return gates
+
+
+class SimLAP(StateModule):
+    """Each sample against those of another class, where a gate lets the two classes agree.
+
+    ℓ_i = mean_{p: y_p = y'_i} log(1 + Σ_n exp(s_in/τ_i)/exp(s_ip/τ_i)),  s_ij = cos(g⊙z_i, g⊙z_j)
+
+    g = gate(y_i, y'_i), and negatives n are samples of neither class. With y' = y and an open gate
+    it is :class:`DecoupledSoftmax` of one set. "Rethinking Positive Pairs in Contrastive Learning"
+    (Wu et al. 2024), τ = 0.1. The gate is learned with the loss; each pair of classes of a batch is
+    one pass of the engine.
+
+    Args:
+        temperature: a control or a number; must stay > 0 over all steps and samples.
+        gate: of two (n,) vectors of classes to (n, d), such as :class:`PairGate`.
+        weight: a control or a number >= 0 that multiplies each anchor's loss.
+        tile: as for :class:`InfoNCE`.
+        ranks: as for :class:`InfoNCE`.
+
+    Raises:
+        ValueError: a temperature that can reach 0 or below, or one of pairs.
+    """
+
+    def __init__(
+        self, temperature: Control | float, gate: nn.Module, **options: Unpack[CropOptions]
+    ) -> None:
+        super().__init__()
+        self.loss = DecoupledSoftmax(temperature, directions="x2y", reduction="sum", **options)
+        if self.loss.strength.needs_batch:
+            raise ValueError(
+                f"{self.loss.strength!r} cannot be SimLAP's temperature: it follows from "
+                "embeddings, of which each pair of classes has its own"
+            )
+        self.gate = gate
+
+    def forward(
+        self, z: Tensor, labels: Tensor, partners: Tensor, index: Ids | None = None
+    ) -> Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            z: (N, d) embeddings.
+            labels: (N,) long, the class y of each.
+            partners: (N,) long, the class y' that each is to agree with, which the batch has.
+            index: (N,) long, data set positions. Required by per-sample controls.
+
+        Raises:
+            ValueError: shapes that do not fit, or a partner class without another sample.
+        """
+        y, other = (check_index(side).long().to(z.device) for side in (labels, partners))
+        if not len(y) == len(other) == len(z):
+            raise ValueError(
+                f"labels and partners must name each of {len(z)} rows, got {len(y)} and "
+                f"{len(other)}"
+            )
+        across = self.loss.ranks != "local" and several_processes()
+        pairs = list(zip(y.tolist(), other.tolist(), strict=True))
+        every = gather_objects(pairs) if across else [pairs]
+        total = z.new_zeros(())
+        for first, second in sorted({pair for part in every for pair in part}):
+            rows = ((y == first) & (other == second)).nonzero().squeeze(1)
+            columns = ((y != first) | (y == second)).nonzero().squeeze(1)
+            pair = torch.tensor([[first], [second]], device=z.device)
+            gated = z * self.gate(pair[0], pair[1])
+            total = total + self._of(gated, rows, columns, y, second, first == second, index, every)
+        return total / sum(len(part) for part in every)
+
+    def _of(
+        self,
+        gated: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        y: Tensor,
+        second: int,
+        alike: bool,
+        index: Ids | None,
+        every: list[list[tuple[int, int]]],
+    ) -> Tensor:
+        """Return the sum of the losses of the anchors of one pair of classes."""
+        ids = None if not isinstance(index, Tensor) else (index[rows], index[columns])
+        of_class = torch.full_like(rows, second)
+        ignore = None
+        if alike:
+            here = rows[:, None] == columns[None]
+            ignore = here
+            if len(every) > 1:  # the columns of all processes, in their order
+                rank, sizes = torch.distributed.get_rank(), [len(part) for part in every]
+                ignore = here.new_zeros(len(rows), sum(sizes))
+                start = sum(sizes[:rank])
+                ignore[:, start : start + len(columns)] = here
+        value: Tensor = self.loss(
+            gated[rows], gated[columns], ids, labels=(of_class, y[columns]), ignore=ignore
+        )
+        return value
+
+    def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the temperature that these samples have now, detached."""
+        return self.loss.tau(index)
+
+    def step(self) -> None:
+        """Advance by one optimiser step."""
+        self.loss.step()
