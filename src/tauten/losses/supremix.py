@@ -19,7 +19,6 @@ from tauten.losses.dro import DRO
 from tauten.losses.partition import logits_lse
 from tauten.losses.supcon import SupCon
 from tauten.pairwise.engine import Tile
-from tauten.pairwise.numbers import reciprocals
 from tauten.relations import Ids, PairWeights
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ class SupReMix(SupCon):
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         (d,) = directions
-        scales = reciprocals([batch.strength(self.strength, d)])
+        scales = batch.scales(self.strength, directions)
         total, count = batch.positives(d) * batch.positive_counts(d), batch.positive_counts(d)
         scale = scales[0]
         assert isinstance(scale, Tensor)
