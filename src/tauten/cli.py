@@ -202,9 +202,9 @@ def _check_options(check: argparse.ArgumentParser) -> None:
 
 def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
     add = evaluate.add_argument
-    add("checkpoint", type=Path, nargs="?", help="run folder or checkpoint")
+    add("checkpoint", type=Path, nargs="?", help="run, checkpoint, or any model of 'tauten embed'")
     add("--data", type=Path, help="other pairs; default: the run's own data")
-    add("--split", choices=("train", "val", "test"), default="test", help="of the run's own data")
+    add("--split", choices=("train", "val", "test"), help="default: test of the run's own data")
     add("--image", help="column of --data or --table; default: as of the run's data, or image")
     add("--caption", help="column of --data or --table; default: as of the run's data, or caption")
     add("--label", help="class column of --data or --table, for head, mid and tail")
@@ -219,9 +219,9 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
     add("--y", type=Path, help="and of their captions', (M, d)")
     add("--table", type=Path, help="of --x and --y: what the rows are; default: pairs, row by row")
     add("--count", help="column of --table: training samples of the class; default: its pictures")
-    add("--groups", choices=("counts", "thirds"), default="counts", help="of --table (counts)")
-    add("--head", type=int, default=100, help="of --table: least count of head (100)")
-    add("--tail", type=int, default=20, help="of --table: least count that is not tail (20)")
+    add("--groups", choices=("counts", "thirds"), default="counts", help="not of a run (counts)")
+    add("--head", type=int, default=100, help="not of a run: least count of head (100)")
+    add("--tail", type=int, default=20, help="not of a run: least count that is not tail (20)")
     add("--bootstrap", type=int, default=1000, help="replicates (default 1000)")
     add("--output", type=Path, help="json file for all metrics")
     add("--all", action="store_true", help="print all metrics, not the main ones as a table")
@@ -406,12 +406,17 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     if options.checkpoint is None:
         raise ValueError("give a run or checkpoint, or two files of embeddings with --x and --y")
+    from tauten.inference.loading import is_run
+
+    if not is_run(options.checkpoint):
+        _evaluate_model(options)
+        return
     of_table = {name: getattr(options, name) for name in ("count", "groups", "head", "tail")}
     usual = {"count": None, "groups": "counts", "head": 100, "tail": 20}
     if of_table != usual:
         raise ValueError(
-            "--count, --groups, --head and --tail are of --x and --y: a run keeps those of its "
-            "training"
+            "--count, --groups, --head and --tail are of --x and --y, or of a model that is no "
+            "run: a run keeps those of its training"
         )
     from tauten.training import evaluate
 
@@ -419,7 +424,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         evaluate(
             options.checkpoint,
             options.data,
-            options.split,
+            options.split or "test",
             output=options.output,
             label=options.label,
             image=options.image,
@@ -430,6 +435,20 @@ def _evaluate(options: argparse.Namespace) -> None:
         ),
         options,
     )
+
+
+def _evaluate_model(options: argparse.Namespace) -> None:
+    """Evaluate a model that is no run."""
+    if options.data is None:
+        raise ValueError(f"{options.checkpoint} is no run with data of its own: give --data")
+    if options.count is not None or options.protocol != "all":
+        raise ValueError("--count is of --table, and --protocol of a run: leave them out")
+    from tauten.inference import evaluate_model
+
+    names = ("split", "image", "caption", "label", "groups", "head", "tail", "bootstrap", "output")
+    chosen = {name: getattr(options, name) for name in names}
+    found = evaluate_model(str(options.checkpoint), str(options.data), **chosen, device=_device())
+    _print_metrics(found, options)
 
 
 def _evaluate_files(options: argparse.Namespace) -> None:

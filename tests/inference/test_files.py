@@ -118,7 +118,7 @@ def test_what_does_not_fit(tmp_path, capsys):
             "--y",
             "b.npy",
         ],
-        "are of --x and --y: a run keeps those": ["evaluate", "run", "--head", "3"],
+        "that is no run: a run keeps those": ["evaluate", "run", "--head", "3"],
     }
     for message, line in refused.items():
         assert main(line) == 1

@@ -10,6 +10,7 @@ need("tauten.inference", "numpy", "transformers", "accelerate", "datasets", "yam
 if TYPE_CHECKING:
     from tauten.inference.embedded import Embedded
     from tauten.inference.embedding import embed
+    from tauten.inference.evaluating import evaluate_model
     from tauten.inference.exporting import export
     from tauten.inference.files import evaluate_files
     from tauten.inference.loading import load
@@ -23,6 +24,7 @@ __all__ = [
     "Model",
     "embed",
     "evaluate_files",
+    "evaluate_model",
     "export",
     "load",
     "nearest",

@@ -63,6 +63,21 @@ def load(name: str | Path, device: str | torch.device | None = None) -> Model:
     return model if device is None else model.to(device)
 
 
+def is_run(name: str | Path) -> bool:
+    """Return whether a name is that of a run or a checkpoint of ours, and not of a saved model.
+
+    What does not exist counts as a run, so that it is refused as one.
+    """
+    text = str(name)
+    kind, colon, _ = text.partition(":")
+    if colon and kind in _KINDS and not Path(text).exists():
+        return False
+    folder = expanded(text)
+    if (folder / "modules.json").is_file() or (folder / OPEN_CLIP_CONFIG).is_file():
+        return False
+    return not (folder / "config.json").is_file() or (folder / CONFIG).is_file()
+
+
 def _of_folder(folder: Path) -> Model:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: give {_FORMS}")
