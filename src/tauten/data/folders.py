@@ -7,8 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from datasets import DatasetDict, load_from_disk
-
 from tauten.data.listing import (
     Walk,
     files_in,
@@ -19,15 +17,15 @@ from tauten.data.listing import (
     tables_in,
     walk,
 )
-from tauten.data.sources import Request, Sample, dotted, read_files, table_samples, with_members
+from tauten.data.saved import is_hub, read_hub, read_saved
+from tauten.data.sources import Request, Sample, dotted, read_files, with_members
 from tauten.files import expanded
-from tauten.structure.cells import short, some
+from tauten.structure.cells import some
 
 logger = logging.getLogger("tauten.data")
 
 _METADATA = tuple(f"metadata.{kind}" for kind in ("jsonl", "csv", "parquet", "json"))
 _SIDECARS = (".txt", ".json", ".caption")
-_CHUNK = 256
 
 
 def find_samples(path: str | Path, request: Request) -> tuple[Iterator[Sample], list[str]]:
@@ -41,6 +39,8 @@ def find_samples(path: str | Path, request: Request) -> tuple[Iterator[Sample], 
         ValueError: nothing that can be read is there, or several things and it is not clear which.
     """
     warnings: list[str] = []
+    if is_hub(path):
+        return read_hub(str(path), request), warnings
     place = expanded(path)
     if place.is_dir():
         return _read_folder(place, request, warnings), warnings
@@ -51,7 +51,7 @@ def find_samples(path: str | Path, request: Request) -> tuple[Iterator[Sample], 
 def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterator[Sample]:
     names = {file.name for file in files_in(folder)}
     if "dataset_dict.json" in names or {"dataset_info.json", "state.json"} <= names:
-        return _read_saved(folder, request)
+        return read_saved(folder, request)
     metadata = [file for file in files_in(folder) if file.name.lower() in _METADATA]
     shards, pictures = shards_in(folder), _Pictures(folder, request)
     if len(metadata) > 1:
@@ -110,26 +110,6 @@ def _splits(parts: dict[str, Iterator[Sample]]) -> Iterator[Sample]:
         for sample in samples:
             sample.fields.setdefault("split", name)
             yield sample
-
-
-def _read_saved(folder: Path, request: Request) -> Iterator[Sample]:
-    """Read what ``Dataset.save_to_disk`` has written, of one split or several."""
-    try:
-        saved = load_from_disk(str(folder))
-    except Exception as error:  # damaged files raise errors of any kind
-        raise ValueError(f"{folder} is no readable saved data set: {short(str(error))}") from error
-    parts = saved if isinstance(saved, DatasetDict) else {"": saved}
-    for name, data in parts.items():
-        rows = data.with_format("arrow")
-        for start in range(0, len(data), _CHUNK):
-            chunk = rows[start : start + _CHUNK].to_pylist()
-            where = f"{folder / name}, row "
-            for sample in table_samples(
-                chunk, data.column_names, where, folder, request, first=start
-            ):
-                if name:
-                    sample.fields.setdefault("split", name)
-                yield sample
 
 
 class _Pictures:

@@ -54,6 +54,8 @@ def load_pairs(
       depth) with a .txt, .json or .caption of the same name; or a single table, perhaps in parts
       (train-00000-of-00004.parquet), also in its folder `data`; or what ``Dataset.save_to_disk``
       wrote. Tables or folders named train, val and test (or validation, dev) give a column `split`.
+    * ``hf:ORG/NAME``, a data set of the Hugging Face hub, perhaps with ``:CONFIGURATION`` and
+      ``@SPLIT``; it is loaded as a whole into the cache of ``datasets``.
     * a pattern such as "data/train-*.tar" or "data/train-{000..012}.tar", whose files are joined in
       the order of their names.
 

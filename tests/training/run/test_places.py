@@ -153,3 +153,14 @@ def test_a_folder_of_open_clip_moves_with_the_run(home, make_config):
     assert back["model"]["text"] == f"open_clip:{home}/work/models/b"
     named = tree(make_config, model__image="open_clip:org/name")
     assert portable(named, Path("runs/a"))["model"]["image"] == "open_clip:org/name"
+
+
+def test_data_of_the_hub_are_no_places_and_its_folders_are(home, make_config):
+    given = tree(make_config, data__source="hf:org/name@train", data__test=f"hf:{home}/work/r@test")
+    found = portable(given, Path("runs/a"))
+    assert found["data"]["source"] == "hf:org/name@train"
+    assert found["data"]["test"] == "hf:../../r@test"
+    back = located(found, home / "work" / "runs" / "a")
+    assert back["data"]["test"] == f"hf:{home}/work/r@test"
+    assert shown("hf:org/name@train") == "hf:org/name@train"
+    assert shown("hf:../r@test") == "r@test"

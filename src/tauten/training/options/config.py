@@ -48,7 +48,8 @@ class DataConfig:
 
     source: str = "emoji_lt"
     """emoji_lt (embedded), or a folder, parquet, json(l), csv or WebDataset tar of pairs, or
-    NAME:FOLDER with a name of 'tauten data list', such as emoji_video:data"""
+    NAME:FOLDER with a name of 'tauten data list', such as emoji_video:data, or a data set of the
+    Hugging Face hub, hf:ORG/NAME, perhaps with :CONFIGURATION and @SPLIT"""
     val: Annotated[str | None, _OWN] = None
     """the validation pairs; by default a split column, else a share of the source. Of NAME:FOLDER
     the validation split is taken"""

@@ -22,6 +22,11 @@ def check_stream(config: Config) -> None:
             "data.stream reads shards to train on and holds nothing out: give data.val and "
             f"data.test, got {data.val} and {data.test}"
         )
+    if data.source.startswith("hf:"):
+        raise ValueError(
+            f"data.stream reads tars and parquet files where they lie, and {data.source} is loaded "
+            "as a whole: leave data.stream out, or give the folder of its parquet files"
+        )
     if data.source in ("", "emoji_lt"):
         raise ValueError(
             "data.stream reads WebDataset tars and parquet files: set data.source to a file, a "

@@ -17,8 +17,8 @@ from tauten.training.stores.named import is_named
 _SOURCES = ("source", "val", "test", "features")
 _MODELS = ("image", "text")
 _FILES = (".pt", ".pth")
-#: what the name of a model may begin with whose folder follows
-OPEN_CLIP = "open_clip:"
+#: what the names of a model and of data may begin with; a folder may follow
+OPEN_CLIP, _HUB = "open_clip:", "hf:"
 _NO_FILES = ("", "emoji_lt", "synthetic")
 
 
@@ -37,6 +37,8 @@ def shown(source: str) -> str:
     """Return a source of data without the way to it: its name, or that of its file or folder."""
     if is_named(source):
         return source.partition(":")[0]
+    if source.startswith(_HUB):
+        return source.rpartition("/")[2] if _is_place(source.removeprefix(_HUB), True) else source
     return source if source in _NO_FILES else Path(os.path.abspath(source)).name  # noqa: PTH100
 
 
@@ -44,7 +46,10 @@ def _changed(tree: dict[str, Any], change: Callable[[str], str], given: bool) ->
     data, model = dict(tree["data"]), dict(tree["model"])
     for name in _SOURCES:
         value = data.get(name)
-        if isinstance(value, str) and value not in _NO_FILES:
+        if isinstance(value, str) and value.startswith(_HUB):
+            folder = value.removeprefix(_HUB)
+            data[name] = _HUB + (change(folder) if _is_place(folder, given) else folder)
+        elif isinstance(value, str) and value not in _NO_FILES:
             family, _, path = value.partition(":") if is_named(value) else ("", "", value)
             if path:
                 data[name] = f"{family}:{change(path)}" if family else change(path)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tauten.data import contents, count_groups, emoji_lt, fingerprint, images, load_pairs
 from tauten.data.emoji import APART
 from tauten.data.emoji_video import name_relevancy
+from tauten.data.saved import is_hub
 from tauten.evaluation import thirds
 from tauten.structure.cells import some, texts_of
 from tauten.training.options.config import DataConfig
@@ -266,6 +267,8 @@ def _by_column(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
     chosen = [i for i, name in enumerate(names) if name in wanted]
     if not chosen:
         remedy = "" if split == "train" else f"; give them as data.{split}"
+        if is_hub(config.source) and split == "val":
+            remedy += f", or hold out a share of train: {config.source}@train, and data.test"
         raise ValueError(
             f"{config.source} has no {split} samples: its split column holds only "
             f"{', '.join(sorted(set(names)))}{remedy}"
