@@ -80,7 +80,7 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {})
-    read_only = ("data_list", "data_check", "recipes")
+    read_only = ("data_list", "data_check", "data_icons", "recipes")
     for command in (
         "demo",
         "evaluate",

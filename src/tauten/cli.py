@@ -173,6 +173,13 @@ def _parser() -> argparse.ArgumentParser:
     _check_options(
         data_commands.add_parser("check", help="known data beside the published numbers; your own")
     )
+    icons = data_commands.add_parser(
+        "icons", help="make a long-tailed set of pictures and names from the npm package of icons"
+    )
+    icons.add_argument("package", type=Path, help="the unpacked package @tabler/icons")
+    icons.add_argument("--output", type=Path, required=True, help="folder written to")
+    icons.add_argument("--size", type=int, default=64, help="side of a picture in pixels (64)")
+    icons.set_defaults(command=_data_icons)
 
     _compare_options(
         commands.add_parser("compare", help="which control helps, where, by how much, for sure")
@@ -568,6 +575,12 @@ def _data_list(options: argparse.Namespace) -> None:
     width = max(map(len, READERS))
     for name, reader in READERS.items():
         print(f"{name:{width}}  {reader.about}")
+
+
+def _data_icons(options: argparse.Namespace) -> None:
+    from tauten.data.icons import write_icons
+
+    print(f"icons: {write_icons(options.package, options.output, options.size)}")
 
 
 def _data_check(options: argparse.Namespace) -> None:

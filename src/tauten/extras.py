@@ -24,6 +24,7 @@ _PEERS = {
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "onnxscript": "onnxscript",
+    "resvg_py": "resvg-py",
 }
 _TRAIN = (
     *("numpy", "transformers", "accelerate", "datasets", "pyarrow", "PIL", "kornia", "tyro"),

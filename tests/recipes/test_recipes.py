@@ -88,9 +88,9 @@ def test_demo_runs_all_and_reports(tmp_path, monkeypatch, capsys):
     assert report.is_file()
     assert report.parent == tmp_path / "demo"
     shown = capsys.readouterr().out
-    assert "[8/8] emoji_maxmargin_mmts, seed 1" in shown
+    assert "[10/10] emoji_maxmargin_mmts, seed 1" in shown
     assert "mean ± standard deviation over 2 seeds" in shown
-    assert len(list((tmp_path / "demo" / "runs").iterdir())) == 2 * 4
+    assert len(list((tmp_path / "demo" / "runs").iterdir())) == 2 * 5
 
 
 def test_panel_of_temperatures(tmp_path, monkeypatch, capsys):
@@ -103,7 +103,7 @@ def test_panel_of_temperatures(tmp_path, monkeypatch, capsys):
     assert runs == sorted(f"emoji_{name}-seed0" for name in names)
     _, shown = capsys.readouterr().out.split("emoji_lt test, percent")
     rows = [line.split()[0] for line in shown.splitlines() if line.startswith("emoji_")]
-    assert rows == [f"emoji_{name}" for name in names]
+    assert rows == 2 * [f"emoji_{name}" for name in names]
     page = (tmp_path / "d" / "report.html").read_text("utf-8")
     for name in ("iSogCLR", "TempNet", "FastCLIP"):
         assert name in page
@@ -123,9 +123,12 @@ def test_demo_refuses_a_folder_with_other_files(tmp_path):
 def test_table(tmp_path):
     def result(score):
         test = {"x2y/hit@1": score, "x2y/hit@1/low": score - 0.1, "x2y/hit@1/high": score + 0.1}
+        test["class_map/head"] = score / 2
         return RunResult(tmp_path, test, {}, 1, 1, 1.0)
 
     one = table({"a": [result(0.5)]})
-    assert "50.0 [40.0, 60.0]" in one
+    pairs, classes = one.split("classes:")
+    assert "50.0 [40.0, 60.0]" in pairs
+    assert classes.splitlines()[-1].split() == ["a", "–", "25.0", "–", "–"]
     assert "one seed" in one
     assert "55.0 ± 7.1" in table({"a": [result(0.5), result(0.6)]})
