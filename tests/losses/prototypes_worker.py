@@ -73,7 +73,15 @@ def remixed(ranks, shard, x, y):
     return loss_fn(x + y, labels[shard], mine, torch.arange(ROWS)[shard]), [], []
 
 
+def heads(ranks, shard, x, y):
+    """Several heads with learned temperatures, whose hardest negatives lie on any process."""
+    torch.manual_seed(0)
+    loss_fn = tt.AMCL(2, DIM, hidden=5, ranks=ranks).double()
+    return loss_fn([x, x - y], [x + y, y]), list(loss_fn.parameters()), []
+
+
 CASES = {
+    "heads": heads,
     "remixed": remixed,
     "gated": gated,
     "swav": swav,

@@ -241,7 +241,7 @@ def test_processes_have_the_value_and_gradient_of_one(tmp_path):
     worker, out = Path(__file__).parent / "prototypes_worker.py", tmp_path / "found.json"
     run_all(worker, [(rank, tmp_path / "store", out) for rank in range(2)])
     found = json.loads(out.read_text())
-    assert {"remixed", "gated", "swav", "palm", "class means", "frequent"} <= set(found)
+    assert {"heads", "remixed", "gated", "swav", "palm", "class means", "frequent"} <= set(found)
     for name, error in found.items():
         assert error < 1e-9, (name, error)
 

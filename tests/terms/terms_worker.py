@@ -58,7 +58,15 @@ def of_views(**options):
     return lambda x: term(x, shards[len(x)])
 
 
+def area(**options):
+    """Return partial AUC of the first component of each row."""
+    term = terms.PartialAUC(0.5, 0.8, **options)
+    shards = {7: VIEWS > 0, CUT: VIEWS[:CUT] > 0, 7 - CUT: VIEWS[CUT:] > 0}
+    return lambda x: term(x[:, 0], shards[len(x)])
+
+
 TERMS = {
+    "area": (area, 1),
     "hinge": (shared(terms.PrototypeHinge), 1),
     "deviation": (shared(terms.Deviation), 2),
     "views": (of_views, 1),

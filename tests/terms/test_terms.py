@@ -404,6 +404,7 @@ def test_two_processes_have_the_value_and_gradient_of_one(tmp_path):
         "pearson",
         "triplet",
         "views",
+        "area",
     } <= set(found)
     for name, errors in found.items():
         assert max(errors) < 1e-9, (name, errors)

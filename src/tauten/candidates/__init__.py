@@ -3,6 +3,7 @@ negatives of each anchor's own, mixtures, means of classes.
 """
 
 from tauten.candidates.class_means import class_means
+from tauten.candidates.class_queues import ClassQueues, boundary_pixels
 from tauten.candidates.clustered_memory import ClusteredMemory
 from tauten.candidates.keys import Keys
 from tauten.candidates.label_mixing import LabelMixer, LabelMixtures
@@ -15,6 +16,7 @@ from tauten.candidates.prototypes import Prototypes, concentrations
 from tauten.candidates.queue import KeyQueue, PairQueue
 
 __all__ = [
+    "ClassQueues",
     "ClusteredMemory",
     "KeyQueue",
     "Keys",
@@ -29,6 +31,7 @@ __all__ = [
     "Prototypes",
     "SignNoise",
     "as_negatives",
+    "boundary_pixels",
     "class_means",
     "concentrations",
 ]

@@ -1,5 +1,6 @@
 """Contrastive losses, each a function of reductions over the pair matrix."""
 
+from tauten.losses.amcl import AMCL
 from tauten.losses.base import ContrastiveLoss, NonFiniteLossError
 from tauten.losses.cacr import CACR
 from tauten.losses.composition import CompositionWarning
@@ -32,6 +33,7 @@ from tauten.losses.two_views import PairedMVDHEL, PairedMVInfoNCE
 from tauten.losses.z_loss import ZLoss
 
 __all__ = [
+    "AMCL",
     "CACR",
     "DCL",
     "DCLW",

@@ -5,6 +5,7 @@ import this package; k-means, embeddings, parquet and plots come with
 `pip install "tauten[structure]"`.
 """
 
+from tauten.structure.batches import ClusterBatches, refined
 from tauten.structure.captions import cluster_file, read_captions
 from tauten.structure.clustering import caption_clusters, kmeans
 from tauten.structure.clusters import Clusters
@@ -13,6 +14,7 @@ from tauten.structure.embed import embed_captions
 from tauten.structure.tail import plot_tail
 
 __all__ = [
+    "ClusterBatches",
     "Clusters",
     "caption_clusters",
     "class_counts",
@@ -21,4 +23,5 @@ __all__ = [
     "kmeans",
     "plot_tail",
     "read_captions",
+    "refined",
 ]

@@ -8,6 +8,7 @@ from tauten.terms.graded import Pearson, PreferenceOrder, RankKL
 from tauten.terms.joint_entropy import JointEntropy
 from tauten.terms.koleo import KoLeo
 from tauten.terms.mixed_pairs import MixedPairs, mixtures
+from tauten.terms.partial_auc import PartialAUC
 from tauten.terms.pixels import PixelConsistency, PixelPropagation, pixel_centres
 from tauten.terms.triplet import TripletQueries
 from tauten.terms.uniformity import CrossUniformity, Uniformity
@@ -21,6 +22,7 @@ __all__ = [
     "JointEntropy",
     "KoLeo",
     "MixedPairs",
+    "PartialAUC",
     "Pearson",
     "PixelConsistency",
     "PixelPropagation",
