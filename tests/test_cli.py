@@ -113,6 +113,8 @@ def test_recipes_lists_what_train_knows(capsys):
     [
         (["train", "nothing"], "no recipe 'nothing'; 'tauten recipes' lists all"),
         (["train", "pairs", "--data", "/missing"], "/missing"),
+        (["train", "pairs", "--data", "flickr30k"], "give flickr30k:FOLDER"),
+        (["train", "pairs", "--init", "/missing"], "--init=/missing"),
         (["evaluate", "/missing"], "/missing is no folder"),
         (["cluster", "/missing", "-k", "3", "--output", "x.parquet"], "/missing"),
         (["report", "/missing"], "/missing"),

@@ -101,19 +101,18 @@ def test_names_on_the_hub(tmp_path, monkeypatch):
     assert is_hub("hf:y")
 
 
-def test_what_a_training_cannot_do_with_it_is_refused(folder, tmp_path):
+def test_validation_that_is_not_there_is_held_out_of_train(folder, tmp_path):
     from tauten.training import DataConfig
     from tauten.training.stores.splits import load_splits
 
     for file in (folder / "data").glob("[ve]*"):
         file.unlink()
     (folder / "README.md").unlink()
-    config = DataConfig(source=f"hf:{folder}", caption="text")
-    with pytest.raises(ValueError, match="has no val samples: .*, or hold out a share of train: "):
-        load_splits(config, progress=False)
-    config = DataConfig(source=f"hf:{folder}@train", test=f"hf:{folder}@test", caption="text")
-    config.label, config.held_out = "label", 0.4
-    splits = load_splits(config, progress=False)
-    assert len(splits["train"]) + len(splits["val"]) == 6
-    assert len(splits["test"]) == 3
+    whole = DataConfig(source=f"hf:{folder}", caption="text")
+    parts = DataConfig(source=f"hf:{folder}@train", test=f"hf:{folder}@test", caption="text")
+    for config in (whole, parts):
+        config.label, config.held_out = "label", 0.4
+        splits = load_splits(config, progress=False)
+        assert len(splits["train"]) + len(splits["val"]) == 6
+        assert len(splits["test"]) == 3
     assert set(splits["test"].labels) <= {"", "cat", "dog"}

@@ -168,7 +168,7 @@ def of_pairs(name: str, splits: Mapping[Split, PairData], progress: bool = True)
         if data.labels is None:
             raise ValueError(
                 f"{name} has no classes: set data.label to a class column, or data.clusters to a "
-                "number of caption clusters"
+                "number of caption clusters (--set data.label=COLUMN)"
             )
         if UNLABELLED in data.labels:
             raise ValueError(

@@ -120,9 +120,11 @@ def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) 
         if runs:
             queries[f"{control} ({setting})"] = runs
     if f"{grid.baseline} ({DEFAULT})" not in queries:
+        first = f", the first: {trained.failures[0].error}" if trained.failures else ""
         raise ValueError(
             f"no cell of the baseline {grid.baseline} has finished, so there is nothing to compare "
-            f"with: see {grid.output / 'failed.json'}"
+            f"with: {len(trained.failures)} trainings failed{first}; see "
+            f"{grid.output / 'failed.json'}"
         )
     base_pairs, part_pairs = _pairs(grid, list(queries))
     found = contrasts(queries, [*base_pairs, *part_pairs], metric, bootstrap)

@@ -46,9 +46,16 @@ def matches(pattern: str | Path) -> list[Path]:
             [text] if os.path.lexists(text) else sorted(glob.glob(text) or glob.glob(escaped))  # noqa: PTH207
         )
         if not files:
-            raise FileNotFoundError(f"no such file or folder: {text}")
+            raise FileNotFoundError(f"no such file or folder: {text}{_known(text)}")
         found += [Path(file) for file in files]
     return found
+
+
+def _known(text: str) -> str:
+    """Say how a known data set is given, where its name alone was."""
+    from tauten.data.readers import READERS
+
+    return f"; it is a known data set: give {text}:FOLDER" if text in READERS else ""
 
 
 def _expanded(text: str) -> list[str]:

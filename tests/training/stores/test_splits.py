@@ -152,6 +152,28 @@ def test_a_split_column_without_a_split_says_what_it_holds(shared_data):
         load_split(DataConfig(source=source, limit=8), "train")
 
 
+@pytest.mark.parametrize("held", [{"val"}, {"val", "test"}])
+def test_splits_that_the_column_lacks_are_held_out_of_train(folder, held, caplog):
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    for place, row in enumerate(rows):
+        row["split"] = "test" if "test" not in held and place % 10 in (1, 2) else "train"
+    (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = DataConfig(source=str(folder), held_out=0.3)
+    with caplog.at_level("INFO", logger="tauten.training"):
+        whole = load_splits(config)
+    lacking = " and no ".join(name for name in ("val", "test") if name in held)
+    assert f"its split column has no {lacking}, held out of train" in caplog.text
+    captions = {
+        name: {text for row in data.captions for text in row} for name, data in whole.items()
+    }
+    assert set().union(*captions.values()) == {row["caption"] for row in rows}
+    of_test = {row["caption"] for row in rows if row["split"] == "test"}
+    if of_test:
+        assert captions["test"] == of_test
+    alone = load_split(config, "val")
+    assert alone.fingerprint == whole["val"].fingerprint
+
+
 def test_the_source_is_read_once_for_all_splits(shared_data, caplog):
     source = str(shared_data / "coco" / "coco35_photos.tar")
     with caplog.at_level("INFO", logger="tauten.data"):

@@ -160,7 +160,7 @@ def as_typed(message: str) -> str:
         [*names, r"(?:control|loss)\.[a-z]\w*", r"model\.(?:augmentation|views)\.\w+"]
     )
     first = "|".join(["family", *(f.name for f in dataclasses.fields(Config))])
-    told = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be )|overwrite=True"
+    told = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be |=)|overwrite=True"
     return re.sub(
         told, lambda found: f"--{found[0].removesuffix('=True').replace('_', '-')}", message
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,6 @@ from torch import Tensor
 from tauten.data import contents, count_groups, emoji_lt, fingerprint, images, load_pairs
 from tauten.data.emoji import APART
 from tauten.data.emoji_video import name_relevancy
-from tauten.data.saved import is_hub
 from tauten.evaluation import thirds
 from tauten.structure.cells import some, texts_of
 from tauten.training.options.config import DataConfig
@@ -41,6 +41,8 @@ __all__ = [
     "split_rows",
     "to_pairs",
 ]
+
+logger = logging.getLogger("tauten.training")
 
 _VALIDATION = frozenset({"val", "valid", "validation", "dev"})
 
@@ -210,7 +212,7 @@ def _first_texts(dataset: Dataset, place: str) -> TextSource:
 
 def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
     if "split" in whole.column_names:
-        return {split: _by_column(whole, config, split) for split in splits}
+        return _by_column(whole, config, splits)
     held_out = {s for s, path in (("val", config.val), ("test", config.test)) if path is None}
     assigned = assign(whole, config.held_out, held_out, config.source, config.texts)
     empty = [split for split in splits if split not in assigned]
@@ -255,25 +257,41 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
     return found if plain else one_per_picture(found, config.label, path, config.negatives)
 
 
-def _by_column(whole: Dataset, config: DataConfig, split: Split) -> Dataset:
-    names = [str(name).lower() for name in whole["split"]]
-    unknown = sorted({name for name in names if name not in _VALIDATION | {"train", "test"}})
+def _by_column(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
+    """Divide by the split column; what it has no val or test of is held out of train."""
+    given = [str(name).lower() for name in whole["split"]]
+    unknown = sorted({name for name in given if name not in _VALIDATION | {"train", "test"}})
     if unknown:
         raise ValueError(
             f"the split column holds {unknown[:5]}: it may hold train, val (or valid, validation, "
             "dev) and test"
         )
-    wanted = _VALIDATION if split == "val" else {split}
-    chosen = [i for i, name in enumerate(names) if name in wanted]
-    if not chosen:
-        remedy = "" if split == "train" else f"; give them as data.{split}"
-        if is_hub(config.source) and split == "val":
-            remedy += f", or hold out a share of train: {config.source}@train, and data.test"
-        raise ValueError(
-            f"{config.source} has no {split} samples: its split column holds only "
-            f"{', '.join(sorted(set(names)))}{remedy}"
+    names = ["val" if name in _VALIDATION else name for name in given]
+    lacking: list[Split] = [
+        split for split in ("val", "test") if getattr(config, split) is None and split not in names
+    ]
+    rows = [row for row, name in enumerate(names) if name == "train"]
+    if lacking and rows:
+        logger.info(
+            "%s: its split column has no %s, held out of train",
+            config.source,
+            " and no ".join(lacking),
         )
-    return whole.select(chosen)
+        train = whole.select(rows)
+        again = assign(train, config.held_out, {*lacking}, config.source, config.texts)
+        for row, name in zip(rows, again, strict=True):
+            names[row] = name
+    for split in splits:
+        if split not in names:
+            remedy = "" if split == "train" else f"; give them as data.{split}"
+            raise ValueError(
+                f"{config.source} has no {split} samples: its split column holds only "
+                f"{', '.join(sorted(set(given)))}{remedy}"
+            )
+    return {
+        split: whole.select([row for row, name in enumerate(names) if name == split])
+        for split in splits
+    }
 
 
 @dataclass(frozen=True)
