@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tauten import recipes
-from tauten.training import train
+from tauten.outcome import OUTCOME, load
+from tauten.training import evaluate, train
 
 
 def two_steps(name, output, **data):
@@ -17,6 +18,8 @@ def two_steps(name, output, **data):
     config.model.dim = config.model.text_width = 8
     config.model.channels = (4, 8)
     config.optim.batch_size, config.evaluation.bootstrap = 16, 0
+    if config.data.unseen:
+        config.evaluation.metric = f"unseen/recall@{config.data.unseen}"
     config.progress = config.tensorboard = False
     if config.loss.kind == "infonce" and config.loss.queue:
         config.loss.queue = 32
@@ -55,3 +58,34 @@ def test_code_search(name, library, tmp_path):
 def test_captions_that_differ_in_one_attribute(tmp_path):
     result = two_steps("emoji_wording", tmp_path / "run", limit=60)
     assert 0 <= result.test["compositional/accuracy"] <= 1
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory):
+    """Write who of twelve users liked which of nine films."""
+    folder = tmp_path_factory.mktemp("ratings")
+    rows = ["userId,movieId,rating,timestamp"]
+    rows += [f"{u},{(u + f) % 9},5,{f}" for u in range(1, 13) for f in range(3 + u % 6)]
+    (folder / "ratings.csv").write_text("\n".join(rows))
+    films = [f"{f},Film ({1990 + f}),Drama" for f in range(9)]
+    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *films]))
+    return folder
+
+
+def test_films_are_recommended_among_those_not_seen(ratings, tmp_path):
+    result = two_steps("films", tmp_path / "run", source=f"movielens:{ratings}", unseen=4)
+    assert 0 <= result.test["unseen/recall@4"] <= 1
+    assert result.test["unseen/NDCG@4"] <= result.test["unseen/recall@4"]
+    queries = load(tmp_path / "run" / OUTCOME)
+    assert float(queries.scores("unseen/recall@4").mean()) == pytest.approx(
+        result.test["unseen/recall@4"]
+    )
+    again = evaluate(tmp_path / "run", bootstrap=0)
+    assert again["unseen/recall@4"] == pytest.approx(result.test["unseen/recall@4"])
+
+
+def test_unseen_candidates_need_texts(tmp_path):
+    config = recipes.get("emoji_clip")(tmp_path / "run")
+    config.data.unseen = 20
+    with pytest.raises(ValueError, match="data.unseen=20 is of pairs of texts"):
+        config.validate()

@@ -51,7 +51,8 @@ class ClassScores:
     def average_precision(self) -> Tensor:
         """Return (Q,) float64; NaN where no candidate is relevant."""
         found = torch.full((self.queries,), torch.nan, dtype=torch.float64)
-        found[self.rows] = self.scores.means["mAP"]
+        if len(self.rows):
+            found[self.rows] = self.scores.means["mAP"]
         return found
 
 

@@ -159,6 +159,8 @@ class Outcome:
             return self.first.score(metric.removesuffix(CLASS_MEAN))
         if metric in self.whole:
             return self.whole[metric]
+        if metric in self.first.scores and metric not in self.known.names:
+            return self.first.score(metric)
         if metric == MEAN_RECALL:
             return torch.stack([self.scores(f"hit@{k}") for k in KS]).mean(dim=0)
         if metric == OF_CLASSES[0]:
@@ -177,7 +179,7 @@ class Outcome:
     def _has(self, metric: str) -> bool:
         """Return whether the metric is kept as it is, or given by ranks of both directions."""
         way, _, name = metric.rpartition("/")
-        if metric in self.whole:
+        if metric in self.whole or metric in self.first.scores:
             return True
         ranked = self.task == "pairs" and all(
             side.ranks is not None for side in self.sides.values()

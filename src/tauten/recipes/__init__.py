@@ -18,6 +18,7 @@ from tauten.recipes import (
     emoji,
     epic_kitchens,
     pretrained,
+    recommendation,
     unimodal,
     video,
 )
@@ -52,6 +53,7 @@ RECIPES = recipes_of(
     clip,
     compositional,
     code_search,
+    recommendation,
     video,
     pretrained,
     cc3m,

@@ -13,12 +13,14 @@ from tauten.data.check import Report
 from tauten.data.readers.checks import Figures, Reader
 from tauten.data.readers.cifar import CIFAR_READERS
 from tauten.data.readers.coco_captions import COCO_VAL2017
+from tauten.data.readers.coco_sentences import COCO_SENTENCES
 from tauten.data.readers.conceptual import CC3M, CC12M
 from tauten.data.readers.entries import Collection, Entry, to_dataset
 from tauten.data.readers.epic import EPIC_KITCHENS
 from tauten.data.readers.imagenet_lt import IMAGENET100_LT, IMAGENET_LT
 from tauten.data.readers.inaturalist import INATURALIST2018
 from tauten.data.readers.karpathy import COCO, FLICKR30K, protocol
+from tauten.data.readers.movielens import MOVIELENS
 from tauten.data.readers.msrvtt import MSRVTT
 from tauten.data.readers.python_functions import PYTHON_FUNCTIONS
 from tauten.data.readers.small import SMALL_READERS
@@ -53,7 +55,9 @@ READERS: dict[str, Reader] = {
         IMAGENET_LT,
         IMAGENET100_LT,
         INATURALIST2018,
+        COCO_SENTENCES,
         PYTHON_FUNCTIONS,
+        MOVIELENS,
         *SMALL_READERS,
     )
 }

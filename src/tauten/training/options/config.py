@@ -82,6 +82,9 @@ class DataConfig:
     other emoji that differ in one attribute"""
     negatives_drawn: Annotated[int, When("data.negatives")] = 0
     """at most this many of a sample's negatives in a batch, drawn anew each time; 0 for all"""
+    unseen: Annotated[int, When("data.texts")] = 0
+    """recommendation: all captions of training are searched, too, but for those that a first text
+    has there, and recall and NDCG are told at this k (unseen/recall@20); 0 for no such"""
     label: str | None = None
     """name of the class column whose counts define head, mid and tail, and the mmts shift"""
     clusters: int = 0

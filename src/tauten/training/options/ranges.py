@@ -32,6 +32,7 @@ RANGES: dict[str, Range] = {
     "data.alternative": _SHARE,
     "data.keywords": _SHARE,
     "data.negatives_drawn": Range(0, 1024),
+    "data.unseen": Range(0, 100_000),
     "data.buffer": _FROM_1,
     "data.workers": Range(0, 1024),
     "model.dim": Range(1, 65536),

@@ -16,6 +16,11 @@ def check_texts(config: Config) -> None:
     """
     data, model = config.data, config.model
     if not data.texts:
+        if data.unseen:
+            raise ValueError(
+                f"data.unseen={data.unseen} is of pairs of texts, such as users and films: set "
+                "data.texts, or leave it out"
+            )
         return
     if data.source == "emoji_lt":
         raise ValueError(

@@ -14,6 +14,7 @@ from tauten.structure.cells import texts_of
 from tauten.training import processes
 from tauten.training.stores.clip_source import ClipSource
 from tauten.training.stores.text_source import TextSource
+from tauten.training.stores.unseen import Unseen
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -42,6 +43,8 @@ class PairData:
             simply the unique captions.
         drawn: which candidates may be an image's caption in training, where these are not its own.
         negatives: for each image texts that are wrong for it, or None where the data have none.
+        unseen: captions of training that are searched beside, without those that each first text
+            has there; or None.
         galleries: equal parts of the images that are searched one by one.
         shards: the pairs of a training split that stay there (``data.stream``); images, captions,
             alternatives and keywords are then empty.
@@ -58,6 +61,7 @@ class PairData:
     drawn: Candidates | None = None
     galleries: int = 1
     negatives: list[list[str]] | None = None
+    unseen: Unseen | None = None
     shards: ShardPairs | None = None
     contents: str = ""
 

@@ -30,6 +30,7 @@ from tauten.training.stores.pair_data import SPLITS, PairData, Split, as_publish
 from tauten.training.stores.rows import UNLABELLED, class_names, one_per_picture
 from tauten.training.stores.stream import shard_split
 from tauten.training.stores.text_source import TextSource
+from tauten.training.stores.unseen import Pairs, unseen
 
 __all__ = [
     "SPLITS",
@@ -83,16 +84,32 @@ def load_splits(
         return {split: _emoji(fields, split) for split in splits}
     if is_named(config.source, "epic_kitchens"):
         return epic_splits(config, splits, progress)
+    if config.unseen and "train" not in splits:
+        return {name: load_splits(config, SPLITS, index, progress)[name] for name in splits}
     parts = split_rows(config, splits, progress, views)
     own = {"val": config.val, "test": config.test}
     found = {
         split: to_pairs(parts[split], config, progress, views, own.get(split)) for split in splits
     }
+    if config.unseen:
+        train = found["train"]
+        found |= {
+            split: dataclasses.replace(
+                found[split], unseen=unseen(_texts(found[split]), _texts(train), config.unseen)
+            )
+            for split in splits
+            if split != "train"
+        }
     return found | {
         split: as_published(data, config.protocol)
         for split, data in found.items()
         if split == "test" and config.protocol != "all"
     }
+
+
+def _texts(data: PairData) -> Pairs:
+    assert isinstance(data.images, TextSource)
+    return data.images.texts, data.captions
 
 
 def split_rows(

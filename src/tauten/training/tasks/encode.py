@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections import Counter
@@ -28,6 +29,8 @@ from tauten.evaluation import (
 from tauten.evaluation.class_level import ClassScores, of_class_scores
 from tauten.evaluation.correspondence import correspondence
 from tauten.evaluation.retrieval import of_ranks
+from tauten.evaluation.summary import PerQuery, summarize
+from tauten.evaluation.unseen import unseen_scores
 from tauten.models import DualEncoder, Tokenizer
 from tauten.outcome import Outcome, of_pairs
 from tauten.outcome.metrics import KS, WAYS
@@ -36,8 +39,11 @@ from tauten.training.stores.clip_source import ClipSource
 from tauten.training.stores.pairs import as_input
 from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes, PairData
+from tauten.training.stores.unseen import Unseen
 
 BAR_FROM = 5000
+#: before the metrics of a recommendation
+UNSEEN = "unseen"
 CLASS_KS, CLASS_WAYS = (1, 5, 10), ("x2y", "y2x", "x2x", "y2y")
 Name = TypeVar("Name")
 
@@ -60,6 +66,7 @@ class Encoded:
             metrics are means over them, without intervals.
         unreadable: how many of the N are clips that cannot be read, searched as black frames.
         negatives: (N, K, d) of each image's own, and (N, K) bool where one only fills up; or None.
+        unseen: candidates of a recommendation, and their embeddings (C, d); or None.
     """
 
     x: Tensor
@@ -72,6 +79,7 @@ class Encoded:
     galleries: int = 1
     unreadable: int = 0
     negatives: tuple[Tensor, Tensor] | None = None
+    unseen: tuple[Unseen, Tensor] | None = None
 
     def retrieval(self, bootstrap: int = 0, seed: int = 0) -> dict[str, float]:
         """Return metrics both ways, by group where every caption has one group,
@@ -98,6 +106,7 @@ class Encoded:
         recalls = [metrics[f"{way}/hit@{k}"] for way in WAYS for k in KS]
         metrics |= {"mean_recall": math.fsum(recalls) / len(recalls)}
         metrics |= self._class_level(bootstrap, seed) | self._compositional(bootstrap, seed)
+        metrics |= self._recommendation(bootstrap, seed)
         return metrics | self._multi_instance(bootstrap, seed)
 
     @cached_property
@@ -114,7 +123,7 @@ class Encoded:
 
     def outcome(self) -> Outcome:
         """Return the results of each query."""
-        return of_pairs(
+        outcome = of_pairs(
             self.x,
             self.y,
             self.y_of_x,
@@ -124,6 +133,9 @@ class Encoded:
             ranked=self.ranks,
             of_classes=self.of_classes,
         )
+        first = outcome.sides["x2y"]
+        with_shown = dataclasses.replace(first, scores={**first.scores, **self.recommended})
+        return dataclasses.replace(outcome, sides={**outcome.sides, "x2y": with_shown})
 
     def class_of_y(self) -> list[str | None] | None:
         """Return (M,) the class of each caption: that of the first image with it."""
@@ -156,6 +168,21 @@ class Encoded:
             *(self.x, first, other, self.groups), missing=missing, bootstrap=bootstrap, seed=seed
         )
         return {f"compositional/{name}": value for name, value in found.items()}
+
+    @cached_property
+    def recommended(self) -> dict[str, Tensor]:
+        """Return (N,) scores of a ranking of what each first text has not seen; {} for no such."""
+        if self.unseen is None:
+            return {}
+        shown, candidates = self.unseen
+        scores = unseen_scores(self.x, candidates, shown.matches, shown.seen, shown.k)
+        return {f"{UNSEEN}/{name}": score for name, score in scores.items()}
+
+    def _recommendation(self, bootstrap: int, seed: int) -> dict[str, float]:
+        if not self.recommended:
+            return {}
+        scores = PerQuery(means=self.recommended)
+        return summarize("", scores, self.groups, None, bootstrap, seed)
 
     def _gallery(self, k: int) -> Encoded:
         """Return part k of the images, and the captions that are theirs."""
@@ -227,6 +254,8 @@ def selectable(data: PairData, classes: Classes | None) -> list[str]:
         classes: training counts, for groups; None for no groups.
     """
     names = list(_few(data, classes).retrieval())
+    if data.unseen is not None:
+        names += [f"{UNSEEN}/{kind}@{data.unseen.k}" for kind in ("recall", "NDCG")]
     if data.negatives is not None:
         asked = [i for i, own in enumerate(data.negatives) if own]
         groups = []
@@ -337,6 +366,13 @@ def _encode(
         inputs = {name: value.to(device) for name, value in inputs.items()}
         return encoder.encode_text(inputs).float().cpu()
 
+    shown = data.unseen
+
+    def others(start: int) -> Tensor:
+        inputs = tokenizer(shown.texts[start : start + batch_size] if shown else [])
+        inputs = {name: value.to(device) for name, value in inputs.items()}
+        return encoder.encode_text(inputs).float().cpu()
+
     wrong = list(dict.fromkeys(text for own in data.negatives or () for text in own))
 
     def negatives(start: int) -> Tensor:
@@ -354,6 +390,8 @@ def _encode(
         y = encode_rows(texts, range(0, len(captions), batch_size), "captions", hidden, together)
         rows = range(0, len(wrong), batch_size)
         n = encode_rows(negatives, rows, "negatives", hidden, together) if wrong else None
+        rows = range(0, len(shown.texts) if shown else 0, batch_size)
+        z = encode_rows(others, rows, "candidates", hidden, together) if shown else None
     finally:
         encoder.train(was_training)
     unreadable = _unreadable(data, together)
@@ -371,6 +409,7 @@ def _encode(
         galleries=data.galleries,
         unreadable=unreadable,
         negatives=None if n is None else _of_samples(n, wrong, data.negatives or ()),
+        unseen=None if z is None or shown is None else (shown, z),
     )
 
 
