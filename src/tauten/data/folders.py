@@ -101,7 +101,8 @@ _CLASSES = (
 
 _BARE = (
     ". Two views are judged by classes: put the pictures into a folder for each class, or give a "
-    "table with their paths (file_name) and a class column"
+    "table with their paths (file_name) and a class column. Without classes they are trained on "
+    "with data.label=None evaluation.metric=last"
 )
 
 

@@ -19,6 +19,8 @@ CLASS_MAP = {
 """mAP of the same class by name, and what is searched for the queries of a direction."""
 OF_CLASSES = ("class_map", *CLASS_MAP)
 """Metrics of classes, which not every query has; the first is the mean of the others."""
+INSTANCE = "instance@"
+"""What metrics of two views without classes begin with."""
 NEIGHBOURS = (1, 10)
 """Numbers of neighbours by whose votes images are classified."""
 RULES = tuple(f"knn@{k}" for k in NEIGHBOURS)

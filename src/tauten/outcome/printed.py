@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from tauten.outcome.groups import ALL, in_order
-from tauten.outcome.metrics import CLASS_MEAN, MEAN_RECALL, OF_CLASSES, OF_RELEVANCY, WAYS
+from tauten.outcome.metrics import CLASS_MEAN, INSTANCE, MEAN_RECALL, OF_CLASSES, OF_RELEVANCY, WAYS
 
 _ENDS = ("/low", "/high")
 _ABOUT = "x2y: image to text, y2x: text to image, n: queries"
@@ -16,7 +16,8 @@ def table(metrics: Mapping[str, float]) -> str:
     """Return the main metrics, one a row: of all queries with its interval, and of each group.
 
     Of pairs these are hit@K both ways, of graded pairs also nDCG and mAP, then the means of the
-    whole; of two views the accuracies over all images and as the mean over classes.
+    whole; of two views the accuracies over all images and as the mean over classes, and without
+    classes whether the other view of an image is found.
 
     Args:
         metrics: flat, fractions, as of :func:`tauten.evaluation.retrieval` or of a run's
@@ -32,6 +33,9 @@ def table(metrics: Mapping[str, float]) -> str:
         columns = {ALL: "", "class mean": CLASS_MEAN}
         columns |= {group: f"{CLASS_MEAN}/{group}" for group in groups}
         return _lines(metrics, of_views, columns, "")
+    instances = [name for name in names if name.startswith(INSTANCE)]
+    if instances:
+        return _lines(metrics, instances, {ALL: ""}, "")
     rows = [name for way in WAYS for name in names if re.fullmatch(rf"{way}/hit@\d+", name)]
     if not rows:
         return ""

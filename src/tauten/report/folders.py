@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tauten.outcome.metrics import INSTANCE
 from tauten.report.comparable import comparable
 from tauten.report.files import read_arrays, read_lines, read_results, read_yaml
 from tauten.report.kept import embeddings, features, sample_values
@@ -155,6 +156,11 @@ def _load_seed(path: Path) -> SeedRun:
     _numbers(results["test"], path / "results.json", each=True)
     steps = {name: results.get(name) for name in ("best_step", "total_steps")}
     _numbers(steps, path / "results.json")
+    if any(name.startswith(INSTANCE) for name in results["test"]):
+        raise ValueError(
+            f"{path} is a run of two views without classes, and a report is about classes: its "
+            f"numbers are in {path / 'results.json'}, as 'tauten evaluate' prints them"
+        )
     test = features(path) if results.get("task") == "views" else embeddings(path)
     samples = sample_values(path)
     pictures = path / "test_images.npz"

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tauten.outcome.groups import in_order
+from tauten.outcome.metrics import INSTANCE
 from tauten.outcome.printed import number, table
 from tauten.training import processes
 from tauten.training.loop.compute import device_of
@@ -93,7 +94,9 @@ def closing(
     """
     run = shlex.quote(str(config.output))
     images, texts = config.model.image != "features", config.task == "pairs"
-    following = {f"tauten report {run}": "one HTML page; of several runs, a comparison"}
+    following = {}
+    if not any(name.startswith(INSTANCE) for name in test):
+        following[f"tauten report {run}"] = "one HTML page; of several runs, a comparison"
     if texts:
         following[f"tauten evaluate {run} --data DATA"] = "how it does on other data"
     following[f"tauten embed {run} {'DATA ' if images else ''}--output EMBEDDINGS"] = "vectors"

@@ -42,7 +42,14 @@ def check_views(config: Config) -> None:
     if config.data.frames:
         raise ValueError(f"task=views takes images, got data.frames={config.data.frames}")
     if config.data.label is None and config.data.source not in ("", "emoji_lt"):
-        raise ValueError(
-            "task=views is judged by classification: set data.label to the class column of "
-            f"{config.data.source}"
-        )
+        if metric != "last":
+            raise ValueError(
+                "task=views is judged by classification: set data.label to the class column of "
+                f"{config.data.source}, or train on pictures without classes with "
+                "evaluation.metric=last"
+            )
+        if config.data.clusters:
+            raise ValueError(
+                f"data.clusters={config.data.clusters} are of captions, which task=views does not "
+                "read: leave it out, or set data.label to a class column"
+            )

@@ -35,9 +35,13 @@ def check_data(config: DataConfig, views: bool = False, progress: bool = True) -
         FileNotFoundError: nothing is there.
         ValueError: data that a training would refuse.
     """
-    if views and config.label is None:
-        config = dataclasses.replace(config, label=_USUAL_LABEL)
-    parts = split_rows(config, SPLITS, progress, views)
+    try:
+        named = config.label or (_USUAL_LABEL if views else None)
+        parts = split_rows(dataclasses.replace(config, label=named), SPLITS, progress, views)
+    except ValueError:
+        if not views or config.label is not None:
+            raise
+        parts = split_rows(config, SPLITS, progress, views)  # pictures without classes
     label = config.label
     if label is None and _USUAL_LABEL in parts["train"].column_names:
         label = _USUAL_LABEL

@@ -260,6 +260,7 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
         allow_truncated=config.allow_truncated,
         media="raw" if videos else ("text" if config.texts else "image"),
         captions=not views,
+        bare=views and config.label is None,
         progress=progress,
     )
     if config.texts:

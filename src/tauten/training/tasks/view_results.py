@@ -21,6 +21,7 @@ from tauten.training.run.places import shown
 from tauten.training.run.run_folder import FEATURES, IMAGES, TRAIN_IMAGES, RunFolder
 from tauten.training.stores.named import is_named
 from tauten.training.stores.splits import Classes, PairData, Split
+from tauten.training.tasks.instances import instances, shares
 from tauten.training.tasks.results import (
     Tested,
     built,
@@ -36,15 +37,15 @@ _LARGEST_COPY = 64 * 2**20
 """Bytes of training and test images up to which a run keeps them."""
 
 
-def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes]:
-    """Load the encoder and training counts of a checkpoint of two views.
+def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes | None]:
+    """Load the encoder and training counts of a checkpoint of two views; None without classes.
 
     Raises:
         ValueError: the folder is not a whole checkpoint of two views.
     """
     description = described(checkpoint)
     classes = load_classes(checkpoint)
-    if description.get("kind") != "views" or classes is None:
+    if description.get("kind") != "views":
         raise ValueError(f"{checkpoint} was not trained on two views")
     return built(checkpoint, lambda: ViewEncoder.from_description(description)), classes
 
@@ -58,8 +59,15 @@ def evaluate_views(
     batch_size: int,
     progress: bool,
 ) -> dict[str, float]:
-    """Evaluate neighbours and probes of a checkpoint on a split; see :class:`Sides`."""
+    """Evaluate neighbours and probes of a checkpoint on a split; see :class:`Sides`.
+
+    Without classes it is what :func:`tauten.training.tasks.instances.instances` finds.
+    """
     encoder, classes = load_view_encoder(checkpoint)
+    if classes is None:
+        right = instances(encoder, data, batch_size, progress, together=False)
+        assert right is not None
+        return shares(right, bool(bootstrap))
     known, x = (
         encode_features(encoder, part, batch_size, progress, together=False)
         for part in (train, data)
@@ -88,29 +96,39 @@ def write_view_results(
         name: encode_features(encoder, data, settings.batch_size, config.progress)
         for name, data in splits.items()
     }
+    right: dict[str, Any] = {}
+    if classes is None:
+        right = {
+            name: instances(encoder, splits[name], settings.batch_size, config.progress)
+            for name in ("test", "val")
+        }
     with processes.together():
         if x["train"] is not None:
-            _write(config, folder, splits, classes, probe, clock, total_steps, x, best)
+            _write(config, folder, splits, classes, probe, clock, total_steps, x, right, best)
 
 
 def _write(
     config: Config,
     folder: RunFolder,
     splits: Mapping[Split, PairData],
-    classes: Classes,
+    classes: Classes | None,
     probe: TauProbe,
     clock: Clock,
     total_steps: int,
     x: Mapping[Split, Any],
+    right: Mapping[str, Any],
     best: Path,
 ) -> None:
     settings, train = config.evaluation, splits["train"]
-    sides = {
-        name: Sides.of(x["train"], train, x[name], splits[name], classes)
-        for name in ("test", "val")
-    }
-    right = {"test": sides["test"].right(settings.probe), "val": sides["val"].right("none")}
-    metrics = {name: sides[name].accuracies(right[name], settings.bootstrap) for name in right}
+    if classes is None:
+        metrics = {name: shares(right[name], bool(settings.bootstrap)) for name in right}
+    else:
+        sides = {
+            name: Sides.of(x["train"], train, x[name], splits[name], classes)
+            for name in ("test", "val")
+        }
+        right = {"test": sides["test"].right(settings.probe), "val": sides["val"].right("none")}
+        metrics = {name: sides[name].accuracies(right[name], settings.bootstrap) for name in right}
     features = _features(x, splits, classes)
     write_npz(folder.path / FEATURES, features)
     images = {IMAGES: splits["test"].images, TRAIN_IMAGES: train.images}
@@ -154,6 +172,14 @@ def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]
         if data.groups == "thirds"
         else f"by the class's number of training images: head >= {data.head}, tail < {data.tail}",
     }
+    if data.label is None and data.source != "emoji_lt":
+        del found["neighbours"], found["groups"]
+        found["instances"] = (
+            "instance@K: whether the second random view of an image is among the K nearest to its "
+            "first view, of those of the whole split, by features; ties count against it"
+        )
+        found["intervals"] = "95 % Wilson intervals; they do not cover the spread over seeds"
+        return found | cautions(config)
     found |= cautions(config)
     if evaluation.probe != "none":
         kind = "LinearSVC" if evaluation.probe == "svm" else "softmax regression by SGD"
@@ -173,13 +199,14 @@ def _family(source: str) -> str:
 
 
 def _features(
-    x: Mapping[Split, Any], splits: Mapping[Split, PairData], classes: Classes
+    x: Mapping[Split, Any], splits: Mapping[Split, PairData], classes: Classes | None
 ) -> dict[str, Any]:
     """Return features, classes and groups of the training and the test split."""
     found: dict[str, Any] = {}
     for name in ("train", "test"):
-        labels = splits[name].labels or []
+        labels = splits[name].labels or [""] * len(splits[name])
         found[name] = x[name].numpy()
         found[f"{name}_labels"] = np.array(labels, dtype=np.str_)
-        found[f"{name}_groups"] = np.array(classes.groups(labels), dtype=np.str_)
+        groups = labels if classes is None else classes.groups(labels)
+        found[f"{name}_groups"] = np.array(groups, dtype=np.str_)
     return found

@@ -17,12 +17,16 @@ from tauten.training.loop.steps import Steps
 from tauten.training.loop.trainer import ContrastiveTrainer
 from tauten.training.options.config import Config
 from tauten.training.stores.splits import Classes, PairData
+from tauten.training.tasks.instances import instances, shares
 from tauten.training.tasks.view_features import Sides, encode_features
 from tauten.training.tasks.view_module import ViewModule, ViewStore
 
 
 class ViewTrainer(ContrastiveTrainer):
-    """A trainer of an encoder on two views, validated by nearest neighbours of its features."""
+    """A trainer of an encoder on two views, validated by nearest neighbours of its features.
+
+    Without classes it is validated by whether it finds the other view of each picture.
+    """
 
     contrastive: Any
     store: Any
@@ -37,6 +41,12 @@ class ViewTrainer(ContrastiveTrainer):
     def _validate(self) -> dict[str, float]:
         """Return neighbours of the validation split in the training split."""
         settings = self.config.evaluation
+        if self.classes is None:
+            right = instances(
+                *(self.contrastive.encoder, self.validation, settings.batch_size),
+                self.config.progress,
+            )
+            return processes.first(lambda: self._of_instances(right))
         splits = (self.store.data, self.validation)
         x = [
             encode_features(
@@ -45,6 +55,10 @@ class ViewTrainer(ContrastiveTrainer):
             for data in splits
         ]
         return processes.first(lambda: self._scores(x, splits))
+
+    def _of_instances(self, right: dict[str, Tensor] | None) -> dict[str, float]:
+        assert right is not None
+        return shares(right, intervals=False) | {"last": float(self.state.global_step)}
 
     def _scores(
         self, x: list[Tensor | None], splits: tuple[PairData, PairData]
@@ -68,15 +82,10 @@ def build_views(
     """Build the module and the batches of two-view training; there is no tokenizer.
 
     Raises:
-        ValueError: no classes, images that the tower cannot take, or see
+        ValueError: images that the tower cannot take, or see
             :func:`tauten.training.build.build_loss`.
     """
-    if classes is None or train.labels is None:
-        raise ValueError(
-            f"task=views is judged by classification, and {config.data.source} has no classes: "
-            "set data.label to a class column"
-        )
-    counts = classes.per_sample(train.labels)
+    counts = classes.per_sample(train.labels) if classes and train.labels else None
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         encoder = build_view_encoder(config.model)
