@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
+LOWEST := .venv-lowest
 PEERS_PIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/peers/constraints.txt
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-peers docs clean
+.PHONY: demo test test-peers test-lowest docs clean
 
 demo: $(VENV)/.train
 	$(VENV)/bin/tauten demo --output runs/demo
@@ -17,6 +18,11 @@ test: $(VENV)/.dev
 
 test-peers: $(PEERS)/.installed
 	OMP_NUM_THREADS=1 $(PEERS)/bin/python -m pytest tests/peers -c tests/peers/pytest.ini
+
+# the lowest versions that pyproject.toml allows, with the torch that is pinned
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest tests/models tests/training/test_train.py \
+		tests/training/test_start.py tests/training/test_huggingface_run.py tests/inference/test_model.py
 
 docs: $(VENV)/.dev
 	$(PIP) --editable ".[docs]"
@@ -42,5 +48,13 @@ $(PEERS)/.installed: pyproject.toml tests/peers/requirements.txt tests/peers/con
 	{ echo "test-peers: not all peers could be installed, so nothing was tested"; exit 1; }
 	touch $@
 
+$(LOWEST)/.installed: pyproject.toml tests/lowest.py
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python tests/lowest.py train structure video pretrained peft > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		"$$(grep ^torch== constraints.txt)" --requirement $(LOWEST)/lowest.txt pytest hypothesis
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(LOWEST) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tauten as tt
+from lowest import lowest
 from tauten import extras
 from tauten.cli import main
 from tauten.extras import explained
@@ -138,3 +139,14 @@ def test_ci_calls_the_readme_test_command_and_nothing_else():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert lines[-1] == "make test"
     assert "make test" in (ROOT / "README.md").read_text()
+
+
+def test_the_lowest_versions_are_read_from_the_metadata():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = lowest(project, "train", "structure", "video", "pretrained", "peft")
+    names = [line.split("==")[0] for line in pins]
+    assert len(names) == len(set(names)) >= 18
+    assert "accelerate==1.3" in pins
+    assert "torch" not in names
+    made = {"optional-dependencies": {"a": ["x>=1.9,<3"], "b": ["x>=1.10", "torch>=2"]}}
+    assert lowest(made, "a", "b") == ["x==1.10"]

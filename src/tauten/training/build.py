@@ -220,7 +220,10 @@ def text_tower(config: ModelConfig, vocabulary_size: int) -> Tower:
 
 def _check_vocabulary(tower: Any, size: int, name: str) -> None:
     """Refuse a tokenizer with more tokens than the model; tell of one with less than half."""
-    known = tower.model.get_input_embeddings().num_embeddings
+    try:
+        known = tower.model.get_input_embeddings().num_embeddings
+    except NotImplementedError:  # the text part of CLIP in the first releases of transformers 5
+        known = tower.model.config.vocab_size
     if size > known:
         raise ValueError(
             f"the tokenizer of {name} has {size:,} tokens, the model {known:,}: save the model's "

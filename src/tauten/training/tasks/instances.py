@@ -62,8 +62,8 @@ def instances(
     if sides is None:
         return None
     first, second = F.normalize(sides, dim=2).unbind(dim=1)
-    own = [[row] for row in range(len(data))]
-    ranked = ranks(first, second, own)["x2y"]
+    second_of_first = [[row] for row in range(len(data))]
+    ranked = ranks(first, second, second_of_first)["x2y"]
     return {f"{INSTANCE}{k}": ranked.hit(k).bool() for k in _KS}
 
 
