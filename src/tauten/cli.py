@@ -479,7 +479,7 @@ def _embed(options: argparse.Namespace) -> None:
     _check_alone("tauten embed")
     from tauten.inference import embed
 
-    found = embed(
+    embedded = embed(
         options.model,
         options.data,
         options.output,
@@ -493,8 +493,8 @@ def _embed(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
     )
     print(
-        f"{len(found.images)} images and {len(found.texts)} texts, width {found.record['dim']}: "
-        f"{options.output}"
+        f"{len(embedded.images)} images and {len(embedded.texts)} texts, "
+        f"width {embedded.record['dim']}: {options.output}"
     )
 
 
@@ -531,12 +531,12 @@ def _search(options: argparse.Namespace) -> None:
     model = embedded.model(options.model)
     queries = [*options.text, *options.image]
     vectors = [row for query in queries for row in model.encode_query(query)]
-    found = embedded.search([row.tolist() for row in vectors], options.k, side)
+    hits = embedded.search([row.tolist() for row in vectors], options.k, side)
     if options.json:
-        named = [{"query": str(q), "found": rows} for q, rows in zip(queries, found, strict=True)]
+        named = [{"query": str(q), "found": rows} for q, rows in zip(queries, hits, strict=True)]
         print(json.dumps(named, ensure_ascii=False, indent=1))
         return
-    for query, rows in zip(queries, found, strict=True):
+    for query, rows in zip(queries, hits, strict=True):
         print(query)
         for place, row in enumerate(rows, 1):
             texts = row.get("text") or "; ".join(row.get("caption") or [])
@@ -660,10 +660,10 @@ def _compare(options: argparse.Namespace) -> None:
         processes=options.processes,
         threads=options.threads,
     )
-    found = comparison.compare(grid, options.metric, options.bootstrap)
-    print(found.text)
-    print(f"page: {found.page}")
-    failures = found.summary.trained.failures
+    summary = comparison.compare(grid, options.metric, options.bootstrap)
+    print(summary.text)
+    print(f"page: {summary.page}")
+    failures = summary.summary.trained.failures
     if failures:
         first = f"{failures[0].task}: {failures[0].error}"
         raise ValueError(

@@ -204,8 +204,8 @@ def named(sort: type[Made], name: str, option: str) -> type[Made]:
             f"{option} {name!r} is unknown: {meant}there are {', '.join(sort.known)}; a plugin "
             "brings others (--plugin FILE)"
         )
-    found: type[Made] = sort.known[name]
-    return found
+    spec: type[Made] = sort.known[name]
+    return spec
 
 
 @dataclass
@@ -288,11 +288,11 @@ class LossSpec(Spec):
         Raises:
             ValueError: with the control that it takes.
         """
-        own = self.own_control()
-        if own is not None and control.kind != own:
+        brought = self.own_control()
+        if brought is not None and control.kind != brought:
             raise ValueError(
-                f"family={self.kind} has a temperature of its own: it needs control.kind={own}, "
-                f"got {control.kind}"
+                f"family={self.kind} has a temperature of its own: it needs "
+                f"control.kind={brought}, got {control.kind}"
             )
 
     def directions(self, context: Context) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def arm(where: str, number: int, output: Path) -> None:
         folder.append_history = half_written(output / "history.jsonl", folder.append_history)
     elif where == "results":
         run_folder.replace_text = after(0, run_folder.replace_text)
-        sys.modules["tauten.training.session"].write_results = die
+        sys.modules["tauten.training.tasks.results"].write_results = die
 
 
 def attempt(output: Path, where: str | None = None, number: int = 0) -> int:

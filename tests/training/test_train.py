@@ -12,13 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tauten import NonFiniteLossError
 from tauten.training import Config, from_dict, load_result, specs, train
 from tauten.training.build import build_control, build_loss
-from tauten.training.loop.monitor import ForceProbe
 from tauten.training.loop.trainer import ContrastiveTrainer
 from tauten.training.run.run_folder import RunFolder
 from tauten.training.session import with_classes
 from tauten.training.stores.splits import load_splits
 from tauten.training.tasks.encode import selectable
-from tauten.training.tasks.module import ContrastiveModule
+from tauten.training.tasks.module import ContrastiveModule, ForceProbe
 from tauten.training.tasks.results import samples
 
 

@@ -86,8 +86,8 @@ class Cell:
             return Path("tuning") / self.control / self.setting
         name = self.setting
         if name == "tuned":
-            told = json.dumps(dict(self.settings), sort_keys=True)
-            name += f"-{hashlib.sha256(told.encode()).hexdigest()[:6]}"
+            settings = json.dumps(dict(self.settings), sort_keys=True)
+            name += f"-{hashlib.sha256(settings.encode()).hexdigest()[:6]}"
         return Path("cells") / self.control / f"{name}-seed{self.seed}"
 
     def record(self) -> dict[str, Any]:
@@ -123,8 +123,8 @@ class Cell:
 
 def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a record that must be equal; options unknown then have their default."""
-    kept = {name: value for name, value in record.items() if name not in _FREE}
-    return kept | {"config": completed(record["config"])}
+    fixed = {name: value for name, value in record.items() if name not in _FREE}
+    return fixed | {"config": completed(record["config"])}
 
 
 @dataclass(frozen=True)
@@ -224,11 +224,11 @@ def load_queries(folder: Path) -> Outcome:
     return load_outcome(of_run if of_run.exists() else folder / QUERIES)
 
 
-def _check_queries(result: Result, found: Mapping[str, Mapping[str, float]]) -> None:
+def _check_queries(result: Result, values: Mapping[str, Mapping[str, float]]) -> None:
     """Refuse queries that are not those that the result was computed from."""
     for group, metrics in result.metrics.items():
         for name, value in metrics.items():
-            again = found.get(group, {}).get(name, math.nan)
+            again = values.get(group, {}).get(name, math.nan)
             if not math.isclose(again, value, rel_tol=1e-6, abs_tol=1e-9):
                 raise ValueError(
                     f"{RESULT} has {name} = {value!r} of {group}, {QUERIES} gives {again!r}"

@@ -98,7 +98,7 @@ def estimates(
     """Return the mean of each variant and group over seeds and queries,
     with its own 95 % interval.
     """
-    found = {}
+    intervals = {}
     for name, runs in variants.items():
         score_SN, queries = _scores(runs, sorted(runs), metric), next(iter(runs.values()))
         for group in _groups(queries, metric):
@@ -108,10 +108,10 @@ def estimates(
             score_SM = score_SN[:, members]
             if not alike:
                 score_SM = score_SM * (weight_N / weight_N.mean())
-            found[name, group] = bootstrap_mean(
+            intervals[name, group] = bootstrap_mean(
                 score_SM, bootstrap=bootstrap, seed=seed, share=alike
             )
-    return found
+    return intervals
 
 
 def contrasts(
@@ -137,11 +137,11 @@ def contrasts(
     if bootstrap < 1:
         raise ValueError(f"bootstrap must be at least 1 replicate, not {bootstrap}")
     _same_queries(variants)
-    found = _compared(variants, pairs, metric, _Draws(bootstrap, seed))
-    if not found:
+    compared = _compared(variants, pairs, metric, _Draws(bootstrap, seed))
+    if not compared:
         return []
-    value_K = torch.stack([one.values.mean() for one in found])
-    seeds_K, queries_K = seed_part(found), query_part(found, seed)
+    value_K = torch.stack([one.values.mean() for one in compared])
+    seeds_K, queries_K = seed_part(compared), query_part(compared, seed)
     own_RK, most_R = half_widths(seeds_K, queries_K)
     low_K, high_K = value_K - at_level(own_RK), value_K + at_level(own_RK)
     corrected_low_K, corrected_high_K = value_K - at_level(most_R), value_K + at_level(most_R)
@@ -161,7 +161,7 @@ def contrasts(
             seeds=len(one.values),
             queries=one.queries,
         )
-        for k, one in enumerate(found)
+        for k, one in enumerate(compared)
     ]
 
 
@@ -169,7 +169,7 @@ def _compared(
     variants: Mapping[str, Seeds], pairs: Sequence[tuple[str, str]], metric: str, drawn: _Draws
 ) -> list[Compared]:
     numbers = _numbers(variants, metric)
-    found = []
+    compared = []
     for a, b in pairs:
         common = sorted(set(variants[a]) & set(variants[b]))
         if not common:
@@ -184,8 +184,8 @@ def _compared(
             )
             runs = numbers[a], numbers[b], tuple(common)
             effect = _effect(a_S, b_S)
-            found.append(Compared(a, b, runs, group, a_S - b_S, drawn_RS, effect, len(members)))
-    return found
+            compared.append(Compared(a, b, runs, group, a_S - b_S, drawn_RS, effect, len(members)))
+    return compared
 
 
 def _numbers(variants: Mapping[str, Seeds], metric: str) -> dict[str, int]:
@@ -209,16 +209,16 @@ class _Draws:
 
     def of(self, difference_SN: Tensor, metric: str, queries: Outcome) -> dict[str, Tensor]:
         """Return (R, S) replicates of each seed's mean difference in each group, and in all."""
-        weight_N, found = queries.weights(metric), dict[str, Tensor]()
+        weight_N, scores = queries.weights(metric), dict[str, Tensor]()
         whole = torch.zeros(self.replicates, len(difference_SN), dtype=torch.float64)
         groups = [group for group in _groups(queries, metric) if group != ALL] or [ALL]
         for group in groups:
             members = queries.members(group, metric)
             weight_RN = self._counts(group, len(members)) * weight_N[members]
             weight_RN /= weight_RN.sum(dim=1, keepdim=True)
-            found[group] = weight_RN @ difference_SN[:, members].T
-            whole += found[group] * (weight_N[members].sum() / weight_N.sum())
-        return {ALL: whole} | found
+            scores[group] = weight_RN @ difference_SN[:, members].T
+            whole += scores[group] * (weight_N[members].sum() / weight_N.sum())
+        return {ALL: whole} | scores
 
     def _counts(self, what: str, size: int) -> Tensor:
         """Return (R, size) how often each is drawn."""

@@ -33,19 +33,19 @@ def train_run(config: Config, folder: Path, *, test: bool) -> Found:
     """
     config.output = folder / RUN
     config.progress = config.tensorboard = False
-    found = train(config)
-    cost = step_cost(config, found.total_steps) if test else None
+    result = train(config)
+    cost = step_cost(config, result.total_steps) if test else None
     scores = of_run(config) if test else None
     _slim(config.output, test=test)
     metric = config.evaluation.metric
-    score = found.val[VIEWS.main if metric == "last" else metric]
+    score = result.val[VIEWS.main if metric == "last" else metric]
     return Found(
         val=score,
         queries=scores,
         curve=((1.0, score),),
-        steps=found.total_steps,
+        steps=result.total_steps,
         stopped=False,
-        seconds_per_step=cost.seconds if cost else found.wall_s / found.total_steps,
+        seconds_per_step=cost.seconds if cost else result.wall_s / result.total_steps,
         memory_mib=cost.memory_mib if cost else None,
     )
 

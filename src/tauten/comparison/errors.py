@@ -56,31 +56,31 @@ class Part(NamedTuple):
     most: Tensor
 
 
-def seed_part(found: Sequence[Compared]) -> Part:
+def seed_part(compared: Sequence[Compared]) -> Part:
     """Return a and |T| over seeds; both are 0 for what has one seed."""
-    variance_K = torch.zeros(len(found), dtype=torch.float64)
-    own_RK = torch.zeros(1, len(found), dtype=torch.float64)
-    several = [k for k, one in enumerate(found) if len(one.values) > 1]
+    variance_K = torch.zeros(len(compared), dtype=torch.float64)
+    own_RK = torch.zeros(1, len(compared), dtype=torch.float64)
+    several = [k for k, one in enumerate(compared) if len(one.values) > 1]
     if not several:
         return Part(variance_K, own_RK, torch.zeros(1, dtype=torch.float64))
-    groups = sorted({found[k].group for k in several})
-    plan = tuple(found[k].same_runs for k in several if found[k].group == groups[0])
+    groups = sorted({compared[k].group for k in several})
+    plan = tuple(compared[k].same_runs for k in several if compared[k].group == groups[0])
     own_RP, most_R = simulated(plan, len(groups))
-    own_RK = torch.zeros(len(own_RP), len(found), dtype=torch.float64)
+    own_RK = torch.zeros(len(own_RP), len(compared), dtype=torch.float64)
     for group in groups:
-        here = [k for k in several if found[k].group == group]
-        variance_K[here] = seed_variance([found[k].values for k in here])
+        here = [k for k in several if compared[k].group == group]
+        variance_K[here] = seed_variance([compared[k].values for k in here])
         own_RK[:, here] = own_RP
     return Part(variance_K, own_RK, most_R)
 
 
-def query_part(found: Sequence[Compared], seed: int) -> Part:
+def query_part(compared: Sequence[Compared], seed: int) -> Part:
     """Return b and |T| over queries."""
-    variance_K = torch.stack([query_variance(one.drawn) for one in found])
-    error_RK = torch.stack([one.drawn.mean(dim=1) - one.values.mean() for one in found], dim=1)
+    variance_K = torch.stack([query_variance(one.drawn) for one in compared])
+    error_RK = torch.stack([one.drawn.mean(dim=1) - one.values.mean() for one in compared], dim=1)
     spread_K = error_RK.std(dim=0, correction=0)
     some_K = spread_K > 1e-12
-    free_K = torch.tensor([max(1.0, one.queries - 1.0) for one in found], dtype=torch.float64)
+    free_K = torch.tensor([max(1.0, one.queries - 1.0) for one in compared], dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
     t_RK = (error_RK / torch.where(some_K, spread_K, torch.inf)).abs()
     t_RK = t_RK / _known_to(free_K, len(t_RK), generator)

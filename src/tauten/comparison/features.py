@@ -135,15 +135,15 @@ def _split(arrays: Mapping[str, Any], name: str) -> FeatureSplit:
 
 
 def _arrays(features: Features) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for name in SPLITS:
         split = features[name]
-        found[f"{name}/x"], found[f"{name}/y"] = split.x.numpy(), split.y.numpy()
-        found[f"{name}/y_of_x"] = np.array([j for own in split.y_of_x for j in own], np.int64)
-        found[f"{name}/offsets"] = np.cumsum([0, *map(len, split.y_of_x)])
-        found[f"{name}/labels"] = np.array(split.labels, dtype=np.str_)
-        found[f"{name}/same"] = split.same.numpy()
-    return found | {f"truth/{name}": value.numpy() for name, value in features.truth.items()}
+        arrays[f"{name}/x"], arrays[f"{name}/y"] = split.x.numpy(), split.y.numpy()
+        arrays[f"{name}/y_of_x"] = np.array([j for row in split.y_of_x for j in row], np.int64)
+        arrays[f"{name}/offsets"] = np.cumsum([0, *map(len, split.y_of_x)])
+        arrays[f"{name}/labels"] = np.array(split.labels, dtype=np.str_)
+        arrays[f"{name}/same"] = split.same.numpy()
+    return arrays | {f"truth/{name}": value.numpy() for name, value in features.truth.items()}
 
 
 def of_pairs(name: str, splits: Mapping[Split, PairData], progress: bool = True) -> Features:
@@ -220,9 +220,9 @@ def _image_features(images: Tensor, what: str, progress: bool) -> Tensor:
     from tauten.models import EfficientNetLite
 
     tower = EfficientNetLite.from_pretrained().eval()
-    found = []
+    features = []
     for part in tqdm(images.split(_AT_A_TIME), desc=what, disable=not progress):
         size = (_IMAGE_SIDE, _IMAGE_SIDE)
         pixels = F.interpolate(part.float() / 255, size=size, mode="bicubic", antialias=True)
-        found.append(tower(pixels.clamp(0, 1)))
-    return torch.cat(found).clone()
+        features.append(tower(pixels.clamp(0, 1)))
+    return torch.cat(features).clone()

@@ -192,9 +192,9 @@ class _Batches:
             self.left = torch.randperm(len(self.split), generator=self.generator)
         index, self.left = self.left[: self.size], self.left[self.size :]
         draws = torch.rand(self.size, generator=self.generator).tolist()
-        own = [self.split.y_of_x[i] for i in index.tolist()]
+        captions_of = [self.split.y_of_x[i] for i in index.tolist()]
         chosen = torch.tensor(
-            [mine[int(draw * len(mine))] for mine, draw in zip(own, draws, strict=True)]
+            [row[int(draw * len(row))] for row, draw in zip(captions_of, draws, strict=True)]
         )
         return self.split.x[index], self.split.y[chosen], index, self.split.same[index], chosen
 
@@ -209,5 +209,5 @@ def _ranked(heads: Heads, split: FeatureSplit, classes: Classes, labelled: bool 
 
 def _validate(heads: Heads, split: FeatureSplit, classes: Classes, config: Config) -> float:
     metric = config.evaluation.metric
-    found = _ranked(heads, split, classes, labelled=metric in OF_CLASSES)
-    return float(found.scores(metric)[found.members(ALL, metric)].mean())
+    ranked = _ranked(heads, split, classes, labelled=metric in OF_CLASSES)
+    return float(ranked.scores(metric)[ranked.members(ALL, metric)].mean())

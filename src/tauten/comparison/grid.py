@@ -83,8 +83,8 @@ class Grid:
     def catalogue(self) -> Mapping[str, Method]:
         """The controls that there are, with their settings for this kind."""
         known = methods_of(self.kind)
-        own = {name: known[name].trying(given) for name, given in self.tried.items()}
-        return {**known, **own}
+        tried = {name: known[name].trying(given) for name, given in self.tried.items()}
+        return {**known, **tried}
 
     @property
     def tuning(self) -> str:
@@ -131,8 +131,8 @@ class Grid:
         apart = [name for name in self.controls if name in ("weight-only", "shape-only")]
         if self.force != "plain" and apart:
             raise ValueError(f"{', '.join(apart)} take the plain force apart, got {self.force}")
-        found = catalogue.get(list(self.controls), self.catalogue)
-        return sorted(found, key=lambda method: method.name != self.baseline)
+        methods = catalogue.get(list(self.controls), self.catalogue)
+        return sorted(methods, key=lambda method: method.name != self.baseline)
 
     def check(self) -> None:
         """Refuse what cannot be run, before any work.
@@ -169,8 +169,8 @@ class Grid:
             config = emoji(EPOCHS, specs.control(), specs.loss())
         else:
             config = get(self.recipe)()
-        own = config.family if config.family in families() else "infonce"
-        config = changed(config, {"family": self.family or own})
+        family = config.family if config.family in families() else "infonce"
+        config = changed(config, {"family": self.family or family})
         if self.force != "plain" or "force" in config.loss.option_names():
             config = changed(config, {"loss.force": self.force})
         config.data.source = self.recipe if self.recipe == "synthetic" else config.data.source

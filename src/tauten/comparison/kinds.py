@@ -52,19 +52,19 @@ def _others(kind: Kind) -> dict[str, Method]:
     """
     named = {str(m.fixed.get("control.kind")) for m in (*METHODS.values(), _COSINE)}
     brought = {known().own_control() for known in known_losses().values()}
-    found = {
+    methods = {
         name: Method(name, known.about(), {"control.kind": name})
         for name, known in known_controls().items()
         if name not in named | brought
     }
     if kind == "margin":
-        return found
+        return methods
     for name, known in known_losses().items():
         skipped = name in _METHODS[kind] or name == "infonce" or known().relevance != "none"
         if skipped or known.strength == "margin" or known().own_control() is not None:
             continue
         refused = "" if kind != "views" or known.views else f"{name} takes two modalities"
-        found[name] = Method(
+        methods[name] = Method(
             name,
             known.about(),
             {"family": name, "control.kind": "constant"},
@@ -73,7 +73,7 @@ def _others(kind: Kind) -> dict[str, Method]:
             schedules=False,
             refused=refused,
         )
-    return found
+    return methods
 
 
 def usual(kind: Kind) -> tuple[str, ...]:
@@ -192,13 +192,13 @@ _COSINE = Method(
 
 
 def _changed(
-    methods: Mapping[str, Method], own: Mapping[str, _Own], refused: Mapping[str, str]
+    methods: Mapping[str, Method], changes: Mapping[str, _Own], refused: Mapping[str, str]
 ) -> dict[str, Method]:
-    found = {}
+    changed = {}
     for name, method in methods.items():
-        chosen = own[name].of(method) if name in own else method
-        found[name] = replace(chosen, refused=refused.get(name, ""))
-    return found
+        chosen = changes[name].of(method) if name in changes else method
+        changed[name] = replace(chosen, refused=refused.get(name, ""))
+    return changed
 
 
 _METHODS: dict[Kind, Mapping[str, Method]] = {

@@ -131,26 +131,26 @@ def trials(method: Method, base: Config, number: int, seed: int) -> list[dict[st
     if number < 1:
         raise ValueError(f"tuning needs 1 trial or more (the default setting), got {number}")
     source = random.Random(f"{method.name} {seed}")
-    found = [dict(method.default)]
+    options = [dict(method.default)]
     for settings in method.tried:
         configure(base, method, settings)
-        if dict(settings) not in found:
-            found.append(dict(settings))
+        if dict(settings) not in options:
+            options.append(dict(settings))
     if method.tried:
-        return found
+        return options
     for _ in range(_ATTEMPTS):
-        if len(found) >= number or not method.space:
+        if len(options) >= number or not method.space:
             break
         drawn = method.drawn(source)
         try:
             configure(base, method, drawn)
         except ValueError:
             continue
-        if drawn not in found:
-            found.append(drawn)
+        if drawn not in options:
+            options.append(drawn)
     else:
         raise ValueError(
-            f"of {_ATTEMPTS} settings drawn for {method.name} the loss accepted {len(found) - 1}, "
-            f"{number - 1} are needed"
+            f"of {_ATTEMPTS} settings drawn for {method.name} the loss accepted "
+            f"{len(options) - 1}, {number - 1} are needed"
         )
-    return found
+    return options

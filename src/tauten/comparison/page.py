@@ -56,15 +56,15 @@ def verdict(summary: Summary) -> list[str]:
     """Return a sentence for each control that differs from the baseline, and one for the others."""
     said = []
     for variant in summary.variants:
-        found = [c for c in summary.to_baseline if c.a == variant.name and c.verdict in MARKED]
-        if found:
+        contrasts = [c for c in summary.to_baseline if c.a == variant.name and c.verdict in MARKED]
+        if contrasts:
             where = "; ".join(
                 f"{_group(c.group)} {tables.points(c.value)} points "
                 f"({tables.points(c.corrected_low)} to {tables.points(c.corrected_high)}, "
                 f"p = {tables.p_value(c.corrected_p)})"
-                for c in found
+                for c in contrasts
             )
-            said.append(f"{variant.name} differs from {found[0].b}: {where}.")
+            said.append(f"{variant.name} differs from {contrasts[0].b}: {where}.")
     names = {c.a for c in summary.to_baseline}
     quiet = len(names) - len(said)
     alone = [c for c in summary.to_baseline if c.verdict == "one seed"]
@@ -103,13 +103,13 @@ def anchors(summary: Summary) -> list[str]:
 
 def trainings(summary: Summary) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return each variant's seeds with a link from the page to the folder of their run or cell."""
-    found = []
+    rows = []
     for variant in summary.variants:
         cells = summary.trained.variants[variant.control, variant.setting]
         inside = f"/{RUN}" if summary.grid.runner == "train" else ""
         links = [(f"seed {seed}", f"{cells[seed]}{inside}/") for seed in variant.seeds]
-        found.append((variant.name, links))
-    return found
+        rows.append((variant.name, links))
+    return rows
 
 
 def _data(summary: Summary) -> str:
@@ -125,9 +125,9 @@ def _forest(summary: Summary, group: str) -> Panel | None:
     return _panel(title, summary.to_baseline, group, f"forest-{group}")
 
 
-def _panel(title: str, found: Sequence[Contrast], group: str, name: str) -> Panel | None:
+def _panel(title: str, contrasts: Sequence[Contrast], group: str, name: str) -> Panel | None:
     """Return differences with simultaneous intervals (thin) and their own (thick)."""
-    shown = sorted((c for c in found if c.group == group), key=lambda c: -c.value)
+    shown = sorted((c for c in contrasts if c.group == group), key=lambda c: -c.value)
     if not shown:
         return None
     panels: list[Panel] = []
@@ -234,7 +234,7 @@ def _tau(settings: Mapping[str, Any]) -> str:
 
 def _tuning(summary: Summary) -> list[list[str]]:
     """Return a row for each trial."""
-    found = []
+    rows = []
     for control, tried in summary.trained.trials.items():
         finished = [t.val for t in tried if t.finished and t.val is not None]
         for trial in tried:
@@ -243,6 +243,6 @@ def _tuning(summary: Summary) -> list[list[str]]:
                 outcome = "best"
             score = "–" if trial.val is None else tables.percent(trial.val)
             fixed = summary.grid.catalogue[control].fixed
-            own = {name: value for name, value in trial.settings.items() if name not in fixed}
-            found.append([control, trial.setting, score, outcome, protocol.told(own)])
-    return found
+            tuned = {name: value for name, value in trial.settings.items() if name not in fixed}
+            rows.append([control, trial.setting, score, outcome, protocol.told(tuned)])
+    return rows

@@ -67,12 +67,12 @@ def run_tasks(tasks: Sequence[Task], processes: int, bar: tqdm[Any]) -> dict[str
     """
     if processes < 1:
         raise ValueError(f"processes must be 1 or more, got {processes}")
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if processes == 1:
         for task in tasks:
-            found[task.name] = _call(task)
+            results[task.name] = _call(task)
             bar.update(task.units)
-        return found
+        return results
     pending = deque(tasks)
     workers = [_Worker() for _ in range(min(processes, len(tasks)))]
     try:
@@ -84,14 +84,14 @@ def run_tasks(tasks: Sequence[Task], processes: int, bar: tqdm[Any]) -> dict[str
             for ready in wait(list(busy)):
                 worker = busy[ready]  # type: ignore[index]
                 task, outcome = worker.take()
-                found[task.name] = outcome
+                results[task.name] = outcome
                 bar.update(task.units)
                 if not worker.alive:
                     workers[workers.index(worker)] = _Worker()
     finally:
         for worker in workers:
             worker.end()
-    return found
+    return results
 
 
 class _Worker:

@@ -25,11 +25,11 @@ _CLASSIFIED = (
 
 def settings(summary: Summary) -> list[list[str]]:
     """Return a row for each variant: its name, what it is, and its settings."""
-    found = []
+    rows = []
     for variant in summary.variants:
         method = summary.grid.catalogue[variant.control]
-        found.append([variant.name, method.what, told({**variant.settings, **method.fixed})])
-    return found
+        rows.append([variant.name, method.what, told({**variant.settings, **method.fixed})])
+    return rows
 
 
 def told(settings: Mapping[str, Any]) -> str:
@@ -41,10 +41,10 @@ def common(summary: Summary) -> list[tuple[str, str]]:
     """Return the training configuration of the baseline's first cell, without its control."""
     name = next(iter(summary.trained.results))
     tree = load_cell(summary.grid.output / name).config
-    found = []
+    rows = []
     for part in ("model", "optim", "data", "evaluation"):
-        found += [(f"{part}.{key}", str(value)) for key, value in tree[part].items()]
-    return found
+        rows += [(f"{part}.{key}", str(value)) for key, value in tree[part].items()]
+    return rows
 
 
 def protocol(summary: Summary) -> list[tuple[str, str]]:
@@ -60,7 +60,7 @@ def protocol(summary: Summary) -> list[tuple[str, str]]:
         "frozen": "Heads on fixed features; the weights at the end of the training are tested.",
         "train": f"End to end; the {chosen} is tested.",
     }
-    found = [
+    rows = [
         ("Training", runner[grid.runner]),
         ("Strength", _STRENGTH[grid.kind]),
         (
@@ -94,16 +94,16 @@ def protocol(summary: Summary) -> list[tuple[str, str]]:
         ),
     ]
     if grid.kind == "views":
-        found.append(("Queries", _CLASSIFIED))
+        rows.append(("Queries", _CLASSIFIED))
     else:
-        found.append(("Ties", TIES))
+        rows.append(("Ties", TIES))
     if grid.recipe == "synthetic":
         made = dataclasses.asdict(grid.synthetic)
-        told = ", ".join(f"{name} = {value}" for name, value in made.items())
-        found.append(
+        options = ", ".join(f"{name} = {value}" for name, value in made.items())
+        rows.append(
             (
                 "Synthetic pairs",
-                f"{told}. Theory gives the higher temperature to: {grid.synthetic.expected()}.",
+                f"{options}. Theory gives the higher temperature to: {grid.synthetic.expected()}.",
             )
         )
-    return found
+    return rows

@@ -13,16 +13,11 @@ from torch import Tensor
 
 from tauten.comparison.allocations import step_memory
 from tauten.losses import ContrastiveLoss
-from tauten.training import Config, checkpoints
+from tauten.training import Config, checkpoints, specs
 from tauten.training.build import build_loss
 from tauten.training.loop.arguments import make_optimizer
 from tauten.training.run.run_folder import CHECKPOINTS
-from tauten.training.stores.pairs import PairStore
 from tauten.training.stores.splits import Classes, PairData, load_split
-from tauten.training.tasks.module import ContrastiveModule
-from tauten.training.tasks.results import load_encoder
-from tauten.training.tasks.view_module import ViewModule, ViewStore
-from tauten.training.tasks.view_results import load_view_encoder
 
 #: steps before the optimiser has its state, and timed ones after
 _FIRST, _TIMED = 1, 3
@@ -66,29 +61,15 @@ def step_cost(config: Config, total_steps: int) -> StepCost | None:
 
 def _steps(config: Config, best: Path, total_steps: int) -> _Steps | None:
     """Build steps of a checkpoint's model; return None for data without classes."""
-    load: Any = load_view_encoder if config.task == "views" else load_encoder
-    encoder, *tokenizer, classes = load(best)
-    if classes is None:
+    task = specs.task(config.task)
+    loaded = task.load(best)
+    if loaded.classes is None:
         return None
     data = replace(config.data, limit=config.optim.batch_size)
     train = load_split(data, "train", config.progress)
-    loss_fn, loss = _loss(config, train, classes, total_steps), config.loss
-    module: ContrastiveModule | ViewModule
-    store: PairStore | ViewStore
-    if config.task == "views":
-        module = ViewModule(encoder, loss_fn, *loss.keys_kept)
-        store = ViewStore(train)
-    else:
-        module = ContrastiveModule(
-            encoder,
-            loss_fn,
-            loss.mask_duplicates,
-            config.optim.chunk,
-            loss.relevance == "positives",
-            *loss.keys_kept,
-            terms=config.terms.build(),
-        )
-        store = PairStore(train, tokenizer[0], config.data)
+    loss_fn = _loss(config, train, loaded.classes, total_steps)
+    module = task.module(config, loaded.encoder, loss_fn)
+    store = task.store(train, loaded.tokenizer, config.data)
     return _Steps(config, module.train(), store, torch.arange(len(train)))
 
 
@@ -112,8 +93,7 @@ class _Steps:
         loss.backward()
         self.optimizer.step()
         self.module.loss_fn.step()
-        if isinstance(self.module, ViewModule):
-            self.module.follow()
+        self.module.follow()
 
 
 def _measured(step: _Steps) -> StepCost:

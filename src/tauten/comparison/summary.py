@@ -127,7 +127,7 @@ def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) 
             f"{grid.output / 'failed.json'}"
         )
     base_pairs, part_pairs = _pairs(grid, list(queries))
-    found = contrasts(queries, [*base_pairs, *part_pairs], metric, bootstrap)
+    compared = contrasts(queries, [*base_pairs, *part_pairs], metric, bootstrap)
     means = estimates(queries, metric, bootstrap)
     variants = [
         _variant(trained, control, setting, queries[f"{control} ({setting})"], means)
@@ -140,8 +140,8 @@ def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) 
         metric=metric,
         bootstrap=bootstrap,
         variants=variants,
-        to_baseline=[c for c in found if (c.a, c.b) in base_pairs],
-        to_parts=[c for c in found if (c.a, c.b) in part_pairs],
+        to_baseline=[c for c in compared if (c.a, c.b) in base_pairs],
+        to_parts=[c for c in compared if (c.a, c.b) in part_pairs],
         groups=[g for g in (ALL, *GROUPS) if g in {group for _, group in means}],
         beside=_beside(queries, base_pairs, metric, bootstrap),
     )
@@ -157,8 +157,8 @@ def _beside(
         return None
     if not all(len(run.members(ALL, OF_CLASSES[0])) for run in known):
         return None
-    found = contrasts(queries, pairs, other, bootstrap)
-    return Level(other, estimates(queries, other, bootstrap), found)
+    compared = contrasts(queries, pairs, other, bootstrap)
+    return Level(other, estimates(queries, other, bootstrap), compared)
 
 
 def _pairs(grid: Grid, names: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -206,11 +206,11 @@ def write_csv(summary: Summary) -> None:
         writer.writerow(COLUMNS)
         for name, result in summary.trained.results.items():
             cell = summary.trained.cells[name]
-            told = json.dumps(dict(cell.settings), sort_keys=True)
+            settings = json.dumps(dict(cell.settings), sort_keys=True)
             for group, metrics in result.metrics.items():
                 for metric, value in metrics.items():
                     place = (cell.data, cell.control, cell.force, cell.seed, group, metric)
-                    writer.writerow((*place, repr(value), told, cell.setting))
+                    writer.writerow((*place, repr(value), settings, cell.setting))
     with _table(summary.grid.output / CONTRASTS) as file:
         names = [*Contrast.__dataclass_fields__, "verdict"]
         writer = csv.writer(file, lineterminator="\n")

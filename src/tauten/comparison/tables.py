@@ -89,9 +89,9 @@ def _row(level: Level, name: str, groups: Sequence[str]) -> list[str]:
     row = [name, f"{percent(mean.value)} [{percent(mean.low)}, {percent(mean.high)}]"]
     row += ["baseline", "", ""] if overall is None else _difference(overall)
     for group in groups:
-        own = level.difference(name, group)
-        mark = "" if own is None else MARKS[own.verdict]
-        shown = f" ({points(own.value)}{mark})" if own is not None else ""
+        difference = level.difference(name, group)
+        mark = "" if difference is None else MARKS[difference.verdict]
+        shown = f" ({points(difference.value)}{mark})" if difference is not None else ""
         row.append(f"{percent(level.means[name, group].value)}{shown}")
     return row
 
@@ -113,7 +113,7 @@ def notes(summary: Summary) -> list[str]:
     seeds = max(len(variant.seeds) for variant in summary.variants)
     number = len(summary.to_baseline) + len(summary.to_parts)
     over = "seeds and queries" if seeds > 1 else "queries alone"
-    found = [
+    lines = [
         f"{summary.metric} on the test split in percent, {seeds} "
         f"{'seed' if seeds == 1 else 'seeds'}, with 95 % intervals over {over}.",
         f"Differences to {grid.baseline} with the same kind of setting, in points; their intervals "
@@ -123,18 +123,18 @@ def notes(summary: Summary) -> list[str]:
     ]
     if summary.beside is not None:
         count = len(summary.beside.to_baseline)
-        found.append(
+        lines.append(
             f"{summary.beside.metric} beside it, its intervals and p for its own {count} "
             "comparisons. class_map: mean average precision of candidates of the query's class, "
             "over queries that have another of their class."
         )
     if any(c.seeds < 2 for c in (*summary.to_baseline, *summary.to_parts)):
-        found.append(
+        lines.append(
             "From one seed there is no verdict: the interval is over queries alone and says "
             "nothing of another training. Add seeds, --seeds 5."
         )
     if grid.trials > 1:
-        found.append(
+        lines.append(
             f"tuned: the best on the validation split with seed {grid.seeds[0]} of {grid.tuning}; "
             "parts of a schedule take its settings."
         )
@@ -144,10 +144,10 @@ def notes(summary: Summary) -> list[str]:
         if len(variant.seeds) < len(grid.seeds)
     ]
     if missing:
-        found.append(f"Finished of {len(grid.seeds)} seeds: {', '.join(missing)}.")
+        lines.append(f"Finished of {len(grid.seeds)} seeds: {', '.join(missing)}.")
     if summary.trained.failures:
-        found.append(f"{len(summary.trained.failures)} failed, see failed.json.")
-    return found
+        lines.append(f"{len(summary.trained.failures)} failed, see failed.json.")
+    return lines
 
 
 def beside(summary: Summary) -> list[list[str]]:
@@ -163,10 +163,10 @@ def beside(summary: Summary) -> list[list[str]]:
 
 def blocks(summary: Summary) -> list[list[list[str]]]:
     """Return all tables, each with its headings first."""
-    found = [[header(summary), *rows(summary)], beside(summary)]
+    tables = [[header(summary), *rows(summary)], beside(summary)]
     if summary.to_parts:
-        found.append([["part", "difference", "p", "d"], *parts(summary)])
-    return [table for table in found if table]
+        tables.append([["part", "difference", "p", "d"], *parts(summary)])
+    return [table for table in tables if table]
 
 
 def text(summary: Summary) -> str:

@@ -29,7 +29,7 @@ def of_run(config: Config) -> Outcome:
         ValueError: it is damaged, or a metric is not defined for a query.
     """
     read_sealed(config.output / RESULTS, (OUTCOME,))
-    found = load(config.output / OUTCOME)
-    for metric in found.known.names:
-        found.scores(metric)
-    return found
+    outcome = load(config.output / OUTCOME)
+    for metric in outcome.known.names:
+        outcome.scores(metric)
+    return outcome

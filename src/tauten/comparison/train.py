@@ -76,11 +76,11 @@ def _train_grid(grid: Grid, metric: str) -> Trained:
     tuned = {m.parts_of or m.name for m in methods}
     sources = [m for m in known.values() if m.name in tuned]
     planned = {m.name: _trial_cells(grid, m, fingerprint) for m in sources}
-    found = Trained()
+    trained = Trained()
     for method in methods:
         settings = dict(known[method.parts_of or method.name].default)
-        _plan(grid, found, method, DEFAULT, settings, fingerprint)
-    _check_data(grid, found, metric)
+        _plan(grid, trained, method, DEFAULT, settings, fingerprint)
+    _check_data(grid, trained, metric)
     grid.output.mkdir(parents=True, exist_ok=True)
     finals = len(methods) * len(grid.seeds)
     total = sum(map(len, planned.values())) + finals * (1 if grid.trials == 1 else 2)
@@ -90,22 +90,22 @@ def _train_grid(grid: Grid, metric: str) -> Trained:
             Task(f"tuning {name}", tune, (cells, grid.output), len(cells))
             for name, cells in planned.items()
         ]
-        outcome = run_tasks([*tasks, *_tasks(grid, found)], grid.processes, bar)
-        _collect(found, outcome)
+        outcome = run_tasks([*tasks, *_tasks(grid, trained)], grid.processes, bar)
+        _collect(trained, outcome)
         for method in methods:
-            _plan_tuned(grid, found, method, fingerprint, bar)
-        _collect(found, run_tasks(_tasks(grid, found), grid.processes, bar))
-    _write(grid.output, found)
-    return found
+            _plan_tuned(grid, trained, method, fingerprint, bar)
+        _collect(trained, run_tasks(_tasks(grid, trained), grid.processes, bar))
+    _write(grid.output, trained)
+    return trained
 
 
-def _check_data(grid: Grid, found: Trained, metric: str) -> None:
+def _check_data(grid: Grid, trained: Trained, metric: str) -> None:
     """Refuse data that are missing, cannot be read or lack classes, before any training.
 
     Raises:
         ValueError: with the reason.
     """
-    finished = all((grid.output / name / RESULT).exists() for name in found.cells)
+    finished = all((grid.output / name / RESULT).exists() for name in trained.cells)
     if grid.runner == "train" and not finished:
         base = grid.base()
         split = load_split(base.data, "test", grid.progress)
@@ -186,78 +186,79 @@ def _trial_cells(grid: Grid, method: Method, fingerprint: str) -> list[Cell]:
 
 def _plan(
     grid: Grid,
-    found: Trained,
+    trained: Trained,
     method: Method,
     setting: str,
     settings: Mapping[str, Any],
     fingerprint: str,
 ) -> None:
     variant = method.name, setting
-    found.chosen[variant] = dict(settings)
-    found.variants[variant] = {}
+    trained.chosen[variant] = dict(settings)
+    trained.variants[variant] = {}
     for seed in grid.seeds:
         cell = _cell(grid, method, setting, settings, seed, fingerprint)
         cell.check(grid.output)
-        found.cells[str(cell.place)] = cell
-        found.variants[variant][seed] = str(cell.place)
+        trained.cells[str(cell.place)] = cell
+        trained.variants[variant][seed] = str(cell.place)
 
 
 def _plan_tuned(
-    grid: Grid, found: Trained, method: Method, fingerprint: str, bar: tqdm[Any]
+    grid: Grid, trained: Trained, method: Method, fingerprint: str, bar: tqdm[Any]
 ) -> None:
     source = method.parts_of or method.name
-    chosen = best(found.trials.get(source, []))
+    chosen = best(trained.trials.get(source, []))
     if chosen is None:
         bar.update(0 if grid.trials == 1 else len(grid.seeds))
         return
-    default = found.chosen[method.name, DEFAULT]
+    default = trained.chosen[method.name, DEFAULT]
     if chosen.settings == {**default, **grid.catalogue[source].fixed}:
-        found.chosen[method.name, TUNED] = copy.copy(default)
-        found.variants[method.name, TUNED] = dict(found.variants[method.name, DEFAULT])
+        trained.chosen[method.name, TUNED] = copy.copy(default)
+        trained.variants[method.name, TUNED] = dict(trained.variants[method.name, DEFAULT])
         bar.update(len(grid.seeds))
         return
     fixed = grid.catalogue[source].fixed
     settings = {name: value for name, value in chosen.settings.items() if name not in fixed}
     try:
-        _plan(grid, found, method, TUNED, settings, fingerprint)
+        _plan(grid, trained, method, TUNED, settings, fingerprint)
     except ValueError as error:
-        found.failures.append(Failure(f"{method.name} {TUNED}", str(error)))
+        trained.failures.append(Failure(f"{method.name} {TUNED}", str(error)))
         bar.update(len(grid.seeds))
 
 
-def _tasks(grid: Grid, found: Trained) -> list[Task]:
+def _tasks(grid: Grid, trained: Trained) -> list[Task]:
     """Return the planned cells without a result."""
-    failed = {failure.task for failure in found.failures}
+    failed = {failure.task for failure in trained.failures}
     return [
         Task(name, run_cell, (cell, grid.output))
-        for name, cell in found.cells.items()
-        if name not in found.results and name not in failed
+        for name, cell in trained.cells.items()
+        if name not in trained.results and name not in failed
     ]
 
 
-def _collect(found: Trained, outcome: Mapping[str, Any]) -> None:
+def _collect(trained: Trained, outcome: Mapping[str, Any]) -> None:
     for name, value in outcome.items():
         if isinstance(value, Failure):
-            found.failures.append(value)
+            trained.failures.append(value)
         elif name.startswith("tuning "):
             control = name.removeprefix("tuning ")
-            found.trials[control] = value
-            found.failures += [
+            trained.trials[control] = value
+            trained.failures += [
                 Failure(f"tuning/{control}/{trial.setting}", trial.error)
                 for trial in value
                 if trial.error
             ]
         else:
-            found.results[name] = value
+            trained.results[name] = value
 
 
-def _write(output: Path, found: Trained) -> None:
-    failures = [dataclasses.asdict(failure) for failure in found.failures]
+def _write(output: Path, trained: Trained) -> None:
+    failures = [dataclasses.asdict(failure) for failure in trained.failures]
     if failures:
         replace_text(output / FAILED, json.dumps(failures, indent=1))
     else:
         (output / FAILED).unlink(missing_ok=True)
     tuning = {
-        name: [dataclasses.asdict(trial) for trial in tried] for name, tried in found.trials.items()
+        name: [dataclasses.asdict(trial) for trial in tried]
+        for name, tried in trained.trials.items()
     }
     replace_text(output / TUNING, json.dumps(tuning, indent=1))

@@ -45,7 +45,7 @@ def tune(cells: Sequence[Cell], root: Path) -> list[Trial]:
     The order decides what is stopped, so they run one after another, and the outcome does not
     depend on the number of processes. The test split is not touched.
     """
-    found: list[Trial] = []
+    trials: list[Trial] = []
     curves: list[list[list[float]]] = []
     for cell in cells:
         assert not cell.test
@@ -53,13 +53,13 @@ def tune(cells: Sequence[Cell], root: Path) -> list[Trial]:
             result = run_cell(cell, root, Median(curves))
         except Exception as error:
             line = " ".join(f"{type(error).__name__}: {error}".split())
-            found.append(Trial(cell.setting, dict(cell.settings), None, 0.0, line))
+            trials.append(Trial(cell.setting, dict(cell.settings), None, 0.0, line))
             continue
         if not result.stopped:
             curves.append(result.curve)
         share = result.curve[-1][0]
-        found.append(Trial(cell.setting, dict(cell.settings), result.val, share))
-    return found
+        trials.append(Trial(cell.setting, dict(cell.settings), result.val, share))
+    return trials
 
 
 class Median:

@@ -32,7 +32,7 @@ def read_array(path: str | Path) -> npt.NDArray[Any]:
     """
     with Path(path).open("rb") as file:
         try:
-            found = ArrayUnpickler(file).load()
+            array = ArrayUnpickler(file).load()
         except RefusedPickleError as error:
             raise ValueError(f"{path}: {error}") from error
         except Exception as error:  # a damaged pickle raises errors of any kind
@@ -40,9 +40,9 @@ def read_array(path: str | Path) -> npt.NDArray[Any]:
                 f"{path} is no readable pickle ({type(error).__name__}: {error}): "
                 "was its download cut?"
             ) from error
-    if not isinstance(found, PickledArray) or found.value is None:
-        raise ValueError(f"{path} holds {_named(found)}, not one array of numbers")
-    return found.value
+    if not isinstance(array, PickledArray) or array.value is None:
+        raise ValueError(f"{path} holds {_named(array)}, not one array of numbers")
+    return array.value
 
 
 class RefusedPickleError(Exception):
@@ -125,5 +125,5 @@ class ArrayUnpickler(pickle.Unpickler):
         raise RefusedPickleError("refused: it refers to objects outside the file")
 
 
-def _named(found: Any) -> str:
-    return "an empty array" if isinstance(found, PickledArray) else f"a {type(found).__name__}"
+def _named(thing: Any) -> str:
+    return "an empty array" if isinstance(thing, PickledArray) else f"a {type(thing).__name__}"

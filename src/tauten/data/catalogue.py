@@ -42,8 +42,8 @@ class Shard:
 
     def is_current(self) -> bool:
         """Return whether size and modification time of the file are those that were indexed."""
-        found = self.path.stat()
-        return (found.st_size, found.st_mtime_ns) == (self.size, self.changed)
+        status = self.path.stat()
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.changed)
 
 
 class Catalogue:

@@ -77,8 +77,8 @@ class Report:
         ]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [
-            f"  {name:<{widths[0]}}  {found:>{widths[1]}}  {expected:>{widths[2]}}  {verdict}"
-            for name, found, expected, verdict in rows
+            f"  {name:<{widths[0]}}  {value:>{widths[1]}}  {expected:>{widths[2]}}  {verdict}"
+            for name, value, expected, verdict in rows
         ]
         remedies = dict.fromkeys(f.remedy for f in self.findings if not f.ok and f.remedy)
         head = f"{self.dataset} ({self.variant}) in {self.root}"

@@ -170,8 +170,8 @@ def rows_of(file: Path, *columns: str) -> list[dict[str, Any]]:
     rows = read_rows(file, text=(*columns, "noun_classes"))
     missing = [name for name in columns if rows and name not in rows[0]]
     if missing or not rows:
-        found = ", ".join(column_names(rows)) or "none"
-        raise ValueError(f"{file}: no rows with a column {', '.join(missing)}; columns: {found}")
+        names = ", ".join(column_names(rows)) or "none"
+        raise ValueError(f"{file}: no rows with a column {', '.join(missing)}; columns: {names}")
     return rows
 
 
@@ -182,9 +182,9 @@ def find(root: Path, *names: str) -> Path:
         FileNotFoundError: none is, with where to get it.
     """
     for name in names:
-        found = present(root, name)
-        if found is not None:
-            return found
+        path = present(root, name)
+        if path is not None:
+            return path
     raise FileNotFoundError(f"no {names[0]} or {names[0]}.gz in {root}: {SOURCE}")
 
 

@@ -187,14 +187,14 @@ def load_published_relevancy(
             f"{path}: the matrix is {' x '.join(f'{s:,}' for s in matrix.shape)}, but the "
             f"{data.split} split has {n:,} clips and {m:,} sentences (one column more is usual)"
         )
-    found = Relevancy.from_matrix(matrix, progress=progress)
-    off = (found.of(data.sentences.clip, torch.arange(m)) != 1).nonzero().flatten().tolist()
+    relevancy = Relevancy.from_matrix(matrix, progress=progress)
+    off = (relevancy.of(data.sentences.clip, torch.arange(m)) != 1).nonzero().flatten().tolist()
     if len(off) > 0.01 * m:
         raise ValueError(
             f"{path}: {len(off):,} of {m:,} sentences have a relevancy other than 1 to the clip "
             f"that stands for them, first: number {off[0]}: it was made for other sentences"
         )
-    return found
+    return relevancy
 
 
 def check_epic_kitchens(root: str | Path) -> list[Finding]:
@@ -251,10 +251,10 @@ def _findings(data: EpicKitchens) -> list[Finding]:
 
 def _assembled(split: Split, clips: list[ClipRow], sentences: list[SentenceRow]) -> EpicKitchens:
     place = {clip.narration_id: n for n, clip in enumerate(clips)}
-    own: dict[object, int] = {}
+    numbers: dict[object, int] = {}
     for n, sentence in enumerate(sentences):
         for key in _keys(clips[place[sentence.narration_id]]):
-            own.setdefault(key, n)
+            numbers.setdefault(key, n)
     return EpicKitchens(
         split=split,
         narration_id=tuple(clip.narration_id for clip in clips),
@@ -266,7 +266,7 @@ def _assembled(split: Split, clips: list[ClipRow], sentences: list[SentenceRow])
         nouns=tuple(clip.nouns for clip in clips),
         first_noun_only=torch.tensor([not clip.whole for clip in clips]),
         sentence=torch.tensor(
-            [next((own[key] for key in _keys(clip) if key in own), -1) for clip in clips]
+            [next((numbers[key] for key in _keys(clip) if key in numbers), -1) for clip in clips]
         ),
         sentences=Sentences(
             clip=torch.tensor([place[sentence.narration_id] for sentence in sentences]),

@@ -58,10 +58,10 @@ def epic_clips(root: str | Path, data: EpicKitchens) -> list[Clip]:
         ValueError: frames for which the annotations have no numbers.
     """
     folder = expanded(root)
-    found = {video: find_video(folder, video) for video in dict.fromkeys(data.video_id)}
-    folders = {video for video, path in found.items() if path.is_dir() and not is_cut(path)}
+    paths = {video: find_video(folder, video) for video in dict.fromkeys(data.video_id)}
+    folders = {video for video, path in paths.items() if path.is_dir() and not is_cut(path)}
     return [
-        _frames(found[video], frames, seconds) if video in folders else Clip(found[video], *seconds)
+        _frames(paths[video], frames, seconds) if video in folders else Clip(paths[video], *seconds)
         for video, seconds, frames in zip(
             data.video_id, data.seconds.tolist(), data.frame_numbers.tolist(), strict=True
         )

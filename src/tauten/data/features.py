@@ -197,8 +197,8 @@ def _from_tars(path: Path, extension: str) -> tuple[list[str], npt.NDArray[Any]]
     for shard in shards:
         for name, members in read_shard(shard)[0].items():
             if extension not in members:
-                found = some(sorted(members))
-                raise ValueError(f"{shard}: sample {name} has no .{extension}, only {found}")
+                shown = some(sorted(members))
+                raise ValueError(f"{shard}: sample {name} has no .{extension}, only {shown}")
             try:
                 row = np.load(io.BytesIO(members[extension]), allow_pickle=False)
             except (ValueError, EOFError) as error:

@@ -192,8 +192,8 @@ class _Pictures:
 def _others(files: Iterable[Path], pictures: Iterable[Path]) -> dict[Path, list[Path]]:
     """Return the files that are neither pictures nor texts, by path without extension."""
     known = set(pictures)
-    found: dict[Path, list[Path]] = defaultdict(list)
+    beside: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         if file not in known and file.suffix.lower() not in _SIDECARS:
-            found[file.with_suffix("")].append(file)
-    return found
+            beside[file.with_suffix("")].append(file)
+    return beside

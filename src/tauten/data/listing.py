@@ -39,7 +39,7 @@ def matches(pattern: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: there are none, or one that braces name is not there.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for text in _expanded(str(pattern)):
         escaped = text.replace("[", "[[]")
         files = (
@@ -47,8 +47,8 @@ def matches(pattern: str | Path) -> list[Path]:
         )
         if not files:
             raise FileNotFoundError(f"no such file or folder: {text}{_known(text)}")
-        found += [Path(file) for file in files]
-    return found
+        paths += [Path(file) for file in files]
+    return paths
 
 
 def _known(text: str) -> str:
@@ -130,9 +130,9 @@ def tables_in(folder: Path) -> dict[str, list[Path]]:
 
 def split_names(names: Iterable[str]) -> list[str]:
     """Return the names if all are of splits, there are two or more, and train is one; else none."""
-    found = sorted(names, key=lambda name: SPLITS.index(name) if name in SPLITS else -1)
-    whole = len(found) > 1 and "train" in found and all(name in SPLITS for name in found)
-    return found if whole else []
+    ordered = sorted(names, key=lambda name: SPLITS.index(name) if name in SPLITS else -1)
+    whole = len(ordered) > 1 and "train" in ordered and all(name in SPLITS for name in ordered)
+    return ordered if whole else []
 
 
 @dataclass
@@ -152,20 +152,20 @@ class Walk:
 
 def walk(folder: Path) -> Walk:
     """List a folder at any depth; hidden files and folders are left out."""
-    found = Walk()
+    walked = Walk()
     for place, folders, files in os.walk(folder):
         base = Path(place)
         folders[:] = [name for name in folders if is_visible(Path(name))]
-        found.linked += [base / name for name in folders if (base / name).is_symlink()]
+        walked.linked += [base / name for name in folders if (base / name).is_symlink()]
         for name in filter(lambda name: is_visible(Path(name)), files):
             path = base / name
             if path.is_file():
-                found.files.append(path)
+                walked.files.append(path)
             elif path.is_symlink():
-                found.broken.append(path)
-    for paths in (found.files, found.broken, found.linked):
+                walked.broken.append(path)
+    for paths in (walked.files, walked.broken, walked.linked):
         paths.sort()
-    return found
+    return walked
 
 
 def left_out(kinds: Mapping[str, Sequence[Path]], folder: Path) -> str:

@@ -93,8 +93,8 @@ def load_pairs(
             that does not parse, no usable sample; with `strict`, any sample that cannot be used.
     """
     request = Request(image, caption, media, allow_truncated, not captions, bare)
-    found, warnings = find_samples(path, request)
-    samples = list(_checked(found, media, strict, progress))
+    samples_found, warnings = find_samples(path, request)
+    samples = list(_checked(samples_found, media, strict, progress))
     if media == "text" and image == caption:
         for sample in samples:
             sample.fields[caption] = sample.media
@@ -117,8 +117,8 @@ def load_pairs(
         )
     for sample in samples:
         take_caption(sample, caption, captions)
-    kept = _usable(samples, str(path), strict)
-    return _as_dataset(kept, image if media == "raw" else "image", pictures=media == "image")
+    usable = _usable(samples, str(path), strict)
+    return _as_dataset(usable, image if media == "raw" else "image", pictures=media == "image")
 
 
 def _checked(

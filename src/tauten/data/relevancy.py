@@ -95,8 +95,8 @@ class Relevancy:
             raise ValueError(f"need a matrix (N, M), got {tuple(matrix.shape)}")
         bar = tqdm(matrix, desc="distinct rows", disable=not progress)
         row_kinds, rows = _distinct(np.asarray(row, np.float32).tobytes() for row in bar)
-        kept = np.frombuffer(b"".join(row_kinds), np.float32).reshape(len(row_kinds), -1)
-        col_kinds, cols = _distinct(column.tobytes() for column in kept.T)
+        kinds = np.frombuffer(b"".join(row_kinds), np.float32).reshape(len(row_kinds), -1)
+        col_kinds, cols = _distinct(column.tobytes() for column in kinds.T)
         table = np.frombuffer(b"".join(col_kinds), np.float32).reshape(len(col_kinds), -1)
         return cls(torch.from_numpy(table.T.copy()), rows, cols)
 

@@ -79,11 +79,11 @@ class ShardFiles:
         except ValueError as error:
             return Sample(where, None, problem=str(error))
         sample = Sample(f"{where} ({key})", None)
-        found = self.request.media_of(members)
-        if len(found) == 1:
-            self._take_media(sample, found[0], members.pop(found[0]))
-        elif found:
-            sample.problem = f"several images: {dotted(tuple(found))} (choose one with image=)"
+        media = self.request.media_of(members)
+        if len(media) == 1:
+            self._take_media(sample, media[0], members.pop(media[0]))
+        elif media:
+            sample.problem = f"several images: {dotted(tuple(media))} (choose one with image=)"
         else:
             sample.problem, _ = self.request.absent(key, list(members))
         return with_members(sample, key, members)

@@ -164,7 +164,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
         """
         wanted = self._request.caption if name == "caption" else name
         files = ShardFiles(self._request, (wanted,), (), self.held)
-        found: list[Any] = []
+        cells: list[Any] = []
         bar = tqdm(desc=name, total=len(self), unit=" samples", delay=2.0, disable=not progress)
         with bar:
             for shard in self.catalogue.shards:
@@ -172,11 +172,11 @@ class ShardPairs(Dataset[dict[str, Any]]):
                     sample = files.sample(shard, position)
                     take_caption(sample, self._request.caption)
                     value = sample.fields.get(name)
-                    found.append(None if name == "caption" and not value else value)
+                    cells.append(None if name == "caption" and not value else value)
                     bar.update()
-        if all(value is None for value in found):
+        if all(value is None for value in cells):
             raise ValueError(f"none of the {len(self)} samples has a column {name!r}")
-        return [missing if value is None else value for value in found]
+        return [missing if value is None else value for value in cells]
 
 
 def _picture(

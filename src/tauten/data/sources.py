@@ -72,8 +72,8 @@ class Request:
 
         A picture of a rarer kind counts where there is none of a common kind.
         """
-        found = [name for name in members if name in self.extensions]
-        return [name for name in found if name not in RARER] or found
+        media = [name for name in members if name in self.extensions]
+        return [name for name in media if name not in RARER] or media
 
     def absent(self, key: str, members: Sequence[str]) -> tuple[str, int]:
         """Say that a sample has no member of the first modality, and how many pictures it has.
@@ -188,18 +188,18 @@ def _read_shard(shard: Path, request: Request, warnings: list[str]) -> Iterator[
         key = next(iter(samples))
         members = samples.pop(key)
         sample = Sample(f"{shard}, sample {key}", None)
-        found = request.media_of(members)
-        if len(found) > 1:
+        media = request.media_of(members)
+        if len(media) > 1:
             raise ValueError(
-                f"{shard}: sample {key} has {len(found)} images ({dotted(tuple(found))}): "
-                f"choose one, for example image={found[0]!r}"
+                f"{shard}: sample {key} has {len(media)} images ({dotted(tuple(media))}): "
+                f"choose one, for example image={media[0]!r}"
             )
-        if not found:
+        if not media:
             sample.problem, sample.pictures = request.absent(key, list(members))
         elif request.media == "image":
-            sample.media = {"bytes": members.pop(found[0]), "path": None}
+            sample.media = {"bytes": members.pop(media[0]), "path": None}
         else:
-            sample.media = decode_member(found[0], members.pop(found[0]))
+            sample.media = decode_member(media[0], members.pop(media[0]))
         yield with_members(sample, key, members)
 
 

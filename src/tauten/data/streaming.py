@@ -179,19 +179,19 @@ class PairStream:
         Raises:
             ValueError: a state of other data, or of another order.
         """
-        mine = self.state_dict()
-        lacking = sorted(mine.keys() - state.keys())
+        ours = self.state_dict()
+        lacking = sorted(ours.keys() - state.keys())
         if lacking:
             raise ValueError(f"this is no state of a PairStream: it has no {', '.join(lacking)}")
-        if state["fingerprint"] != mine["fingerprint"]:
+        if state["fingerprint"] != ours["fingerprint"]:
             raise ValueError(
                 f"this state is of other data: {state['samples']} samples, fingerprint "
-                f"{state['fingerprint']}; these are {mine['samples']}, {mine['fingerprint']}"
+                f"{state['fingerprint']}; these are {ours['samples']}, {ours['fingerprint']}"
             )
-        if state["order"] != mine["order"]:
+        if state["order"] != ours["order"]:
             raise ValueError(
                 f"this state is of another order, {state['order']}: it goes on only with the same "
-                f"settings, not with {mine['order']}"
+                f"settings, not with {ours['order']}"
             )
         self.epoch, self.position = state["epoch"], state["position"]
         self.skipped = Skipped(**state["skipped"])
@@ -244,8 +244,8 @@ class _Batches(Dataset[tuple[dict[str, Any], list[Problem]]]):
             raise IndexError(number)
         first = self.start + number * self.stretch
         size = min(self.stretch, len(self.order) - first)
-        mine = [first + size * (self.rank + k) // self.world_size for k in (0, 1)]
-        batch, problems = self.pairs.batch(self.order.ids(*mine).tolist())
+        bounds = [first + size * (self.rank + k) // self.world_size for k in (0, 1)]
+        batch, problems = self.pairs.batch(self.order.ids(*bounds).tolist())
         if problems and self.strict:
             raise ValueError(str(problems[0]))
         return batch, problems

@@ -27,17 +27,17 @@ class Clock:
         self._follows = follows
         self._counts = False
 
-    def begins(self, told: Fraction | None, length: Fraction) -> Fraction:
+    def begins(self, stamp: Fraction | None, length: Fraction) -> Fraction:
         """Return when the next picture begins.
 
         Args:
-            told: its time in the file; None: it has none.
+            stamp: its time in the file; None: it has none.
             length: how long it is shown.
         """
-        if told is None:
+        if stamp is None:
             self._counts = True
             return self.end
-        begins, far = told + self._late, max(Fraction(_SECONDS), _PICTURES * length)
+        begins, far = stamp + self._late, max(Fraction(_SECONDS), _PICTURES * length)
         if self._follows and begins < self.end - far:
             self._late += self.end - begins
             return self.end

@@ -164,8 +164,8 @@ class Video:
         if not self._is(_COUNTED):
             clock = Clock(follows=self._is(_GUESSING))
             for frame in self.container.decode(self.stream):
-                told = None if frame.pts is None else frame.pts * base - self.origin
-                begins = clock.begins(told, self._length(frame))
+                stamp = None if frame.pts is None else frame.pts * base - self.origin
+                begins = clock.begins(stamp, self._length(frame))
                 clock.end = begins + self._length(frame)
                 yield float(begins), frame
             return

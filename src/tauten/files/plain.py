@@ -74,7 +74,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         ValueError: a line before the last is no JSON, or a line is no object.
     """
     lines = [line for line in read_text(path).splitlines() if line.strip()]
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
             row = parse_json(line, f"{path}, line {number},")
@@ -84,8 +84,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}, is damaged: it holds no object")
-        found.append(row)
-    return found
+        records.append(row)
+    return records
 
 
 def read_yaml(path: Path) -> Any:
@@ -192,15 +192,15 @@ def read_arrays(
             wanted = [
                 name for name in stored.files if only is None or {name, _base(name)} & set(only)
             ]
-            found = unpacked({name: _array(stored[name]) for name in wanted})
+            arrays = unpacked({name: _array(stored[name]) for name in wanted})
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"{path} is damaged or no file of arrays: {told(error)}") from error
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
-    return found
+    return arrays
 
 
 def _base(name: str) -> str:
@@ -226,12 +226,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        found: dict[str, Tensor] = load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ValueError(f"{path} is damaged or no file of tensors: {told(error)}") from error
-    return found
+    return tensors
 
 
 def need(record: Any, fields: Mapping[str, Any], where: Path | str) -> None:

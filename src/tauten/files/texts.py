@@ -41,9 +41,9 @@ def unpacked(arrays: Mapping[str, Any]) -> Arrays:
     """
     import numpy as np
 
-    found = dict(arrays)
+    result = dict(arrays)
     for name in [name.removesuffix(_TEXT) for name in arrays if name.endswith(_TEXT)]:
-        content, places = found.pop(f"{name}{_TEXT}"), found.pop(f"{name}{_PLACES}", None)
+        content, places = result.pop(f"{name}{_TEXT}"), result.pop(f"{name}{_PLACES}", None)
         if (
             places is None
             or content.dtype != np.uint8
@@ -59,5 +59,5 @@ def unpacked(arrays: Mapping[str, Any]) -> Arrays:
         texts = np.empty(len(ends) - 1, dtype=object)
         for row in range(len(texts)):
             texts[row] = whole[ends[row] : ends[row + 1]].decode("utf-8", "replace")
-        found[name] = texts
-    return found
+        result[name] = texts
+    return result

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from tauten.inference.model import Towers
 from tauten.inference.pictures import prepared as picture_at
-from tauten.models import DualEncoder, FeatureTower, TextEncoder, Tokenizer
+from tauten.models import DualEncoder, FeatureTower, TextEncoder, Tokenizer, ViewEncoder
 from tauten.training.evaluation import find_checkpoint
 from tauten.training.options.config import DataConfig
 from tauten.training.options.pretrained import prepared
-from tauten.training.tasks.results import load_encoder
-from tauten.training.tasks.view_results import load_view_encoder
+from tauten.training.specs import task
 
 
 def towers(folder: Path) -> tuple[Towers, DataConfig]:
@@ -29,8 +28,9 @@ def towers(folder: Path) -> tuple[Towers, DataConfig]:
     config = record.config()
     how = prepared(config.data)
     settings = f"{how} {vars(how) if hasattr(how, '__dict__') else ''}"
-    if config.task == "views":
-        views, _ = load_view_encoder(checkpoint)
+    loaded = task(config.task).load(checkpoint)
+    if isinstance(loaded.encoder, ViewEncoder):
+        views = loaded.encoder
         made = Towers(
             views,
             views.tower.width,
@@ -39,7 +39,8 @@ def towers(folder: Path) -> tuple[Towers, DataConfig]:
             settings=settings,
         )
         return made, config.data
-    encoder, tokenizer, _ = load_encoder(checkpoint)
+    encoder, tokenizer = loaded.encoder, loaded.tokenizer
+    assert tokenizer is not None
     pictures = not isinstance(encoder, TextEncoder)
     features = pictures and isinstance(encoder.image_tower, FeatureTower)
     made = of_dual(encoder, tokenizer, how if pictures and not features else None, settings)

@@ -107,8 +107,8 @@ class Recipe:
 
 def recipes_of(*modules: ModuleType) -> dict[str, Recipe]:
     """Return the recipes that these modules define, by name, in the order of definition."""
-    found = [value for module in modules for value in vars(module).values()]
-    return {value.name: value for value in found if isinstance(value, Recipe)}
+    values = [value for module in modules for value in vars(module).values()]
+    return {value.name: value for value in values if isinstance(value, Recipe)}
 
 
 def table(recipes: Mapping[str, Recipe]) -> str:

@@ -71,7 +71,7 @@ def browsed(numbers: Numbers, images: Array | None, seed: int) -> tuple[Markup, 
     sheet, pictures, notes = _Sheet(), Pictures(numbers, images), []
     ways = []
     for way, name in [*numbers.directions.items()][::-1]:
-        rows, found = _queries(numbers, way, seed), []
+        rows, queries = _queries(numbers, way, seed), []
         first = numbers.runs[0].first
         total = len(first.outcome.sides[way])
         if len(rows) < total:
@@ -80,9 +80,9 @@ def browsed(numbers: Numbers, images: Array | None, seed: int) -> tuple[Markup, 
         search, side = first.searches[way], first.outcome.sides[way]
         labels = _classes(numbers, way)
         for i in rows.tolist():
-            own = () if search.own is None else search.own[i]
-            tile = sheet.add(pictures.query(way, i, own))
-            found.append([search.texts[i], tile, side.groups[i], labels[i]])
+            matches = () if search.own is None else search.own[i]
+            tile = sheet.add(pictures.query(way, i, matches))
+            queries.append([search.texts[i], tile, side.groups[i], labels[i]])
         names: list[list[Any]] = []
         place_of: dict[tuple[str, int], int] = {}
         answers = []
@@ -101,16 +101,16 @@ def browsed(numbers: Numbers, images: Array | None, seed: int) -> tuple[Markup, 
                     coded.append(2 * place + hit)
             answers.append({"ranks": best.tolist(), "found": coded, "top": places.shape[1]})
         ways.append(
-            {"name": name if way else "", "queries": found, "names": names, "runs": answers}
+            {"name": name if way else "", "queries": queries, "names": names, "runs": answers}
         )
-    told = {
+    texts = {
         "runs": [numbers.label(run) for run in numbers.runs],
         "sheet": sheet.source(),
         "tile": TILE,
         "columns": COLUMNS,
         "ways": ways,
     }
-    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
     return Markup(printable(text).replace("<", "\\u003c")), notes
 
 
@@ -130,6 +130,6 @@ def _classes(numbers: Numbers, way: str) -> list[str]:
     if way != "y2x":
         return labels
     of_y = np.full(len(first.captions), "", dtype=object)
-    for i, own in reversed([*enumerate(first.y_of_x)]):
-        of_y[own] = labels[i]
+    for i, matches in reversed([*enumerate(first.y_of_x)]):
+        of_y[matches] = labels[i]
     return [str(label) for label in of_y]

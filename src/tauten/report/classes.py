@@ -88,7 +88,9 @@ def by_class(numbers: Numbers) -> ByClass | None:
             total = torch.bincount(of_query, score, minlength=len(names))[: len(names)]
             share[run.name, metric] = (total / torch.tensor([sizes[n] for n in names])).numpy()
     counts = np.array([trained.get(name, 0) for name in names])
-    strength = {run.name: found for run in numbers.runs if (found := _strength(run, counts)).size}
+    strength = {
+        run.name: strengths for run in numbers.runs if (strengths := _strength(run, counts)).size
+    }
     queries = np.array([sizes[name] for name in names])
     return ByClass(names, [group[name] for name in names], counts, queries, share, strength)
 

@@ -46,9 +46,9 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
                 known = next((s for of_run in scores.values() for s in of_run.values()), None)
                 rows, clusters = drawn.rows, drawn.clusters
                 if known is not None:
-                    kept = ~known[rows].isnan()
-                    rows = rows[kept]
-                    clusters = None if clusters is None else clusters[kept]
+                    defined = ~known[rows].isnan()
+                    rows = rows[defined]
+                    clusters = None if clusters is None else clusters[defined]
                 number = len(rows) if drawn.strata is None else drawn.number
                 how = _Resampling(bootstrap, seed, rows, clusters, drawn.strata, number, metric)
                 parts = how.of(scores)
@@ -58,9 +58,9 @@ def collect(runs: Sequence[Run], bootstrap: int, seed: int) -> Numbers:
                     if run.name in chosen:
                         base = numbers.run(chosen[run.name])
                         gain = _difference(run, base, parts, number)
-                    own = _estimate(run, name, parts[run.name], how)
+                    estimate = _estimate(run, name, parts[run.name], how)
                     sign = -1 if metric in LOWER_IS_BETTER else 1
-                    numbers.cells[run.name, direction, group, metric] = Cell(own, gain, sign)
+                    numbers.cells[run.name, direction, group, metric] = Cell(estimate, gain, sign)
     notes += [*_left_out(runs, metrics), *_disagreements(numbers)]
     return replace(numbers, notes=notes)
 
@@ -75,7 +75,7 @@ def _metrics(runs: Sequence[Run]) -> list[str]:
         probes = [n for n in names if not n.startswith(KNN) and f"{n}/low" in recorded]
         return [*near, *probes]
     names = [n.removeprefix("x2y/") for n in seeds[0].metrics if n.startswith("x2y/")]
-    several = any(len(own) > 1 for own in seeds[0].y_of_x)
+    several = any(len(matches) > 1 for matches in seeds[0].y_of_x)
     kinds = _SHARES if several else _SHARES[:1]
     chosen = [n for kind in kinds for n in names if n.startswith(kind) and "/" not in n]
     chosen.sort(key=lambda name: (name.split("@")[0], _number(name)))
@@ -160,8 +160,8 @@ def _score(seed: SeedRun, direction: str, metric: str) -> Tensor | None:
 
 def _scores(run: Run, direction: str, metric: str) -> dict[int, Tensor]:
     """Return (queries,) scores by seed, of the seeds that have them."""
-    found = {seed.seed: _score(seed, direction, metric) for seed in run.seeds}
-    return {seed: score for seed, score in found.items() if score is not None}
+    scores = {seed.seed: _score(seed, direction, metric) for seed in run.seeds}
+    return {seed: score for seed, score in scores.items() if score is not None}
 
 
 class _Part(NamedTuple):
@@ -203,9 +203,9 @@ class _Resampling(NamedTuple):
 
     def of(self, scores: Mapping[str, Mapping[int, Tensor]]) -> dict[str, _Part | None]:
         """Return the replicates of each run's scores by seed; None where a run has none."""
-        found: dict[str, _Part | None] = dict.fromkeys(scores)
+        parts: dict[str, _Part | None] = dict.fromkeys(scores)
         if not any(scores.values()):
-            return found
+            return parts
         stacked = {
             name: torch.stack([*of_run.values()])[:, self.rows].double()
             for name, of_run in scores.items()
@@ -221,8 +221,8 @@ class _Resampling(NamedTuple):
             strata=self.strata,
         )
         for (name, score_SQ), both in zip(stacked.items(), drawn, strict=True):
-            found[name] = _Part([*scores[name]], score_SQ, *both)
-        return found
+            parts[name] = _Part([*scores[name]], score_SQ, *both)
+        return parts
 
     def owners(self) -> Tensor | None:
         """Return (Q,) numbers 0, 1, ... of the clusters."""
@@ -285,15 +285,15 @@ def _disagreements(numbers: Numbers) -> list[str]:
                     if score is None or name not in seed.metrics:
                         continue
                     if drawn.strata is not None:
-                        own = float(drawn.strata.share @ score)
+                        mean = float(drawn.strata.share @ score)
                     elif metric == "median_rank":
-                        own = float(score.quantile(0.5))
+                        mean = float(score.quantile(0.5))
                     else:
-                        own = float(score.nanmean())
+                        mean = float(score.nanmean())
                     recorded = float(seed.metrics[name])
-                    if abs(own - recorded) > 1e-3 * max(1.0, abs(recorded)):
+                    if abs(mean - recorded) > 1e-3 * max(1.0, abs(recorded)):
                         notes.append(
                             f"{run.name} (seed {seed.seed}): results.json says {name}"
-                            f" = {recorded:.4g}, its queries give {own:.4g}."
+                            f" = {recorded:.4g}, its queries give {mean:.4g}."
                         )
     return notes

@@ -33,20 +33,20 @@ def comparable(run: SeedRun, other: SeedRun) -> None:
 
 def _measured(run: SeedRun) -> dict[str, Any]:
     """Return what the numbers depend on beside the training, as far as it is recorded."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     prints = run.config.get("fingerprint")
     if isinstance(prints, Mapping) and "test" in prints:
-        found["the fingerprint of the test split"] = prints["test"]
+        settings["the fingerprint of the test split"] = prints["test"]
     data = run.config.get("data")
     if isinstance(data, Mapping):
         for name in ("protocol", "relevancy"):
             if name in data:
-                found[f"data.{name}"] = data[name]
+                settings[f"data.{name}"] = data[name]
     evaluation = run.config.get("evaluation")
     if run.config.get("task") == "views" and isinstance(evaluation, Mapping):
         probe = evaluation.get("probe", "none")
-        found |= {} if probe == "none" else {"evaluation.probe": probe}
+        settings |= {} if probe == "none" else {"evaluation.probe": probe}
     for name in ("task", "runlocal"):
         if name in run.config:
-            found[name] = run.config[name]
-    return found
+            settings[name] = run.config[name]
+    return settings

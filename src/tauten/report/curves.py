@@ -146,8 +146,8 @@ def _per_period(step: Array, value: Array, period: float) -> tuple[Array, Array]
     """Return the mean over each whole period, placed at its centre."""
     index = np.floor((step - 1e-9) / period).astype(int).clip(0)
     whole = [k for k in range(index.max() + 1) if (k + 1) * period <= step[-1] * 1.02]
-    kept = [k for k in whole if (index == k).any()]
-    return (np.array(kept) + 0.5) * period, np.array([value[index == k].mean() for k in kept])
+    sampled = [k for k in whole if (index == k).any()]
+    return (np.array(sampled) + 0.5) * period, np.array([value[index == k].mean() for k in sampled])
 
 
 def mark_phase(axes: Any, run: Run | None, last: float) -> None:
@@ -173,10 +173,10 @@ def mark_phase(axes: Any, run: Run | None, last: float) -> None:
 
 def panels_over_training(numbers: Numbers, primary: str) -> Sequence[Panel]:
     """Plot loss, gradient norm and validation, per family."""
-    found = training(numbers, "loss", "training loss", "loss")
-    found += training(numbers, "grad_norm", "gradient norm", "norm")
+    panels = training(numbers, "loss", "training loss", "loss")
+    panels += training(numbers, "grad_norm", "gradient norm", "norm")
     for way, name in numbers.directions.items():
         logged = f"val/{key(way, numbers.overall, primary)}"
         title = f"validation {metric_name(primary)}, {name.lower()}"
-        found += training(numbers, logged, title, f"{metric_name(primary)}, %", 100)
-    return found
+        panels += training(numbers, logged, title, f"{metric_name(primary)}, %", 100)
+    return panels

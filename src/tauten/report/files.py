@@ -19,10 +19,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is unreadable, holds something else, or refers to parts of itself.
     """
-    found = _read(files.read_yaml, path)
-    if not isinstance(found, dict):
+    tree = _read(files.read_yaml, path)
+    if not isinstance(tree, dict):
         raise ValueError(f"{path} does not hold a mapping")
-    return dict(all_printable(found))
+    return dict(all_printable(tree))
 
 
 def read_results(path: Path) -> Any:

@@ -38,14 +38,14 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
     """
     if not paths:
         raise ValueError("no run folder given")
-    found = [_load_seed(folder) for path in paths for folder in _folders(Path(path))]
-    folders = [run.path.resolve() for run in found]
+    seeds = [_load_seed(folder) for path in paths for folder in _folders(Path(path))]
+    folders = [run.path.resolve() for run in seeds]
     for folder in folders:
         if folders.count(folder) > 1:
             raise ValueError(f"{folder} is given twice: give each run once")
-    for run in found:
-        _same_task(run, found[0])
-    runs = _joined(found)
+    for run in seeds:
+        _same_task(run, seeds[0])
+    runs = _joined(seeds)
     reference = runs[0].first
     for joined in runs:
         for seed in joined.seeds:
@@ -94,16 +94,16 @@ def _folders(path: Path) -> list[Path]:
     return folders
 
 
-def _joined(found: Sequence[SeedRun]) -> list[Run]:
+def _joined(seeds: Sequence[SeedRun]) -> list[Run]:
     """Return runs of one or several seeds, in the order of their first folders."""
     alike: dict[str, list[SeedRun]] = {}
-    for run in found:
+    for run in seeds:
         alike.setdefault(_describe(run)[0], []).append(run)
     clashing = [run for runs in alike.values() if _clash(runs) for run in runs]
     taken = [name for name, runs in alike.items() if not _clash(runs)]
     by_folder = _folder_names([_recipe_folder(run) for run in clashing], taken)
     named: dict[str, list[SeedRun]] = {}
-    for run in found:
+    for run in seeds:
         name = by_folder.get(_recipe_folder(run)) if run in clashing else None
         named.setdefault(name or _describe(run)[0], []).append(run)
     return [_join(name, runs) for name, runs in named.items()]

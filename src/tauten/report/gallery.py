@@ -116,12 +116,12 @@ def gallery(numbers: Numbers, images: Array | None, per_group: int, seed: int) -
     rows = torch.tensor(draw(side.groups, numbers.by_count, per_group, seed))
     answers = [_answers(run, numbers.label(run), way, rows, pictures) for run in numbers.runs]
     queries = []
-    for i, own in zip(rows.tolist(), zip(*answers, strict=True), strict=True):
+    for i, answer_row in zip(rows.tolist(), zip(*answers, strict=True), strict=True):
         text = search.texts[i]
         what = f"test image of {text}" if not way else f"the image that belongs to: {text}"
         target = pictures.query(way, i, () if search.own is None else search.own[i])
         shown = Shown(data_uri(target), True, what, text)
-        queries.append(Query(text, side.groups[i] or ALL, shown, own))
+        queries.append(Query(text, side.groups[i] or ALL, shown, answer_row))
     return queries
 
 
@@ -133,7 +133,7 @@ def _answers(
     places, right, best = search.first(rows, TOP)
     best = best if ranks is None else ranks.best[rows]
     what = "right image" if way else "first of its class"
-    found = []
+    answers = []
     for place, ok, rank in zip(places.tolist(), right.tolist(), best.tolist(), strict=True):
         shown = [
             Shown(
@@ -144,8 +144,8 @@ def _answers(
             )
             for k, (j, hit) in enumerate(zip(place, ok, strict=True), start=1)
         ]
-        found.append(Answer(label, shown, int(rank), what))
-    return found
+        answers.append(Answer(label, shown, int(rank), what))
+    return answers
 
 
 def _trained(run: Run) -> Array | None:

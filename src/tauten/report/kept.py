@@ -24,22 +24,22 @@ def embeddings(folder: Path) -> dict[str, Array]:
         ValueError: there are none, or they do not fit together.
     """
     path = _required(folder, EMBEDDINGS)
-    found = read_arrays(path, ("x", "y", "y_of_x", "captions"))
+    arrays = read_arrays(path, ("x", "y", "y_of_x", "captions"))
     for side in "xy":
-        _check(path, side, found[side])
-    x, y, of_x = found["x"], found["y"], found["y_of_x"]
+        _check(path, side, arrays[side])
+    x, y, of_x = arrays["x"], arrays["y"], arrays["y_of_x"]
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"{path} has x of {x.shape[1]} numbers each and y of {y.shape[1]}")
-    for name, array in found.items():
+    for name, array in arrays.items():
         if array.ndim == 0:
             raise ValueError(f"{path} has a single value as {name}")
-    if len(found["captions"]) != len(y):
-        raise ValueError(f"{path} has {len(found['captions'])} captions for {len(y)} y")
+    if len(arrays["captions"]) != len(y):
+        raise ValueError(f"{path} has {len(arrays['captions'])} captions for {len(y)} y")
     if of_x.dtype.kind not in "iu" or of_x.ndim not in (1, 2) or not of_x.size:
         raise ValueError(f"{path} has {of_x.dtype} {of_x.shape} as y_of_x, not positions")
     if of_x.max() >= len(y):
         raise ValueError(f"{path} has y_of_x up to {of_x.max()} for {len(y)} y")
-    offsets = found.get("y_of_x_offsets")
+    offsets = arrays.get("y_of_x_offsets")
     if offsets is None:
         rows = len(of_x)
     elif offsets.ndim == 1 and offsets.dtype.kind in "iu" and (np.diff(offsets) >= 0).all():
@@ -47,10 +47,10 @@ def embeddings(folder: Path) -> dict[str, Array]:
     else:
         raise ValueError(f"{path} has y_of_x_offsets that are not ascending positions")
     for name, of in (("y_of_x", x), ("group_of_x", x), ("label_of_x", x), ("group_of_y", y)):
-        count = rows if name == "y_of_x" else len(found.get(name, of))
+        count = rows if name == "y_of_x" else len(arrays.get(name, of))
         if count not in (len(of), 0):
             raise ValueError(f"{path} has {count} {name} for {len(of)} {name[-1]}")
-    return found
+    return arrays
 
 
 def features(folder: Path) -> dict[str, Array]:
@@ -61,25 +61,25 @@ def features(folder: Path) -> dict[str, Array]:
     """
     path = _required(folder, FEATURES)
     names = [f"{split}{part}" for split in ("train", "test") for part in ("", "_labels", "_groups")]
-    found = read_arrays(path, names)
+    arrays = read_arrays(path, names)
     for split in ("train", "test"):
-        _check(path, split, found[split])
-        rows = [len(found[f"{split}{part}"]) for part in ("", "_labels", "_groups")]
+        _check(path, split, arrays[split])
+        rows = [len(arrays[f"{split}{part}"]) for part in ("", "_labels", "_groups")]
         if len(set(rows)) > 1:
             raise ValueError(
                 f"{path} has {rows[0]} features, {rows[1]} classes and {rows[2]} groups of the "
                 f"{split} split"
             )
-    if found["train"].shape[1] != found["test"].shape[1]:
-        widths = [found[split].shape[1] for split in ("train", "test")]
+    if arrays["train"].shape[1] != arrays["test"].shape[1]:
+        widths = [arrays[split].shape[1] for split in ("train", "test")]
         raise ValueError(f"{path} has train of {widths[0]} numbers each and test of {widths[1]}")
-    queries = len(found["test"])
-    for name, right in found.items():
+    queries = len(arrays["test"])
+    for name, right in arrays.items():
         if name.startswith(RIGHT) and (right.dtype != np.bool_ or right.shape != (queries,)):
             raise ValueError(
                 f"{path} has {right.dtype} {right.shape} as {name}, not bool ({queries},)"
             )
-    return found
+    return arrays
 
 
 def sample_values(folder: Path) -> dict[str, Array]:
@@ -91,15 +91,15 @@ def sample_values(folder: Path) -> dict[str, Array]:
     path = folder / SAMPLES
     if not path.exists():
         return {}
-    found = read_arrays(path)
-    for name, array in found.items():
+    arrays = read_arrays(path)
+    for name, array in arrays.items():
         if array.dtype.kind not in ("U" if name.endswith("names") else "iuf") and array.size:
             raise ValueError(f"{path} has {array.dtype} as {name}")
     for first, *others in _TOGETHER:
-        lengths = {name: np.shape(found[name])[:1] for name in (first, *others) if name in found}
+        lengths = {name: np.shape(arrays[name])[:1] for name in (first, *others) if name in arrays}
         if len(set(lengths.values())) > 1 or () in lengths.values():
             raise ValueError(f"{path}: {', '.join(lengths)} are not of one length")
-    return found
+    return arrays
 
 
 def _required(folder: Path, name: str) -> Path:

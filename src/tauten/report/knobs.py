@@ -144,17 +144,17 @@ def _draw_constant(axes: Any, base: Run | None) -> None:
 
 def _curve(run: SeedRun) -> Curve | None:
     """Return the curve of the schedule, else that of what was logged, else None."""
-    found = schedule(run)
-    if found is not None:
-        groups = by_group(run, found)
+    values = schedule(run)
+    if values is not None:
+        groups = by_group(run, values)
         names = [name for name in (*GROUP_ORDER, ALL) if name in groups]
         weight = np.stack([groups[name] for name in names], axis=1)
-        held = [found.value[:, groups[name] > 0] for name in names]
+        held = [values.value[:, groups[name] > 0] for name in names]
         low, high = (
             np.stack([end(part, axis=1) for part in held], axis=1) for end in (np.min, np.max)
         )
-        mean = found.value @ (weight / weight.sum(axis=0))
-        return Curve(found.steps, names, mean, (low, high), exact=True)
+        mean = values.value @ (weight / weight.sum(axis=0))
+        return Curve(values.steps, names, mean, (low, high), exact=True)
     stored = run.samples
     if not {"tau_steps", "tau_groups"} <= set(stored) or not len(stored["tau_steps"]):
         return None
@@ -170,11 +170,11 @@ def _curve(run: SeedRun) -> Curve | None:
 
 def _deciles(run: Run) -> dict[int, tuple[Array, Array]]:
     """Return (steps,), (means,) of each decile that has samples: by schedule, or else as logged."""
-    found = schedule(run.first)
-    if found is not None:
-        where = deciles(found)
-        held = {k: np.where(where == k, found.samples, 0) for k in np.unique(where).tolist()}
-        return {k: (found.steps, found.value @ (part / part.sum())) for k, part in held.items()}
+    values = schedule(run.first)
+    if values is not None:
+        where = deciles(values)
+        held = {k: np.where(where == k, values.samples, 0) for k in np.unique(where).tolist()}
+        return {k: (values.steps, values.value @ (part / part.sum())) for k, part in held.items()}
     logged = {k: mean_history(run, f"tau/decile/{k}") for k in range(len(DECILES))}
     return {k: line for k, line in logged.items() if len(line[0])}
 

@@ -12,19 +12,19 @@ from tauten.training.specs import control, known_controls, known_losses
 
 def control_of(config: Mapping[str, Any]) -> ControlSpec | None:
     """Return the control of a configuration; None where it has none that is known."""
-    found = config.get("control")
-    if not isinstance(found, Mapping):
+    section = config.get("control")
+    if not isinstance(section, Mapping):
         return None
     try:
-        return control(**upgraded({"control": dict(found)})["control"])
+        return control(**upgraded({"control": dict(section)})["control"])
     except (TypeError, ValueError):
         return None
 
 
 def control_name(config: Mapping[str, Any]) -> str:
     """Return the control as tables show it."""
-    found = config.get("control", "constant")
-    kind = str(found.get("kind", "constant") if isinstance(found, Mapping) else found)
+    section = config.get("control", "constant")
+    kind = str(section.get("kind", "constant") if isinstance(section, Mapping) else section)
     known = known_controls().get("mmts" if kind.lower() == "mm-ts" else kind.lower())
     return known.title if known is not None and known.title else kind
 

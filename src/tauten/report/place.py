@@ -80,13 +80,13 @@ def _differences(path: Path, name: str) -> str:
         rows = list(csv.DictReader(file))
     baseline = _control(rows[0]["b"]) if rows else ""
     rows = [row for row in rows if row["metric"] == rows[0]["metric"]]
-    found = [row for row in rows if row["a"] == name and _control(row["b"]) == baseline]
-    if not found:
+    against = [row for row in rows if row["a"] == name and _control(row["b"]) == baseline]
+    if not against:
         return ""
-    said = ", ".join(f"{row['group']} {_points(row)}" for row in found)
+    said = ", ".join(f"{row['group']} {_points(row)}" for row in against)
     return (
-        f"There, over all its seeds, it differs from {found[0]['b']} in {found[0]['metric']} by, "
-        f"in points with simultaneous 95 % intervals: {said}."
+        f"There, over all its seeds, it differs from {against[0]['b']} in {against[0]['metric']} "
+        f"by, in points with simultaneous 95 % intervals: {said}."
     )
 
 

@@ -84,8 +84,8 @@ def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
             axes = plot.axes
             for k, run in enumerate(numbers.runs):
                 at = np.arange(len(groups)) + width * (k - (len(numbers.runs) - 1) / 2)
-                found = [numbers.cells[run.name, direction, g, metric].estimate for g in groups]
-                value, low, high = 100 * np.array([(e.value, e.low, e.high) for e in found]).T
+                estimates = [numbers.cells[run.name, direction, g, metric].estimate for g in groups]
+                value, low, high = 100 * np.array([(e.value, e.low, e.high) for e in estimates]).T
                 family = numbers.families.index(run.family)
                 axes.bar(
                     at,
@@ -101,11 +101,11 @@ def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
                 error = [np.maximum(value - low, 0), np.maximum(high - value, 0)]
                 look = {"ecolor": TOKENS["ink"], "elinewidth": 0.9, "capsize": 1.8}
                 axes.errorbar(at, value, error, fmt="none", **look)
-                told = (
+                note = (
                     f"{g} {number(metric, e.value)} ({interval(metric, e)})"
-                    for g, e in zip(groups, found, strict=True)
+                    for g, e in zip(groups, estimates, strict=True)
                 )
-                plot.said.append(f"{run.name} {', '.join(told)}")
+                plot.said.append(f"{run.name} {', '.join(note)}")
             sizes = [numbers.queries[direction, group] for group in groups]
             ticks = [f"{shorten(g, 20)}\nn = {n:,}" for g, n in zip(groups, sizes, strict=True)]
             axes.set_xticks(range(len(groups)), ticks)
@@ -117,8 +117,8 @@ def group_bars(numbers: Numbers, metric: str) -> list[Panel]:
 
 def similarities(numbers: Numbers) -> list[Panel]:
     """Plot cosines of three kinds per run."""
-    found = {run.name: cosines(run) for run in numbers.runs}
-    used = np.sum([weight for parts in found.values() for weight in parts.values()], axis=0)
+    cosine_of = {run.name: cosines(run) for run in numbers.runs}
+    used = np.sum([weight for parts in cosine_of.values() for weight in parts.values()], axis=0)
     first = int(np.argmax(used > 0)) // BINS_PER_BAR * BINS_PER_BAR
     looks = (("run1", "-"), ("run2", DASHES[1]), ("muted", DASHES[2]))
     panels: list[Panel] = []
@@ -126,7 +126,9 @@ def similarities(numbers: Numbers) -> list[Panel]:
         alt = f"{run.name}, cosines"
         with plotted(panels, run.name, f"cosine-{run.name}", (4.1, 2.4), alt=alt) as plot:
             axes = plot.axes
-            for (name, weight), (color, dash) in zip(found[run.name].items(), looks, strict=True):
+            for (name, weight), (color, dash) in zip(
+                cosine_of[run.name].items(), looks, strict=True
+            ):
                 if not weight.any():
                     continue
                 bars = weight[first:].reshape(-1, BINS_PER_BAR).sum(axis=1)
@@ -170,20 +172,23 @@ def tail(run: Run) -> list[Panel]:
     return panels
 
 
-def by_class_size(numbers: Numbers, found: ByClass | None) -> list[Panel]:
+def by_class_size(numbers: Numbers, classes: ByClass | None) -> list[Panel]:
     """Plot each class's share of right queries over its training count, with means of bands."""
-    if found is None or np.count_nonzero(found.counts) < 2:
+    if classes is None or np.count_nonzero(classes.counts) < 2:
         return []
-    kept, panels = found.counts > 0, list[Panel]()
-    count = found.counts[kept]
+    seen, panels = classes.counts > 0, list[Panel]()
+    count = classes.counts[seen]
     bands = np.array_split(np.argsort(count, kind="stable"), min(BANDS, len(count)))
     middle = [float(np.exp(np.log(count[band]).mean())) for band in bands]
-    for metric in (name for name in found.metrics if name.startswith(KNN) or name == "hit@1"):
+    for metric in (name for name in classes.metrics if name.startswith(KNN) or name == "hit@1"):
         title, name = f"{metric_name(metric)} by class size", f"class-{metric.replace('@', '')}"
         alt = f"{metric_name(metric)} from the smallest to the largest class, percent"
         with plotted(panels, title, name, (4.1, 3.1), alt=alt) as plot:
             for place, run in enumerate(numbers.runs):
-                share, color = 100 * found.share[run.name, metric][kept], run_color(numbers, run)
+                share, color = (
+                    100 * classes.share[run.name, metric][seen],
+                    run_color(numbers, run),
+                )
                 plot.axes.plot(count, share, ".", color=color, markersize=3, alpha=0.35)
                 mean = [float(share[band].mean()) for band in bands]
                 look = {"marker": MARKERS[place % 6], "linestyle": DASHES[place % 4]}
@@ -222,8 +227,8 @@ def cosines(run: Run) -> dict[str, Array]:
     counts = {name: np.zeros(len(EDGES) - 1) for name in names}
     for cosine, right in next(iter(run.first.searches.values())).blocks():
         cosine = cosine.clamp(-1, 1)
-        own, wrong = (cosine.masked_fill(~s, -np.inf).amax(dim=1) for s in (right, ~right))
-        parts = (cosine[right] if pairs else own, wrong, cosine[~right])
+        right_ones, wrong = (cosine.masked_fill(~s, -np.inf).amax(dim=1) for s in (right, ~right))
+        parts = (cosine[right] if pairs else right_ones, wrong, cosine[~right])
         for name, values in zip(names, parts, strict=True):
             counts[name] += np.histogram(values[values.isfinite()].numpy(), EDGES)[0]
     return counts

@@ -65,38 +65,38 @@ def schedule(run: SeedRun) -> Schedule | None:
         steps = np.array([*logged])
         # a line has the value in its step, or that after it where an earlier version wrote it
         for at in (steps - 1, steps):
-            found = _values(run, config, at)
-            told = found.mean()[np.searchsorted(found.steps, at)]
-            if np.allclose(told, [*logged.values()], rtol=1e-3):
-                return found
+            values = _values(run, config, at)
+            recorded = values.mean()[np.searchsorted(values.steps, at)]
+            if np.allclose(recorded, [*logged.values()], rtol=1e-3):
+                return values
     except ValueError:
         pass
     return None
 
 
-def by_group(run: SeedRun, found: Schedule) -> dict[str, Array]:
+def by_group(run: SeedRun, values: Schedule) -> dict[str, Array]:
     """Return (U,) samples of each group in classes of each size, by group;
     one group without classes.
     """
     names, sizes = run.samples.get("label_names", ()), run.samples.get("label_counts", ())
     data: Any = run.config.get("data")
     if not len(names) or not isinstance(data, Mapping):
-        return {ALL: found.samples}
+        return {ALL: values.samples}
     from tauten.training.stores.splits import Classes
 
     counts = dict(zip(map(str, names), map(int, sizes), strict=True))
     of = Classes(counts, data["head"], data["tail"], data.get("groups", "counts")).groups([*counts])
     groups: dict[str, Array] = {}
     for group, size in zip(of, counts.values(), strict=True):
-        weight = groups.setdefault(group, np.zeros(len(found.count)))
-        weight[np.searchsorted(found.count, size)] += size
+        weight = groups.setdefault(group, np.zeros(len(values.count)))
+        weight[np.searchsorted(values.count, size)] += size
     return groups
 
 
-def deciles(found: Schedule) -> Array:
+def deciles(values: Schedule) -> Array:
     """Return (U,) the tenth of the samples that those of each size are in, sorted by count."""
-    twice_middle = 2 * found.samples.cumsum() - found.samples
-    tenth: Array = 10 * twice_middle // (2 * found.samples.sum())
+    twice_middle = 2 * values.samples.cumsum() - values.samples
+    tenth: Array = 10 * twice_middle // (2 * values.samples.sum())
     return tenth
 
 
@@ -105,8 +105,8 @@ def _values(run: SeedRun, config: Any, logged: Array) -> Schedule:
 
     counts = run.samples.get("counts", np.zeros(0, np.int64))
     some = torch.from_numpy(counts) if len(counts) else None
-    told = context(config, max(len(counts), 1), some, run.steps)
-    control = config.control.build(told)
+    training = context(config, max(len(counts), 1), some, run.steps)
+    control = config.control.build(training)
     count, index, samples = np.unique(
         counts if len(counts) else np.zeros(1, np.int64), return_index=True, return_counts=True
     )

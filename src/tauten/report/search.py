@@ -45,10 +45,10 @@ class Search:
             assert self.classes is not None
             of_query, of_candidate = self.classes
             return of_query[rows, None] == of_candidate
-        found = torch.zeros(len(rows), len(self.candidates), dtype=torch.bool)
-        for row, i in zip(found, rows.tolist(), strict=True):
+        relevant = torch.zeros(len(rows), len(self.candidates), dtype=torch.bool)
+        for row, i in zip(relevant, rows.tolist(), strict=True):
             row[list(self.own[i])] = True
-        return found
+        return relevant
 
     def blocks(self, rows: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (b, C) similarities, and which are right, of all or some queries in turn."""
@@ -79,10 +79,10 @@ def of_embeddings(
     """Return both directions of pairs, from the arrays of ``embeddings.npz``."""
     x, y = (torch.from_numpy(stored[side]).float() for side in "xy")
     x_of_y: list[list[int]] = [[] for _ in captions]
-    for i, own in enumerate(y_of_x):
-        for j in own:
+    for i, matches in enumerate(y_of_x):
+        for j in matches:
             x_of_y[j].append(i)
-    images = [captions[own[0]] if own else f"image {i}" for i, own in enumerate(y_of_x)]
+    images = [captions[matches[0]] if matches else f"image {i}" for i, matches in enumerate(y_of_x)]
     return {
         "x2y": Search(x, y, images, captions, y_of_x),
         "y2x": Search(y, x, captions, images, x_of_y),

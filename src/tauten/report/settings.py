@@ -40,8 +40,8 @@ CAUTION = (
 def describe(run: Run) -> str:
     """Return one sentence: the loss, the control, its range and mean, its period, the seeds."""
     rows = [row for seed in run.seeds for row in seed.history if "tau/mean" in row]
-    found = schedule(run.first)
-    mean = _time_mean(run) if found is None else found.over_time()
+    values = schedule(run.first)
+    mean = _time_mean(run) if values is None else values.over_time()
     how = f"a constant {run.knob}" if run.control == "constant" else f"{run.knob} by {run.control}"
     text = f"{run.family} with {how}"
     if mean is not None and run.control == "constant":
@@ -49,8 +49,8 @@ def describe(run: Run) -> str:
     elif mean is not None:
         low = min(float(row.get("tau/min", row["tau/mean"])) for row in rows)
         high = max(float(row.get("tau/max", row["tau/mean"])) for row in rows)
-        if found is not None:
-            low, high = float(found.value.min()), float(found.value.max())
+        if values is not None:
+            low, high = float(values.value.min()), float(values.value.max())
         text += f": {low:.3g} to {high:.3g} over time and samples, {mean:.3g} on average"
     if run.period:
         period = f"{run.period:.0f}" if run.period >= 10 else f"{run.period:.2g}"
@@ -121,8 +121,8 @@ def protocol(numbers: Numbers, bootstrap: int, seed: int) -> list[tuple[str, str
     rows += checkpoints(numbers.runs)
     recorded = first.results.get("protocol", {})
     if isinstance(recorded, Mapping):
-        told = {str(key).capitalize(): _text(how) for key, how in recorded.items() if how != TIES}
-        rows += [(f"{what}, recorded", how) for what, how in told.items()]
+        lines = {str(key).capitalize(): _text(how) for key, how in recorded.items() if how != TIES}
+        rows += [(f"{what}, recorded", how) for what, how in lines.items()]
     return [*rows, CAUTION]
 
 
@@ -133,7 +133,7 @@ def _tested(first: SeedRun) -> list[tuple[str, str]]:
         how = f"{test:,} images of {classes:,} classes, classified by the features of {known:,} "
         return [("Test", f"{how}training images.")]
     n, m = len(first.test["x"]), len(first.test["y"])
-    pairs = sum(len(own) for own in first.y_of_x)
+    pairs = sum(len(matches) for matches in first.y_of_x)
     rows = [
         (
             "Test",
@@ -163,16 +163,16 @@ def mean_recall(numbers: Numbers) -> list[tuple[str, str]]:
     """Return what mean recall is, and that of each run over both directions."""
     if MEAN_RECALL not in numbers.metrics:
         return []
-    found = []
+    rows = []
     for run in numbers.runs:
         cells = [numbers.cells[run.name, d, ALL, MEAN_RECALL] for d in numbers.directions]
         value = sum(cell.estimate.value for cell in cells) / len(cells)
-        found.append(f"{run.name} {100 * value:.1f}")
+        rows.append(f"{run.name} {100 * value:.1f}")
     return [
         (
             "mean recall",
             "The mean of hit@1, hit@5 and hit@10. Over both directions, as checkpoints are chosen "
-            f"and controls compared by default, percent: {', '.join(found)}.",
+            f"and controls compared by default, percent: {', '.join(rows)}.",
         )
     ]
 
@@ -199,23 +199,23 @@ def missing_groups(run: Run) -> list[str]:
 
 def checkpoints(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Return the step that each run was tested at, where recorded."""
-    found = [
+    rows = [
         f"{run.name} step {run.first.results['best_step']:,}"
         for run in runs
         if run.first.results.get("best_step") is not None
     ]
-    return [("Checkpoint", f"Best on the validation split: {', '.join(found)}.")] if found else []
+    return [("Checkpoint", f"Best on the validation split: {', '.join(rows)}.")] if rows else []
 
 
 def versions() -> str:
     """Return versions that wrote this page."""
-    found = [f"Python {platform.python_version()}"]
+    packages = [f"Python {platform.python_version()}"]
     for name in PACKAGES:
         try:
-            found.append(f"{name} {version(name)}")
+            packages.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return ", ".join(packages)
 
 
 def geometry_table(runs: Sequence[Run]) -> list[list[str]]:
@@ -242,7 +242,7 @@ def _geometry(seed: SeedRun) -> dict[str, float]:
 def _one_class_per_y(seed: SeedRun) -> bool:
     if not any(str(label) for label in seed.test.get("label_of_x", ())):
         return False
-    pairs = {(j, str(seed.test["label_of_x"][i])) for i, own in enumerate(seed.y_of_x) for j in own}
+    pairs = {(j, str(seed.test["label_of_x"][i])) for i, row in enumerate(seed.y_of_x) for j in row}
     return len(pairs) == len({j for j, _ in pairs}) == len(seed.test["y"])
 
 

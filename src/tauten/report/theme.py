@@ -190,28 +190,28 @@ def _curves(drawing: Figure, size: Sequence[float]) -> list[dict[str, Any]]:
 
     Each point is its place in the picture, and its two values as text.
     """
-    found = []
+    curves = []
     for axes in drawing.axes:
         lines = []
         for line in axes.lines:
             name, points = str(line.get_label()), np.asarray(line.get_xydata(), dtype=float)
             if name.startswith("_") or len(points) < CURVE:
                 continue
-            kept = np.linspace(0, len(points) - 1, min(len(points), POINTS)).round().astype(int)
-            points = points[kept][np.isfinite(points[kept]).all(axis=1)]
+            sampled = np.linspace(0, len(points) - 1, min(len(points), POINTS)).round().astype(int)
+            points = points[sampled][np.isfinite(points[sampled]).all(axis=1)]
             places = _places(drawing, axes.transData.transform(points), size)
-            told = [
+            labels = [
                 [*place, f"{x:,.6g}", f"{y:.4g}"]
                 for place, (x, y) in zip(places, points, strict=True)
             ]
             tokens = {stand_in: token for token, stand_in in TOKENS.items()}
             token = tokens.get(str(line.get_color()), "ink")
-            lines.append({"name": name, "color": f"var(--{token})", "points": told})
+            lines.append({"name": name, "color": f"var(--{token})", "points": labels})
         if lines:
             (left, bottom), (right, top) = _places(drawing, axes.bbox.get_points(), size)
             box = [left, top, right, bottom]
-            found.append({"x": axes.get_xlabel() or "training step", "box": box, "lines": lines})
-    return found
+            curves.append({"x": axes.get_xlabel() or "training step", "box": box, "lines": lines})
+    return curves
 
 
 def _places(drawing: Figure, pixels: Any, size: Sequence[float]) -> list[list[float]]:

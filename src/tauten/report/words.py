@@ -118,7 +118,7 @@ def with_ends(metric: str, gain: Estimate) -> str:
 
 def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
     """Return one verdict for each run that has a baseline, on one metric in every direction."""
-    found = []
+    lines = []
     for run, base in numbers.compared():
         cells = {
             d: numbers.cells[run.name, d, numbers.overall, primary] for d in numbers.directions
@@ -134,8 +134,8 @@ def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
         sentences.append(_groups(numbers, run, primary))
         title = f"{run.family}: {run.control} against a constant {base.knob}"
         said, badge = [s for s in sentences if s], _badge(numbers, cells)
-        found.append(Verdict(run.name, base.name, title, kind, badge, said))
-    return found
+        lines.append(Verdict(run.name, base.name, title, kind, badge, said))
+    return lines
 
 
 def _badge(numbers: Numbers, cells: dict[str, Cell]) -> str:

@@ -37,6 +37,7 @@ from tauten.structure.cells import short
 from tauten.training.initial import Initial
 from tauten.training.options.config import Config, ModelConfig
 from tauten.training.options.pretrained import is_joint_model
+from tauten.training.specs import task
 
 logger = logging.getLogger("tauten.training")
 
@@ -270,7 +271,7 @@ def context(
         labels=labels,
         relevancies=table,
         captions=captions,
-        one_sided=config.task == "views",
+        one_sided=task(config.task).one_sided,
         seed=config.seed,
     )
 

@@ -14,15 +14,13 @@ from datasets import Dataset
 from tauten.files import make_folder, replace_text
 from tauten.structure.cells import some
 from tauten.training import checkpoints
-from tauten.training.options.config import Config, DataConfig
+from tauten.training.options.config import DataConfig
 from tauten.training.options.ranges import RANGES, check
 from tauten.training.run.run_folder import CONFIG, RESULTS, RunFolder
+from tauten.training.specs import task as task_of
 from tauten.training.stores.pair_data import as_published
 from tauten.training.stores.rows import one_per_picture
 from tauten.training.stores.splits import PairData, Split, load_split, to_pairs
-from tauten.training.tasks.encode import encode
-from tauten.training.tasks.results import load_encoder
-from tauten.training.tasks.view_results import evaluate_views
 
 Protocol = Literal["all", "1k", "5k", "1k-of-5k"]
 
@@ -87,37 +85,38 @@ def evaluate(
         check_output(Path(output))
     checkpoint, record = find_checkpoint(Path(checkpoint_or_run))
     config = record.config()
-    if config.task == "views":
-        if data is not None:
-            raise ValueError("a run of two views is evaluated on its own data: leave data out")
-        known, pairs = (
-            _own(checkpoint, record, config, name, progress) for name in ("train", split)
-        )
-        metrics = evaluate_views(checkpoint, config, known, pairs, bootstrap, batch_size, progress)
-        return written(metrics, output)
-    encoder, tokenizer, classes = load_encoder(checkpoint)
+    task = task_of(config.task)
+    if data is not None:
+        task.check_other_data()
+    loaded = task.load(checkpoint)
     if data is None:
-        pairs = _own(checkpoint, record, config, split, progress)
+        splits = {
+            name: _own(checkpoint, record, config.data, name, progress, views=task.one_sided)
+            for name in dict.fromkeys((*task.judged_by, split))
+        }
     else:
         other = on_other_data(config.data, str(data), label, image, caption, protocol, negatives)
         if isinstance(data, Dataset):
             other = dataclasses.replace(other, source="the given data set", test=None)
             first = (image or other.image) if other.texts else image
-            found = _named(data, {"caption": caption} | ({} if other.frames else {"image": first}))
-            if not other.frames and "image" in found.column_names:
-                found = one_per_picture(found, label, other.source, negatives)
-            pairs = to_pairs(found, other, progress)
+            renamed = _named(
+                data, {"caption": caption} | ({} if other.frames else {"image": first})
+            )
+            if not other.frames and "image" in renamed.column_names:
+                renamed = one_per_picture(renamed, label, other.source, negatives)
+            pairs = to_pairs(renamed, other, progress)
             pairs = pairs if protocol == "all" else as_published(pairs, protocol)
         else:
             pairs = load_split(other, "test", progress)
         if label is not None and pairs.labels is None:
             raise ValueError(f"{other.source or data} has no classes, got label={label!r}")
-    encoded = encode(encoder, tokenizer, pairs, classes, batch_size, progress)
-    return written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
+        splits = {split: pairs}
+    settings = dataclasses.replace(config.evaluation, bootstrap=bootstrap, batch_size=batch_size)
+    return written(task.evaluate(loaded, splits, split, settings, progress), output)
 
 
 def on_other_data(
-    own: DataConfig,
+    config: DataConfig,
     place: str,
     label: str | None = None,
     image: str | None = None,
@@ -128,7 +127,7 @@ def on_other_data(
     """Return how other data are read as a test split, as a run's own are but for what is given.
 
     Args:
-        own: of the run.
+        config: of the run.
         place: of the data.
         label: their class column.
         image: their column of pictures.
@@ -137,12 +136,12 @@ def on_other_data(
         negatives: their column of own negatives.
     """
     return dataclasses.replace(
-        own,
+        config,
         source="",
         test=place,
         label=label,
-        image=image or own.image,
-        caption=caption or own.caption,
+        image=image or config.image,
+        caption=caption or config.caption,
         limit=None,
         clusters=0,
         val=None,
@@ -186,15 +185,21 @@ def written(metrics: dict[str, float], output: str | Path | None) -> dict[str, f
 
 
 def _own(
-    checkpoint: Path, record: RunFolder, config: Config, split: Split, progress: bool
+    checkpoint: Path,
+    record: RunFolder,
+    config: DataConfig,
+    split: Split,
+    progress: bool,
+    *,
+    views: bool,
 ) -> PairData:
     """Return a split of the run's own data, if they have not changed."""
-    pairs = load_split(config.data, split, progress, views=config.task == "views")
+    pairs = load_split(config, split, progress, views=views)
     trained = record.record()["data"].get(split)
     if pairs.fingerprint != trained:
         raise ValueError(
             f"{checkpoint} is a checkpoint of another data set: the {split} split of "
-            f"{config.data.source} has fingerprint {pairs.fingerprint}, the run's had "
+            f"{config.source} has fingerprint {pairs.fingerprint}, the run's had "
             f"{trained}; pass data= to evaluate on other data on purpose"
         )
     record.check_contents(split, pairs.contents)

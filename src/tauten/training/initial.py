@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -28,8 +27,7 @@ from tauten.training.evaluation import find_checkpoint
 from tauten.training.options.config import Config
 from tauten.training.options.config_tree import to_dict
 from tauten.training.run.places import located
-from tauten.training.tasks.results import load_encoder
-from tauten.training.tasks.view_results import load_view_encoder
+from tauten.training.specs import task
 
 logger = logging.getLogger("tauten.training")
 
@@ -256,15 +254,11 @@ def _loaded(place: str) -> Initial:
     try:
         checkpoint, record = find_checkpoint(run)
         config = record.config()
-        encoder: Any
-        if config.task == "views":
-            (encoder, _), tokenizer = load_view_encoder(checkpoint), None
-        else:
-            encoder, tokenizer, _ = load_encoder(checkpoint)
+        loaded = task(config.task).load(checkpoint)
     except ValueError as error:
         raise ValueError(f"init={place}: {error}") from error
     step = int(checkpoints.state_of(checkpoint)["global_step"])
-    return Initial(run, step, checkpoint, config, encoder.train(), tokenizer)
+    return Initial(run, step, checkpoint, config, loaded.encoder.train(), loaded.tokenizer)
 
 
 def as_run(config: Config, place: str) -> Config:

@@ -69,7 +69,7 @@ def opening(
     low, high = module.loss_fn.strength.range()
     value = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     lines.append(f"loss: {config.family}, {config.loss.strength} {value}")
-    device = device_of(config)
+    device = device_of(config.device)
     threads = f", {_number(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else ""
     shared = "" if processes.count() == 1 else f", {processes.count()} processes"
     start = "" if at == 0 else f", goes on at step {at}"
@@ -103,10 +103,11 @@ def closing(
     query = "--text WORDS" if texts else "--image FILE"
     following[f"tauten search EMBEDDINGS {query}"] = "what is nearest among them"
     width = max(map(len, following))
+    warned = cautions(config.data, runlocal=config.runlocal)
     return [
         f"test split, checkpoint of step {best_step:,} of {total_steps:,}",
         table(test),
-        *(f"{title}: {text}" for title, text in cautions(config).items()),
+        *(f"{title}: {text}" for title, text in warned.items()),
         f"all {number(test)} metrics: {Path(config.output) / RESULTS}",
         f"run: {config.output}",
         "next:",

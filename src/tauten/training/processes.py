@@ -89,21 +89,21 @@ def barrier() -> None:
         distributed.barrier()
 
 
-def gather(mine: Any) -> list[Any]:
+def gather(part: Any) -> list[Any]:
     """Return the values of all processes, in order, on each of them."""
     if count() == 1:
-        return [mine]
+        return [part]
     everyone: list[Any] = [None] * count()
-    distributed.all_gather_object(everyone, mine)
+    distributed.all_gather_object(everyone, part)
     return everyone
 
 
-def collect(mine: Any) -> list[Any] | None:
+def collect(part: Any) -> list[Any] | None:
     """Return the values of all processes, in order, on the first; None on the others."""
     if count() == 1:
-        return [mine]
+        return [part]
     everyone = [None] * count() if rank() == 0 else None
-    distributed.gather_object(mine, everyone)
+    distributed.gather_object(part, everyone)
     return everyone
 
 
@@ -111,9 +111,9 @@ def any_of(flags: Tensor) -> Tensor:
     """Return (n,) bool, which of these flags any process has set."""
     if count() == 1:
         return flags
-    found = flags.int()
-    distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return found.bool()
+    raised = flags.int()
+    distributed.all_reduce(raised, distributed.ReduceOp.MAX)
+    return raised.bool()
 
 
 @contextlib.contextmanager

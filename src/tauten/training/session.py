@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,49 +16,31 @@ import transformers
 from torch import Tensor
 
 import tauten
-from tauten.data.shard_store import ShardStore
 from tauten.evaluation.temperatures import TauProbe
 from tauten.files import Lock, need, read_json, read_sealed
-from tauten.models import DualEncoder
-from tauten.models.batch_norm import with_whole_batches
-from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.structure import Clusters, embed_captions
 from tauten.structure.clustering import embedded_clusters
 from tauten.training import checkpoints, messages, processes
-from tauten.training.build import (
-    build_encoder,
-    build_loss,
-    build_tokenizer,
-    check_loss,
-    check_texts,
-    started,
-)
+from tauten.training.build import check_loss
 from tauten.training.initial import Initial, initial
 from tauten.training.loop.allocator import keeping_memory
-from tauten.training.loop.compute import check_device, compiled, fitted
+from tauten.training.loop.arguments import arguments
+from tauten.training.loop.compute import adapters, check_device
 from tauten.training.loop.interrupt import Stopper
-from tauten.training.loop.monitor import Clock, Force, ForceProbe, Monitor, RunningLoss
+from tauten.training.loop.monitor import Clock, Monitor, RunningLoss
 from tauten.training.loop.reporters import Reporters
 from tauten.training.loop.steps import Steps
 from tauten.training.loop.trainer import CLOCK, ContrastiveTrainer
 from tauten.training.options.config import Config, DataConfig
+from tauten.training.options.config_tree import to_dict
 from tauten.training.options.packages import check_packages
-from tauten.training.options.pretrained import as_pretrained, tell_of_pixels
-from tauten.training.options.view_rules import METRICS as VIEW_METRICS
+from tauten.training.options.pretrained import as_pretrained
 from tauten.training.run.run_folder import FAILURE, INIT, RESULTS, RunFolder
-from tauten.training.stores.pairs import PairStore, caption_counts, training_texts
+from tauten.training.specs import task as task_of
 from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes, PairData, Split, load_splits
-from tauten.training.stores.stream import index_training, usable
-from tauten.training.tasks.encode import selectable
-from tauten.training.tasks.module import ContrastiveModule
-from tauten.training.tasks.results import write_results
-from tauten.training.tasks.view_module import ViewForceProbe
-from tauten.training.tasks.view_results import write_view_results
-from tauten.training.tasks.view_trainer import ViewTrainer, build_views
-
-#: text towers whose vocabulary is that of the training captions
-_FITTED = ("words", "ngrams")
+from tauten.training.stores.stream import index_training
+from tauten.training.tasks.task import Training
 
 
 @dataclass(frozen=True)
@@ -111,26 +93,26 @@ def train(config: Config) -> RunResult:
     """
     processes.join()
     folder = RunFolder(config.output)
-    with processes.losing(), keeping_memory(), contextlib.ExitStack() as kept:
+    with processes.losing(), keeping_memory(), contextlib.ExitStack() as until_the_end:
         with processes.together():
             config.validate()
             config = as_pretrained(config)
-            check_device(config)
+            check_device(config.device, config.optim.precision)
             check_packages(config)
             check_loss(config)
             _check_shares(config.optim.batch_size)
             folder.check(config)
-        processes.first(lambda: _own(folder, kept))
+        processes.first(lambda: _own(folder, until_the_end))
         return _train(config, folder)
 
 
-def _own(folder: RunFolder, kept: contextlib.ExitStack) -> None:
+def _own(folder: RunFolder, until_the_end: contextlib.ExitStack) -> None:
     """Have the run's folder to this process until the end."""
-    kept.enter_context(Lock(folder.path))
+    until_the_end.enter_context(Lock(folder.path))
 
 
 def _train(config: Config, folder: RunFolder) -> RunResult:
-    clock = Clock()
+    clock, task = Clock(), task_of(config.task)
     asked, config = config, dataclasses.replace(config, progress=messages.with_bars(config))
     if config.data.stream:
         processes.first(lambda: len(index_training(config.data, folder.shards, config.progress)))
@@ -139,16 +121,16 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
             config.data,
             index=folder.shards,
             progress=config.progress,
-            views=config.task == "views",
+            views=task.one_sided,
         )
     _check_data(splits)
     splits, classes = with_classes(splits, config.data, config.progress)
     with processes.together():
-        _check_metric(config, splits["val"], classes)
+        _check_metric(config.evaluation.metric, task.selectable(splits["val"], classes))
         steps = Steps.of(len(splits["train"]), config.optim, config.evaluation)
-        task = _TASKS[config.task]
+        training = Training(config, folder, splits, classes, steps)
         start = initial(config)
-        module, tokenizer, store = task.build(config, splits["train"], classes, steps, start)
+        built = task.build(training, start)
         if start is not None:
             start.say()
             folder.notes["init"] = start.summary()
@@ -158,26 +140,26 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
     resume = processes.first(folder.resumable)
     loss = RunningLoss()
     if resume is not None:
-        kept = _kept(resume / CLOCK)
-        clock = Clock(float(kept["wall_s"]))
-        loss = RunningLoss(**kept.get("loss", {"since": _step_of(resume)}))
+        counters = _kept(resume / CLOCK)
+        clock = Clock(float(counters["wall_s"]))
+        loss = RunningLoss(**counters.get("loss", {"since": _step_of(resume)}))
     labels = splits["train"].labels
     groups, counts = None, None
     if classes is not None and labels is not None:
         groups = classes.groups(labels)
         counts = None if UNLABELLED in labels else classes.per_sample(labels)
     at = 0 if resume is None else _step_of(resume)
-    messages.say(messages.opening(config, splits, classes, module, steps, at))
+    messages.say(messages.opening(config, splits, classes, built.module, steps, at))
     with processes.together():
-        reporters = Reporters(config)
-    probe = TauProbe(module.loss_fn, groups, counts, len(store))
+        reporters = Reporters(config.report_to, to_dict(config))
+    probe = TauProbe(built.module.loss_fn, groups, counts, len(built.store))
     monitor = Monitor(
         folder,
         probe,
-        task.force(module, groups),
+        task.force(built.module, groups),
         steps=steps,
         loss=loss,
-        metric=config.evaluation.metric if config.task == "views" else "mean_recall",
+        metric=task.watched or config.evaluation.metric,
         clock=clock,
         progress=config.progress,
         tensorboard=config.tensorboard,
@@ -185,22 +167,22 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
     )
     stopper = Stopper()
     with deterministic():
-        trainer = task.trainer(
-            config=config,
+        trainer = ContrastiveTrainer(
+            arguments=arguments(config, folder, steps, built.module),
+            optim=config.optim,
+            sharded=config.checkpoint == "sharded",
             folder=folder,
-            module=module,
-            tokenizer=tokenizer,
-            store=store,
-            validation=splits["val"],
+            built=built,
+            described=adapters(config.model),
+            validation=lambda step: task.validate(training, built, step),
             classes=classes,
             monitor=monitor,
             stopper=stopper,
             clock=clock,
-            steps=steps,
         )
         with contextlib.closing(reporters):
             _go(trainer, monitor, stopper, folder, resume, steps.total)
-            task.write(config, folder, splits, classes, probe, clock, steps.total)
+            task.write(training, probe, clock)
             result = load_result(folder.path)
             reporters.log_test(result.test, trainer, steps.total)
     return result
@@ -208,10 +190,10 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
 
 def _kept(path: Path) -> dict[str, Any]:
     """Read the counters of earlier starts."""
-    found: Any = read_json(path)
-    need(found, {"wall_s": (int, float)}, path)
-    need({"loss": {}, "history": {}} | found, {"loss": dict, "history": dict}, path)
-    counted: dict[str, Any] = found
+    counters: Any = read_json(path)
+    need(counters, {"wall_s": (int, float)}, path)
+    need({"loss": {}, "history": {}} | counters, {"loss": dict, "history": dict}, path)
+    counted: dict[str, Any] = counters
     return counted
 
 
@@ -281,122 +263,6 @@ def _restore_best(folder: RunFolder, resume: Path | None) -> None:
     checkpoints.set_best(wanted, root)
 
 
-def _build(
-    config: Config,
-    train: PairData,
-    classes: Classes | None,
-    steps: Steps,
-    start: Initial | None = None,
-) -> tuple[ContrastiveModule, Any, PairStore | ShardStore]:
-    features = train.images.shape[1] if train.images.dim() == 2 else 0
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        texts = training_texts(train, config.data) if config.model.text in _FITTED else []
-        tokenizer = None if start is None else start.tokenizer_for(config, texts)
-        tokenizer = tokenizer or build_tokenizer(config.model, texts)
-        if train.shards is None and config.model.text not in _FITTED:
-            check_texts(tokenizer, train.captions, config.model.text)
-        size = tokenizer.vocabulary_size
-        counts = classes.per_sample(train.labels) if classes and train.labels else None
-        if start is None:
-            frames, pixels = config.data.frames, config.data.image_size
-            encoder = build_encoder(
-                config.model, size, frames, pixels, features=features, texts=config.data.texts
-            )
-        else:
-            encoder = started(start, config, size, features)
-        table = None if train.relevancy is None else train.relevancy.table
-        captions = caption_counts(train) if check_loss(config) else None
-        loss_fn = build_loss(
-            *(config, len(train), counts, steps.total, train.labels, table, steps.per_epoch),
-            captions,
-        )
-        if start is not None:
-            start.loss(config, loss_fn)
-    tell_of_pixels(encoder.image_tower, config.model.image, config.data)
-    fitted(encoder, config)
-    if processes.count() > 1:
-        with_whole_batches(encoder)
-    module = ContrastiveModule(
-        encoder,
-        loss_fn,
-        config.loss.mask_duplicates,
-        config.optim.chunk,
-        config.loss.relevance == "positives",
-        *config.loss.keys_kept,
-        terms=config.terms.build(),
-        teacher=config.loss.teacher,
-        mixed=config.loss.mixed,
-    )
-    store = _store(train, tokenizer, config.data, captions)
-    _try_one(encoder, store, _usable(train))
-    compiled(encoder, config)
-    return module, tokenizer, store
-
-
-def _usable(train: PairData) -> int:
-    """Return the position of a sample that can be used."""
-    if train.shards is not None:
-        return usable(train.shards)
-    return 0 if isinstance(train.images, Tensor) else train.images.usable()
-
-
-def _store(
-    train: PairData, tokenizer: Any, config: DataConfig, captions: Tensor | None
-) -> PairStore | ShardStore:
-    if train.shards is None:
-        return PairStore(train, tokenizer, config, captions)
-    return ShardStore(
-        train.shards,
-        tokenizer,
-        alternative=config.alternative,
-        keywords=config.keywords,
-        strict=config.strict,
-        captions=captions,
-    )
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Differences between trainings of pairs and of views.
-
-    Attributes:
-        build: config, training split, classes and steps to module, tokenizer and store.
-        trainer: trains and validates it.
-        force: probe of its forces.
-        write: evaluates the best checkpoint and writes the results.
-    """
-
-    build: Callable[..., tuple[Any, Any, Any]]
-    trainer: type[ContrastiveTrainer]
-    force: Callable[..., Force]
-    write: Callable[..., None]
-
-
-_TASKS = {
-    "pairs": _Task(_build, ContrastiveTrainer, ForceProbe, write_results),
-    "views": _Task(build_views, ViewTrainer, ViewForceProbe, write_view_results),
-}
-
-
-@torch.no_grad()
-def _try_one(encoder: DualEncoder, store: PairStore | ShardStore, position: int) -> None:
-    """Let towers refuse images or texts that they cannot take before anything is written.
-
-    Raises:
-        ValueError: also for a tower that a checkpoint could not be read into, or one that embeds
-            the same sample differently each time.
-    """
-    for tower in (encoder.image_tower, encoder.text_tower):
-        check_rebuilds(tower)
-    with torch.random.fork_rng():
-        sample = store.batch(torch.tensor([position]))
-        both = [encoder.eval()(sample["images"], sample["texts"]) for _ in range(2)]
-    for tower, old, new in zip((encoder.image_tower, encoder.text_tower), *both, strict=True):
-        check_repeats(tower, old, new)
-    encoder.train()
-
-
 def _check_shares(batch_size: int) -> None:
     if batch_size % processes.count():
         raise ValueError(
@@ -408,22 +274,21 @@ def _check_shares(batch_size: int) -> None:
 
 def _check_data(splits: Mapping[Split, PairData]) -> None:
     """Refuse processes that have read different data."""
-    found = processes.gather({name: data.fingerprint for name, data in splits.items()})
+    fingerprints = processes.gather({name: data.fingerprint for name, data in splits.items()})
     with processes.together():
-        for number, theirs in enumerate(found):
-            if theirs != found[0]:
+        for number, theirs in enumerate(fingerprints):
+            if theirs != fingerprints[0]:
                 raise ValueError(
                     f"processes have read different data: the splits have the fingerprints "
-                    f"{found[0]} on process 0 and {theirs} on process {number}"
+                    f"{fingerprints[0]} on process 0 and {theirs} on process {number}"
                 )
 
 
-def _check_metric(config: Config, validation: PairData, classes: Classes | None) -> None:
+def _check_metric(metric: str, known: Sequence[str]) -> None:
     """Refuse a metric that the validation does not have, or where lower is better."""
-    known = [*VIEW_METRICS] if config.task == "views" else selectable(validation, classes)
-    if config.evaluation.metric not in known:
+    if metric not in known:
         raise ValueError(
-            f"evaluation.metric={config.evaluation.metric!r} is none of this validation where "
+            f"evaluation.metric={metric!r} is none of this validation where "
             f"higher is better: choose one of {', '.join(known)}"
         )
 
@@ -503,15 +368,15 @@ def load_result(run: Path) -> RunResult:
     path = run / RESULTS
     if not path.exists():
         raise ValueError(f"{run} has no {RESULTS}: the run has not finished")
-    found = read_sealed(path, ())
+    record = read_sealed(path, ())
     numbers = (int, float)
     fields = {"test": dict, "val": dict, "best_step": int, "total_steps": int, "wall_s": numbers}
-    need(found, fields, path)
+    need(record, fields, path)
     return RunResult(
         output=run,
-        test=found["test"],
-        val=found["val"],
-        best_step=found["best_step"],
-        total_steps=found["total_steps"],
-        wall_s=found["wall_s"],
+        test=record["test"],
+        val=record["val"],
+        best_step=record["best_step"],
+        total_steps=record["total_steps"],
+        wall_s=record["wall_s"],
     )

@@ -1,4 +1,4 @@
-"""Controls and losses by name, those of the package and those of plugins."""
+"""Controls, losses and tasks by name, those of the package and those of plugins."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tauten.spec import ControlSpec, LossSpec, Spec, named
+from tauten.training.tasks.task import Task
 
 Made = TypeVar("Made", bound=Spec)
 
+#: modules that define the package's own specs
+_MODULES = (
+    "tauten.controls",
+    "tauten.losses",
+    "tauten.training.tasks.pairs",
+    "tauten.training.tasks.views",
+)
 #: names the plugins of a command for the processes that it starts
 PLUGINS = "TAUTEN_PLUGINS"
 
@@ -44,6 +52,19 @@ def loss(kind: str = "infonce", **options: Any) -> LossSpec:
     """
     _load()
     return _made(named(LossSpec, kind, "family"), "loss", options)
+
+
+def task(kind: str) -> Task:
+    """Return a task.
+
+    Args:
+        kind: its name, see ``tauten.training.tasks.task.Task.known``.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    _load()
+    return named(Task, kind, "task")()
 
 
 def known_controls() -> dict[str, type[ControlSpec]]:
@@ -87,12 +108,12 @@ def _import(place: str) -> None:
         if path.suffix != ".py":
             importlib.import_module(place)
             return
-        found = importlib.util.spec_from_file_location(module, path)
-        assert found is not None
-        assert found.loader is not None
-        sys.modules[module] = importlib.util.module_from_spec(found)
+        spec = importlib.util.spec_from_file_location(module, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[module] = importlib.util.module_from_spec(spec)
         try:
-            found.loader.exec_module(sys.modules[module])
+            spec.loader.exec_module(sys.modules[module])
         except BaseException:
             del sys.modules[module]
             raise
@@ -102,8 +123,8 @@ def _import(place: str) -> None:
 
 def _load() -> None:
     """Import what defines the specs of the package, and the plugins of the command."""
-    importlib.import_module("tauten.controls")
-    importlib.import_module("tauten.losses")
+    for module in _MODULES:
+        importlib.import_module(module)
     for place in os.environ.get(PLUGINS, "").split(os.pathsep):
         if place:
             _import(place)
@@ -123,19 +144,19 @@ def _made(spec: type[Made], part: str, options: dict[str, Any]) -> Made:
 def same_options(old: Spec, new: type[Made]) -> dict[str, Any]:
     """Return the options of a spec that another has too, where they are not at their defaults."""
     usual = type(old)()
-    kept = {field.name for field in dataclasses.fields(new)}  # type: ignore[arg-type]
+    shared = {field.name for field in dataclasses.fields(new)}  # type: ignore[arg-type]
     return {
         name: value
         for name, value in vars(old).items()
-        if name in kept and value != getattr(usual, name)
+        if name in shared and value != getattr(usual, name)
     }
 
 
 def other_loss(before: LossSpec, kind: str, **options: Any) -> LossSpec:
     """Return the loss of another name, with the options of the one before that both have."""
     made = loss(kind)
-    kept = same_options(before, type(made)) if kind != before.kind else vars(before)
-    return loss(kind, **{**kept, **options})
+    shared = same_options(before, type(made)) if kind != before.kind else vars(before)
+    return loss(kind, **{**shared, **options})
 
 
 def lost_options(before: LossSpec, after: LossSpec) -> dict[str, Any]:
@@ -168,9 +189,9 @@ def other_control(
         kind = new.own_control() or ("constant" if brought else before.kind)
     made = type(control(kind))
     if old.strength != new.strength:
-        kept = same_options(before, made)
-        kept = {name: value for name, value in kept.items() if name not in made.as_margin}
-        return made(**kept, **(made.as_margin if new.strength == "margin" else {}))
+        shared = same_options(before, made)
+        shared = {name: value for name, value in shared.items() if name not in made.as_margin}
+        return made(**shared, **(made.as_margin if new.strength == "margin" else {}))
     return before if kind == before.kind else made(**same_options(before, made))
 
 

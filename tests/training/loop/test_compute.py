@@ -42,7 +42,7 @@ def test_recomputed_activations_give_the_same_gradients(encoder):
     wanted = {name: grad.clone() for name, grad in gradients(encoder).items()}
     config = Config()
     config.model.checkpointing = True
-    fitted(encoder, config)
+    fitted(encoder, config.model, "pairs")
     for tower in (encoder.image_tower, encoder.text_tower):
         assert any(getattr(part, "gradient_checkpointing", False) for part in tower.modules())
     again = gradients(encoder)
@@ -56,7 +56,7 @@ def test_towers_that_cannot_recompute_are_refused(encoder):
     config.model.checkpointing = True
     built_in = DualEncoder(ConvTower((4,), 2), ConvTower((4,), 2), 4)
     with pytest.raises(ValueError, match=r"model\.checkpointing is of Hugging Face towers, and"):
-        fitted(built_in, config)
+        fitted(built_in, config.model, "pairs")
 
 
 def test_a_frozen_tower_has_no_gradient_and_keeps_its_statistics():
@@ -81,10 +81,9 @@ def test_compiled_towers_keep_names_and_values(encoder, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compile_)
     names = list(encoder.state_dict())
-    compiled(encoder, Config())
     gradients(encoder)
     assert calls == []
-    compiled(encoder, Config(optim=OptimConfig(compile=True)))
+    compiled(encoder)
     gradients(encoder)
     assert calls == [encoder.image_tower, encoder.text_tower]
     assert list(encoder.state_dict()) == names
@@ -114,9 +113,9 @@ def test_a_device_that_there_is_not_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = Config(device="cuda")
     with pytest.raises(ValueError, match="device=cuda: torch sees no GPU here"):
-        check_device(config)
+        check_device(config.device, "fp32")
     assert from_dict(to_dict(config)).device == "cuda"
-    check_device(Config(device="cpu"))
+    check_device("cpu", "fp32")
 
 
 @pytest.fixture(scope="module")

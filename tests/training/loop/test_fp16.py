@@ -118,4 +118,4 @@ def test_float16_without_a_gpu_is_refused(make_config, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = make_config(tmp_path, optim__precision="fp16")
     with pytest.raises(ValueError, match="optim.precision=fp16 needs a GPU: on a CPU accelerate"):
-        check_device(config)
+        check_device(config.device, config.optim.precision)

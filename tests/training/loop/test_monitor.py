@@ -9,8 +9,7 @@ from torch import nn
 
 from tauten import ClusterShift, DySTreSS, InfoNCE, forces
 from tauten.evaluation.temperatures import TauProbe, count_deciles
-from tauten.training.loop.monitor import ForceProbe
-from tauten.training.tasks.module import ContrastiveModule
+from tauten.training.tasks.module import ContrastiveModule, ForceProbe
 
 COUNTS = torch.tensor([5, 1, 1, 1, 2, 5, 5, 5, 5, 9])
 GROUPS = ["mid", "tail", "tail", "tail", "tail", "mid", "mid", "mid", "mid", "head"]

@@ -6,7 +6,7 @@ import pytest
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
-from tauten.training import Config, train
+from tauten.training import train
 from tauten.training.loop.reporters import Reporters
 
 
@@ -69,7 +69,7 @@ def test_a_logger_has_all_of_a_run(stand_in, make_config, tmp_path):
 )
 def test_other_names_are_refused(name, message):
     with pytest.raises(ValueError, match=message):
-        Reporters(Config(report_to=(name,)))
+        Reporters((name,), {})
 
 
 def test_a_logger_that_is_not_installed_is_named(monkeypatch):
@@ -78,11 +78,11 @@ def test_a_logger_that_is_not_installed_is_named(monkeypatch):
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "logger", missing)
     with pytest.raises(ImportError, match="report_to: .* pip install logger"):
-        Reporters(Config(report_to=("logger",)))
+        Reporters(("logger",), {})
 
 
 def test_without_loggers_nothing_is_called():
-    reporters = Reporters(Config())
+    reporters = Reporters((), {})
     reporters.log({"loss": 1.0})
     reporters.close()
     assert reporters.callbacks == []

@@ -15,7 +15,7 @@ from tauten.training import DataConfig
 from tauten.training.stores import clips
 from tauten.training.stores.clip_source import ClipSource, existing
 from tauten.training.stores.pair_data import PairData
-from tauten.training.stores.pairs import PairStore, _image_ids
+from tauten.training.stores.pairs import PairStore
 from tauten.training.stores.splits import load_splits
 
 T = 3
@@ -288,7 +288,7 @@ def test_missing_videos_are_counted_before_anything_is_decoded(parts, tmp_path, 
 
 def test_equal_parts_have_equal_ids(parts):
     source = ClipSource([parts[0], parts[1], Clip(parts[0].path, 0, 2.5)], T, 8)
-    assert _image_ids(source).tolist() == [0, 1, 0]
+    assert source.ids().tolist() == [0, 1, 0]
     shifted = ClipSource([parts[0], Clip(parts[0].path, 0, 2.6)], T, 8)
     assert shifted.ids().tolist() == [0, 1]
 

@@ -294,8 +294,8 @@ def dies_in_step(count, monkeypatch):
 def test_broken_videos_are_counted_over_a_resume(damaged, tmp_path, monkeypatch, caplog):
     config, visits, batch = small(damaged, tmp_path / "run"), [], PairStore.batch
 
-    def watched(self, index):
-        found = batch(self, index)
+    def watched(self, index, reading=None):
+        found = batch(self, index, reading)
         visits.append(len(index) - len(found["index"]))
         return found
 

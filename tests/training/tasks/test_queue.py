@@ -13,8 +13,7 @@ from tauten.cli import main
 from tauten.comparison.frozen import train_heads
 from tauten.relations import Teacher
 from tauten.training import Config, specs
-from tauten.training.loop.monitor import ForceProbe
-from tauten.training.tasks.module import ContrastiveModule
+from tauten.training.tasks.module import ContrastiveModule, ForceProbe
 
 IMAGES, INDEX = torch.rand(5, 3, generator=torch.Generator().manual_seed(1)), torch.arange(5) + 2
 TEXTS = {"ids": torch.rand(5, 3, generator=torch.Generator().manual_seed(2))}

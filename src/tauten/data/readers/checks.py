@@ -80,30 +80,36 @@ class Reader:
             The report. Nothing is raised for what is wrong with the data.
         """
         try:
-            found = self.read(root)
+            collection = self.read(root)
         except (ValueError, OSError) as error:
             return self._unread(root, str(error))
         except (KeyError, TypeError, AttributeError) as error:
             kind = type(error).__name__
             return self._unread(root, f"annotations of another form than published: {kind} {error}")
-        findings = [*self._counts(found), *found.notes, *_media(self, found, everything, progress)]
-        return Report(self.name, root, found.variant, tuple(findings), found.fingerprint())
+        findings = [
+            *self._counts(collection),
+            *collection.notes,
+            *_media(self, collection, everything, progress),
+        ]
+        return Report(
+            self.name, root, collection.variant, tuple(findings), collection.fingerprint()
+        )
 
     def _unread(self, root: Path, problem: str) -> Report:
         remedy = f"{problem}; get the data from {self.source}"
         finding = Finding("annotations", None, None, False, remedy)
         return Report(self.name, root, "not read", (finding,))
 
-    def _counts(self, found: Collection) -> Iterator[Finding]:
-        splits, published = _names(found.splits), _names(self.figures)
+    def _counts(self, collection: Collection) -> Iterator[Finding]:
+        splits, published = _names(collection.splits), _names(self.figures)
         yield equal("splits", splits, published or None, self._remedy(), fatal=self.exact)
-        for split, entries in found.splits.items():
+        for split, entries in collection.splits.items():
             figures = self.figures.get(split, Figures())
-            numbers = _numbers(entries, figures) if found.held else _length(entries, figures)
+            numbers = _numbers(entries, figures) if collection.held else _length(entries, figures)
             for name, count, expected in numbers:
                 yield equal(f"{split} {name}", count, expected, self._remedy(), fatal=self.exact)
-        if found.held:
-            twice, shared = _repeated(found), _shared(found)
+        if collection.held:
+            twice, shared = _repeated(collection), _shared(collection)
             yield equal("ids twice in a split", twice, 0, "remove the repeated samples")
             yield equal("ids in two splits", shared, 0, "the splits must not share samples")
 
@@ -131,24 +137,25 @@ def _numbers(entries: Sequence[Entry], published: Figures) -> Iterator[tuple[str
         yield "smallest class", min(classes.values(), default=0), published.smallest
 
 
-def _repeated(found: Collection) -> int:
+def _repeated(collection: Collection) -> int:
     return sum(
-        len(entries) - len({entry.id for entry in entries}) for entries in found.splits.values()
+        len(entries) - len({entry.id for entry in entries})
+        for entries in collection.splits.values()
     )
 
 
-def _shared(found: Collection) -> int:
+def _shared(collection: Collection) -> int:
     splits = Counter(
-        name for entries in found.splits.values() for name in {entry.id for entry in entries}
+        name for entries in collection.splits.values() for name in {entry.id for entry in entries}
     )
     return sum(count > 1 for count in splits.values())
 
 
 def _media(
-    reader: Reader, found: Collection, everything: bool, progress: bool
+    reader: Reader, collection: Collection, everything: bool, progress: bool
 ) -> Iterator[Finding]:
-    splits = [found.splits[name] for name in sorted(found.splits)]
-    if not found.held:
+    splits = [collection.splits[name] for name in sorted(collection.splits)]
+    if not collection.held:
         tried = chain(*splits) if everything else chain(*map(evenly, splits))
         yield _readable(tried, progress, reader.exact)
         return

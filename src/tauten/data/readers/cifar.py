@@ -148,8 +148,8 @@ def _list(root: Path, name: str) -> Path | None:
 
 
 def _sizes(index: Path, labels: Indices, counts: list[int]) -> Finding:
-    found = np.sort(np.bincount(labels, minlength=len(counts)))[::-1].tolist()
-    same = sum(a == b for a, b in zip(found, counts, strict=True))
+    sizes = np.sort(np.bincount(labels, minlength=len(counts)))[::-1].tolist()
+    same = sum(a == b for a, b in zip(sizes, counts, strict=True))
     remedy = f"{index} is no list of imbalanced training images (D_i)"
     return equal("class sizes as by the formula", same, len(counts), remedy)
 

@@ -22,14 +22,14 @@ def read_cifar(file: Path) -> dict[str, Any]:
     """
     try:
         with file.open("rb") as stream:
-            found = ArrayUnpickler(stream, encoding="bytes").load()
+            batch = ArrayUnpickler(stream, encoding="bytes").load()
     except RefusedPickleError as error:
         raise ValueError(f"{file}: {error}") from error
     except Exception as error:  # a damaged pickle raises errors of any kind
         raise ValueError(f"{file} is no readable batch of CIFAR: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} holds a {type(found).__name__}, not a batch of CIFAR")
-    return {_text(key): _plain(value) for key, value in found.items()}
+    if not isinstance(batch, dict):
+        raise ValueError(f"{file} holds a {type(batch).__name__}, not a batch of CIFAR")
+    return {_text(key): _plain(value) for key, value in batch.items()}
 
 
 def _text(key: Any) -> str:

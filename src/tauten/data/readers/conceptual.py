@@ -83,16 +83,16 @@ def _tars(folder: Path) -> list[Path]:
 
 def _index(root: Path, shards: list[Path]) -> Catalogue:
     """Return the index of the shards, kept in a file beside them where that can be written."""
-    kept = root / _INDEX
-    if kept.exists() or os.access(root, os.W_OK):
-        return index_shards(shards, kept)
+    stored = root / _INDEX
+    if stored.exists() or os.access(root, os.W_OK):
+        return index_shards(shards, stored)
     with TemporaryDirectory() as folder:
         return index_shards(shards, Path(folder) / _INDEX)
 
 
-def _share(found: int, published: int) -> Finding:
-    text = f"{found / published:.1%} of the published links; results depend on which are left"
-    return Finding("pairs that are left", found, published, found == published, text, fatal=False)
+def _share(here: int, published: int) -> Finding:
+    text = f"{here / published:.1%} of the published links; results depend on which are left"
+    return Finding("pairs that are left", here, published, here == published, text, fatal=False)
 
 
 def _listed(file: Path, published: int) -> tuple[Finding, ...]:

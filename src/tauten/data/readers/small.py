@@ -24,17 +24,17 @@ def members(tar: Path) -> dict[str, dict[str, Member]]:
     Raises:
         ValueError: no tar file, or a cut one, with its name.
     """
-    found: dict[str, dict[str, Member]] = {}
+    by_name: dict[str, dict[str, Member]] = {}
     try:
         with tarfile.open(tar, "r:") as archive:
             for info in archive:
                 name = member_name(info.name) if info.isfile() else None
                 if name is not None:
                     place = Member(tar, info.offset_data, info.size)
-                    found.setdefault(name[0], {})[name[1]] = place
+                    by_name.setdefault(name[0], {})[name[1]] = place
     except tarfile.TarError as error:
         raise ValueError(f"{tar} is cut or no tar file: {error}") from error
-    return found
+    return by_name
 
 
 def tars(
@@ -51,14 +51,14 @@ def tars(
 
     def read(root: Path) -> Collection:
         named = _class_names(root / f"{name}-classes.csv")
-        found = {
+        split_of = {
             split: [
                 _entry(key, parts, label, group, named)
                 for key, parts in members(find(root, [f"{name}-{split}.tar"])).items()
             ]
             for split in splits
         }
-        return Collection(name, "tars", found)
+        return Collection(name, "tars", split_of)
 
     return read
 
@@ -97,14 +97,14 @@ def read_coco35(root: Path) -> Collection:
         ValueError: a cut tar, or one without its annotations.
     """
     tar = find(root, ["coco35_photos.tar", "coco/coco35_photos.tar"])
-    found = members(tar)
+    collection = members(tar)
     try:
-        rows = parse_json(found["karpathy_schema"]["json"].read(), str(tar))["images"]
+        rows = parse_json(collection["karpathy_schema"]["json"].read(), str(tar))["images"]
     except KeyError as error:
         raise ValueError(f"{tar} has no karpathy_schema.json") from error
     splits: dict[str, list[Entry]] = {split: [] for split in _SPLITS}
     for row in rows:
-        picture = found[Path(row["filename"]).stem]["jpg"]
+        picture = collection[Path(row["filename"]).stem]["jpg"]
         captions = tuple(sentence["raw"].strip() for sentence in row["sentences"])
         splits[row["split"]].append(Entry(row["filename"], picture, captions))
     return Collection("coco35", "Karpathy's layout", splits)

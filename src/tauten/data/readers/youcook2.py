@@ -68,11 +68,11 @@ def _has_csv(root: Path) -> bool:
 def _videos(root: Path) -> dict[str, Path]:
     """Return video files by id, at any depth of the first folder that has some."""
     for name in _FOLDERS:
-        found = {
+        paths = {
             file.stem: file for file in (root / name).rglob("*") if file.suffix.lower() in _SUFFIXES
         }
-        if found:
-            return found
+        if paths:
+            return paths
     return {}
 
 

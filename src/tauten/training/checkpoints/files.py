@@ -70,9 +70,9 @@ def _check_sizes(folder: Path) -> dict[str, str]:
     sizes, sums = _marker(folder)
     for name, size in sizes.items():
         path = folder / name
-        found = path.stat().st_size if path.is_file() else None
-        if found != size:
-            has = "is missing" if found is None else f"has {found} bytes instead of {size}"
+        there = path.stat().st_size if path.is_file() else None
+        if there != size:
+            has = "is missing" if there is None else f"has {there} bytes instead of {size}"
             raise ValueError(f"{folder} is damaged: {name} {has}; load an earlier checkpoint")
     return sums
 
@@ -105,13 +105,13 @@ def find(root: Path) -> list[tuple[int, Path]]:
     """Return checkpoints by step whose files have their sizes, the latest last;
     the log names others.
     """
-    found: list[tuple[int, Path]] = []
+    complete: list[tuple[int, Path]] = []
     for step, path in _numbered(root):
         if is_complete(path):
-            found.append((step, path))
+            complete.append((step, path))
         else:
             logger.warning("ignoring the incomplete checkpoint %s", path)
-    return found
+    return complete
 
 
 def latest(root: Path) -> Path | None:
@@ -194,8 +194,8 @@ def state_of(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / STATE
     state = read_json(path)
     need(state, {"global_step": int}, path)
-    found: dict[str, Any] = state
-    return found
+    checked: dict[str, Any] = state
+    return checked
 
 
 @contextlib.contextmanager
@@ -228,9 +228,9 @@ def _link(source: str, target: str) -> None:
 
 def rotate(root: Path, keep: Iterable[int]) -> None:
     """Remove all checkpoints but those of these steps, damaged ones too."""
-    kept = set(keep)
+    staying = set(keep)
     for step, path in _numbered(root):
-        if step not in kept:
+        if step not in staying:
             doomed = root / f"{STAGING}-remove-{step}"
             path.rename(doomed)
             shutil.rmtree(doomed)

@@ -57,9 +57,9 @@ class _Unpickler(pickle.Unpickler):
             return _KNOWN[module, name]
         if module in ("pathlib", "pathlib._local") and name in _PATHS:
             return _PATHS[name]
-        found = getattr(torch, name, None) if module == "torch" and "." not in name else None
-        if isinstance(found, torch.dtype):
-            return found
+        known = getattr(torch, name, None) if module == "torch" and "." not in name else None
+        if isinstance(known, torch.dtype):
+            return known
         raise pickle.UnpicklingError(f"it names {module}.{name}, which no index needs")
 
 
@@ -80,17 +80,17 @@ class PlainReader(FileSystemReader):
         path = self._folder / ".metadata"
         content = path.read_bytes()
         try:
-            found = _Unpickler(io.BytesIO(content)).load()
-            self._check(found)
+            metadata = _Unpickler(io.BytesIO(content)).load()
+            self._check(metadata)
         except Exception as error:
             raise ValueError(
                 f"{path} is damaged or not from a checkpoint of tauten: {told(error)}; load "
                 "another checkpoint"
             ) from error
-        if getattr(found, "storage_meta", None) is None:
-            found.storage_meta = StorageMeta()
-        found.storage_meta.load_id = self.load_id
-        index: Metadata = found
+        if getattr(metadata, "storage_meta", None) is None:
+            metadata.storage_meta = StorageMeta()
+        metadata.storage_meta.load_id = self.load_id
+        index: Metadata = metadata
         return index
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
@@ -117,10 +117,10 @@ class PlainReader(FileSystemReader):
         done.set_result(None)
         return done
 
-    def _check(self, found: Any) -> None:
-        if not isinstance(found, Metadata):
+    def _check(self, metadata: Any) -> None:
+        if not isinstance(metadata, Metadata):
             raise TypeError("it holds no index")
-        for place in (found.storage_data or {}).values():
+        for place in (metadata.storage_data or {}).values():
             name = place.relative_path
             if Path(name).name != name or getattr(place, "transform_descriptors", None):
                 raise ValueError(f"it names a file {name!r} that is not one of the folder")

@@ -129,12 +129,12 @@ def read_state(
         names, large = names_of(module), large_of(module)
 
     # what is small is read beside the module's own, so that a module can compare and refuse it
-    own = {key: value for key, value in module.state_dict().items() if key not in large}
-    filled = {names[key]: value for key, value in _copies(own, torch.empty_like).items()}
+    buffers = {key: value for key, value in module.state_dict().items() if key not in large}
+    filled = {names[key]: value for key, value in _copies(buffers, torch.empty_like).items()}
     read(folder, filled)
     with processes.together():
-        small = {key: filled[names[key]] for key in own}
-        _load_small(saved, module, small, _copies(own, torch.clone))
+        small = {key: filled[names[key]] for key in buffers}
+        _load_small(saved, module, small, _copies(buffers, torch.clone))
 
     # the rest is read in place, and loaded so that the modules learn of it
     state = {key: value for key, value in module.state_dict().items() if key in large}

@@ -109,15 +109,15 @@ def parameters_of(module: nn.Module, optimizer: Optimizer) -> list[tuple[str, Te
     """
     clean = _cleaner(module)
     known = {parameter: clean(name) for name, parameter in module.named_parameters()}
-    mine = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    unknown = [tuple(parameter.shape) for parameter in mine if parameter not in known]
+    ours = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    unknown = [tuple(parameter.shape) for parameter in ours if parameter not in known]
     if unknown:
         raise ValueError(
-            f"{len(unknown)} of {len(mine)} parameters of the optimiser are not the module's, of "
+            f"{len(unknown)} of {len(ours)} parameters of the optimiser are not the module's, of "
             f"shapes {unknown[:3]}: pass the module that holds them all, and make the optimiser "
             "after fully_shard"
         )
-    return [(known[parameter], parameter) for parameter in mine]
+    return [(known[parameter], parameter) for parameter in ours]
 
 
 def large_of(module: nn.Module) -> set[str]:
@@ -237,12 +237,12 @@ def moments_like(saved: Saved, module: nn.Module, optimizer: Optimizer | None) -
         raise ValueError("the checkpoint holds no optimiser's state: pass optimizer=None")
     parameters = parameters_of(module, optimizer)
     names = [name for name, _ in parameters]
-    mine = [_named(group, names)["params"] for group in optimizer.state_dict()["param_groups"]]
+    ours = [_named(group, names)["params"] for group in optimizer.state_dict()["param_groups"]]
     theirs = [group["params"] for group in saved.groups]
-    if mine != theirs:
+    if ours != theirs:
         raise ValueError(
             f"the optimiser was saved with {len(theirs)} groups of {[len(g) for g in theirs]} "
-            f"parameters, this one has {len(mine)} of {[len(g) for g in mine]}, or in another order"
+            f"parameters, this one has {len(ours)} of {[len(g) for g in ours]}, or in another order"
         )
     of, empty = dict(parameters), {}
     for entry, like in saved.tensors.items():

@@ -10,47 +10,58 @@ from transformers import PreTrainedModel
 
 from tauten.models import DualEncoder, TextEncoder, ViewEncoder
 from tauten.training.options.compute_rules import adapted
-from tauten.training.options.config import Config
+from tauten.training.options.config import ModelConfig
 
 logger = logging.getLogger("tauten.training")
 
+#: in encoder.json: what the adapters of towers are multiplied by
+LORA_SCALE = "lora_scale"
 
-def check_device(config: Config) -> None:
+
+def check_device(device: str, precision: str) -> None:
     """Refuse a device that there is not, and float16 without a GPU.
 
     Raises:
         ValueError: ``device=cuda`` or ``optim.precision=fp16`` without a GPU.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device=cuda: torch sees no GPU here; use device=cpu, or auto")
-    if config.optim.precision == "fp16" and device_of(config).type == "cpu":
+    if precision == "fp16" and device_of(device).type == "cpu":
         raise ValueError(
             "optim.precision=fp16 needs a GPU: on a CPU accelerate would compute in float32. There "
             "give optim.precision=bf16, which has the range of float32 and needs no scaling"
         )
 
 
-def device_of(config: Config) -> torch.device:
+def device_of(device: str) -> torch.device:
     """Return the device that this process trains on."""
-    if config.device == "cpu" or not torch.cuda.is_available():
+    if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def fitted(encoder: DualEncoder | ViewEncoder, config: Config) -> None:
+def fitted(
+    encoder: DualEncoder | ViewEncoder, config: ModelConfig, task: str, seed: int = 0
+) -> None:
     """Freeze towers, give them adapters, let others compute their activations twice, as configured.
+
+    Args:
+        encoder: whose towers they are.
+        config: of the model.
+        task: of the training, by its name.
+        seed: of the adapters' weights.
 
     Raises:
         ValueError: a tower that can have no adapters, or none that can compute its activations
             twice.
     """
-    freeze, sides = config.model.freeze, adapted(config.model, config.task)
+    freeze, sides = config.freeze, adapted(config, task)
     if isinstance(encoder, DualEncoder) and freeze != "none":
         encoder.freeze("image", "text") if freeze == "both" else encoder.freeze(freeze)
     for name, tower in towers(encoder):
         if name in sides:
-            _adapt(tower, name, config)
-    if not config.model.checkpointing:
+            _adapt(tower, name, config, seed)
+    if not config.checkpointing:
         return
     able = []
     for name, tower in towers(encoder):
@@ -69,18 +80,18 @@ def fitted(encoder: DualEncoder | ViewEncoder, config: Config) -> None:
         logger.info("model.checkpointing: of the %s tower alone", able[0])
 
 
-def _adapt(tower: nn.Module, name: str, config: Config) -> None:
+def _adapt(tower: nn.Module, name: str, config: ModelConfig, seed: int) -> None:
     """Give a tower, or the one inside a tower of clips, adapters."""
     from tauten.models.adapters import adapt
 
-    rank, alpha = config.model.lora, config.model.lora_alpha
+    rank, alpha = config.lora, config.lora_alpha
     inside = getattr(tower, "image_tower", tower)
     if not isinstance(getattr(inside, "model", None), PreTrainedModel):
         raise ValueError(
             f"model.lora={rank} is of Hugging Face towers, and the {name} tower is a "
             f"{type(inside).__name__}: leave it out, or give model.lora_towers of the other side"
         )
-    layers = adapt(inside, rank, alpha, config.seed)
+    layers = adapt(inside, rank, alpha, seed)
     trained = sum(p.numel() for p in inside.parameters() if p.requires_grad)
     logger.info(
         "model.lora: adapters of rank %d in %d layers of the %s tower, %s of its %s numbers",
@@ -89,11 +100,15 @@ def _adapt(tower: nn.Module, name: str, config: Config) -> None:
     )
 
 
-def compiled(encoder: DualEncoder | ViewEncoder, config: Config) -> None:
-    """Compile the towers, where they are, if configured; their parameters keep their names."""
-    if config.optim.compile:
-        for _, tower in towers(encoder):
-            tower.compile()
+def adapters(model: ModelConfig) -> dict[str, float]:
+    """Return what a checkpoint says of the adapters of its towers; nothing without any."""
+    return {LORA_SCALE: model.lora_alpha / model.lora} if model.lora else {}
+
+
+def compiled(encoder: DualEncoder | ViewEncoder) -> None:
+    """Compile the towers, where they are; their parameters keep their names."""
+    for _, tower in towers(encoder):
+        tower.compile()
 
 
 def towers(encoder: DualEncoder | ViewEncoder) -> list[tuple[str, nn.Module]]:

@@ -66,8 +66,8 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
 
     def _stops(self, args: Any) -> bool:
         """Return whether any process was told to stop; all of them ask together."""
-        told = torch.tensor([self.number or 0], device=args.device)
-        if not bool(processes.any_of(told > 0)):
+        signal_number = torch.tensor([self.number or 0], device=args.device)
+        if not bool(processes.any_of(signal_number > 0)):
             return False
         if self.number is None:
             self.number = signal.SIGTERM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,63 +12,12 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from tauten.evaluation.temperatures import TauProbe
-from tauten.losses import forces
-from tauten.outcome import ALL, GROUPS
-from tauten.training import processes
 from tauten.training.loop.reporters import Reporters
 from tauten.training.loop.steps import Steps, left_out
 from tauten.training.run.run_folder import TENSORBOARD, RunFolder
-from tauten.training.tasks.module import ContrastiveModule, EmbeddedBatch
+from tauten.training.tasks.force import Force
 
 logger = logging.getLogger("tauten.training")
-
-FORCE_PAIRS = 1024
-"""Pairs of the last batch whose forces are computed, at most."""
-
-
-class ForceProbe:
-    """Attraction and repulsion on the anchors of the last training batch, by count group.
-
-    All processes ask together, and have the same answer.
-
-    Args:
-        module: whose last batch is read, its first 1,024 pairs at most.
-        groups: "head", "mid" or "tail" of each training sample; None where there are no classes.
-    """
-
-    def __init__(self, module: ContrastiveModule, groups: list[str] | None) -> None:
-        self.module = module
-        self.groups = groups
-
-    def summary(self) -> dict[str, float]:
-        """Return force per anchor of each group that is in the batch,
-        with the temperatures of now.
-        """
-        batch = self.module.last_batch
-        if batch is None:  # no sample of the batches so far could be used
-            return {}
-        shards = processes.gather(batch.first(FORCE_PAIRS).to("cpu"))
-        batch = EmbeddedBatch.joined(shards).first(FORCE_PAIRS).to(batch.x.device)
-        ids = batch.index.tolist()
-        names = [ALL] * len(ids) if self.groups is None else [self.groups[i] for i in ids]
-        loss_fn, graded = self.module.loss_fn, self.module.graded(batch.graded)
-        found = forces(
-            loss_fn, batch.x, batch.y, batch.ids, groups=names, **batch.relation, **graded
-        ).by_group
-        return {
-            f"force/{kind}/{name}": found[name][side] / names.count(name)
-            for side, kind in enumerate(("attraction", "repulsion"))
-            for name in (*GROUPS, ALL)
-            if name in found
-        }
-
-
-class Force(Protocol):
-    """A probe of forces."""
-
-    def summary(self) -> dict[str, float]:
-        """Return the entries of a line of history, by key."""
-        ...
 
 
 class RunningLoss:
@@ -194,13 +143,13 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
             self._show(loss=values["loss"], tau=values["tau/mean"])
             self._write(state, where | values, {f"train/{n}": v for n, v in values.items()})
             self.reporters.log(values)
-        found = {name[5:]: value for name, value in logs.items() if name.startswith("eval_")}
-        if found:
-            values = {f"val/{name}": value for name, value in found.items()}
-            self._show(val=found[self.metric])
+        metrics = {name[5:]: value for name, value in logs.items() if name.startswith("eval_")}
+        if metrics:
+            values = {f"val/{name}": value for name, value in metrics.items()}
+            self._show(val=metrics[self.metric])
             self._tell(state)
             self._write(state, where | values, values)
-            self.reporters.log({f"eval_{name}": value for name, value in found.items()})
+            self.reporters.log({f"eval_{name}": value for name, value in metrics.items()})
 
     def _show(self, **values: float) -> None:
         self.shown |= {name: f"{value:.3f}" for name, value in values.items()}

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from transformers.integrations import get_reporting_integration_callbacks
-
-from tauten.training.options.config import Config
-from tauten.training.options.config_tree import to_dict
 
 #: what config.yaml and TensorBoard's own option do
 _NOT_HERE = {
@@ -27,26 +24,25 @@ class Reporters:
     Each is a callback of Hugging Face's trainer; all are called by the first process.
 
     Args:
-        config: of the run; ``report_to`` names the loggers.
+        names: of the loggers.
+        options: of the run, as a tree.
 
     Raises:
         ValueError: an unknown name.
         ImportError: a logger whose package is missing.
     """
 
-    def __init__(self, config: Config) -> None:
-        for name in config.report_to:
+    def __init__(self, names: Sequence[str], options: Mapping[str, Any]) -> None:
+        for name in names:
             if name in _NOT_HERE:
                 raise ValueError(f"report_to={name} is not for a logger: {_NOT_HERE[name]}")
         try:
-            self.callbacks = [
-                made() for made in get_reporting_integration_callbacks([*config.report_to])
-            ]
+            self.callbacks = [made() for made in get_reporting_integration_callbacks([*names])]
         except ValueError as error:
             raise ValueError(f"report_to: {error}") from error
         except RuntimeError as error:  # how transformers says that a package is missing
             raise ImportError(f"report_to: {error}") from error
-        self.options = dict(_flat(to_dict(config)))
+        self.options = dict(_flat(options))
         self._trainer: tuple[Any, Any, Any] | None = None
 
     def begin(self, args: Any, state: Any, control: Any) -> None:

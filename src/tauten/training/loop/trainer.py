@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,64 +16,33 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_
-from torch.utils.data import Dataset, Sampler
-from transformers import PrinterCallback, Trainer, set_seed
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import ProgressCallback
 
 from tauten.data.problems import Skipped
-from tauten.data.shard_store import ShardStore
 from tauten.files import naming, read_json, read_tensors
 from tauten.losses import NonFiniteLossError
-from tauten.models import Tokenizer
 from tauten.training import checkpoints, processes
 from tauten.training.checkpoints.sharded import read_state, write_state
 from tauten.training.loop.allocator import give_back
-from tauten.training.loop.arguments import arguments, make_optimizer
+from tauten.training.loop.arguments import make_optimizer
 from tauten.training.loop.failures import failure
 from tauten.training.loop.interrupt import Stopper
 from tauten.training.loop.monitor import Clock, Monitor
-from tauten.training.loop.steps import Steps
-from tauten.training.options.config import Config
+from tauten.training.options.config import OptimConfig
 from tauten.training.run.run_folder import CONFIG, RunFolder
-from tauten.training.stores.pairs import PairStore
-from tauten.training.stores.splits import Classes, PairData
-from tauten.training.stores.stream import SKIPPED, ShardReads, ShardSampler, total
-from tauten.training.stores.stream import collate as collate_reading
-from tauten.training.tasks.encode import Encoded, encode_together
+from tauten.training.stores.splits import Classes
+from tauten.training.stores.stream import SKIPPED, total
 from tauten.training.tasks.followed import Follow
-from tauten.training.tasks.module import ContrastiveModule
-from tauten.training.tasks.results import ENCODER_PREFIX, LORA_SCALE
+from tauten.training.tasks.results import ENCODER_PREFIX
+from tauten.training.tasks.task import Built
 
 WEIGHTS, ENCODER, CLOCK = "model.safetensors", "encoder.json", "clock.json"
 CLASSES, OPTIMIZER, SCHEDULER = "classes.json", "optimizer.pt", "scheduler.pt"
 SCALER = "scaler.pt"
 
 logger = logging.getLogger("tauten.training")
-
-
-def _negatives(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    tokens = batch.get("negatives")
-    if tokens is None:
-        return {}
-    return {"negatives": {name: ids.to(device) for name, ids in tokens.items()}}
-
-
-class Positions(Dataset[int]):
-    """The data set that the trainer shuffles: positions only, the store makes the batch."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, position: int) -> int:
-        return position
-
-
-def collate(positions: Sequence[int]) -> dict[str, Tensor]:
-    """Collate a batch that was read."""
-    return {"index": torch.tensor(positions, dtype=torch.int64)}
 
 
 class ContrastiveTrainer(Trainer):  # type: ignore[misc]
@@ -86,17 +55,17 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     Over several processes each has its part of every batch, and the first one writes.
 
     Args:
-        config: of the run.
+        arguments: of Hugging Face's trainer.
+        optim: options of the optimiser.
+        sharded: whether all processes write their share of a checkpoint.
         folder: where the run writes.
-        module: towers and loss.
-        tokenizer: saved with each checkpoint; None where there are no texts.
-        store: the training split.
-        validation: the validation split.
+        built: module, batches and tokenizer.
+        described: what a checkpoint says of the encoder beside its own description.
+        validation: from the step to the metrics of the validation split, the same on all processes.
         classes: training counts, or None.
         monitor: records the run and steps the loss.
         stopper: ends the training when the process is told to.
         clock: counts the seconds of all starts.
-        steps: of the training and between evaluations.
     """
 
     optimizer: torch.optim.Optimizer | None
@@ -104,34 +73,37 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self,
-        config: Config,
+        arguments: TrainingArguments,
+        optim: OptimConfig,
+        sharded: bool,
         folder: RunFolder,
-        module: ContrastiveModule,
-        tokenizer: Tokenizer | None,
-        store: PairStore | ShardStore,
-        validation: PairData,
+        built: Built,
+        described: Mapping[str, Any],
+        validation: Callable[[int], dict[str, float]],
         classes: Classes | None,
         monitor: Monitor,
         stopper: Stopper,
         clock: Clock,
-        steps: Steps,
     ) -> None:
-        self.config = config
+        self.optim = optim
+        self.described = dict(described)
+        self._sharded = sharded
         self.folder = folder
-        self.tokenizer = tokenizer
-        self.store = store
+        self.tokenizer = built.tokenizer
+        self.store = built.store
+        self.reads = built.store.reads(arguments.seed)
         self.validation = validation
         self.classes = classes
         self.clock = clock
-        self.contrastive = module
+        self.contrastive = module = built.module
         self.running_loss = monitor.loss
         self.last_batch: dict[str, Any] = {}
         super().__init__(
             model=module,
-            args=arguments(config, folder, steps, module),
-            train_dataset=self._positions(),
-            eval_dataset=Positions(len(validation)),
-            data_collator=collate_reading if isinstance(store, ShardStore) else collate,
+            args=arguments,
+            train_dataset=self.reads,
+            eval_dataset=self.reads,
+            data_collator=self.reads.collate,
             callbacks=[monitor, stopper],
         )
         self.add_callback(Follow(module))
@@ -145,44 +117,22 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     # ---- the order of the data
 
-    def _positions(self) -> Positions | ShardReads:
-        if isinstance(self.store, ShardStore):
-            return ShardReads(self.store.pairs, self.config.seed, self.config.data.buffer)
-        return Positions(len(self.store))
-
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        """Return the sampler, for shards one in epoch order that is alike on all processes."""
-        if isinstance(self.train_dataset, ShardReads):
-            return ShardSampler(self.train_dataset)
-        sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
-        return sampler
+        """Return the order of the store, or the trainer's own where it has none."""
+        order = self.reads.sampler()
+        if order is None:
+            order = super()._get_train_sampler(train_dataset)
+        return order
 
     # ---- one step
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
         """Make the batch, of those of its samples that can be used, and return its loss."""
-        device = self.args.device
-        index = inputs["index"].cpu()
-        batch = (
-            self.store.batch(index, inputs["reading"].found)
-            if isinstance(self.store, ShardStore)
-            else self.store.batch(index)
-        )
+        batch = self.store.batch(inputs["index"].cpu(), inputs.get("reading"))
         self.last_batch = {"index": batch["index"]}
         if not len(batch["index"]) and processes.count() == 1:
             return self._no_loss()
-        return model(
-            images=batch["images"].to(device),
-            texts={name: ids.to(device) for name, ids in batch["texts"].items()},
-            index=batch["index"].to(device),
-            **{n: batch[n].to(device) for n in ("caption", "negative_rows") if n in batch},
-            **_negatives(batch, device),
-            **{
-                name: tuple(column.to(device) for column in batch[name])
-                for name in ("same", "graded")
-                if name in batch
-            },
-        )["loss"]
+        return model(**moved(batch, self.args.device))["loss"]
 
     def _no_loss(self) -> Tensor:
         """Return the loss of a batch without a usable sample: 0, with gradients of 0."""
@@ -232,7 +182,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         return norm
 
     def _failure(self, reason: str) -> ValueError:
-        if self.config.optim.precision == "fp16":
+        if self.optim.precision == "fp16":
             reason += "; float16 ends at 65,504: optim.precision=bf16 has the range of float32"
         return failure(
             reason,
@@ -247,7 +197,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Create AdamW, decaying only the towers' matrices; the loss may have its own rate."""
         if self.optimizer is None:
-            self.optimizer = make_optimizer(self.config.optim, self.contrastive)
+            self.optimizer = make_optimizer(self.optim, self.contrastive)
         return self.optimizer
 
     # ---- evaluation
@@ -259,31 +209,14 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Evaluate on the validation split; never on test."""
-        found = self._validate()
+        scores = self.validation(self.state.global_step)
         give_back()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    def _validate(self) -> dict[str, float]:
-        """Return retrieval on the validation split, the same on all processes."""
-        assert self.tokenizer is not None
-        encoded = encode_together(
-            self.contrastive.encoder,
-            self.tokenizer,
-            self.validation,
-            self.classes,
-            self.config.evaluation.batch_size,
-            self.config.progress,
-        )
-        return processes.first(lambda: self._metrics(encoded))
-
-    def _metrics(self, encoded: Encoded | None) -> dict[str, float]:
-        assert encoded is not None
-        return encoded.retrieval()
 
     # ---- checkpoints
 
@@ -320,7 +253,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     @property
     def _skipped(self) -> Skipped | None:
         """Samples that could not be used; None where all are in memory."""
-        return getattr(self.store, "skipped", None)
+        return self.store.skipped
 
     def _record_skipped(self, skipped: Skipped, path: Path) -> None:
         """Keep with the checkpoint what training could not use so far, and say it."""
@@ -360,18 +293,16 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             if not self._sharded or name.startswith(ENCODER_PREFIX)
         }
         save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        description, model = self.contrastive.encoder.describe(), self.config.model
-        if model.lora:
-            description[LORA_SCALE] = model.lora_alpha / model.lora
+        description = self.contrastive.encoder.describe() | self.described
         (folder / ENCODER).write_text(json.dumps(description), encoding="utf-8")
         if self.classes is not None:
             (folder / CLASSES).write_text(json.dumps(vars(self.classes)), encoding="utf-8")
         if self.tokenizer is not None:
             self.tokenizer.save(folder)
         shutil.copy2(self.folder.path / CONFIG, folder / CONFIG)
-        kept = {"wall_s": self.clock.seconds(), "loss": self.running_loss.state()}
-        kept["history"] = self.folder.history_sum()
-        (folder / CLOCK).write_text(json.dumps(kept), encoding="utf-8")
+        counters = {"wall_s": self.clock.seconds(), "loss": self.running_loss.state()}
+        counters["history"] = self.folder.history_sum()
+        (folder / CLOCK).write_text(json.dumps(counters), encoding="utf-8")
 
     def restore(self, checkpoint: Path) -> None:
         """Load the module of a checkpoint after which no step is left to train."""
@@ -386,9 +317,9 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
                 self.contrastive.load_state_dict(tensors)
         if self._skipped is not None and processes.rank() == 0:
             path = Path(resume_from_checkpoint) / SKIPPED
-            found = read_json(path)
+            skipped = read_json(path)
             with checkpoints.reading(path.parent, SKIPPED):
-                self.store.skipped = Skipped(**found)
+                self.store.skipped = Skipped(**skipped)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self._sharded:
@@ -425,10 +356,6 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
                 f"{self.folder.path}? Start the same command again"
             )
 
-    @property
-    def _sharded(self) -> bool:
-        return self.config.checkpoint == "sharded"
-
     # ---- random numbers
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -443,5 +370,14 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     def _draw_anew(self, step: int) -> None:
         """Seed random numbers of this process's own from here on, the same in every such start."""
-        name = f"{self.config.seed} {processes.count()} {processes.rank()} {step}"
+        name = f"{self.args.seed} {processes.count()} {processes.rank()} {step}"
         set_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
+
+
+def moved(part: Any, device: torch.device) -> Any:
+    """Return a part of a batch with its tensors on a device."""
+    if isinstance(part, Mapping):
+        return {name: moved(value, device) for name, value in part.items()}
+    if isinstance(part, tuple):
+        return tuple(moved(value, device) for value in part)
+    return part.to(device)

@@ -13,20 +13,7 @@ from tauten.training.options.ranges import check_values
 from tauten.training.options.stream_rules import check_stream
 from tauten.training.options.term_weights import TermsConfig
 from tauten.training.options.text_rules import check_texts
-from tauten.training.options.view_rules import check_views
-
-
-def _usual_control() -> ControlSpec:
-    from tauten.training.specs import control
-
-    return control()
-
-
-def _usual_loss() -> LossSpec:
-    from tauten.training.specs import loss
-
-    return loss()
-
+from tauten.training.specs import control, loss, task
 
 #: where options have meaning
 _PAIRS, _VIEWS = When("task", ("pairs",)), When("task", ("views",))
@@ -276,12 +263,12 @@ class Config:
 
     name: str = "run"
     """shown in tables and reports"""
-    task: Literal["pairs", "views"] = "pairs"
+    task: str = "pairs"
     """pairs: images and texts; views: two random views of each image, of one modality"""
-    control: ControlSpec = field(default_factory=_usual_control)
+    control: ControlSpec = field(default_factory=control)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossSpec = field(default_factory=_usual_loss)
+    loss: LossSpec = field(default_factory=loss)
     terms: TermsConfig = field(default_factory=TermsConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -339,10 +326,10 @@ class Config:
             )
         if not self.model.channels:
             raise ValueError("model.channels must name one layer or more, got none")
-        check_views(self)
-        check_stream(self)
-        check_texts(self)
-        check_compute(self)
+        task(self.task).check(self)
+        check_stream(self.data, self.task)
+        check_texts(self.data, self.model, self.task)
+        check_compute(self.model, self.optim.precision, self.task, anew=self.init is None)
         self._check_clips()
         self._check_splits()
         if (self.model.image == "features") != (self.data.features is not None):

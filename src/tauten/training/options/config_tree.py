@@ -154,12 +154,12 @@ def completed(tree: dict[str, Any]) -> dict[str, Any]:
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:
     """Return where two config trees differ, as "optim.lr: 0.1, was 0.2"."""
-    found: list[str] = []
+    lines: list[str] = []
     for name in sorted({*ours, *theirs}):
         here, there = ours.get(name), theirs.get(name)
         where = f"{path}{name}"
         if isinstance(here, dict) and isinstance(there, dict):
-            found += differences(here, there, f"{where}.")
+            lines += differences(here, there, f"{where}.")
         elif here != there:
-            found.append(f"{where}: {here!r}, was {there!r}")
-    return found
+            lines.append(f"{where}: {here!r}, was {there!r}")
+    return lines

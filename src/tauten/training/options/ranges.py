@@ -143,24 +143,24 @@ def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
 def ranges_of(config: Any) -> dict[str, Range]:
     """Return the range of every number of a configuration, by the name of the option."""
     parts = {"control.": config.control, "loss.": config.loss}
-    found = dict(RANGES)
+    ranges = dict(RANGES)
     for prefix, spec in parts.items():
         if isinstance(spec, Spec):
-            found |= _of_spec(spec, prefix)
-    return found
+            ranges |= _of_spec(spec, prefix)
+    return ranges
 
 
 def _of_spec(spec: Spec, prefix: str) -> dict[str, Range]:
     """Return the ranges of a spec's numbers, which stand at its options."""
     hints = typing.get_type_hints(type(spec), include_extras=True)
-    found = {}
+    ranges = {}
     for option in fields(spec):  # type: ignore[arg-type]
         kinds = (hints[option.name], *typing.get_args(hints[option.name]))
         extras = [extra for kind in kinds for extra in getattr(kind, "__metadata__", ())]
         stated = [extra for extra in extras if isinstance(extra, Range)]
         if stated or {int, float} & {*kinds}:
-            found[prefix + option.name] = stated[0] if stated else Range(-math.inf)
-    return found
+            ranges[prefix + option.name] = stated[0] if stated else Range(-math.inf)
+    return ranges
 
 
 def _hints(of: type) -> dict[str, Any]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tauten.training.options.config import Config
+    from tauten.training.options.config import DataConfig
 
 
-def check_stream(config: Config) -> None:
+def check_stream(data: DataConfig, task: str) -> None:
     """Refuse what has no meaning for training pictures that stay in shards.
 
     Raises:
         ValueError: naming the field, its value and what it may be.
     """
-    data = config.data
     if not data.stream:
         return
     if data.val is None or data.test is None:
@@ -38,7 +37,7 @@ def check_stream(config: Config) -> None:
             f"{data.limit}"
         )
     other = {
-        "task": (config.task, "pairs"),
+        "task": (task, "pairs"),
         "data.frames": (data.frames, 0),
         "data.strip": (data.strip, 0),
         "data.features": (data.features, None),

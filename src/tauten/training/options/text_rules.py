@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tauten.training.options.config import Config
+    from tauten.training.options.config import DataConfig, ModelConfig
 
 
-def check_texts(config: Config) -> None:
+def check_texts(data: DataConfig, model: ModelConfig, task: str) -> None:
     """Refuse what has no meaning where both sides are texts.
 
     Raises:
         ValueError: naming the field, its value and what it may be.
     """
-    data, model = config.data, config.model
     if not data.texts:
         if data.unseen:
             raise ValueError(
@@ -33,7 +32,7 @@ def check_texts(config: Config) -> None:
             f"{data.image!r}"
         )
     others = {
-        "task": (config.task, "pairs"),
+        "task": (task, "pairs"),
         "data.frames": (data.frames, 0),
         "data.strip": (data.strip, 0),
         "data.stream": (data.stream, False),

@@ -74,8 +74,8 @@ def upgraded(tree: dict[str, Any]) -> dict[str, Any]:
         if family == "sogclr" and kind in ("tempnet", "individual"):
             loss["rho"] = 0.0
     if takes is not None:
-        kept = {"kind", *takes.option_names()}
-        control = {n: v for n, v in control.items() if n in kept or n not in _CONTROL}
+        names = {"kind", *takes.option_names()}
+        control = {n: v for n, v in control.items() if n in names or n not in _CONTROL}
     if made is not None:
         loss = {n: v for n, v in loss.items() if n in made.option_names() or n not in _LOSS}
     return tree | {"loss": loss, "control": control}

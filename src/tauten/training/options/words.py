@@ -84,7 +84,7 @@ def parsed(
     sections = [(n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()]
     typed = dataclasses.make_dataclass("Config", sections, bases=(_Typed,))
     typed.__doc__ = _Typed.__doc__
-    found = tyro.cli(
+    typed_values = tyro.cli(
         typed,
         prog=f"tauten train {name}",
         description=f"{about}\n\n{_choices()}",
@@ -92,8 +92,8 @@ def parsed(
         args=words,
         console_outputs=speaks,
     )
-    plain = {n: type(part)(**vars(getattr(found, n))) for n, part in chosen_parts.items()}
-    return Config(**(vars(found) | plain))
+    plain = {n: type(part)(**vars(getattr(typed_values, n))) for n, part in chosen_parts.items()}
+    return Config(**(vars(typed_values) | plain))
 
 
 def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> type:
@@ -134,21 +134,21 @@ def _wanted(condition: When) -> str:
 
 
 def _value(config: Config, option: str) -> Any:
-    found: Any = config
+    value: Any = config
     for name in option.split("."):
-        found = getattr(found, name)
-    return found
+        value = getattr(value, name)
+    return value
 
 
 def _typed(words: Sequence[str]) -> dict[str, str | bool]:
     """Return the options that the words give, by name."""
     split = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
-    found: dict[str, str | bool] = {}
+    words_of: dict[str, str | bool] = {}
     for name, value in pairwise([*split, "--"]):
         if name.startswith("--"):
             option = name.removeprefix("--").replace("-", "_")
-            found[option] = True if value.startswith("--") else value
-    return found
+            words_of[option] = True if value.startswith("--") else value
+    return words_of
 
 
 def as_typed(message: str) -> str:
@@ -160,9 +160,9 @@ def as_typed(message: str) -> str:
         [*names, r"(?:control|loss)\.[a-z]\w*", r"model\.(?:augmentation|views)\.\w+"]
     )
     first = "|".join(["family", *(f.name for f in dataclasses.fields(Config))])
-    told = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be |=)|overwrite=True"
+    pattern = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be |=)|overwrite=True"
     return re.sub(
-        told, lambda found: f"--{found[0].removesuffix('=True').replace('_', '-')}", message
+        pattern, lambda match: f"--{match[0].removesuffix('=True').replace('_', '-')}", message
     )
 
 
@@ -176,16 +176,16 @@ def config_file(words: Sequence[str]) -> tuple[str | None, list[str]]:
     parser.add_argument("--config", action="append", default=[])
     parser.add_argument("--plugin", action="append", default=[])
     try:
-        found, rest = parser.parse_known_args([*words])
+        options, rest = parser.parse_known_args([*words])
     except argparse.ArgumentError as error:
         raise ValueError(f"--config and --plugin take the name of a file: {error}") from error
-    if len(found.config) > 1:
-        raise ValueError(f"--config is given {len(found.config)} times: give one file")
+    if len(options.config) > 1:
+        raise ValueError(f"--config is given {len(options.config)} times: give one file")
     from tauten.training.specs import load_plugin
 
-    for name in found.plugin:
+    for name in options.plugin:
         load_plugin(name)
-    return (found.config[0] if found.config else None), rest
+    return (options.config[0] if options.config else None), rest
 
 
 def _chosen(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

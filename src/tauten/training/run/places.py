@@ -29,8 +29,8 @@ def portable(tree: dict[str, Any], run: Path) -> dict[str, Any]:
 
 def located(tree: dict[str, Any], run: Path) -> dict[str, Any]:
     """Return a configuration whose places are absolute, resolved against this folder."""
-    found = _changed(tree, lambda path: _absolute(path, run), given=False)
-    return found | {"output": _absolute(str(tree.get("output", ".")), run)}
+    absolute = _changed(tree, lambda path: _absolute(path, run), given=False)
+    return absolute | {"output": _absolute(str(tree.get("output", ".")), run)}
 
 
 def shown(source: str) -> str:

@@ -189,8 +189,8 @@ class RunFolder:
             begun = False
         if begun:
             self._check_data(data)
-            for split, found in (contents or {}).items():
-                self.check_contents(split, found)
+            for split, content in (contents or {}).items():
+                self.check_contents(split, content)
             self._take_late(config)
         else:
             make_folder(self.path)
@@ -220,8 +220,8 @@ class RunFolder:
         try:
             self._check_config(config)
             self._check_data(data)
-            for split, found in contents.items():
-                self.check_contents(split, found)
+            for split, content in contents.items():
+                self.check_contents(split, content)
         except ValueError:
             return False
         if (self.path / RESULTS).exists():
@@ -310,11 +310,11 @@ class RunFolder:
         """Return the last step of a training that came to its end; None: it did not, or its last
         checkpoint is gone.
         """
-        found = checkpoints.find(self.checkpoints)
-        if not found:
+        complete = checkpoints.find(self.checkpoints)
+        if not complete:
             return None
-        state = checkpoints.state_of(found[-1][1])
-        return found[-1][0] if state.get("max_steps") == found[-1][0] else None
+        state = checkpoints.state_of(complete[-1][1])
+        return complete[-1][0] if state.get("max_steps") == complete[-1][0] else None
 
     def _takes_late(self) -> bool:
         """Return whether the run has no results yet, or what it takes to write them again."""
@@ -372,10 +372,10 @@ class RunFolder:
         Raises:
             ValueError: it is of another run.
         """
-        found = checkpoints.latest(self.checkpoints)
-        if found is not None:
-            self.check_own(found)
-        return found
+        latest = checkpoints.latest(self.checkpoints)
+        if latest is not None:
+            self.check_own(latest)
+        return latest
 
     def check_own(self, checkpoint: Path) -> None:
         """Refuse a checkpoint of another run.
@@ -448,13 +448,13 @@ class RunFolder:
         except ValueError:
             return False
         # of data and model the places may be written differently
-        own, other = ({**_semantic(tree), "data": None, "model": None} for tree in trees)
-        return ours["data"] == theirs.get("data") and not differences(own, other)
+        now, other = ({**_semantic(tree), "data": None, "model": None} for tree in trees)
+        return ours["data"] == theirs.get("data") and not differences(now, other)
 
     def truncate_history(self, step: int) -> None:
         """Drop the lines of steps after ``step``, and one that was cut."""
-        kept = [json.dumps(line) for line in self.read_history() if line["step"] <= step]
-        replace_text(self.history, "".join(f"{line}\n" for line in kept))
+        earlier = [json.dumps(line) for line in self.read_history() if line["step"] <= step]
+        replace_text(self.history, "".join(f"{line}\n" for line in earlier))
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the whole lines of ``history.jsonl``.

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +48,9 @@ class ClipSource:
     Raises:
         ValueError: no clips, or a number below 1.
     """
+
+    lazy = True
+    texts: ClassVar[Sequence[str]] = ()
 
     def __init__(
         self,
@@ -119,15 +123,19 @@ class ClipSource:
             return None
 
         with ThreadPoolExecutor(self.threads) as pool:
-            found = list(pool.map(fill, range(len(rows)), rows.tolist()))
+            reasons = list(pool.map(fill, range(len(rows)), rows.tolist()))
         problems = {
             place: Problem(f"clip {row}", f"unreadable clip: {reason}")
-            for place, (row, reason) in enumerate(zip(rows.tolist(), found, strict=True))
+            for place, (row, reason) in enumerate(zip(rows.tolist(), reasons, strict=True))
             if reason is not None
         }
         if problems and self.strict:
             raise ValueError(str(next(iter(problems.values()))))
         return pixels, problems
+
+    def draw(self, rows: Tensor) -> tuple[Tensor, dict[int, Problem]]:
+        """Decode these clips for training, each frame drawn from its segment; see :meth:`read`."""
+        return self.read(rows, torch.rand(len(rows), self.shape[1], dtype=torch.float64))
 
     def usable(self) -> int:
         """Return a row that can be read, of eight spread over the clips.
@@ -174,19 +182,19 @@ def existing(clips: Sequence[Clip], strict: bool, remedy: str = "") -> list[int]
         ValueError: none is there, or with ``strict`` one is not, with their number and the first.
     """
     there = {path: path.exists() for path in dict.fromkeys(clip.path for clip in clips)}
-    kept = [row for row, clip in enumerate(clips) if there[clip.path]]
-    missing = [path for path, found in there.items() if not found]
+    present = [row for row, clip in enumerate(clips) if there[clip.path]]
+    missing = [path for path, is_there in there.items() if not is_there]
     if not missing:
-        return kept
+        return present
     said = (
-        f"{len(clips) - len(kept):,} of {len(clips):,} clips have no video: {len(missing):,} of "
+        f"{len(clips) - len(present):,} of {len(clips):,} clips have no video: {len(missing):,} of "
         f"{len(there):,} videos are missing, the first {missing[0]}"
     )
-    if strict or not kept:
+    if strict or not present:
         raise ValueError(f"{said}. {remedy}" if remedy else said)
     if processes.rank() == 0:
         logger.warning("left out clips: %s", said)
-    return kept
+    return present
 
 
 def _cores() -> int:

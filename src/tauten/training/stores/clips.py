@@ -53,13 +53,13 @@ def decode(
     if not config.strip and pixels_of_all > HELD and _named(dataset):
         return _asked_for(dataset, config)
     clips: list[Tensor] = []
-    kept: list[int] = []
+    readable: list[int] = []
     problems: list[str] = []
     hidden = not progress or len(dataset) < _BAR_FROM
     for row in tqdm(range(len(dataset)), desc="clips", unit=" clips", disable=hidden):
         try:
             clips.append(_clip(dataset[row], config))
-            kept.append(row)
+            readable.append(row)
         except ValueError as error:
             if config.strict:
                 raise
@@ -70,7 +70,7 @@ def decode(
         logger.warning(
             "skipped %d of %d clips; the first, %s", len(problems), len(dataset), problems[0]
         )
-        dataset = dataset.select(kept)
+        dataset = dataset.select(readable)
     pixels = torch.stack(clips)
     return pixels, dataset, _content(dataset, pixels)
 
@@ -79,11 +79,11 @@ def _asked_for(dataset: Dataset, config: DataConfig) -> tuple[ClipSource, Datase
     """Return clips that are decoded when they are asked for."""
     rows = dataset.select_columns(_places(dataset))
     clips = [_part(row) for row in rows]
-    kept = existing(clips, config.strict)
-    if len(kept) < len(clips):
-        dataset = dataset.select(kept)
+    present = existing(clips, config.strict)
+    if len(present) < len(clips):
+        dataset = dataset.select(present)
     source = ClipSource(
-        [clips[row] for row in kept],
+        [clips[row] for row in present],
         config.frames,
         prepared(config),
         strict=config.strict,

@@ -152,10 +152,10 @@ def _split(split: Split, media: _Media) -> PairData:
 def _trained(media: _Media, clips: Tensor, relevancy: Relevancy) -> PairData:
     texts = list(media.whole.sentences.text)
     nearest = relevancy.table[:, relevancy.cols].argmax(dim=1)[relevancy.rows].tolist()
-    own = [[sentence] for sentence in nearest]
-    found = _pairs(media, clips, texts, own)
+    matches = [[sentence] for sentence in nearest]
+    pairs = _pairs(media, clips, texts, matches)
     drawn = Candidates(relevancy, THRESHOLD)
-    return dataclasses.replace(found, drawn=drawn, relevancy=relevancy)
+    return dataclasses.replace(pairs, drawn=drawn, relevancy=relevancy)
 
 
 def _searched(media: _Media, clips: Tensor, relevancy: Relevancy) -> PairData:
@@ -163,26 +163,26 @@ def _searched(media: _Media, clips: Tensor, relevancy: Relevancy) -> PairData:
     rows, columns = exact.any(dim=1), exact.any(dim=0)
     exact = exact[rows][:, columns]
     texts = [media.whole.sentences.text[j] for j in columns.nonzero().flatten().tolist()]
-    own = [row.nonzero().flatten().tolist() for row in exact]
-    found = _pairs(media, clips[rows], texts, own)
-    kept = Relevancy(relevancy.table, relevancy.rows[rows], relevancy.cols[columns])
-    return dataclasses.replace(found, relevancy=kept)
+    matches = [row.nonzero().flatten().tolist() for row in exact]
+    pairs = _pairs(media, clips[rows], texts, matches)
+    searched = Relevancy(relevancy.table, relevancy.rows[rows], relevancy.cols[columns])
+    return dataclasses.replace(pairs, relevancy=searched)
 
 
-def _pairs(media: _Media, clips: Tensor, texts: list[str], own: list[list[int]]) -> PairData:
+def _pairs(media: _Media, clips: Tensor, texts: list[str], matches: list[list[int]]) -> PairData:
     config, whole, chosen = media.config, media.whole, clips.tolist()
     names = [whole.narration_id[i] for i in chosen]
     labels = None if config.label is None else whole.labels(config.label)  # type: ignore[arg-type]
     images, content = media.of(clips)
-    digest = hashlib.sha256(json.dumps((names, texts, own, content)).encode())
+    digest = hashlib.sha256(json.dumps((names, texts, matches, content)).encode())
     return PairData(
         images=images,
-        captions=[[texts[j] for j in row] for row in own],
+        captions=[[texts[j] for j in row] for row in matches],
         alternatives=[""] * len(chosen),
         keywords=[[] for _ in chosen],
         labels=None if labels is None else [str(labels[i]) for i in chosen],
         fingerprint=digest.hexdigest()[:32],
-        candidates=(texts, own),
+        candidates=(texts, matches),
     )
 
 

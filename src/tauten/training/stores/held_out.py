@@ -86,22 +86,22 @@ def _groups(
     pictures: Sequence[str], texts: Sequence[Sequence[str]], limit: int
 ) -> tuple[list[str], Counter[str]]:
     """Return the group of each sample, and captions that tie no samples, with their counts."""
-    uses = Counter(text for own in texts for text in set(own))
+    uses = Counter(text for captions in texts for text in set(captions))
     if uses and uses.total() > _NAMES * len(uses):
         return list(pictures), uses
     dropped: Counter[str] = Counter()
     while True:
         keys = [
-            [picture, *(text for text in own if text not in dropped)]
-            for picture, own in zip(pictures, texts, strict=True)
+            [picture, *(text for text in captions if text not in dropped)]
+            for picture, captions in zip(pictures, texts, strict=True)
         ]
         groups = _linked(keys)
         sizes = Counter(groups)
         ties = Counter(
             text
-            for group, own in zip(groups, keys, strict=True)
+            for group, captions in zip(groups, keys, strict=True)
             if sizes[group] > limit
-            for text in set(own[1:])
+            for text in set(captions[1:])
         )
         most = max(ties.values(), default=1)
         if most < 2:

@@ -27,8 +27,8 @@ def is_named(source: str, name: str | None = None) -> bool:
         source: of the data.
         name: that one alone.
     """
-    found, colon, _ = source.partition(":")
-    return bool(colon) and (found in READERS if name is None else found == name)
+    prefix, colon, _ = source.partition(":")
+    return bool(colon) and (prefix in READERS if name is None else prefix == name)
 
 
 def root_of(source: str, option: str = "--data") -> Path:
@@ -67,22 +67,22 @@ def named_splits(config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dat
         ValueError: no folder, or a split that is not there.
     """
     name = config.source.partition(":")[0]
-    found = dict(_read(config.source).splits)
+    datasets = dict(_read(config.source).splits)
     alone = config.val is not None and config.test is not None
-    if "train" not in found or not (alone or {"val", "test"} & set(found)):
+    if "train" not in datasets or not (alone or {"val", "test"} & set(datasets)):
         raise ValueError(
-            f"{config.source} has the splits {sorted(found)}: train and val are needed, or give "
+            f"{config.source} has the splits {sorted(datasets)}: train and val are needed, or give "
             "others as data.val and data.test"
         )
-    if config.test is None and "test" not in found:
-        found["test"] = found.pop("val")
-    if config.val is None and "val" not in found:
+    if config.test is None and "test" not in datasets:
+        datasets["test"] = datasets.pop("val")
+    if config.val is None and "val" not in datasets:
         key = base_of if name == "emoji_video" else str
-        held = [place(key(entry.id)) < config.held_out for entry in found["train"]]
-        whole = found["train"]
-        found["val"] = [entry for entry, out in zip(whole, held, strict=True) if out]
-        found["train"] = [entry for entry, out in zip(whole, held, strict=True) if not out]
-    return {split: to_dataset(_described(found[split])) for split in splits}
+        held = [place(key(entry.id)) < config.held_out for entry in datasets["train"]]
+        whole = datasets["train"]
+        datasets["val"] = [entry for entry, out in zip(whole, held, strict=True) if out]
+        datasets["train"] = [entry for entry, out in zip(whole, held, strict=True) if not out]
+    return {split: to_dataset(_described(datasets[split])) for split in splits}
 
 
 def named_split(source: str, split: Split) -> Dataset:
@@ -92,11 +92,11 @@ def named_split(source: str, split: Split) -> Dataset:
         FileNotFoundError: no such folder, or not the annotations.
         ValueError: no folder, or no such split.
     """
-    found = _read(source, f"--data.{split}").splits
-    usable = [name for name in (split, "test", "val") if name in found]
+    datasets = _read(source, f"--data.{split}").splits
+    usable = [name for name in (split, "test", "val") if name in datasets]
     if not usable or (split == "train" and usable[0] != "train"):
-        raise ValueError(f"{source} has the splits {sorted(found)}: none for {split}")
-    return to_dataset(_described(found[usable[0]]))
+        raise ValueError(f"{source} has the splits {sorted(datasets)}: none for {split}")
+    return to_dataset(_described(datasets[usable[0]]))
 
 
 def named_catalogue(source: str) -> Catalogue:
@@ -127,8 +127,8 @@ def variant_of(source: str) -> str | None:
     """
     if not is_named(source):
         return None
-    found = _read(source)
-    return f"{found.name} ({found.variant}), fingerprint {found.fingerprint()}"
+    collection = _read(source)
+    return f"{collection.name} ({collection.variant}), fingerprint {collection.fingerprint()}"
 
 
 def place(key: str) -> float:
@@ -142,8 +142,10 @@ def _read(source: str, option: str = "--data") -> Collection:
 
 def _described(entries: Sequence[Entry]) -> Sequence[Entry]:
     """Return the entries with a caption, or all if none has one."""
-    kept = [entry for entry in entries if entry.captions]
-    if kept and len(kept) < len(entries):
-        logger.warning("left out %d of %d without caption", len(entries) - len(kept), len(entries))
-        return kept
+    captioned = [entry for entry in entries if entry.captions]
+    if captioned and len(captioned) < len(entries):
+        logger.warning(
+            "left out %d of %d without caption", len(entries) - len(captioned), len(entries)
+        )
+        return captioned
     return entries

@@ -8,11 +8,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from tauten.data import Relevancy, ShardPairs
+from tauten.data import Relevancy
 from tauten.data.caption_sampling import Candidates
-from tauten.structure.cells import texts_of
-from tauten.training import processes
+from tauten.models.tokenizers import Tokenizer
+from tauten.training.options.config import DataConfig
 from tauten.training.stores.clip_source import ClipSource
+from tauten.training.stores.held import Media, media
+from tauten.training.stores.pairs import PairStore
+from tauten.training.stores.store import Store
 from tauten.training.stores.text_source import TextSource
 from tauten.training.stores.unseen import Unseen
 
@@ -26,7 +29,7 @@ _CAPTIONS = 5
 
 @dataclass(frozen=True)
 class PairData:
-    """One split in memory, or for training in shards.
+    """One split, in memory or with clips that stay in their videos.
 
     Attributes:
         images: (N, 3, H, W) uint8, or clips (N, T, 3, H, W), or features (N, d) float32; or clips
@@ -46,8 +49,6 @@ class PairData:
         unseen: captions of training that are searched beside, without those that each first text
             has there; or None.
         galleries: equal parts of the images that are searched one by one.
-        shards: the pairs of a training split that stay there (``data.stream``); images, captions,
-            alternatives and keywords are then empty.
     """
 
     images: Tensor | ClipSource | TextSource
@@ -62,20 +63,37 @@ class PairData:
     galleries: int = 1
     negatives: list[list[str]] | None = None
     unseen: Unseen | None = None
-    shards: ShardPairs | None = None
     contents: str = ""
 
     def __len__(self) -> int:
-        return len(self.images) if self.shards is None else len(self.shards)
+        return len(self.images)
+
+    @property
+    def media(self) -> Media:
+        """The images, by what is common to those in memory and those in videos."""
+        return media(self.images)
+
+    def usable(self) -> int:
+        """Return the position of a sample that can be used."""
+        return self.media.usable()
 
     def all_captions(self) -> list[list[str]]:
-        """Return the captions of each image; those in shards are read anew,
-        "" where there is none.
+        """Return the captions of each image."""
+        return self.captions
+
+    def texts_beside(self, config: DataConfig) -> tuple[list[str], list[list[str]]]:
+        """Return alternative texts and keywords of each image, those that training can show."""
+        return self.alternatives, self.keywords
+
+    def store(self, tokenizer: Tokenizer, config: DataConfig, captions: Tensor | None) -> Store:
+        """Return the batches of a training on this split.
+
+        Args:
+            tokenizer: texts to ids.
+            config: probabilities of alternative texts and keywords.
+            captions: see :func:`tauten.training.stores.pairs.caption_counts`.
         """
-        if self.shards is None:
-            return self.captions
-        cells = self.shards.column("caption", missing="", progress=processes.rank() == 0)
-        return [texts_of(cell) for cell in cells]
+        return PairStore(self, tokenizer, config, captions)
 
     def unique_captions(self) -> tuple[list[str], list[list[int]]]:
         """Return the captions that are searched, and for each image the positions of its own."""
@@ -111,6 +129,6 @@ def as_published(data: PairData, protocol: str) -> PairData:
             f"{_CAPTIONS} captions, there are {len(data)}, {few} of them with fewer captions: use "
             "data.protocol=all, or the whole published split"
         )
-    texts = [text for own in data.captions for text in own[:_CAPTIONS]]
-    own = [list(range(i * _CAPTIONS, (i + 1) * _CAPTIONS)) for i in range(len(data))]
-    return dataclasses.replace(data, candidates=(texts, own), galleries=galleries)
+    texts = [text for matches in data.captions for text in matches[:_CAPTIONS]]
+    matches = [list(range(i * _CAPTIONS, (i + 1) * _CAPTIONS)) for i in range(len(data))]
+    return dataclasses.replace(data, candidates=(texts, matches), galleries=galleries)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,12 +10,13 @@ from torch import Tensor
 from tauten.data.problems import Skipped
 from tauten.models.dual_encoder import stacked
 from tauten.models.tokenizers import Tokenizer
-from tauten.structure.cells import texts_of
 from tauten.training.options.config import DataConfig
-from tauten.training.stores.clip_source import ClipSource
+from tauten.training.stores.drawn import DrawnText
 from tauten.training.stores.own_negatives import OwnTexts
-from tauten.training.stores.splits import PairData
-from tauten.training.stores.text_source import TextSource
+from tauten.training.stores.store import Reads
+
+if TYPE_CHECKING:
+    from tauten.training.stores.pair_data import PairData
 
 
 class PairStore:
@@ -47,14 +47,15 @@ class PairStore:
     ) -> None:
         self.data = data
         self.tokenizer = tokenizer
-        self.config = config
-        self.image_ids = _image_ids(data.images)
-        self.skipped = Skipped() if isinstance(data.images, ClipSource) else None
+        self.media = data.media
+        self.image_ids = self.media.ids()
+        self.skipped = Skipped() if self.media.lazy else None
+        self._text = DrawnText(config.alternative, config.keywords)
         self._first = None if captions is None else captions.cumsum(0) - captions
         unique, _ = data.unique_captions()
         self._captions = unique
         self._caption_id = {text: i for i, text in enumerate(unique)}
-        bare = [i for i, own in enumerate(data.captions) if not own]
+        bare = [i for i, texts in enumerate(data.captions) if not texts]
         self.negatives = None
         if data.negatives is not None:
             self.negatives = OwnTexts(data.negatives, tokenizer, config.negatives_drawn)
@@ -64,11 +65,16 @@ class PairStore:
     def __len__(self) -> int:
         return len(self.data)
 
-    def batch(self, index: Tensor) -> dict[str, Any]:
+    def reads(self, seed: int) -> Reads:
+        """Return the positions, which the trainer shuffles; all else is drawn in the step."""
+        return Reads(len(self))
+
+    def batch(self, index: Tensor, reading: Any = None) -> dict[str, Any]:
         """Return images, texts, positions and duplicate ids of these samples, less clips unread.
 
         Args:
             index: (N,) long.
+            reading: nothing, for nothing is read before.
 
         Returns:
             images (n, 3, H, W) or clips (n, T, 3, H, W) uint8, or tokens of first texts (n, 2, L)
@@ -91,35 +97,32 @@ class PairStore:
             place, number = self._caption(i, draws[0])
             places.append(place)
             captions.append(number)
-            texts.append(self._text(i, self._captions[captions[-1]], draws))
+            beside = self.data.alternatives[i], self.data.keywords[i]
+            texts.append(self._text(self._captions[number], *beside, draws[1:]))
         same = (
             self.image_ids[index],
             torch.tensor([self._caption_id[self._captions[number]] for number in captions]),
         )
-        found = {
+        batch = {
             "images": images,
             "texts": self.tokenizer(texts),
             "index": index,
             "same": same,
         }
         if self._first is not None:
-            found["caption"] = self._first[index] + torch.tensor(places, dtype=torch.int64)
+            batch["caption"] = self._first[index] + torch.tensor(places, dtype=torch.int64)
         if self.negatives is not None:
-            found |= self.negatives.batch(index)
+            batch |= self.negatives.batch(index)
         relevancy = self.data.relevancy
         if relevancy is not None:
             columns = torch.tensor(captions)
-            own = relevancy.of(index, columns)
-            found["graded"] = (relevancy.rows[index], relevancy.cols[columns], own)
-        return found
+            relevancies = relevancy.of(index, columns)
+            batch["graded"] = (relevancy.rows[index], relevancy.cols[columns], relevancies)
+        return batch
 
     def _images(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Read those of these samples that can be read; return them and an (N,) bool of which."""
-        images = self.data.images
-        if not isinstance(images, ClipSource):
-            return as_input(images[index], self.tokenizer), torch.ones(len(index), dtype=torch.bool)
-        inside = torch.rand(len(index), images.shape[1], dtype=torch.float64)
-        clips, problems = images.read(index, inside)
+        pictures, problems = self.media.draw(index)
         usable = torch.tensor([place not in problems for place in range(len(index))])
         if not usable.any():
             raise ValueError(
@@ -127,7 +130,8 @@ class PairStore:
             )
         if problems and self.skipped is not None:
             self.skipped.add(list(problems.values()))
-        return (clips[usable] if problems else clips), usable
+        images = as_input(pictures, self.tokenizer)
+        return (images[usable] if problems else images), usable
 
     def _caption(self, i: int, draw: float) -> tuple[int, int]:
         """Return the place of the drawn caption among those of its image, and its number."""
@@ -135,19 +139,9 @@ class PairStore:
             options = self.data.drawn[i]
             place = int(draw * len(options))
             return place, int(options[place])
-        own = self.data.captions[i]
-        place = int(draw * len(own))
-        return place, self._caption_id[own[place]]
-
-    def _text(self, i: int, caption: str, draws: list[float]) -> str:
-        if draws[1] < self.config.alternative and self.data.alternatives[i]:
-            caption = self.data.alternatives[i]
-        words = self.data.keywords[i]
-        if draws[2] < self.config.keywords and words:
-            start = int(draws[3] * len(words))
-            half = (words[start:] + words[:start])[: (len(words) + 1) // 2]
-            caption = " ".join([caption, *half])
-        return caption
+        captions = self.data.captions[i]
+        place = int(draw * len(captions))
+        return place, self._caption_id[captions[place]]
 
 
 def caption_counts(data: PairData) -> Tensor | None:
@@ -161,24 +155,20 @@ def caption_counts(data: PairData) -> Tensor | None:
     """
     if data.drawn is not None:
         return None
-    counts = torch.tensor([max(len(own), 1) for own in data.all_captions()], dtype=torch.int64)
+    counts = torch.tensor(
+        [max(len(captions), 1) for captions in data.all_captions()], dtype=torch.int64
+    )
     return counts if bool((counts > 1).any()) else None
 
 
 def training_texts(data: PairData, config: DataConfig) -> list[str]:
     """Return all texts that training can show, from which a vocabulary is made."""
     found = [text for options in data.all_captions() for text in options]
-    if isinstance(data.images, TextSource):
-        found += data.images.texts
-    found += [text for own in data.negatives or () for text in own]
+    found += data.media.texts
+    found += [text for texts in data.negatives or () for text in texts]
     if data.drawn is not None:
         found += data.unique_captions()[0]
-    alternatives, keywords = data.alternatives, data.keywords
-    if data.shards is not None and config.alternative > 0:
-        alternatives = data.shards.column("alt_caption", missing="")
-    if data.shards is not None and config.keywords > 0:
-        cells = data.shards.column("keywords", missing=())
-        keywords = [texts_of(cell) for cell in cells]
+    alternatives, keywords = data.texts_beside(config)
     if config.alternative > 0:
         found += alternatives
     if config.keywords > 0:
@@ -186,18 +176,6 @@ def training_texts(data: PairData, config: DataConfig) -> list[str]:
     return found
 
 
-def as_input(images: Tensor | list[str], tokenizer: Tokenizer) -> Tensor:
+def as_input(images: Any, tokenizer: Tokenizer) -> Tensor:
     """Return what the first tower takes: pictures and clips as they are, texts as tokens."""
     return images if isinstance(images, Tensor) else stacked(tokenizer(images))
-
-
-def _image_ids(images: Tensor | ClipSource | TextSource) -> Tensor:
-    """Return (N,) long, equal for equal pixels or texts, or the same part of the same video."""
-    if not isinstance(images, Tensor):
-        return images.ids()
-    seen: dict[bytes, int] = {}
-    ids = [
-        seen.setdefault(hashlib.sha256(image.numpy().tobytes()).digest(), len(seen))
-        for image in images
-    ]
-    return torch.tensor(ids)

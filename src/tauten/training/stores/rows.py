@@ -47,10 +47,10 @@ def one_per_picture(
         content = hashlib.sha256(cell).digest() if isinstance(cell, bytes) else str(cell)
         rows[content, tuple(str(column[row]) for column in columns)].append(row)
     groups: list[list[int]] = []
-    for own in rows.values():
-        texts = {tuple(captions[row]) for row in own}
-        whole = isinstance(stored[own[0]], str) or len(texts) > 1
-        groups += [own] if whole else [[row] for row in own]
+    for places in rows.values():
+        texts = {tuple(captions[row]) for row in places}
+        whole = isinstance(stored[places[0]], str) or len(texts) > 1
+        groups += [places] if whole else [[row] for row in places]
     groups.sort()
     if len(groups) == len(dataset):
         return dataset
@@ -60,13 +60,15 @@ def one_per_picture(
         len(dataset),
         len(groups),
     )
-    joined = [list(dict.fromkeys(text for row in own for text in captions[row])) for own in groups]
-    first = dataset.select([own[0] for own in groups]).remove_columns("caption")
+    joined = [
+        list(dict.fromkeys(text for row in places for text in captions[row])) for places in groups
+    ]
+    first = dataset.select([places[0] for places in groups]).remove_columns("caption")
     found = first.add_column("caption", joined, feature=List(Value("string")))
     if negatives is None or negatives not in dataset.column_names:
         return found
     cells = dataset[negatives][:]
-    wrong = [all_texts([cells[row] for row in own]) for own in groups]
+    wrong = [all_texts([cells[row] for row in places]) for places in groups]
     return found.remove_columns(negatives).add_column(
         negatives, wrong, feature=List(Value("string"))
     )

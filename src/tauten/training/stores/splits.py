@@ -87,22 +87,22 @@ def load_splits(
     if config.unseen and "train" not in splits:
         return {name: load_splits(config, SPLITS, index, progress)[name] for name in splits}
     parts = split_rows(config, splits, progress, views)
-    own = {"val": config.val, "test": config.test}
-    found = {
-        split: to_pairs(parts[split], config, progress, views, own.get(split)) for split in splits
+    given = {"val": config.val, "test": config.test}
+    loaded = {
+        split: to_pairs(parts[split], config, progress, views, given.get(split)) for split in splits
     }
     if config.unseen:
-        train = found["train"]
-        found |= {
+        train = loaded["train"]
+        loaded |= {
             split: dataclasses.replace(
-                found[split], unseen=unseen(_texts(found[split]), _texts(train), config.unseen)
+                loaded[split], unseen=unseen(_texts(loaded[split]), _texts(train), config.unseen)
             )
             for split in splits
             if split != "train"
         }
-    return found | {
+    return loaded | {
         split: as_published(data, config.protocol)
-        for split, data in found.items()
+        for split, data in loaded.items()
         if split == "test" and config.protocol != "all"
     }
 
@@ -127,8 +127,8 @@ def split_rows(
     Raises:
         ValueError: unreadable data, no sample in a split.
     """
-    own = {"val": config.val, "test": config.test}
-    shared = [split for split in splits if own.get(split) is None]
+    given = {"val": config.val, "test": config.test}
+    shared = [split for split in splits if given.get(split) is None]
     if shared and not config.source:
         raise ValueError(
             "data.source is empty: give emoji_lt, or a folder, table, parquet or tar of pairs"
@@ -142,9 +142,9 @@ def split_rows(
             else _divide(_pairs(config.source, config, progress, views), config, shared)
         )
     return parts | {
-        split: _given(str(own[split]), split, config, progress, views)
+        split: _given(str(given[split]), split, config, progress, views)
         for split in splits
-        if own.get(split)
+        if given.get(split)
     }
 
 
@@ -176,8 +176,8 @@ def to_pairs(
             f"no sample left in a split of {place}; give more data, or data.val and data.test"
         )
     if config.limit is not None and config.limit < len(dataset):
-        kept = torch.linspace(0, len(dataset) - 1, config.limit).round().long().tolist()
-        dataset = dataset.select(kept)
+        spaced = torch.linspace(0, len(dataset) - 1, config.limit).round().long().tolist()
+        dataset = dataset.select(spaced)
     names = dataset.column_names
     label = config.label or ("label" if config.source == "emoji_lt" else None)
     if label is not None and label not in names:
@@ -198,7 +198,7 @@ def to_pairs(
         raise ValueError(
             f"no column data.negatives={config.negatives} in {place}; columns: {some(names, 20)}"
         )
-    found = PairData(
+    pairs = PairData(
         images=pixels,
         captions=captions,
         alternatives=[text or "" for text in alternatives],
@@ -211,10 +211,10 @@ def to_pairs(
         else negatives_of(dataset[config.negatives], captions, config.negatives, place),
     )
     if config.relevancy == "none":
-        return found
-    own = [texts[0] for texts in found.captions]
-    relevancy = name_relevancy(own, found.unique_captions()[0])
-    return dataclasses.replace(found, relevancy=relevancy)
+        return pairs
+    first_captions = [texts[0] for texts in pairs.captions]
+    relevancy = name_relevancy(first_captions, pairs.unique_captions()[0])
+    return dataclasses.replace(pairs, relevancy=relevancy)
 
 
 def _first_texts(dataset: Dataset, place: str) -> TextSource:
@@ -252,7 +252,7 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
             f"data.frames={config.frames} without data.strip reads videos: set data.image to their "
             f"extension, such as mp4, or in a table to their column (not 'image'), for {path}"
         )
-    found = load_pairs(
+    pairs = load_pairs(
         path,
         image=config.image,
         caption=config.caption,
@@ -264,15 +264,15 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
         progress=progress,
     )
     if config.texts:
-        texts = [text.encode() for text in found["image"]]  # content, where a text is a path
-        found = found.remove_columns("image").add_column("image", texts)
-    if config.label == config.caption and config.label not in found.column_names:
-        names = [cell if isinstance(cell, str) else cell[0] for cell in found["caption"]]
-        found = found.add_column(config.label, names)
+        texts = [text.encode() for text in pairs["image"]]  # content, where a text is a path
+        pairs = pairs.remove_columns("image").add_column("image", texts)
+    if config.label == config.caption and config.label not in pairs.column_names:
+        names = [cell if isinstance(cell, str) else cell[0] for cell in pairs["caption"]]
+        pairs = pairs.add_column(config.label, names)
     if videos:
-        return located(found, config.image, path)
+        return located(pairs, config.image, path)
     plain = views or config.label == "caption"
-    return found if plain else one_per_picture(found, config.label, path, config.negatives)
+    return pairs if plain else one_per_picture(pairs, config.label, path, config.negatives)
 
 
 def _by_column(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
 
 from tauten.data import Catalogue, ShardPairs, index_shards
-from tauten.data.epoch_order import EpochOrder
 from tauten.data.problems import Problem, Skipped
+from tauten.models.tokenizers import Tokenizer
+from tauten.structure.cells import texts_of
+from tauten.training import processes
 from tauten.training.options.config import DataConfig
 from tauten.training.options.pretrained import prepared
 from tauten.training.stores.named import is_named, named_catalogue
 from tauten.training.stores.pair_data import PairData
 from tauten.training.stores.rows import class_names
+from tauten.training.stores.shard_reads import epoch_order
+from tauten.training.stores.shards import ShardStore
+from tauten.training.stores.store import Store
 
 SKIPPED = "skipped.json"
-_RUN = 256
 _PROBED = 8
 
 
@@ -47,7 +48,51 @@ def index_training(config: DataConfig, index: Path, progress: bool = True) -> Ca
     )
 
 
-def shard_split(config: DataConfig, index: Path | None) -> PairData:
+@dataclass(frozen=True)
+class ShardSplit(PairData):
+    """A training split whose pictures stay in shards; texts are read anew when asked for.
+
+    Attributes:
+        shards: the pairs; images, captions, alternatives and keywords of the split are empty.
+    """
+
+    shards: ShardPairs = field(kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def usable(self) -> int:
+        """Return the position of a sample that can be used, of eight spread over the data."""
+        return usable(self.shards)
+
+    def all_captions(self) -> list[list[str]]:
+        """Return the captions of each image, "" where there is none."""
+        cells = self.shards.column("caption", missing="", progress=processes.rank() == 0)
+        return [texts_of(cell) for cell in cells]
+
+    def texts_beside(self, config: DataConfig) -> tuple[list[str], list[list[str]]]:
+        """Return alternative texts and keywords of each image, those that training can show."""
+        alternatives, keywords = self.alternatives, self.keywords
+        if config.alternative > 0:
+            alternatives = self.shards.column("alt_caption", missing="")
+        if config.keywords > 0:
+            keywords = [texts_of(cell) for cell in self.shards.column("keywords", missing=())]
+        return alternatives, keywords
+
+    def store(self, tokenizer: Tokenizer, config: DataConfig, captions: Tensor | None) -> Store:
+        """Return the batches of a training on this split."""
+        return ShardStore(
+            self.shards,
+            tokenizer,
+            alternative=config.alternative,
+            keywords=config.keywords,
+            strict=config.strict,
+            captions=captions,
+            buffer=config.buffer,
+        )
+
+
+def shard_split(config: DataConfig, index: Path | None) -> ShardSplit:
     """Load the training split with its pictures in shards.
 
     Raises:
@@ -60,7 +105,7 @@ def shard_split(config: DataConfig, index: Path | None) -> PairData:
             "test, or give other data"
         )
     catalogue = index_training(config, index)
-    _order(catalogue, config.buffer, seed=0, epoch=0)
+    epoch_order(catalogue, config.buffer, seed=0, epoch=0)
     columns = ["alt_caption"] * (config.alternative > 0) + ["keywords"] * (config.keywords > 0)
     pairs = ShardPairs(
         catalogue,
@@ -70,7 +115,7 @@ def shard_split(config: DataConfig, index: Path | None) -> PairData:
         columns=columns,
         held=config.buffer,
     )
-    return PairData(
+    return ShardSplit(
         images=torch.empty(0, 3, config.image_size, config.image_size, dtype=torch.uint8),
         captions=[],
         alternatives=[],
@@ -86,8 +131,8 @@ def shard_split(config: DataConfig, index: Path | None) -> PairData:
 
 def _written(catalogue: Catalogue) -> str:
     """Return a hash of the shards' names, sizes and modification times; contents take too long."""
-    told = [(shard.path.name, shard.size, shard.changed // 10**9) for shard in catalogue.shards]
-    return f"shards {hashlib.sha256(repr(told).encode()).hexdigest()[:32]}"
+    shards = [(shard.path.name, shard.size, shard.changed // 10**9) for shard in catalogue.shards]
+    return f"shards {hashlib.sha256(repr(shards).encode()).hexdigest()[:32]}"
 
 
 def usable(pairs: ShardPairs) -> int:
@@ -108,77 +153,6 @@ def usable(pairs: ShardPairs) -> int:
     )
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Raw material of a batch, read and decoded; no tensor is moved to a device with it.
-
-    Attributes:
-        index: ids that were asked for.
-        found: what :meth:`ShardPairs.batch` gives of them.
-    """
-
-    index: list[int]
-    found: tuple[dict[str, Any], list[Problem]]
-
-
-class ShardReads(Dataset[Reading]):
-    """The data set of a loader that reads and decodes whole batches, in its workers if it has any.
-
-    Args:
-        pairs: the training split.
-        seed: of the order.
-        buffer: samples that are shuffled with each other.
-
-    Attributes:
-        epoch: the one whose order is next; all wrappers of a loader pass ``set_epoch`` on to its
-            data set.
-    """
-
-    def __init__(self, pairs: ShardPairs, seed: int, buffer: int) -> None:
-        self.pairs = pairs
-        self.seed = seed
-        self.buffer = buffer
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitems__(self, ids: list[int]) -> Reading:
-        return Reading(ids, self.pairs.batch(ids))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Give the order of this epoch from now on."""
-        self.epoch = epoch
-
-    def order(self) -> EpochOrder:
-        """Return the order of all processes' samples in the current epoch."""
-        return _order(self.pairs.catalogue, self.buffer, self.seed, self.epoch)
-
-
-class ShardSampler(Sampler[int]):
-    """The ids of an epoch in the order of :class:`EpochOrder`; skipping some reads nothing.
-
-    Args:
-        reads: whose epoch it is.
-    """
-
-    def __init__(self, reads: ShardReads) -> None:
-        self.reads = reads
-
-    def __len__(self) -> int:
-        return len(self.reads)
-
-    def __iter__(self) -> Iterator[int]:
-        order = self.reads.order()
-        for start, stop in pairwise(order.bounds.tolist()):
-            yield from order.ids(start, stop).tolist()
-
-
-def collate(reading: Reading) -> dict[str, Tensor | Reading]:
-    """Collate a batch that was read."""
-    return {"index": torch.tensor(reading.index, dtype=torch.int64), "reading": reading}
-
-
 def total(parts: Sequence[Skipped]) -> Skipped:
     """Add up what all processes have left out."""
     kinds: Counter[str] = Counter()
@@ -188,7 +162,3 @@ def total(parts: Sequence[Skipped]) -> Skipped:
         whole.first += part.first
     whole.kinds, whole.first = dict(kinds), whole.first[:10]
     return whole
-
-
-def _order(catalogue: Catalogue, buffer: int, seed: int, epoch: int) -> EpochOrder:
-    return EpochOrder(catalogue, seed=seed, epoch=epoch, buffer=buffer, run=min(_RUN, buffer))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from tauten.data.problems import Problem
 
 
 class TextSource:
@@ -18,6 +20,8 @@ class TextSource:
     Args:
         texts: one for each sample.
     """
+
+    lazy = False
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = list(texts)
@@ -35,6 +39,15 @@ class TextSource:
         if isinstance(rows, slice):
             return self.texts[rows]
         return [self.texts[row] for row in rows.tolist()]
+
+    @property
+    def unreadable(self) -> Mapping[int, Problem]:
+        """No texts."""
+        return {}
+
+    def draw(self, rows: Tensor) -> tuple[list[str], dict[int, Problem]]:
+        """Return these texts; nothing is drawn."""
+        return self[rows], {}
 
     def usable(self) -> int:
         """Return the position of a text that can be used; all can."""

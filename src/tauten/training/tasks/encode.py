@@ -35,7 +35,6 @@ from tauten.models import DualEncoder, Tokenizer
 from tauten.outcome import Outcome, of_pairs
 from tauten.outcome.metrics import KS, WAYS
 from tauten.training import processes
-from tauten.training.stores.clip_source import ClipSource
 from tauten.training.stores.pairs import as_input
 from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes, PairData
@@ -144,7 +143,7 @@ class Encoded:
     def _class_level(self, bootstrap: int, seed: int) -> dict[str, float]:
         if self.of_classes is None:
             return {}
-        found = of_class_scores(
+        scores = of_class_scores(
             self.of_classes,
             correspondence(self.y_of_x, len(self.x), len(self.y)),
             self.groups,
@@ -152,11 +151,13 @@ class Encoded:
             bootstrap=bootstrap,
             seed=seed,
         )
-        metrics = {f"class/{name}": value for name, value in found.items()}
+        metrics = {f"class/{name}": value for name, value in scores.items()}
         for group in ("", *(f"/{name}" for name in sorted(set(self.groups or ())))):
-            own = [found[key] for way in CLASS_WAYS if (key := f"{way}/mAP{group}") in found]
-            if own:
-                metrics[f"class_map{group}"] = math.fsum(own) / len(own)
+            precisions = [
+                scores[key] for way in CLASS_WAYS if (key := f"{way}/mAP{group}") in scores
+            ]
+            if precisions:
+                metrics[f"class_map{group}"] = math.fsum(precisions) / len(precisions)
         return metrics
 
     def _compositional(self, bootstrap: int, seed: int) -> dict[str, float]:
@@ -201,18 +202,22 @@ class Encoded:
     def _multi_instance(self, bootstrap: int, seed: int) -> dict[str, float]:
         if self.relevancy is None:
             return {}
-        found = multi_instance_retrieval(
+        graded = multi_instance_retrieval(
             self.x @ self.y.T, self.relevancy.dense(), bootstrap=bootstrap, seed=seed
         )
         return {
-            f"multi_instance/{name}": value for name, value in found.items() if math.isfinite(value)
+            f"multi_instance/{name}": value
+            for name, value in graded.items()
+            if math.isfinite(value)
         }
 
     def geometry(self) -> dict[str, float]:
         """Return alignment, uniformity, tolerance, modality gap, as ``geometry/...``."""
         unique = self.labels if self._one_class_per_caption() else None
-        found = geometry(self.x, self.y, unique, y_of_x=self.y_of_x)
-        return {f"geometry/{name}": value for name, value in found.items() if math.isfinite(value)}
+        measures = geometry(self.x, self.y, unique, y_of_x=self.y_of_x)
+        return {
+            f"geometry/{name}": value for name, value in measures.items() if math.isfinite(value)
+        }
 
     def _caption_groups(self) -> list[str] | None:
         """Return the group of each caption: that of the first image with it."""
@@ -239,11 +244,11 @@ def _named(labels: Sequence[str]) -> list[str | None]:
 
 def _of_first(names: Sequence[Name], y_of_x: Sequence[Sequence[int]]) -> list[Name]:
     """Return (M,) for each caption the name of the first image with it."""
-    found: dict[int, Name] = {}
+    first: dict[int, Name] = {}
     for name, captions in zip(names, y_of_x, strict=True):
         for caption in captions:
-            found.setdefault(caption, name)
-    return [found[caption] for caption in range(len(found))]
+            first.setdefault(caption, name)
+    return [first[caption] for caption in range(len(first))]
 
 
 def selectable(data: PairData, classes: Classes | None) -> list[str]:
@@ -383,7 +388,7 @@ def _encode(
     was_training = encoder.training
     encoder.eval()
     hidden = not progress or len(data) < BAR_FROM
-    waits = isinstance(data.images, ClipSource) and progress
+    waits = data.media.lazy and progress
     try:
         starts = range(0, len(data), batch_size)
         x = encode_rows(images, starts, "images", hidden and not waits, together)
@@ -428,18 +433,19 @@ def _of_samples(
 
 def _unreadable(data: PairData, together: bool) -> int:
     """Count the clips that any process could not read, and say so in the log."""
-    if not isinstance(data.images, ClipSource):
+    if not data.media.lazy:
         return 0
-    parts = processes.gather(data.images.unreadable) if together else [data.images.unreadable]
-    found = {row: problem for part in parts for row, problem in part.items()}
-    if found and processes.rank() == 0:
+    unreadable = data.media.unreadable
+    parts = processes.gather(unreadable) if together else [unreadable]
+    problems = {row: problem for part in parts for row, problem in part.items()}
+    if problems and processes.rank() == 0:
         logger.warning(
             "%d of %d clips cannot be read and are searched as black frames; first: %s",
-            len(found),
+            len(problems),
             len(data),
-            found[min(found)],
+            problems[min(problems)],
         )
-    return len(found)
+    return len(problems)
 
 
 def encode_rows(
@@ -447,8 +453,8 @@ def encode_rows(
 ) -> Tensor | None:
     """Encode the rows of all batches; if together, process r of W takes r, r + W, ..."""
     turn, turns = (processes.rank(), processes.count()) if together else (0, 1)
-    mine = [encode_from(s) for s in tqdm(starts[turn::turns], desc=name, disable=hidden)]
-    found = processes.collect(mine) if together else [mine]
-    if found is None:
+    encoded = [encode_from(s) for s in tqdm(starts[turn::turns], desc=name, disable=hidden)]
+    rows = processes.collect(encoded) if together else [encoded]
+    if rows is None:
         return None
-    return torch.cat([found[k % turns][k // turns] for k in range(len(starts))])
+    return torch.cat([rows[k % turns][k // turns] for k in range(len(starts))])

@@ -17,6 +17,7 @@ from tauten.training import processes
 from tauten.training.tasks.added import AddedTerms
 from tauten.training.tasks.chunks import check_rowwise, encode_in_chunks, texts_in_chunks
 from tauten.training.tasks.followed import FollowedModule
+from tauten.training.tasks.force import ANCHORS, force_by_group
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,15 @@ class EmbeddedBatch:
         """Return the pairs of all parts, one after the other."""
         rows = ((p.x, p.y, p.index, *p.caption, *p.graded, *p.same) for p in parts)
         x, y, index, *others = (torch.cat(column) for column in zip(*rows, strict=True))
-        own, graded = len(parts[0].caption), len(parts[0].caption) + len(parts[0].graded)
-        kept = [part.keys for part in parts if part.keys is not None]
+        captions, graded = len(parts[0].caption), len(parts[0].caption) + len(parts[0].graded)
+        keys = [part.keys for part in parts if part.keys is not None]
         sizes = [len(part.x) for part in parts]
         return cls(
             *(x, y, index),
             same=tuple(others[graded:]),
-            graded=tuple(others[own:graded]),
-            caption=tuple(others[:own]),
-            keys=Keys.joined(kept, sizes) if kept else None,
+            graded=tuple(others[captions:graded]),
+            caption=tuple(others[:captions]),
+            keys=Keys.joined(keys, sizes) if keys else None,
             teacher=parts[0].teacher,
             mixed=parts[0].mixed,
             negatives=OwnNegatives.joined([part.negatives for part in parts], sizes),
@@ -143,8 +144,8 @@ class ContrastiveModule(FollowedModule):
         if chunk is not None:
             check_rowwise(encoder)
         ids = 4 if mask_duplicates else 2
-        kept = PairQueue(queue, encoder.dim, ids=ids, shared=True) if queue else None
-        super().__init__(encoder, loss_fn, kept, momentum)
+        pairs_before = PairQueue(queue, encoder.dim, ids=ids, shared=True) if queue else None
+        super().__init__(encoder, loss_fn, pairs_before, momentum)
         self.mask_duplicates = mask_duplicates
         self.chunk = chunk
         self.adaptive = adaptive
@@ -189,8 +190,8 @@ class ContrastiveModule(FollowedModule):
             if bad:
                 raise NonFiniteLossError(f"the {name} tower returned NaN or infinite values")
         masked = same if self.mask_duplicates else ()
-        own = () if caption is None else (caption,)
-        batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded, own)
+        captions = () if caption is None else (caption,)
+        batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded, captions)
         made = None
         if self.queue is not None:
             of_sides = (index, index if caption is None else caption)
@@ -237,3 +238,30 @@ class ContrastiveModule(FollowedModule):
         if isinstance(self.loss_fn, SMS):
             return {"relevancy": columns[:2]}
         return {"relevance": columns[2]} if self.adaptive else {}
+
+
+class ForceProbe:
+    """Attraction and repulsion on the anchors of the last training batch, by count group.
+
+    All processes ask together, and have the same answer.
+
+    Args:
+        module: whose last batch is read, its first 1,024 pairs at most.
+        groups: "head", "mid" or "tail" of each training sample; None where there are no classes.
+    """
+
+    def __init__(self, module: ContrastiveModule, groups: Sequence[str] | None) -> None:
+        self.module = module
+        self.groups = groups
+
+    def summary(self) -> dict[str, float]:
+        """Return force per anchor of each group in the batch, see :func:`force_by_group`."""
+        batch = self.module.last_batch
+        if batch is None:  # no sample of the batches so far could be used
+            return {}
+        shards = processes.gather(batch.first(ANCHORS).to("cpu"))
+        batch = EmbeddedBatch.joined(shards).first(ANCHORS).to(batch.x.device)
+        keywords = batch.relation | self.module.graded(batch.graded)
+        return force_by_group(
+            self.module.loss_fn, batch.x, batch.y, batch.ids, self.groups, **keywords
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,9 +19,9 @@ from tauten.models import DualEncoder, Tokenizer, load_tokenizer
 from tauten.models.adapters import merged
 from tauten.outcome import GROUPS, OUTCOME, Outcome, save
 from tauten.training import checkpoints, processes
-from tauten.training.loop.compute import device_of
+from tauten.training.loop.compute import LORA_SCALE, device_of
 from tauten.training.loop.monitor import Clock
-from tauten.training.options.config import Config
+from tauten.training.options.config import DataConfig
 from tauten.training.run.places import shown
 from tauten.training.run.run_folder import EMBEDDINGS, IMAGES, SAMPLES, RunFolder
 from tauten.training.stores.clip_source import ClipSource
@@ -31,10 +32,11 @@ from tauten.training.stores.splits import Classes, PairData, Split
 from tauten.training.stores.stream import SKIPPED
 from tauten.training.stores.text_source import TextSource
 from tauten.training.tasks.encode import Encoded, encode_together
+from tauten.training.tasks.task import Training
 
 ENCODER_PREFIX = "encoder."
-#: in encoder.json: what the adapters of towers are multiplied by
-LORA_SCALE = "lora_scale"
+#: splits that are searched at the end
+SEARCHED: tuple[Split, ...] = ("val", "test")
 Encoder = TypeVar("Encoder", bound=nn.Module)
 _LARGEST_COPY = 64 * 2**20
 
@@ -65,8 +67,8 @@ def described(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "encoder.json"
     description: Any = read_json(path)
     need(description, {}, path)
-    found: dict[str, Any] = description
-    return found
+    checked: dict[str, Any] = description
+    return checked
 
 
 def built(checkpoint: Path, make: Callable[[], Encoder]) -> Encoder:
@@ -102,71 +104,52 @@ def load_classes(checkpoint: Path) -> Classes | None:
     path = checkpoint / "classes.json"
     if not path.exists():
         return None
-    found = read_json(path)
-    need(found, {"counts": dict, "head": int, "tail": int}, path)
-    need(found["counts"], dict.fromkeys(found["counts"], int), f"{path}: counts")
+    record = read_json(path)
+    need(record, {"counts": dict, "head": int, "tail": int}, path)
+    need(record["counts"], dict.fromkeys(record["counts"], int), f"{path}: counts")
     with checkpoints.reading(checkpoint, path.name):
-        return Classes(**found)
+        return Classes(**record)
 
 
-def write_results(
-    config: Config,
-    folder: RunFolder,
-    splits: Mapping[Split, PairData],
-    classes: Classes | None,
-    probe: TauProbe,
-    clock: Clock,
-    total_steps: int,
-) -> None:
+def write_results(training: Training, probe: TauProbe, clock: Clock) -> None:
     """Evaluate the best checkpoint on val and test and write the run's files, results.json last.
 
     All processes encode; the first one computes and writes.
     """
-    best = processes.first(lambda: checkpoints.best_of(folder.checkpoints))
+    config, splits = training.config, training.splits
+    best = processes.first(lambda: checkpoints.best_of(training.folder.checkpoints))
     with processes.together():
         encoder, tokenizer, classes = load_encoder(best)
-        encoder.to(device_of(config))
+        encoder.to(device_of(config.device))
     encoded = {
         name: encode_together(
             encoder, tokenizer, splits[name], classes, config.evaluation.batch_size, config.progress
         )
-        for name in ("val", "test")
+        for name in SEARCHED
     }
     whole = {name: side for name, side in encoded.items() if side is not None}
     with processes.together():
         if whole:
-            _write(config, folder, splits, classes, probe, clock, total_steps, whole, best)
+            _write(dataclasses.replace(training, classes=classes), probe, clock, whole, best)
 
 
 def _write(
-    config: Config,
-    folder: RunFolder,
-    splits: Mapping[Split, PairData],
-    classes: Classes | None,
-    probe: TauProbe,
-    clock: Clock,
-    total_steps: int,
-    encoded: Mapping[str, Encoded],
-    best: Path,
+    training: Training, probe: TauProbe, clock: Clock, encoded: Mapping[Split, Encoded], best: Path
 ) -> None:
-    metrics = {
+    config, splits = training.config, training.splits
+    metrics: dict[str, dict[str, float]] = {
         name: side.retrieval(config.evaluation.bootstrap) | side.geometry()
         for name, side in encoded.items()
     }
-    write_npz(folder.path / EMBEDDINGS, embeddings(encoded["test"], classes))
+    write_npz(training.folder.path / EMBEDDINGS, embeddings(encoded["test"], training.classes))
     shown = _pictures(splits["test"].images)
     write_record(
-        config,
-        folder,
+        training,
         probe,
-        Tested(metrics, encoded["test"].outcome(), protocol(config, splits, encoded["test"])),
-        samples(folder, splits["train"], classes, probe),
+        clock,
+        best,
+        Tested(metrics, encoded["test"].outcome(), protocol(training, encoded["test"])),
         {} if shown is None else {IMAGES: shown},
-        {
-            "best_step": checkpoints.state_of(best)["global_step"],
-            "total_steps": total_steps,
-            "wall_s": clock.seconds(),
-        },
     )
 
 
@@ -185,27 +168,27 @@ class Tested(NamedTuple):
 
 
 def write_record(
-    config: Config,
-    folder: RunFolder,
+    training: Training,
     probe: TauProbe,
-    found: Tested,
-    trained: Mapping[str, Any],
+    clock: Clock,
+    best: Path,
+    tested: Tested,
     pictures: Mapping[str, Tensor],
-    steps: Mapping[str, Any],
 ) -> None:
     """Write what runs of every task leave behind, ``results.json`` last.
 
     Args:
-        config: of the run.
-        folder: of the run.
+        training: that has ended.
         probe: of its temperature or margin.
-        found: on the splits.
-        trained: what :func:`samples` returns.
+        clock: of all its starts.
+        best: the checkpoint that was evaluated.
+        tested: on the splits.
         pictures: (N, 3, H, W) uint8 images by the name of their file.
-        steps: of the best checkpoint and of the training.
     """
-    write_npz(folder.path / SAMPLES, dict(trained))
-    save(found.outcome, folder.path / OUTCOME)
+    config, folder = training.config, training.folder
+    trained = samples(folder, training.splits["train"], training.classes, probe)
+    write_npz(folder.path / SAMPLES, trained)
+    save(tested.outcome, folder.path / OUTCOME)
     for file, images in pictures.items():
         shown = images.permute(0, 2, 3, 1).contiguous().numpy()
         write_npz(folder.path / file, {"images": shown})
@@ -217,11 +200,13 @@ def write_record(
         **({} if config.task == "pairs" else {"task": config.task}),
         "control": repr(probe.loss_fn.strength),
         "control_range": [low, high],
-        "protocol": {**found.protocol, **folder.notes},
+        "protocol": {**tested.protocol, **folder.notes},
         "record": folder.provenance(),
-        "test": found.metrics["test"],
-        "val": found.metrics["val"],
-        **steps,
+        "test": tested.metrics["test"],
+        "val": tested.metrics["val"],
+        "best_step": checkpoints.state_of(best)["global_step"],
+        "total_steps": training.steps.total,
+        "wall_s": clock.seconds(),
     }
     last = folder.resumable()
     if last is not None and (last / SKIPPED).exists():
@@ -238,12 +223,13 @@ def _pictures(images: Tensor | ClipSource | TextSource) -> Tensor | None:
     return images[:][:, images.shape[1] // 2] if clips else images[:]
 
 
-def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) -> dict[str, str]:
+def protocol(training: Training, test: Encoded) -> dict[str, str]:
     """Describe how the numbers came about."""
+    config, splits = training.config, training.splits
     sizes = ", ".join(f"{name} {len(data)}" for name, data in splits.items())
     side = "first texts" if config.data.texts else "images"
     kind = "different " if len(set(test.captions)) == len(test.captions) else ""
-    found = {
+    lines = {
         "data": f"{variant_of(config.data.source) or shown(config.data.source)}: {sizes} {side}",
         "retrieval": (
             f"{len(test.x)} test {side} against {len(test.captions)} {kind}captions, both ways "
@@ -262,16 +248,16 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
             "they do not cover the spread over seeds"
         ),
     }
-    found |= cautions(config)
+    lines |= cautions(config.data, runlocal=config.runlocal)
     if config.data.frames:
-        found["clips"] = f"{config.data.frames} frames of each clip, evenly spaced"
-        if isinstance(splits["train"].images, ClipSource):
-            found["clips"] += "; in training one drawn at random from each of as many segments"
+        lines["clips"] = f"{config.data.frames} frames of each clip, evenly spaced"
+        if splits["train"].media.lazy:
+            lines["clips"] += "; in training one drawn at random from each of as many segments"
     if test.unreadable:
-        found["unreadable"] = f"{test.unreadable} test clips, searched as black frames"
+        lines["unreadable"] = f"{test.unreadable} test clips, searched as black frames"
     for name, source in (("validation", config.data.val), ("test", config.data.test)):
         if source is not None:
-            found[name] = f"on {variant_of(source) or shown(source)}"
+            lines[name] = f"on {variant_of(source) or shown(source)}"
     if test.relevancy is not None:
         rule = (
             "½ for the same verb class, ½ for the share of common noun classes"
@@ -279,18 +265,18 @@ def protocol(config: Config, splits: Mapping[Split, PairData], test: Encoded) ->
             else "½ for the same action, ½ for the share of common words for people and skin tones "
             "in the two names"
         )
-        found["multi_instance"] = (
+        lines["multi_instance"] = (
             f"nDCG and mAP with graded relevancy: {rule}; mAP_official counts partial relevancy as "
             "the evaluation of EPIC-KITCHENS-100 does, mAP_textbook does not"
         )
     if test.labels is not None:
-        found["class"] = _of_classes(test)
+        lines["class"] = _of_classes(test)
     if test.groups is not None:
-        found["groups"] = (
+        lines["groups"] = (
             f"by the class's number of training samples: head >= {config.data.head}, "
             f"tail < {config.data.tail}, mid between; candidates are always all of the split"
         )
-    return found
+    return lines
 
 
 def _of_classes(test: Encoded) -> str:
@@ -310,25 +296,25 @@ def _of_classes(test: Encoded) -> str:
     )
 
 
-def cautions(config: Config) -> dict[str, str]:
+def cautions(data: DataConfig, *, runlocal: bool) -> dict[str, str]:
     """Return what a reader must know before comparing these numbers with others."""
-    found: dict[str, str] = {}
-    if config.runlocal:
-        found["runlocal"] = (
-            f"a trial of a few steps on {shown(config.data.source)}, with small towers: these "
+    lines: dict[str, str] = {}
+    if runlocal:
+        lines["runlocal"] = (
+            f"a trial of a few steps on {shown(data.source)}, with small towers: these "
             "numbers say nothing about the published ones"
         )
-    if config.data.features == SYNTHETIC:
-        found["features"] = (
+    if data.features == SYNTHETIC:
+        lines["features"] = (
             "synthetic features: random vectors of the annotated classes with noise, of no video"
         )
-    elif config.data.features is not None:
-        found["features"] = f"computed elsewhere: {shown(config.data.features)}"
-    if config.data.protocol != "all":
-        found["published_protocol"] = (
-            f"{config.data.protocol}: the first five captions of each image, all of them candidates"
+    elif data.features is not None:
+        lines["features"] = f"computed elsewhere: {shown(data.features)}"
+    if data.protocol != "all":
+        lines["published_protocol"] = (
+            f"{data.protocol}: the first five captions of each image, all of them candidates"
         )
-    return found
+    return lines
 
 
 def samples(

@@ -89,20 +89,20 @@ class Sides:
         """
         ks = [k for k in NEIGHBOURS if k <= len(self.known)]
         votes = knn_predict(self.known, self.of_known, self.x, ks)
-        found = {f"knn@{k}": vote == self.of_x for k, vote in votes.items()}
+        outcomes = {f"knn@{k}": vote == self.of_x for k, vote in votes.items()}
         if kind == "none":
-            return found
+            return outcomes
         everything = torch.arange(len(self.known))
         for name, rows in (("linear_lt", everything), ("linear_fs", few_shot(self.of_known))):
             sides = self.known[rows], self.of_known[rows], self.x
             least = int(self.of_x.max()) + 1
             predicted = svm_predict(*sides) if kind == "svm" else sgd_predict(*sides, least=least)
-            found[name] = predicted == self.of_x
-        return found
+            outcomes[name] = predicted == self.of_x
+        return outcomes
 
     def accuracies(self, right: Mapping[str, Tensor], bootstrap: int) -> dict[str, float]:
         """Return those of what :meth:`right` returns, see :func:`tauten.evaluation.accuracy`."""
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for name, outcome in right.items():
-            found |= accuracy(outcome, self.of_x, self.groups, name=name, bootstrap=bootstrap)
-        return found
+            metrics |= accuracy(outcome, self.of_x, self.groups, name=name, bootstrap=bootstrap)
+        return metrics

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from tauten.candidates import KeyQueue
-from tauten.losses import ContrastiveLoss, NonFiniteLossError, forces
+from tauten.losses import ContrastiveLoss, NonFiniteLossError
 from tauten.models import ViewEncoder
-from tauten.outcome import ALL, GROUPS
 from tauten.training import processes
-from tauten.training.loop.monitor import FORCE_PAIRS
-from tauten.training.stores.splits import PairData
 from tauten.training.tasks.followed import FollowedModule
+from tauten.training.tasks.force import ANCHORS, force_by_group
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,8 @@ class ViewModule(FollowedModule):
         queue: int = 0,
         momentum: float = 0.999,
     ) -> None:
-        kept = KeyQueue(queue, encoder.projector.dim, shared=True) if queue else None
-        super().__init__(encoder, loss_fn, kept, momentum)
+        keys_before = KeyQueue(queue, encoder.projector.dim, shared=True) if queue else None
+        super().__init__(encoder, loss_fn, keys_before, momentum)
         self.last_batch: ViewBatch | None = None
 
     def forward(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -126,24 +124,6 @@ class ViewModule(FollowedModule):
         return {"loss": loss}
 
 
-class ViewStore:
-    """A store of batches by image position.
-
-    Args:
-        data: the training split.
-    """
-
-    def __init__(self, data: PairData) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """Return the images (N, 3, H, W) uint8 of these positions (N,), and the positions."""
-        return {"images": self.data.images[index], "index": index}
-
-
 class ViewForceProbe:
     """Attraction and repulsion on the anchors of the last training batch, by count group.
 
@@ -159,19 +139,9 @@ class ViewForceProbe:
         self.groups = groups
 
     def summary(self) -> dict[str, float]:
-        """Return force per anchor of each group that is in the batch,
-        with the temperatures of now.
-        """
+        """Return force per anchor of each group in the batch, see :func:`force_by_group`."""
         assert self.module.last_batch is not None
-        batch = self.module.last_batch.first(FORCE_PAIRS)
-        index = batch.ids[0].tolist()
-        names = [ALL] * len(index) if self.groups is None else [self.groups[i] for i in index]
-        found = forces(
-            self.module.loss_fn, batch.x, batch.y, batch.ids, groups=names, **batch.relation()
-        ).by_group
-        return {
-            f"force/{kind}/{name}": found[name][side] / names.count(name)
-            for side, kind in enumerate(("attraction", "repulsion"))
-            for name in (*GROUPS, ALL)
-            if name in found
-        }
+        batch = self.module.last_batch.first(ANCHORS)
+        return force_by_group(
+            self.module.loss_fn, batch.x, batch.y, batch.ids, self.groups, **batch.relation()
+        )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from tauten.data.readers import read
 from tauten.evaluation.temperatures import TauProbe
@@ -16,9 +16,8 @@ from tauten.models import ViewEncoder
 from tauten.outcome import of_views
 from tauten.training import checkpoints, processes
 from tauten.training.loop.monitor import Clock
-from tauten.training.options.config import Config
 from tauten.training.run.places import shown
-from tauten.training.run.run_folder import FEATURES, IMAGES, TRAIN_IMAGES, RunFolder
+from tauten.training.run.run_folder import FEATURES, IMAGES, TRAIN_IMAGES
 from tauten.training.stores.named import is_named
 from tauten.training.stores.splits import Classes, PairData, Split
 from tauten.training.tasks.instances import instances, shares
@@ -28,9 +27,9 @@ from tauten.training.tasks.results import (
     cautions,
     described,
     load_classes,
-    samples,
     write_record,
 )
+from tauten.training.tasks.task import Training
 from tauten.training.tasks.view_features import Sides, encode_features
 
 _LARGEST_COPY = 64 * 2**20
@@ -50,75 +49,39 @@ def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes | None]:
     return built(checkpoint, lambda: ViewEncoder.from_description(description)), classes
 
 
-def evaluate_views(
-    checkpoint: Path,
-    config: Config,
-    train: PairData,
-    data: PairData,
-    bootstrap: int,
-    batch_size: int,
-    progress: bool,
-) -> dict[str, float]:
-    """Evaluate neighbours and probes of a checkpoint on a split; see :class:`Sides`.
-
-    Without classes it is what :func:`tauten.training.tasks.instances.instances` finds.
-    """
-    encoder, classes = load_view_encoder(checkpoint)
-    if classes is None:
-        right = instances(encoder, data, batch_size, progress, together=False)
-        assert right is not None
-        return shares(right, bool(bootstrap))
-    known, x = (
-        encode_features(encoder, part, batch_size, progress, together=False)
-        for part in (train, data)
-    )
-    assert known is not None
-    assert x is not None
-    sides = Sides.of(known, train, x, data, classes)
-    return sides.accuracies(sides.right(config.evaluation.probe), bootstrap)
-
-
-def write_view_results(
-    config: Config,
-    folder: RunFolder,
-    splits: Mapping[Split, PairData],
-    classes: Classes | None,
-    probe: TauProbe,
-    clock: Clock,
-    total_steps: int,
-) -> None:
+def write_results(training: Training, probe: TauProbe, clock: Clock) -> None:
     """Evaluate the best checkpoint on val and test and write the run's files, results.json last."""
-    best = processes.first(lambda: checkpoints.best_of(folder.checkpoints))
+    config, splits = training.config, training.splits
+    best = processes.first(lambda: checkpoints.best_of(training.folder.checkpoints))
     with processes.together():
         encoder, classes = load_view_encoder(best)
-    settings = config.evaluation
     x = {
-        name: encode_features(encoder, data, settings.batch_size, config.progress)
+        name: encode_features(encoder, data, config.evaluation.batch_size, config.progress)
         for name, data in splits.items()
     }
     right: dict[str, Any] = {}
     if classes is None:
         right = {
-            name: instances(encoder, splits[name], settings.batch_size, config.progress)
+            name: instances(
+                encoder, splits[name], config.evaluation.batch_size, config.progress
+            )
             for name in ("test", "val")
         }
     with processes.together():
         if x["train"] is not None:
-            _write(config, folder, splits, classes, probe, clock, total_steps, x, right, best)
+            training = dataclasses.replace(training, classes=classes)
+            _write(training, probe, clock, x, right, best)
 
 
 def _write(
-    config: Config,
-    folder: RunFolder,
-    splits: Mapping[Split, PairData],
-    classes: Classes | None,
+    training: Training,
     probe: TauProbe,
     clock: Clock,
-    total_steps: int,
     x: Mapping[Split, Any],
     right: Mapping[str, Any],
     best: Path,
 ) -> None:
+    config, splits, classes = training.config, training.splits, training.classes
     settings, train = config.evaluation, splits["train"]
     if classes is None:
         metrics = {name: shares(right[name], bool(settings.bootstrap)) for name in right}
@@ -130,28 +93,17 @@ def _write(
         right = {"test": sides["test"].right(settings.probe), "val": sides["val"].right("none")}
         metrics = {name: sides[name].accuracies(right[name], settings.bootstrap) for name in right}
     features = _features(x, splits, classes)
-    write_npz(folder.path / FEATURES, features)
-    images = {IMAGES: splits["test"].images, TRAIN_IMAGES: train.images}
-    pictures = {file: part for file, part in images.items() if isinstance(part, Tensor)}
+    write_npz(training.folder.path / FEATURES, features)
+    pictures = {IMAGES: splits["test"].images[:], TRAIN_IMAGES: train.images[:]}
     small = sum(part.nbytes for part in pictures.values()) <= _LARGEST_COPY
     outcome = of_views(right["test"], features["test_labels"], features["test_groups"])
-    write_record(
-        config,
-        folder,
-        probe,
-        Tested(metrics, outcome, protocol(config, splits)),
-        samples(folder, train, classes, probe),
-        pictures if small else {},
-        {
-            "best_step": checkpoints.state_of(best)["global_step"],
-            "total_steps": total_steps,
-            "wall_s": clock.seconds(),
-        },
-    )
+    tested = Tested(metrics, outcome, protocol(training))
+    write_record(training, probe, clock, best, tested, pictures if small else {})
 
 
-def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]:
+def protocol(training: Training) -> dict[str, str]:
     """Describe how the numbers came about."""
+    config, splits = training.config, training.splits
     evaluation, data = config.evaluation, config.data
     sizes = ", ".join(f"{name} {len(part)}" for name, part in splits.items())
     chosen = (
@@ -160,7 +112,7 @@ def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]
         else f"checkpoint with the highest {evaluation.metric} on the validation split, of one "
         f"every {evaluation.every:g} epochs"
     )
-    found = {
+    lines = {
         "data": f"{_family(data.source)}: {sizes} images",
         "features": "of the tower, before the projector, scaled to length 1",
         "neighbours": "majority vote of the k nearest training images; class_mean: mean of the "
@@ -173,21 +125,21 @@ def protocol(config: Config, splits: Mapping[Split, PairData]) -> dict[str, str]
         else f"by the class's number of training images: head >= {data.head}, tail < {data.tail}",
     }
     if data.label is None and data.source != "emoji_lt":
-        del found["neighbours"], found["groups"]
-        found["instances"] = (
+        del lines["neighbours"], lines["groups"]
+        lines["instances"] = (
             "instance@K: whether the second random view of an image is among the K nearest to its "
             "first view, of those of the whole split, by features; ties count against it"
         )
-        found["intervals"] = "95 % Wilson intervals; they do not cover the spread over seeds"
-        return found | cautions(config)
-    found |= cautions(config)
+        lines["intervals"] = "95 % Wilson intervals; they do not cover the spread over seeds"
+        return lines | cautions(data, runlocal=config.runlocal)
+    lines |= cautions(data, runlocal=config.runlocal)
     if evaluation.probe != "none":
         kind = "LinearSVC" if evaluation.probe == "svm" else "softmax regression by SGD"
-        found["probes"] = (
+        lines["probes"] = (
             f"{kind}; linear_lt on the training split, linear_fs on as many images of each class "
             "as its rarest has"
         )
-    return found
+    return lines
 
 
 def _family(source: str) -> str:
@@ -202,11 +154,11 @@ def _features(
     x: Mapping[Split, Any], splits: Mapping[Split, PairData], classes: Classes | None
 ) -> dict[str, Any]:
     """Return features, classes and groups of the training and the test split."""
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for name in ("train", "test"):
         labels = splits[name].labels or [""] * len(splits[name])
-        found[name] = x[name].numpy()
-        found[f"{name}_labels"] = np.array(labels, dtype=np.str_)
+        arrays[name] = x[name].numpy()
+        arrays[f"{name}_labels"] = np.array(labels, dtype=np.str_)
         groups = labels if classes is None else classes.groups(labels)
-        found[f"{name}_groups"] = np.array(groups, dtype=np.str_)
-    return found
+        arrays[f"{name}_groups"] = np.array(groups, dtype=np.str_)
+    return arrays

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.data.problems import Problem, Skipped
+from tauten.data.problems import Skipped
 from tauten.data.shard_pairs import ShardPairs
 from tauten.structure.cells import texts_of
+from tauten.training.stores.drawn import DrawnText
+from tauten.training.stores.shard_reads import Reading, ShardReads
 
 
 class ShardStore:
-    """A store of batches by sample id, as ``tauten.training.stores.pairs.PairStore`` is in memory.
+    """A store of batches by sample id.
 
     Everything random (which caption, alternative text, keywords) is drawn from torch's global
     generator at the moment of the call, four numbers a sample whether it can be used or not, so a
@@ -28,6 +30,7 @@ class ShardStore:
         keywords: probability that a random half of the column `keywords` is added to the caption.
         strict: raise at the first sample that cannot be used.
         captions: (N,) long, how many captions each sample has, where they have ids of their own.
+        buffer: samples that are shuffled with each other.
 
     Attributes:
         skipped: samples that could not be used, counted each time.
@@ -45,33 +48,32 @@ class ShardStore:
         keywords: float = 0.0,
         strict: bool = False,
         captions: Tensor | None = None,
+        buffer: int = 8192,
     ) -> None:
         if pairs.image_size is None or not pairs.pictures:
             raise ValueError("a training batch needs pictures of one size: give image_size=")
-        if not (0 <= alternative <= 1 and 0 <= keywords <= 1):
-            raise ValueError(
-                f"alternative and keywords must be in [0, 1], got {alternative} and {keywords}"
-            )
         self.pairs = pairs
         self.tokenizer = tokenizer
-        self.alternative = alternative
-        self.keywords = keywords
+        self._text = DrawnText(alternative, keywords)
         self.strict = strict
-        self.skipped = Skipped()
+        self.skipped: Skipped | None = Skipped()
+        self.buffer = buffer
         self._captions = captions
         self._first = None if captions is None else captions.cumsum(0) - captions
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def batch(
-        self, index: Tensor, read: tuple[dict[str, Any], list[Problem]] | None = None
-    ) -> dict[str, Any]:
+    def reads(self, seed: int) -> ShardReads:
+        """Return what the loader reads: whole batches, before the step, where nothing is drawn."""
+        return ShardReads(self.pairs, seed, self.buffer)
+
+    def batch(self, index: Tensor, reading: Reading | None = None) -> dict[str, Any]:
         """Return images, texts, ids and duplicate ids of the usable ones of these samples.
 
         Args:
             index: (N,) long.
-            read: what ``pairs.batch`` gives of them, if they were read before.
+            reading: what was read of them before; None to read them now.
 
         Returns:
             images (n, 3, H, W) uint8, texts (the tokenizer's output), index (n,), same (image ids,
@@ -83,19 +85,23 @@ class ShardStore:
             ValueError: with `strict`, a sample that cannot be used.
         """
         draws_N4 = torch.rand(len(index), 4)
-        found, problems = self.pairs.batch(index.tolist()) if read is None else read
+        columns, problems = self.pairs.batch(index.tolist()) if reading is None else reading.found
         if problems and self.strict:
             raise ValueError(str(problems[0]))
+        assert self.skipped is not None
         self.skipped.add(problems)
         captions, texts, places = [], [], []
-        usable = torch.isin(index, found["index"])
+        usable = torch.isin(index, columns["index"])
         for row, draws in enumerate(draws_N4[usable].tolist()):
-            options = texts_of(found["caption"][row])
+            options = texts_of(columns["caption"][row])
             places.append(int(draws[0] * len(options)))
             captions.append(options[places[-1]])
-            others = {name: found[name][row] for name in found if name not in ("index", "image")}
-            texts.append(self._text(captions[-1], others, draws))
-        images = found["image"]
+            alternative, words = (
+                columns[name][row] if name in columns else None
+                for name in ("alt_caption", "keywords")
+            )
+            texts.append(self._text(captions[-1], alternative, texts_of(words), draws[1:]))
+        images = columns["image"]
         same = (
             torch.tensor([_id(image.numpy().tobytes()) for image in images], dtype=torch.int64),
             torch.tensor([_id(text.encode()) for text in captions], dtype=torch.int64),
@@ -103,31 +109,23 @@ class ShardStore:
         batch = {
             "images": images,
             "texts": self._tokens(texts),
-            "index": found["index"],
+            "index": columns["index"],
             "same": same,
         }
         if self._captions is not None and self._first is not None:
-            last = self._captions[found["index"]] - 1
+            last = self._captions[columns["index"]] - 1
             place = torch.tensor(places, dtype=torch.int64).minimum(last)
-            batch["caption"] = self._first[found["index"]] + place
+            batch["caption"] = self._first[columns["index"]] + place
         return batch
 
     def _tokens(self, texts: list[str]) -> Any:
         """Return the tokenizer's output for the texts; for no texts, its output without rows."""
         if texts:
             return self.tokenizer(texts)
-        found = self.tokenizer([""])
-        return {name: ids[:0] for name, ids in found.items()} if isinstance(found, Mapping) else []
-
-    def _text(self, caption: str, columns: dict[str, Any], draws: list[float]) -> str:
-        if draws[1] < self.alternative and columns.get("alt_caption"):
-            caption = columns["alt_caption"]
-        words = texts_of(columns.get("keywords"))
-        if draws[2] < self.keywords and words:
-            start = int(draws[3] * len(words))
-            half = (words[start:] + words[:start])[: (len(words) + 1) // 2]
-            caption = " ".join([caption, *half])
-        return caption
+        tokens = self.tokenizer([""])
+        return (
+            {name: ids[:0] for name, ids in tokens.items()} if isinstance(tokens, Mapping) else []
+        )
 
 
 def _id(content: bytes) -> int:

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from tauten.data import ShardPairs, index_shards, load_pairs
-from tauten.data.shard_store import ShardStore
 from tauten.training.options.config import DataConfig
 from tauten.training.stores.pairs import PairStore
+from tauten.training.stores.shards import ShardStore
 from tauten.training.stores.splits import to_pairs
 
 

@@ -1,0 +1,108 @@
+"""Module, batches and tokenizer of a training of pairs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tauten.losses import ContrastiveLoss
+from tauten.models import DualEncoder, Tokenizer
+from tauten.models.batch_norm import with_whole_batches
+from tauten.models.rebuild import check_rebuilds, check_repeats
+from tauten.training import processes
+from tauten.training.build import (
+    build_encoder,
+    build_loss,
+    build_tokenizer,
+    check_loss,
+    check_texts,
+)
+from tauten.training.build import started as encoder_of
+from tauten.training.initial import Initial
+from tauten.training.loop.compute import compiled, fitted
+from tauten.training.options.pretrained import tell_of_pixels
+from tauten.training.stores.pairs import caption_counts, training_texts
+from tauten.training.stores.store import Store
+from tauten.training.tasks.task import Built, Task, Training
+
+#: text towers whose vocabulary is that of the training captions
+_FITTED = ("words", "ngrams")
+
+
+def build(task: Task, training: Training, start: Initial | None = None) -> Built:
+    """Build the module, the batches and the tokenizer of a training of pairs.
+
+    Raises:
+        ValueError: data that the towers cannot take, or see
+            :func:`tauten.training.build.build_loss`.
+    """
+    config, train = training.config, training.splits["train"]
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        tokenizer = _tokenizer(training, start)
+        features = train.images.shape[1] if train.images.dim() == 2 else 0
+        size = tokenizer.vocabulary_size
+        if start is None:
+            frames, pixels = config.data.frames, config.data.image_size
+            encoder = build_encoder(
+                config.model, size, frames, pixels, features=features, texts=config.data.texts
+            )
+        else:
+            encoder = encoder_of(start, config, size, features)
+        captions = caption_counts(train) if check_loss(config) else None
+        loss_fn = _loss(training, captions)
+        if start is not None:
+            start.loss(config, loss_fn)
+    tell_of_pixels(encoder.image_tower, config.model.image, config.data)
+    fitted(encoder, config.model, config.task, config.seed)
+    if processes.count() > 1:
+        with_whole_batches(encoder)
+    made = task.module(config, encoder, loss_fn)
+    store = task.store(train, tokenizer, config.data, captions)
+    _try_one(encoder, store, train.usable())
+    if config.optim.compile:
+        compiled(encoder)
+    return Built(made, store, tokenizer)
+
+
+def _tokenizer(training: Training, start: Initial | None) -> Tokenizer:
+    """Return the tokenizer of the text tower; a built-in one learns the words of the captions."""
+    config, train = training.config, training.splits["train"]
+    texts = training_texts(train, config.data) if config.model.text in _FITTED else []
+    before = None if start is None else start.tokenizer_for(config, texts)
+    tokenizer = before or build_tokenizer(config.model, texts)
+    if config.model.text not in _FITTED:
+        check_texts(tokenizer, train.captions, config.model.text)
+    return tokenizer
+
+
+def _loss(training: Training, captions: Tensor | None) -> ContrastiveLoss:
+    train, steps, classes = training.splits["train"], training.steps, training.classes
+    return build_loss(
+        training.config,
+        len(train),
+        classes.per_sample(train.labels) if classes and train.labels else None,
+        steps.total,
+        train.labels,
+        None if train.relevancy is None else train.relevancy.table,
+        steps.per_epoch,
+        captions,
+    )
+
+
+@torch.no_grad()
+def _try_one(encoder: DualEncoder, store: Store, position: int) -> None:
+    """Let towers refuse images or texts that they cannot take before anything is written.
+
+    Raises:
+        ValueError: also for a tower that a checkpoint could not be read into, or one that embeds
+            the same sample differently each time.
+    """
+    for tower in (encoder.image_tower, encoder.text_tower):
+        check_rebuilds(tower)
+    with torch.random.fork_rng():
+        sample = store.batch(torch.tensor([position]))
+        both = [encoder.eval()(sample["images"], sample["texts"]) for _ in range(2)]
+    for tower, old, new in zip((encoder.image_tower, encoder.text_tower), *both, strict=True):
+        check_repeats(tower, old, new)
+    encoder.train()
