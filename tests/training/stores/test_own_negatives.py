@@ -14,7 +14,7 @@ from tauten.cli import main
 from tauten.models import BagTokenizer, BagTower, TextEncoder
 from tauten.models.dual_encoder import stacked
 from tauten.training import DataConfig, evaluate, train
-from tauten.training.loop.monitor import ForceProbe
+from tauten.training.tasks.module import ForceProbe
 from tauten.training.stores.own_negatives import OwnTexts, negatives_of
 from tauten.training.stores.splits import load_splits
 from tauten.training.tasks.module import ContrastiveModule

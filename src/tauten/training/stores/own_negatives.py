@@ -32,8 +32,8 @@ def negatives_of(
     Raises:
         ValueError: cells that hold no texts, or no sample with a negative.
     """
-    found, right = [], 0
-    for row, (cell, own) in enumerate(zip(cells, captions, strict=True)):
+    negatives, right = [], 0
+    for row, (cell, texts_of_row) in enumerate(zip(cells, captions, strict=True)):
         texts = [] if missing(cell) else texts_of(cell) if isinstance(cell, str | list) else [cell]
         odd = next((t for t in texts if not isinstance(t, str) and not missing(t)), None)
         if odd is not None:
@@ -42,10 +42,10 @@ def negatives_of(
                 f"sample {row}: a cell is a text or a list of texts"
             )
         wrong = dict.fromkeys(text for text in texts if not missing(text))
-        right += len(wrong.keys() & set(own))
-        found.append([text for text in wrong if text not in own])
-    bare = sum(not texts for texts in found)
-    if bare == len(found):
+        right += len(wrong.keys() & set(texts_of_row))
+        negatives.append([text for text in wrong if text not in texts_of_row])
+    bare = sum(not texts for texts in negatives)
+    if bare == len(negatives):
         raise ValueError(
             f"no sample of {place} has a text in the column data.negatives={column}: leave the "
             "option out, or name another column"
@@ -60,11 +60,11 @@ def negatives_of(
     logger.info(
         "%s: %d own negatives of %d samples%s",
         place,
-        sum(map(len, found)),
-        len(found) - bare,
+        sum(map(len, negatives)),
+        len(negatives) - bare,
         f"; {bare} have none" if bare else "",
     )
-    return found
+    return negatives
 
 
 def all_texts(cells: Sequence[Any]) -> list[str]:
@@ -101,7 +101,7 @@ class OwnTexts:
         if not width:
             return {}
         return {
-            "negatives": self.tokenizer([text for own in rows for text in own]),
+            "negatives": self.tokenizer([text for texts in rows for text in texts]),
             "negative_rows": places_of(rows),
         }
 

@@ -163,17 +163,17 @@ def caption_counts(data: PairData) -> Tensor | None:
 
 def training_texts(data: PairData, config: DataConfig) -> list[str]:
     """Return all texts that training can show, from which a vocabulary is made."""
-    found = [text for options in data.all_captions() for text in options]
-    found += data.media.texts
-    found += [text for texts in data.negatives or () for text in texts]
+    shown = [text for options in data.all_captions() for text in options]
+    shown += data.media.texts
+    shown += [text for texts in data.negatives or () for text in texts]
     if data.drawn is not None:
-        found += data.unique_captions()[0]
+        shown += data.unique_captions()[0]
     alternatives, keywords = data.texts_beside(config)
     if config.alternative > 0:
-        found += alternatives
+        shown += alternatives
     if config.keywords > 0:
-        found += [word for words in keywords for word in words]
-    return found
+        shown += [word for words in keywords for word in words]
+    return shown
 
 
 def as_input(images: Any, tokenizer: Tokenizer) -> Tensor:

@@ -165,10 +165,10 @@ class Encoded:
             return {}
         first = self.y[[captions[0] for captions in self.y_of_x]]
         other, missing = self.negatives
-        found = compositional(
+        scores = compositional(
             *(self.x, first, other, self.groups), missing=missing, bootstrap=bootstrap, seed=seed
         )
-        return {f"compositional/{name}": value for name, value in found.items()}
+        return {f"compositional/{name}": value for name, value in scores.items()}
 
     @cached_property
     def recommended(self) -> dict[str, Tensor]:
@@ -262,7 +262,7 @@ def selectable(data: PairData, classes: Classes | None) -> list[str]:
     if data.unseen is not None:
         names += [f"{UNSEEN}/{kind}@{data.unseen.k}" for kind in ("recall", "NDCG")]
     if data.negatives is not None:
-        asked = [i for i, own in enumerate(data.negatives) if own]
+        asked = [i for i, texts in enumerate(data.negatives) if texts]
         groups = []
         if classes is not None and data.labels is not None:
             groups = classes.groups([data.labels[i] for i in asked])
@@ -378,7 +378,7 @@ def _encode(
         inputs = {name: value.to(device) for name, value in inputs.items()}
         return encoder.encode_text(inputs).float().cpu()
 
-    wrong = list(dict.fromkeys(text for own in data.negatives or () for text in own))
+    wrong = list(dict.fromkeys(text for row in data.negatives or () for text in row))
 
     def negatives(start: int) -> Tensor:
         inputs = tokenizer(wrong[start : start + batch_size])
@@ -424,7 +424,7 @@ def _of_samples(
     """Return (N, K, d) vectors of each sample's texts, and (N, K) bool where one only fills up."""
     at = {text: place for place, text in enumerate(texts)}
     places = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor([at[text] for text in own], dtype=torch.int64) for own in negatives],
+        [torch.tensor([at[text] for text in row], dtype=torch.int64) for row in negatives],
         batch_first=True,
         padding_value=-1,
     )

@@ -52,10 +52,10 @@ class EmbeddedBatch:
     @property
     def relation(self) -> dict[str, Any]:
         """The keywords of the loss that say who is no negative, and who is partly positive."""
-        own = {} if self.negatives is None else {"negatives": self.negatives}
+        negatives = {} if self.negatives is None else {"negatives": self.negatives}
         if self.keys is None:
-            return {"same": self.same} | own
-        relation: dict[str, Any] = {"keys": self.keys} | own
+            return {"same": self.same} | negatives
+        relation: dict[str, Any] = {"keys": self.keys} | negatives
         if self.teacher is not None:
             share, tau = self.teacher
             relation["targets"] = Teacher(self.keys.x, self.keys.y, tau, share=share)
