@@ -14,10 +14,9 @@ from tauten.cli import main
 from tauten.models import BagTokenizer, BagTower, TextEncoder
 from tauten.models.dual_encoder import stacked
 from tauten.training import DataConfig, evaluate, train
-from tauten.training.tasks.module import ForceProbe
 from tauten.training.stores.own_negatives import OwnTexts, negatives_of
 from tauten.training.stores.splits import load_splits
-from tauten.training.tasks.module import ContrastiveModule
+from tauten.training.tasks.module import ContrastiveModule, ForceProbe
 
 COLOURS, SHAPES = ("red", "green", "blue", "grey"), ("disc", "ring", "bar", "cross", "dot")
 
