@@ -35,7 +35,7 @@ def scaled(monkeypatch):
         trainer.accelerator.scaler, trainer.accelerator.native_amp = scaler, True
 
     monkeypatch.setattr(ContrastiveTrainer, "create_accelerator_and_postprocess", create)
-    monkeypatch.setattr("tauten.training.session.check_device", lambda config: None)
+    monkeypatch.setattr("tauten.training.session.check_device", lambda *_: None)
     return start
 
 

@@ -154,7 +154,7 @@ def test_a_training_learns_to_prefer_the_right_caption(run, table, capsys):
     found = evaluate(run.output, bootstrap=0)
     assert found["compositional/accuracy"] == run.test["compositional/accuracy"]
     assert "compositional/n" not in evaluate(run.output, table, bootstrap=0)
-    words = ["--data", str(table), "--negatives", "wrong", "--bootstrap", "0"]
+    words = ["--data", str(table), "--negatives", "wrong", "--bootstrap", "0", "--all"]
     assert main(["evaluate", str(run.output), *words]) == 0
     assert "compositional/accuracy" in capsys.readouterr().out
 
