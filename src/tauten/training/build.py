@@ -36,8 +36,10 @@ from tauten.state import SampleTable
 from tauten.structure.cells import short
 from tauten.training.initial import Initial
 from tauten.training.options.config import Config, ModelConfig
+from tauten.training.options.further import CAPTION, further_of
 from tauten.training.options.pretrained import is_joint_model
 from tauten.training.specs import task
+from tauten.training.tasks.further import FurtherLosses
 
 logger = logging.getLogger("tauten.training")
 
@@ -291,6 +293,26 @@ def build_control(config: Config, *args: Any, **kwargs: Any) -> Control:
     return control
 
 
+def build_further(config: Config, *args: Any, captions: Tensor | None) -> FurtherLosses | None:
+    """Return the losses and terms of further modalities, each with its control; None for none.
+
+    Args:
+        config: of the run.
+        args: of :func:`context` but for captions.
+        captions: see :func:`context`.
+    """
+    lines = further_of(config)
+    if not lines:
+        return None
+    losses = [
+        build_loss(line.config, *args, captions if CAPTION in line.sides else None)
+        if line.term is None
+        else None
+        for line in lines
+    ]
+    return FurtherLosses(lines, losses)
+
+
 def build_loss(config: Config, *args: Any, **kwargs: Any) -> ContrastiveLoss:
     """Return the configured loss, driven by the configured control.
 
@@ -329,4 +351,11 @@ def check_loss(config: Config) -> bool:
             f"data.negatives={column} and mixed negatives of a queue are both each pair's own: "
             "leave out one of data.negatives and loss.mixtures"
         )
-    return any(isinstance(part, SampleTable) for part in loss_fn.modules())
+    tables = [any(isinstance(part, SampleTable) for part in loss_fn.modules())]
+    for line in further_of(config):
+        if line.term is None:
+            try:
+                tables.append(check_loss(line.config))
+            except ValueError as error:
+                raise ValueError(f"losses: {line.name}: {error}") from error
+    return any(tables)

@@ -147,6 +147,7 @@ def on_other_data(
         val=None,
         protocol=protocol,
         negatives=negatives,
+        others=(),
     )
 
 

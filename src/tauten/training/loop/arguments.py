@@ -24,7 +24,9 @@ def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
         module: with ``encoder`` and ``loss_fn``.
     """
     named = [(name, p) for name, p in module.encoder.named_parameters() if p.requires_grad]
-    loss = [p for p in module.loss_fn.parameters() if p.requires_grad]
+    further = getattr(module, "further", None)
+    parts = [module.loss_fn] if further is None else [module.loss_fn, further]
+    loss = [p for part in parts for p in part.parameters() if p.requires_grad]
     if config.tower_lr is None:
         groups = _by_decay([p for _, p in named], config)
     else:
@@ -123,4 +125,4 @@ def _may_be_unused(config: Config, module: Any) -> bool:
         "ngrams",
     )
     one_way = module.loss_fn.directions != "both" and any(True for _ in module.loss_fn.parameters())
-    return pretrained or one_way
+    return pretrained or one_way or bool(config.data.others)

@@ -116,5 +116,7 @@ def towers(encoder: DualEncoder | ViewEncoder) -> list[tuple[str, nn.Module]]:
     if isinstance(encoder, TextEncoder):
         return [("text", encoder.text_tower)]
     if isinstance(encoder, DualEncoder):
-        return [("image", encoder.image_tower), ("text", encoder.text_tower)]
+        others = getattr(encoder, "other_tower", ())
+        named = zip(getattr(encoder, "names", ()), others, strict=True)
+        return [("image", encoder.image_tower), ("text", encoder.text_tower), *named]
     return [("image", encoder.tower)]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from tauten.models.augmentation_options import AugmentationConfig, ViewConfig
 from tauten.spec import ControlSpec, LossSpec, When
 from tauten.training.options.compute_rules import check_compute
+from tauten.training.options.further import check_further
 from tauten.training.options.ranges import check_values
 from tauten.training.options.stream_rules import check_stream
 from tauten.training.options.term_weights import TermsConfig
@@ -62,6 +63,9 @@ class DataConfig:
     captions"""
     caption: Annotated[str, _OWN] = "caption"
     """name of the caption column"""
+    others: Annotated[tuple[str, ...], _OWN, _PAIRS, _PICTURES] = ()
+    """columns of further pictures of each sample, such as a second view, each of which is a
+    modality with a tower of its own; a cell may be empty"""
     negatives: Annotated[str | None, _PAIRS] = None
     """name of a column of texts, one or a list for each sample, that are wrong for it, such as a
     caption with one word changed: hard negatives that this sample alone meets, which family infonce
@@ -270,6 +274,12 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossSpec = field(default_factory=loss)
     terms: TermsConfig = field(default_factory=TermsConfig)
+    losses: tuple[str, ...] = ()
+    """with data.others: losses beside that of image and caption, each a text of two modalities
+    (image, caption, columns of data.others) and its options, such as "back+caption weight=0.5
+    family=infonce control.kind=learnable control.value=0.05", or with term=alignment, uniformity,
+    ... a term; by default one of each other two modalities, with the loss and the control of the
+    run, each a control of its own"""
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     init: str | None = None
@@ -329,6 +339,7 @@ class Config:
         task(self.task).check(self)
         check_stream(self.data, self.task)
         check_texts(self.data, self.model, self.task)
+        check_further(self)
         check_compute(self.model, self.optim.precision, self.task, anew=self.init is None)
         self._check_clips()
         self._check_splits()

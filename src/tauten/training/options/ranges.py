@@ -74,6 +74,7 @@ RANGES: dict[str, Range] = {
     "optim.beta2": _DECAY,
     "optim.momentum": _DECAY,
     "optim.max_grad_norm": Range(0.0, 1e6),
+    "losses.weight": _LEVEL,
     "terms.alignment": _LEVEL,
     "terms.uniformity": _LEVEL,
     "terms.cross_uniformity": _LEVEL,

@@ -14,6 +14,7 @@ from tauten.models.tokenizers import Tokenizer
 from tauten.training.options.config import DataConfig
 from tauten.training.stores.clip_source import ClipSource
 from tauten.training.stores.held import Media, media
+from tauten.training.stores.other_media import OtherMedia
 from tauten.training.stores.pairs import PairStore
 from tauten.training.stores.store import Store
 from tauten.training.stores.text_source import TextSource
@@ -48,6 +49,7 @@ class PairData:
         negatives: for each image texts that are wrong for it, or None where the data have none.
         unseen: captions of training that are searched beside, without those that each first text
             has there; or None.
+        others: pictures of further modalities by the name of their column.
         galleries: equal parts of the images that are searched one by one.
     """
 
@@ -63,6 +65,7 @@ class PairData:
     galleries: int = 1
     negatives: list[list[str]] | None = None
     unseen: Unseen | None = None
+    others: dict[str, OtherMedia] = dataclasses.field(default_factory=dict)
     contents: str = ""
 
     def __len__(self) -> int:

@@ -56,6 +56,7 @@ class PairStore:
         self._captions = unique
         self._caption_id = {text: i for i, text in enumerate(unique)}
         bare = [i for i, texts in enumerate(data.captions) if not texts]
+        self._others = {name: (media, media.ids()) for name, media in data.others.items()}
         self.negatives = None
         if data.negatives is not None:
             self.negatives = OwnTexts(data.negatives, tokenizer, config.negatives_drawn)
@@ -111,6 +112,11 @@ class PairStore:
         }
         if self._first is not None:
             batch["caption"] = self._first[index] + torch.tensor(places, dtype=torch.int64)
+        if self._others:
+            batch["others"] = {
+                name: (media.pixels[index], media.present[index], ids[index])
+                for name, (media, ids) in self._others.items()
+            }
         if self.negatives is not None:
             batch |= self.negatives.batch(index)
         relevancy = self.data.relevancy

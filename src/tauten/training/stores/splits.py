@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from tauten.training.stores.clips import decode, located
 from tauten.training.stores.epic import epic_splits
 from tauten.training.stores.held_out import assign, realised
 from tauten.training.stores.named import is_named, named_split, named_splits
+from tauten.training.stores.other_media import OtherMedia, other_media
 from tauten.training.stores.own_negatives import negatives_of
 from tauten.training.stores.pair_data import SPLITS, PairData, Split, as_published
 from tauten.training.stores.rows import UNLABELLED, class_names, one_per_picture
@@ -198,6 +200,10 @@ def to_pairs(
         raise ValueError(
             f"no column data.negatives={config.negatives} in {place}; columns: {some(names, 20)}"
         )
+    others = {
+        name: other_media(dataset, name, prepared(config), place, strict=config.strict)
+        for name in config.others
+    }
     pairs = PairData(
         images=pixels,
         captions=captions,
@@ -205,7 +211,8 @@ def to_pairs(
         keywords=[texts_of(cell) for cell in keywords],
         labels=None if label is None else class_names(dataset[label], label, place, needed=views),
         fingerprint=content,
-        contents="" if config.frames else contents(dataset),
+        contents="" if config.frames else _contents(dataset, others),
+        others=others,
         negatives=None
         if config.negatives is None
         else negatives_of(dataset[config.negatives], captions, config.negatives, place),
@@ -215,6 +222,14 @@ def to_pairs(
     first_captions = [texts[0] for texts in pairs.captions]
     relevancy = name_relevancy(first_captions, pairs.unique_captions()[0])
     return dataclasses.replace(pairs, relevancy=relevancy)
+
+
+def _contents(dataset: Dataset, others: Mapping[str, OtherMedia]) -> str:
+    whole = contents(dataset)
+    if not others:
+        return whole
+    parts = [whole, *(media.content() for media in others.values())]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
 
 
 def _first_texts(dataset: Dataset, place: str) -> TextSource:

@@ -6,8 +6,8 @@ import dataclasses
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import TypeVar
@@ -35,6 +35,7 @@ from tauten.models import DualEncoder, Tokenizer
 from tauten.outcome import Outcome, of_pairs
 from tauten.outcome.metrics import KS, WAYS
 from tauten.training import processes
+from tauten.training.options.further import CAPTION, IMAGE
 from tauten.training.stores.pairs import as_input
 from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes, PairData
@@ -66,6 +67,8 @@ class Encoded:
         unreadable: how many of the N are clips that cannot be read, searched as black frames.
         negatives: (N, K, d) of each image's own, and (N, K) bool where one only fills up; or None.
         unseen: candidates of a recommendation, and their embeddings (C, d); or None.
+        others: of each further modality embeddings (n, d), rows of length 1, and (N,) bool of which
+            images have it.
     """
 
     x: Tensor
@@ -79,6 +82,7 @@ class Encoded:
     unreadable: int = 0
     negatives: tuple[Tensor, Tensor] | None = None
     unseen: tuple[Unseen, Tensor] | None = None
+    others: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def retrieval(self, bootstrap: int = 0, seed: int = 0) -> dict[str, float]:
         """Return metrics both ways, by group where every caption has one group,
@@ -90,6 +94,8 @@ class Encoded:
         ``multi_instance/...``.
         With own negatives also those of :func:`tauten.evaluation.compositional`, as
         ``compositional/...``, of each image and its first caption.
+        With further modalities also those of retrieval of each two of them, as ``A+B/...``, and
+        ``all/mean_recall``, the mean over all two.
         """
         if self.galleries > 1:
             parts = [self._gallery(k).retrieval() for k in range(self.galleries)]
@@ -105,8 +111,8 @@ class Encoded:
         recalls = [metrics[f"{way}/hit@{k}"] for way in WAYS for k in KS]
         metrics |= {"mean_recall": math.fsum(recalls) / len(recalls)}
         metrics |= self._class_level(bootstrap, seed) | self._compositional(bootstrap, seed)
-        metrics |= self._recommendation(bootstrap, seed)
-        return metrics | self._multi_instance(bootstrap, seed)
+        metrics |= self._recommendation(bootstrap, seed) | self._multi_instance(bootstrap, seed)
+        return metrics | self._between_others(metrics["mean_recall"], bootstrap, seed)
 
     @cached_property
     def ranks(self) -> dict[str, QueryRanks]:
@@ -159,6 +165,48 @@ class Encoded:
             if precisions:
                 metrics[f"class_map{group}"] = math.fsum(precisions) / len(precisions)
         return metrics
+
+    def _between_others(self, first: float, bootstrap: int, seed: int) -> dict[str, float]:
+        """Return retrieval of each two modalities but image and caption, of samples with both."""
+        names, recalls = [IMAGE, *self.others, CAPTION], [first]
+        metrics: dict[str, float] = {}
+        for i, one in enumerate(names[:-1]):
+            for other in names[i + 1 :]:
+                if not self.others or (one, other) == (IMAGE, CAPTION):
+                    continue
+                pair = self._of_two(one, other)
+                if pair is None:
+                    continue
+                of_pair = pair.retrieval(bootstrap, seed)
+                recalls.append(of_pair["mean_recall"])
+                metrics |= {f"{one}+{other}/{name}": value for name, value in of_pair.items()}
+        return metrics | ({"all/mean_recall": math.fsum(recalls) / len(recalls)} if metrics else {})
+
+    def _of_two(self, one: str, other: str) -> Encoded | None:
+        """Return two modalities as a split of the samples with both; None where there are none."""
+        every = torch.ones(len(self.x), dtype=torch.bool)
+        sides = {IMAGE: (self.x, every)} | dict(self.others)
+        x, there = sides[one]
+        both = there if other == CAPTION else there & sides[other][1]
+        rows = both.nonzero().flatten().tolist()
+        if not rows:
+            return None
+        columns = sorted({j for i in rows for j in self.y_of_x[i]})
+        y_of_x = [[place] for place in range(len(rows))]
+        if other == CAPTION:
+            at = {j: place for place, j in enumerate(columns)}
+            y, y_of_x = self.y[columns], [[at[j] for j in self.y_of_x[i]] for i in rows]
+        else:
+            vectors, present = sides[other]
+            y = vectors[both[present]]
+        return Encoded(
+            x=x[both[there]],
+            y=y,
+            captions=[self.captions[j] for j in columns] if other == CAPTION else [""] * len(rows),
+            y_of_x=y_of_x,
+            labels=None,
+            groups=None if self.groups is None else [self.groups[i] for i in rows],
+        )
 
     def _compositional(self, bootstrap: int, seed: int) -> dict[str, float]:
         if self.negatives is None:
@@ -272,6 +320,12 @@ def selectable(data: PairData, classes: Classes | None) -> list[str]:
     if data.relevancy is not None and data.drawn is None:
         graded = multi_instance_retrieval(torch.eye(2), torch.eye(2), bootstrap=0)
         names += [f"multi_instance/{name}" for name in graded]
+    others = [IMAGE, *data.others, CAPTION] if data.others else []
+    for i, one in enumerate(others):
+        of_two = [f"{one}+{two}" for two in others[i + 1 :] if (one, two) != (IMAGE, CAPTION)]
+        names += [f"{two}/{way}/hit@{k}" for two in of_two for way in WAYS for k in KS]
+        names += [f"{two}/mean_recall" for two in of_two]
+    names += ["all/mean_recall"] if others else []
     parts = {name: set(name.split("/")) for name in names}
     return [
         name
@@ -385,6 +439,17 @@ def _encode(
         inputs = {name: value.to(device) for name, value in inputs.items()}
         return encoder.encode_text(inputs).float().cpu()
 
+    def of_other(name: str) -> Tensor | None:
+        media = data.others[name]
+        rows = media.present.nonzero().flatten()
+
+        def vectors(start: int) -> Tensor:
+            part = media.pixels[rows[start : start + batch_size]].to(device)
+            out: Tensor = encoder.encode_other(name, part)  # type: ignore[operator]
+            return out.float().cpu()
+
+        return encode_rows(vectors, range(0, len(rows), batch_size), name, hidden, together)
+
     was_training = encoder.training
     encoder.eval()
     hidden = not progress or len(data) < BAR_FROM
@@ -394,6 +459,7 @@ def _encode(
         x = encode_rows(images, starts, "images", hidden and not waits, together)
         y = encode_rows(texts, range(0, len(captions), batch_size), "captions", hidden, together)
         rows = range(0, len(wrong), batch_size)
+        further = {name: of_other(name) for name in data.others}
         n = encode_rows(negatives, rows, "negatives", hidden, together) if wrong else None
         rows = range(0, len(shown.texts) if shown else 0, batch_size)
         z = encode_rows(others, rows, "candidates", hidden, together) if shown else None
@@ -413,6 +479,11 @@ def _encode(
         relevancy=data.relevancy if data.drawn is None else None,
         galleries=data.galleries,
         unreadable=unreadable,
+        others={
+            name: (F.normalize(vectors, dim=1), data.others[name].present)
+            for name, vectors in further.items()
+            if vectors is not None
+        },
         negatives=None if n is None else _of_samples(n, wrong, data.negatives or ()),
         unseen=None if z is None or shown is None else (shown, z),
     )

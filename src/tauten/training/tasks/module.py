@@ -14,10 +14,12 @@ from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
 from tauten.relations import Teacher
 from tauten.training import processes
+from tauten.training.options.further import CAPTION, IMAGE
 from tauten.training.tasks.added import AddedTerms
 from tauten.training.tasks.chunks import check_rowwise, encode_in_chunks, texts_in_chunks
 from tauten.training.tasks.followed import FollowedModule
 from tauten.training.tasks.force import ANCHORS, force_by_group
+from tauten.training.tasks.further import FurtherLosses, Side
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ class ContrastiveModule(FollowedModule):
         terms: added to the loss; None for none.
         teacher: with a queue, see :class:`EmbeddedBatch`.
         mixed: with a queue, see :class:`EmbeddedBatch`.
+        further: losses of further modalities; None for none.
 
     Raises:
         ValueError: chunks with an encoder that normalises over the batch.
@@ -140,6 +143,7 @@ class ContrastiveModule(FollowedModule):
         terms: AddedTerms | None = None,
         teacher: tuple[float, float] | None = None,
         mixed: tuple[int, int, int] | None = None,
+        further: FurtherLosses | None = None,
     ) -> None:
         if chunk is not None:
             check_rowwise(encoder)
@@ -149,7 +153,7 @@ class ContrastiveModule(FollowedModule):
         self.mask_duplicates = mask_duplicates
         self.chunk = chunk
         self.adaptive = adaptive
-        self.terms = terms
+        self.terms, self.further = terms, further
         self.teacher, self.mixed = teacher, mixed
         self.last_batch: EmbeddedBatch | None = None
 
@@ -163,6 +167,7 @@ class ContrastiveModule(FollowedModule):
         caption: Tensor | None = None,
         negatives: Mapping[str, Tensor] | None = None,
         negative_rows: Tensor | None = None,
+        others: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
     ) -> dict[str, Tensor]:
         """Return the loss of a batch, as ``{"loss": scalar}``.
 
@@ -175,6 +180,7 @@ class ContrastiveModule(FollowedModule):
             caption: (N,) long, ids of the captions where these have their own.
             negatives: of the tokenizer, T texts that are hard negatives of single pairs.
             negative_rows: (N, K) long, those of each pair; -1 where it has fewer than K.
+            others: pictures of each further modality, (N,) bool of which are there, and ids.
 
         Raises:
             NonFiniteLossError: an embedding or the loss is NaN or infinite, on any process.
@@ -209,6 +215,8 @@ class ContrastiveModule(FollowedModule):
         loss: Tensor = self.loss_fn(x, y, batch.ids, **relation, **self.graded(graded))
         if self.terms is not None:
             loss = loss + self.terms(x, y)
+        if self.further is not None and others is not None:
+            loss = loss + self._further(x, y, index, caption, same, others)
         if self.training:
             self.last_batch = batch
             if made is not None:
@@ -220,6 +228,36 @@ class ContrastiveModule(FollowedModule):
         size = None if self.chunk is None or not self.training else self.chunk
         vectors = texts_in_chunks(self.encoder, texts, size)
         return OwnNegatives(vectors[rows.clamp(min=0)], missing_x=rows < 0)
+
+    def follow(self) -> None:
+        """Move the momentum encoder, and the controls of further losses."""
+        super().follow()
+        if self.further is not None:
+            self.further.step()
+
+    def _further(
+        self,
+        x: Tensor,
+        y: Tensor,
+        index: Tensor,
+        caption: Tensor | None,
+        same: tuple[Tensor, Tensor],
+        others: Mapping[str, tuple[Tensor, Tensor, Tensor]],
+    ) -> Tensor:
+        """Return the value of the further losses of a batch."""
+        assert self.further is not None
+        every = torch.ones_like(index, dtype=torch.bool)
+        of_caption = index if caption is None else caption
+        sides = {
+            IMAGE: Side(x, every, same[0], index),
+            CAPTION: Side(y, every, same[1], of_caption),
+        }
+        for name, (images, present, ids) in others.items():
+            there = images[present]
+            vectors = self.encoder.encode_other(name, there) if len(there) else x[:0]
+            sides[name] = Side(vectors, present, ids, index)
+        value: Tensor = self.further(sides)
+        return value
 
     def _keys(self, images: Tensor, texts: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the keys of a batch, made in the parts in which it is encoded."""
@@ -262,6 +300,8 @@ class ForceProbe:
         shards = processes.gather(batch.first(ANCHORS).to("cpu"))
         batch = EmbeddedBatch.joined(shards).first(ANCHORS).to(batch.x.device)
         keywords = batch.relation | self.module.graded(batch.graded)
-        return force_by_group(
+        by_group = force_by_group(
             self.module.loss_fn, batch.x, batch.y, batch.ids, self.groups, **keywords
         )
+        further = self.module.further
+        return by_group if further is None else by_group | further.summary()

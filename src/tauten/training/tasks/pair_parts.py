@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from tauten.losses import ContrastiveLoss
 from tauten.models import DualEncoder, Tokenizer
 from tauten.models.batch_norm import with_whole_batches
+from tauten.models.dual_encoder import ModalEncoder
 from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.training import processes
 from tauten.training.build import (
     build_encoder,
+    build_further,
     build_loss,
     build_tokenizer,
     check_loss,
     check_texts,
+    image_tower,
 )
 from tauten.training.build import started as encoder_of
 from tauten.training.initial import Initial
@@ -53,11 +58,17 @@ def build(task: Task, training: Training, start: Initial | None = None) -> Built
         loss_fn = _loss(training, captions)
         if start is not None:
             start.loss(config, loss_fn)
+        further = build_further(config, *_facts(training, None), captions=captions)
+        if config.data.others:
+            towers = {name: image_tower(config.model) for name in config.data.others}
+            encoder = ModalEncoder.around(encoder, towers)
     tell_of_pixels(encoder.image_tower, config.model.image, config.data)
     fitted(encoder, config.model, config.task, config.seed)
     if processes.count() > 1:
         with_whole_batches(encoder)
     made = task.module(config, encoder, loss_fn)
+    if further is not None:
+        made.further = further
     store = task.store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, train.usable())
     if config.optim.compile:
@@ -77,17 +88,16 @@ def _tokenizer(training: Training, start: Initial | None) -> Tokenizer:
 
 
 def _loss(training: Training, captions: Tensor | None) -> ContrastiveLoss:
+    train = training.splits["train"]
+    table = None if train.relevancy is None else train.relevancy.table
+    return build_loss(training.config, *_facts(training, table), captions)
+
+
+def _facts(training: Training, table: Tensor | None) -> tuple[Any, ...]:
+    """Return what losses are told of a training, but for the captions."""
     train, steps, classes = training.splits["train"], training.steps, training.classes
-    return build_loss(
-        training.config,
-        len(train),
-        classes.per_sample(train.labels) if classes and train.labels else None,
-        steps.total,
-        train.labels,
-        None if train.relevancy is None else train.relevancy.table,
-        steps.per_epoch,
-        captions,
-    )
+    counts = classes.per_sample(train.labels) if classes and train.labels else None
+    return len(train), counts, steps.total, train.labels, table, steps.per_epoch
 
 
 @torch.no_grad()
