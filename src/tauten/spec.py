@@ -274,6 +274,11 @@ class LossSpec(Spec):
         return None
 
     @property
+    def teacher_rise(self) -> float:
+        """Epochs in which that share rises from 0; 0 where it is the same in all."""
+        return 0.0
+
+    @property
     def mixed(self) -> tuple[int, int, int] | None:
         """Keys that are mixed to own negatives, and how many of both kinds; or None."""
         return None

@@ -371,10 +371,16 @@ class InfoNCESpec(Mixed, Weighted):
     similarities (ALBEF: 0.4)"""
     distill_temperature: Annotated[float, Range(0.0, 1e3, above=True), When("loss.distill")] = 0.07
     """temperature of that softmax; the loss's own stays as it is"""
+    distill_rise: Annotated[float, Range(0.0, 1e6), When("loss.distill")] = 0.0
+    """epochs in which that share rises evenly from 0 (ALBEF: 1); 0: it is the same in all"""
 
     @property
     def teacher(self) -> tuple[float, float] | None:
         return (self.distill, self.distill_temperature) if self.distill else None
+
+    @property
+    def teacher_rise(self) -> float:
+        return self.distill_rise
 
     def build(self, control: ControlSpec, context: Context) -> InfoNCE:
         return InfoNCE(

@@ -1,5 +1,7 @@
 """Random changes of texts that make two views of one text."""
 
+import dataclasses
+import json
 from collections import Counter
 
 import pytest
@@ -11,7 +13,10 @@ import tauten as tt
 from tauten.candidates import KeyQueue, MomentumEncoder
 from tauten.evaluation.correlation import spearman
 from tauten.models import BagTokenizer
+from tauten.training.stores.pairs import PairStore
+from tauten.training.stores.splits import load_splits
 from tauten.training.stores.text_changes import TextChanges
+from tauten.training.tasks.module import ContrastiveModule
 
 WORDS = [f"w{i}" for i in range(20)]
 TEXT = " ".join(WORDS)
@@ -116,3 +121,22 @@ def test_repetition_takes_the_length_out_of_the_similarity():
                 found[repeated].append(spearman(similarity, other, bootstrap=0).value)
     assert sum(of_length[0.32]) < sum(of_length[0.0])
     assert min(*of_meaning[0.0], *of_meaning[0.32]) > 0.1
+
+
+def test_a_training_changes_both_sides_of_pairs_of_texts(tmp_path, make_config, check_resumed):
+    rows = [{"text": f"{TEXT} n{i}", "kind": "a"} for i in range(120)]
+    (tmp_path / "texts.json").write_text(json.dumps(rows))
+    fields = {"source": str(tmp_path / "texts.json"), "texts": True, "limit": None}
+    fields |= {"image": "text", "caption": "text", "span_low": 0.2, "span_high": 0.6}
+    fields |= {"left_out": 0.1, "repeated": 0.32}
+    config = make_config(tmp_path / "run", **{f"data__{n}": v for n, v in fields.items()})
+    data = load_splits(config.data, ("train",))["train"]
+    store = PairStore(data, BagTokenizer.fit(data.media.texts), config.data)
+    batch = store.batch(torch.arange(8))
+    first, second = (batch["images"][:, 1].sum(1), batch["texts"]["attention_mask"].sum(1))
+    assert first.max() <= 13
+    assert 2 <= second.min() < second.max() <= 17
+    configs = [dataclasses.replace(config, output=tmp_path / n) for n in ("whole", "broken")]
+    check_resumed(*configs, ContrastiveModule, 4, 6)
+    with pytest.raises(ValueError, match="data.span_low must be at most data.span_high=0.6"):
+        dataclasses.replace(config, data=dataclasses.replace(config.data, span_low=0.7))

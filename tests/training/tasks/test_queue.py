@@ -133,6 +133,29 @@ def test_the_momentum_encoder_makes_a_share_of_the_targets():
     assert force["force/repulsion/all"] == pytest.approx(force["force/attraction/all"], rel=1e-4)
 
 
+def test_the_teachers_share_rises_over_the_first_steps():
+    """ALBEF: from 0, which is the loss of a queue alone, to its share after an epoch."""
+    ours, plain = (module(teacher=teacher) for teacher in ((0.4, 0.1), None))
+    ours.rise = 4
+    shares = []
+    for shift in (0, 5, 10, 15, 20, 25):
+        values = [step(one, shift=shift) for one in (ours, plain)]
+        shares.append(ours.last_batch.teacher[0])
+        if shift == 0:
+            assert torch.equal(*values)  # a share of 0 is MoCo's loss, bit for bit
+            assert all(map(torch.equal, ours.parameters(), plain.parameters()))
+        else:
+            assert float(values[0]) != float(values[1])
+    assert shares == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.4])
+
+
+def test_a_share_that_rises_resumes_with_the_same_bits(tmp_path, make_config, check_resumed):
+    fields = {"loss__queue": 40, "loss__momentum": 0.9, "control__kind": "learnable"}
+    fields |= {"loss__distill": 0.4, "loss__distill_rise": 1.5}
+    whole, cut = (make_config(tmp_path / name, **fields) for name in ("whole", "cut"))
+    check_resumed(whole, cut, ContrastiveModule, step=5, last=6)
+
+
 @pytest.mark.parametrize("family", ["infonce", "maxmargin"])
 def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, make_config, check_resumed, family):
     fields = {"family": family, "loss__queue": 40, "loss__momentum": 0.9, "log_every": 1}
@@ -153,9 +176,11 @@ def test_a_published_recipe_takes_a_queue_on_the_command_line(tmp_path, capsys, 
     options = "--runlocal --data.limit 96 --optim.batch-size 32 --optim.epochs 1 --loss.queue 512"
     words = f"train emoji_infonce_mmts {options} --loss.momentum 0.99 --evaluation.bootstrap 20"
     words += " --loss.distill 0.3 --loss.distill-temperature 0.05 --loss.mixtures 4"
+    words += " --loss.distill-rise 1"
     out = tmp_path / "run"
     assert main([*words.split(), "--no-progress", "--no-tensorboard", "--output", str(out)]) == 0
-    assert set(teachers) == {(0.05, 0.3)}
+    assert {tau for tau, _ in teachers} == {0.05}
+    assert sorted({share for _, share in teachers}) == pytest.approx([0.0, 0.1, 0.2])
     saved = json.loads((out / "results.json").read_text())
     assert 0 <= saved["test"]["mean_recall"] <= 1
     tensors = load_file(next((out / "checkpoints").glob("checkpoint-*")) / "model.safetensors")

@@ -120,6 +120,16 @@ class DataConfig:
     """probability in training of the column alt_caption instead of the caption, if there is one"""
     keywords: Annotated[float, _PAIRS] = 0.0
     """probability in training that a random half of the column keywords is added to the caption"""
+    span_low: Annotated[float, _PAIRS] = 1.0
+    """shortest share of the words of a text that training shows, a random span of it; of both sides
+    with data.texts (Contriever: 0.1)"""
+    span_high: Annotated[float, _PAIRS] = 1.0
+    """longest share of the words of that span (Contriever: 0.5); 1 and 1 for the whole text"""
+    left_out: Annotated[float, _PAIRS] = 0.0
+    """probability in training that a word of a text is left out, of both sides with data.texts
+    (Contriever: 0.1)"""
+    repeated: Annotated[float, _PAIRS] = 0.0
+    """largest share of a caption's words that training says twice (ESimCSE: 0.32)"""
     stream: Annotated[bool, _OWN] = False
     """read training pictures where they lie, in WebDataset tars or parquet files, batch by batch;
     val and test are needed and stay in memory"""
@@ -343,6 +353,7 @@ class Config:
         check_compute(self.model, self.optim.precision, self.task, anew=self.init is None)
         self._check_clips()
         self._check_splits()
+        self._check_spans()
         if (self.model.image == "features") != (self.data.features is not None):
             raise ValueError(
                 "model.image=features and data.features=FILE belong together, got "
@@ -367,6 +378,14 @@ class Config:
             raise ValueError(
                 f"data.protocol={data.protocol} is of Flickr30K and MSCOCO: {data.source} is "
                 "searched with data.protocol=all"
+            )
+
+    def _check_spans(self) -> None:
+        low, high = self.data.span_low, self.data.span_high
+        if low > high:
+            raise ValueError(
+                f"data.span_low must be at most data.span_high={high}, got {low}: give both, such "
+                "as 0.1 and 0.5"
             )
 
     def _check_clips(self) -> None:

@@ -42,6 +42,9 @@ def check_stream(data: DataConfig, task: str) -> None:
         "data.strip": (data.strip, 0),
         "data.features": (data.features, None),
         "data.relevancy": (data.relevancy, "none"),
+        "data.span_low": (data.span_low, 1.0),
+        "data.left_out": (data.left_out, 0.0),
+        "data.repeated": (data.repeated, 0.0),
         "data.negatives": (data.negatives, None),
     }
     for name, (value, needed) in other.items():

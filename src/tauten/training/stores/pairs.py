@@ -14,6 +14,7 @@ from tauten.training.options.config import DataConfig
 from tauten.training.stores.drawn import DrawnText
 from tauten.training.stores.own_negatives import OwnTexts
 from tauten.training.stores.store import Reads
+from tauten.training.stores.text_changes import TextChanges
 
 if TYPE_CHECKING:
     from tauten.training.stores.pair_data import PairData
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 class PairStore:
     """A store of batches by sample position.
 
-    Everything random (which caption, alternative text, keywords, where in its segment a frame of a
-    clip that is not held in memory is taken) is drawn from torch's global generator at the moment
-    of the call, of each sample whether it can be used or not, so a restored generator repeats the
-    batch.
+    Everything random (which caption, alternative text, keywords, changes of words, where in its
+    segment a frame of a clip that is not held in memory is taken) is drawn from torch's global
+    generator at the moment of the call, of each sample whether it can be used or not, so a restored
+    generator repeats the batch.
 
     Args:
         data: the training split.
@@ -51,6 +52,9 @@ class PairStore:
         self.image_ids = self.media.ids()
         self.skipped = Skipped() if self.media.lazy else None
         self._text = DrawnText(config.alternative, config.keywords)
+        span = (config.span_low, config.span_high)
+        self._changes = TextChanges(span, config.left_out, config.repeated)
+        self._of_first = TextChanges(span, config.left_out)
         self._first = None if captions is None else captions.cumsum(0) - captions
         unique, _ = data.unique_captions()
         self._captions = unique
@@ -106,7 +110,7 @@ class PairStore:
         )
         batch = {
             "images": images,
-            "texts": self.tokenizer(texts),
+            "texts": self.tokenizer([self._changes(text) for text in texts]),
             "index": index,
             "same": same,
         }
@@ -136,6 +140,8 @@ class PairStore:
             )
         if problems and self.skipped is not None:
             self.skipped.add(list(problems.values()))
+        if not isinstance(pictures, Tensor):
+            pictures = [self._of_first(text) for text in pictures]
         images = as_input(pictures, self.tokenizer)
         return (images[usable] if problems else images), usable
 

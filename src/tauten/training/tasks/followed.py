@@ -25,6 +25,9 @@ class FollowedModule(nn.Module):
         momentum: how slowly the encoder of the keys follows.
     """
 
+    #: steps in which the share of the targets that the keys make rises
+    rise: int = 0
+
     def __init__(
         self, encoder: nn.Module, loss_fn: ContrastiveLoss, queue: nn.Module | None, momentum: float
     ) -> None:

@@ -205,7 +205,7 @@ class ContrastiveModule(FollowedModule):
             batch = replace(
                 batch,
                 keys=self.queue.candidates(made),
-                teacher=self.teacher,
+                teacher=self._taught(),
                 mixed=self.mixed,
             )
         relation = batch.relation
@@ -222,6 +222,16 @@ class ContrastiveModule(FollowedModule):
             if made is not None:
                 self.queue.push(made)
         return {"loss": loss}
+
+    def _taught(self) -> tuple[float, float] | None:
+        """Return the share of the targets that the keys make now, and their temperature."""
+        if self.teacher is None or not self.rise:
+            return self.teacher
+        share, tau = self.teacher
+        risen = min(1.0, self.loss_fn.steps / self.rise)
+        if risen == 1:
+            self.rise = 0  # from now on nothing is asked of the device
+        return share * risen, tau
 
     def _own(self, texts: Mapping[str, Tensor], rows: Tensor) -> OwnNegatives:
         """Return the embeddings of each pair's own negatives."""

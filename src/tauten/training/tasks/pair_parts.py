@@ -69,6 +69,7 @@ def build(task: Task, training: Training, start: Initial | None = None) -> Built
     made = task.module(config, encoder, loss_fn)
     if further is not None:
         made.further = further
+    made.rise = round(config.loss.teacher_rise * training.steps.per_epoch)
     store = task.store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, train.usable())
     if config.optim.compile:
