@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import tauten as tt
-from tauten.candidates import KeyQueue, MomentumEncoder
+from tauten.candidates import KeyQueue, MomentumEncoder, drawn_negatives
 
 
 def drawn(*shape, seed=0):
@@ -116,3 +116,24 @@ def test_what_does_not_fit_is_refused():
         KeyQueue(3, 4).push(drawn(2, 3), torch.arange(2))
     with pytest.raises(ValueError, match="keys must be"):
         KeyQueue(3, 3).candidates(drawn(2, 3), torch.arange(3))
+
+
+def test_negatives_are_drawn_by_the_softmax_of_the_rest_of_the_row():
+    x, y = drawn(5, 4), drawn(5, 4, seed=1)
+    ids = torch.tensor([0, 1, 2, 1, 3])
+    generator = torch.Generator().manual_seed(0)
+    rows = [drawn_negatives(x, y, 0.5, same=[ids], generator=generator) for _ in range(3000)]
+    s = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T / 0.5
+    apart = ids[:, None] != ids
+    for drawn_rows, scores in zip(map(torch.stack, zip(*rows, strict=True)), (s, s.T), strict=True):
+        expected = scores.exp().masked_fill(~apart, 0.0)
+        expected = expected / expected.sum(1, keepdim=True)
+        shares = torch.stack([drawn_rows.eq(j).float().mean(0) for j in range(5)], dim=1)
+        assert (shares - expected).abs().max() < 0.05
+        assert shares[~apart].sum() == 0
+    with pytest.raises(ValueError, match="2 of 2 pairs have no negative"):
+        drawn_negatives(x[:2], y[:2], 0.5, same=[torch.zeros(2)])
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        drawn_negatives(x, y, 0.0)
+    with pytest.raises(ValueError, match="must be \\(N, d\\)"):
+        drawn_negatives(x, y[:2], 0.5)

@@ -1,10 +1,11 @@
 """Sources of candidates beside the batch: a queue of earlier keys, a slowly moving encoder, hard
-negatives of each anchor's own, mixtures, means of classes.
+negatives of each anchor's own, mixtures, negatives drawn by similarity, means of classes.
 """
 
 from tauten.candidates.class_means import class_means
 from tauten.candidates.class_queues import ClassQueues, boundary_pixels
 from tauten.candidates.clustered_memory import ClusteredMemory
+from tauten.candidates.drawn import drawn_negatives
 from tauten.candidates.keys import Keys
 from tauten.candidates.label_mixing import LabelMixer, LabelMixtures
 from tauten.candidates.mixing import Mixer
@@ -34,4 +35,5 @@ __all__ = [
     "boundary_pixels",
     "class_means",
     "concentrations",
+    "drawn_negatives",
 ]
