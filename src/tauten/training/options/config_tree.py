@@ -95,9 +95,9 @@ def _check_types(kind: Any, fields: dict[str, Any], where: str) -> None:
 
 
 def _part(kind: Any, fields: dict[str, Any]) -> Any:
+    for name, value in fields.items():
+        fields[name] = tuple(value) if isinstance(value, list) else value
     if kind is ModelConfig:
-        if isinstance(fields.get("channels"), list):
-            fields["channels"] = tuple(fields["channels"])
         for name, inner in (("augmentation", AugmentationConfig), ("views", ViewConfig)):
             if name in fields:
                 section = _section(f"model.{name}", fields[name])

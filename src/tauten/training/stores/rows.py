@@ -64,12 +64,12 @@ def one_per_picture(
         list(dict.fromkeys(text for row in places for text in captions[row])) for places in groups
     ]
     first = dataset.select([places[0] for places in groups]).remove_columns("caption")
-    found = first.add_column("caption", joined, feature=List(Value("string")))
+    samples = first.add_column("caption", joined, feature=List(Value("string")))
     if negatives is None or negatives not in dataset.column_names:
-        return found
+        return samples
     cells = dataset[negatives][:]
     wrong = [all_texts([cells[row] for row in places]) for places in groups]
-    return found.remove_columns(negatives).add_column(
+    return samples.remove_columns(negatives).add_column(
         negatives, wrong, feature=List(Value("string"))
     )
 
