@@ -454,8 +454,8 @@ def _evaluate_model(options: argparse.Namespace) -> None:
 
     names = ("split", "image", "caption", "label", "groups", "head", "tail", "bootstrap", "output")
     chosen = {name: getattr(options, name) for name in names}
-    found = evaluate_model(str(options.checkpoint), str(options.data), **chosen, device=_device())
-    _print_metrics(found, options)
+    metrics = evaluate_model(str(options.checkpoint), str(options.data), **chosen, device=_device())
+    _print_metrics(metrics, options)
 
 
 def _evaluate_files(options: argparse.Namespace) -> None:
