@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import combinations, islice
 from typing import TypeVar
 
 import torch
@@ -170,16 +170,13 @@ class Encoded:
         """Return retrieval of each two modalities but image and caption, of samples with both."""
         names, recalls = [IMAGE, *self.others, CAPTION], [first]
         metrics: dict[str, float] = {}
-        for i, one in enumerate(names[:-1]):
-            for other in names[i + 1 :]:
-                if not self.others or (one, other) == (IMAGE, CAPTION):
-                    continue
-                pair = self._of_two(one, other)
-                if pair is None:
-                    continue
-                of_pair = pair.retrieval(bootstrap, seed)
-                recalls.append(of_pair["mean_recall"])
-                metrics |= {f"{one}+{other}/{name}": value for name, value in of_pair.items()}
+        for one, other in combinations(names, 2):
+            pair = self._of_two(one, other) if self.others else None
+            if pair is None or (one, other) == (IMAGE, CAPTION):
+                continue
+            of_pair = pair.retrieval(bootstrap, seed)
+            recalls.append(of_pair["mean_recall"])
+            metrics |= {f"{one}+{other}/{name}": value for name, value in of_pair.items()}
         return metrics | ({"all/mean_recall": math.fsum(recalls) / len(recalls)} if metrics else {})
 
     def _of_two(self, one: str, other: str) -> Encoded | None:
@@ -321,10 +318,9 @@ def selectable(data: PairData, classes: Classes | None) -> list[str]:
         graded = multi_instance_retrieval(torch.eye(2), torch.eye(2), bootstrap=0)
         names += [f"multi_instance/{name}" for name in graded]
     others = [IMAGE, *data.others, CAPTION] if data.others else []
-    for i, one in enumerate(others):
-        of_two = [f"{one}+{two}" for two in others[i + 1 :] if (one, two) != (IMAGE, CAPTION)]
-        names += [f"{two}/{way}/hit@{k}" for two in of_two for way in WAYS for k in KS]
-        names += [f"{two}/mean_recall" for two in of_two]
+    of_two = [f"{a}+{b}" for a, b in combinations(others, 2) if (a, b) != (IMAGE, CAPTION)]
+    names += [f"{two}/{way}/hit@{k}" for two in of_two for way in WAYS for k in KS]
+    names += [f"{two}/mean_recall" for two in of_two]
     names += ["all/mean_recall"] if others else []
     parts = {name: set(name.split("/")) for name in names}
     return [
@@ -420,24 +416,16 @@ def _encode(
         part = as_input(data.images[start : start + batch_size], tokenizer).to(device)
         return encoder.encode_image(part).float().cpu()
 
-    def texts(start: int) -> Tensor:
-        inputs = tokenizer(captions[start : start + batch_size])
-        inputs = {name: value.to(device) for name, value in inputs.items()}
-        return encoder.encode_text(inputs).float().cpu()
+    def of_texts(texts: Sequence[str], name: str) -> Tensor | None:
+        def rows(start: int) -> Tensor:
+            inputs = tokenizer(texts[start : start + batch_size])
+            inputs = {name: value.to(device) for name, value in inputs.items()}
+            return encoder.encode_text(inputs).float().cpu()
+
+        return encode_rows(rows, range(0, len(texts), batch_size), name, hidden, together)
 
     shown = data.unseen
-
-    def others(start: int) -> Tensor:
-        inputs = tokenizer(shown.texts[start : start + batch_size] if shown else [])
-        inputs = {name: value.to(device) for name, value in inputs.items()}
-        return encoder.encode_text(inputs).float().cpu()
-
     wrong = list(dict.fromkeys(text for row in data.negatives or () for text in row))
-
-    def negatives(start: int) -> Tensor:
-        inputs = tokenizer(wrong[start : start + batch_size])
-        inputs = {name: value.to(device) for name, value in inputs.items()}
-        return encoder.encode_text(inputs).float().cpu()
 
     def of_other(name: str) -> Tensor | None:
         media = data.others[name]
@@ -457,12 +445,10 @@ def _encode(
     try:
         starts = range(0, len(data), batch_size)
         x = encode_rows(images, starts, "images", hidden and not waits, together)
-        y = encode_rows(texts, range(0, len(captions), batch_size), "captions", hidden, together)
-        rows = range(0, len(wrong), batch_size)
+        y = of_texts(captions, "captions")
         further = {name: of_other(name) for name in data.others}
-        n = encode_rows(negatives, rows, "negatives", hidden, together) if wrong else None
-        rows = range(0, len(shown.texts) if shown else 0, batch_size)
-        z = encode_rows(others, rows, "candidates", hidden, together) if shown else None
+        n = of_texts(wrong, "negatives") if wrong else None
+        z = of_texts(shown.texts, "candidates") if shown else None
     finally:
         encoder.train(was_training)
     unreadable = _unreadable(data, together)
