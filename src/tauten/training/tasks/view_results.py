@@ -62,9 +62,7 @@ def write_results(training: Training, probe: TauProbe, clock: Clock) -> None:
     right: dict[str, Any] = {}
     if classes is None:
         right = {
-            name: instances(
-                encoder, splits[name], config.evaluation.batch_size, config.progress
-            )
+            name: instances(encoder, splits[name], config.evaluation.batch_size, config.progress)
             for name in ("test", "val")
         }
     with processes.together():
