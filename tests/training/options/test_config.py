@@ -2,6 +2,7 @@ import copy
 import dataclasses
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -49,6 +50,17 @@ def test_help_explains_the_fields(capsys):
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for phrase in ("passes over the training split", "peak-to-peak amplitude"):
         assert phrase in shown
+
+
+def test_help_is_wrapped_where_a_line_is_full(capsys):
+    with pytest.raises(SystemExit):
+        parsed("pairs", "", Config(), ["--help"])
+    rows = capsys.readouterr().out.replace("│", "|").splitlines()
+    texts = [row.strip("| ") if re.match(r"[| ]       \S", row) else "" for row in rows]
+    width = max(map(len, texts))
+    pairs = [(one, other) for one, other in pairwise(texts) if one and other]
+    assert len(pairs) > 50
+    assert [one for one, other in pairs if len(one) + 1 + len(other.split()[0]) < width - 2] == []
 
 
 @pytest.mark.parametrize(

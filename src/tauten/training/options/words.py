@@ -8,8 +8,9 @@ import dataclasses
 import logging
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from tauten.spec import When
 from tauten.training.options.config import (
@@ -81,7 +82,13 @@ def parsed(
     chosen_parts = {part: getattr(default, part) for part in (*_PARTS, "loss", "control")}
     kinds = {n: _shown(n, type(part), default, words) for n, part in chosen_parts.items()}
     parts = {n: kinds[n](**vars(part)) for n, part in chosen_parts.items()}
-    sections = [(n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()]
+    sections: list[Any] = [
+        (n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()
+    ]
+    hints = get_type_hints(Config, include_extras=True)
+    for option in dataclasses.fields(Config):
+        if option.name not in kinds:
+            sections.append((option.name, _explained(Config, option.name, hints), _usual(option)))
     typed = dataclasses.make_dataclass("Config", sections, bases=(_Typed,))
     typed.__doc__ = _Typed.__doc__
     typed_values = tyro.cli(
@@ -105,7 +112,7 @@ def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> t
     from tyro.conf import Suppress
 
     typed, hints = _typed(words), get_type_hints(kind, include_extras=True)
-    hidden = []
+    changed: list[Any] = []
     for option in dataclasses.fields(kind):
         hint: Any = hints[option.name]
         conditions = [e for e in getattr(hint, "__metadata__", ()) if isinstance(e, When)]
@@ -113,15 +120,42 @@ def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> t
             e for e in conditions if not e.holds(typed.get(e.option, _value(default, e.option)))
         ]
         if not failed:
+            changed.append((option.name, _explained(kind, option.name, hints), _usual(option)))
             continue
         if f"{section}.{option.name}" in typed:
             name = f"--{section}.{option.name}".replace("_", "-")
             raise ValueError(f"{name} has no meaning here: {_wanted(failed[0])}")
-        usual = dataclasses.field(default=option.default)
-        if option.default is dataclasses.MISSING:
-            usual = dataclasses.field(default_factory=option.default_factory)
-        hidden.append((option.name, Suppress[get_args(hint)[0]], usual))  # type: ignore[misc]
-    return dataclasses.make_dataclass(kind.__name__, hidden, bases=(kind,))
+        changed.append((option.name, Suppress[get_args(hint)[0]], _usual(option)))  # type: ignore[misc]
+    return dataclasses.make_dataclass(kind.__name__, changed, bases=(kind,))
+
+
+def _usual(option: Any) -> Any:
+    """Return a field with the default of an option."""
+    if option.default is dataclasses.MISSING:
+        return dataclasses.field(default_factory=option.default_factory)
+    return dataclasses.field(default=option.default)
+
+
+def _explained(kind: type, option: str, hints: dict[str, Any]) -> Any:
+    """Return the type of an option with its help, without the line breaks of the source."""
+    from tyro.conf import arg
+
+    text = _about(kind).get(option)
+    return Annotated[hints[option], arg(help=text)] if text else hints[option]
+
+
+@lru_cache(maxsize=64)
+def _about(kind: type) -> dict[str, str]:
+    """Return what the options of a section are."""
+    from docstring_parser import parse_from_object
+
+    described = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
+    return {
+        option.arg_name: " ".join(option.description.split())
+        for base in described
+        for option in parse_from_object(base).params
+        if option.description is not None
+    }
 
 
 def _wanted(condition: When) -> str:
