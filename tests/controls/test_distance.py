@@ -303,3 +303,69 @@ def test_a_sample_alone_has_no_value():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def learned_posterior(x, domains, steps=60):
+    """The chance of each domain, by logistic regression on every other sample."""
+    weight = torch.zeros(x.shape[1], 2, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(x[::2] @ weight, domains[::2]).backward()
+        optimizer.step()
+    return (x @ weight).softmax(1).detach()
+
+
+def probed(z, labels, count):
+    """The accuracy of a linear probe on the second half of frozen features."""
+    half = len(z) // 2
+    head = torch.nn.Linear(z.shape[1], count)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
+    for _ in range(150):
+        optimizer.zero_grad()
+        F.cross_entropy(head(z[:half]), labels[:half]).backward()
+        optimizer.step()
+    return float((head(z[half:]).argmax(1) == labels[half:]).float().mean())
+
+
+def test_negatives_of_the_anchors_domain_push_harder():
+    """-log e^{s_ii/τ} / (e^{s_ii/τ} + Σ_j e^{s_ij/τ_ij}), τ_ij by a posterior of the domain."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 6, 4, generator=generator, dtype=torch.float64)
+    posterior = torch.rand(6, 1, generator=generator, dtype=torch.float64)
+    posterior = torch.cat([posterior, 1 - posterior], dim=1)
+    control = tt.PairDistance(posterior, 0.1, distances=(0.0, 2.0))
+    found = tt.InfoNCE(control, directions="x2y").double()(x, y, torch.arange(6))
+    s = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T
+    apart = (posterior[:, None] - posterior).norm(dim=2)
+    tau = 0.1 / ((2 - apart) / 2).clamp(min=0.05)
+    torch.testing.assert_close(tau.diagonal(), torch.full((6,), 0.1).double())  # positives keep τ
+    torch.testing.assert_close(found, F.cross_entropy(s / tau, torch.arange(6)))
+
+
+def test_features_forget_the_domain_and_keep_the_class():
+    """Two domains that are told apart more easily than the classes, of a learned posterior."""
+    generator = torch.Generator().manual_seed(0)
+    domain = torch.randint(0, 2, (600,), generator=generator)
+    label = torch.randint(0, 4, (600,), generator=generator)
+    x = torch.cat([2 * F.one_hot(domain, 2), F.one_hot(label, 4)], dim=1).float()
+    x = x + 0.2 * torch.randn(600, 6, generator=generator)
+    accuracy = {}
+    for name, control in (
+        ("plain", tt.Constant(0.1)),
+        ("domains", tt.PairDistance(learned_posterior(x, domain), 0.1)),
+    ):
+        torch.manual_seed(0)
+        encoder, loss_fn = torch.nn.Linear(6, 3), tt.InfoNCE(control)
+        optimizer = torch.optim.Adam(encoder.parameters(), lr=0.02)
+        for _ in range(120):
+            rows = torch.randint(0, 600, (64,), generator=generator)
+            noise = 0.5 * torch.randn(2, 64, 6, generator=generator)
+            optimizer.zero_grad()
+            loss_fn(*encoder(x[rows] + noise), rows).backward()
+            optimizer.step()
+        z = F.normalize(encoder(x).detach(), dim=1)
+        accuracy[name] = probed(z, domain, 2), probed(z, label, 4)
+    assert accuracy["plain"][0] > 0.9
+    assert accuracy["domains"][0] < 0.75
+    assert accuracy["domains"][1] > accuracy["plain"][1] - 0.02

@@ -53,6 +53,25 @@ def soft_top_k(pair, relation, tau, k, margin):
     return sum(of_sides) / 2
 
 
+@pytest.mark.parametrize("tile", ["dense", (2, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tau", [0.005, 0.001, 1e-4])
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_steep_step_lies_midway_between_the_last_chosen_and_the_next(k, tau, dtype, tile):
+    """There Σ_j σ(z_j) = k in whatever place of the gap, to the digits of the sum."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.linspace(-1, 1, 7)[torch.randperm(7, generator=generator)] for _ in range(5)]
+    s = torch.stack(rows).to(dtype).requires_grad_()
+    loss_fn = tt.SoftTopK(tau, k, normalize=False, directions="x2y", reduction="none", tile=tile)
+    found = loss_fn(s, torch.eye(7, dtype=dtype))
+    best = s.topk(k + 1, dim=1).values / tau
+    z = s.diagonal() / tau - (best[:, -2] + best[:, -1]) / 2
+    expected = torch.logaddexp(torch.zeros_like(z), -z)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(value.sum(), s) for value in (found, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-9)
+
+
 @pytest.mark.parametrize("tile", TILES)
 @pytest.mark.parametrize("relation", relations(), ids=" ".join)
 def test_decoupled_softmax_equals_the_formula(pair, relation, tile):

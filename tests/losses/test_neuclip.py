@@ -123,3 +123,9 @@ def test_its_least_value_over_the_network_is_that_of_the_exact_partition(pair):
 def test_what_means_nothing_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_another_width_is_refused():
+    x = torch.randn(4, 5)
+    with pytest.raises(ValueError, match=r"NeuCLIP\(dim=7\) was given embeddings of width 5"):
+        tt.NeuCLIP(7, 0.1)(x, x + 1)

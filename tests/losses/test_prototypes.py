@@ -237,11 +237,22 @@ def test_the_concentration_of_a_cluster_is_its_own_temperature():
 
 
 def test_processes_have_the_value_and_gradient_of_one(tmp_path):
-    """Shards of 5 and 2 samples, prototypes shared, to 1e-9."""
+    """Shards of 5 and 2 samples, prototypes shared, to 1e-9; FastCLIP sends no gradients."""
     worker, out = Path(__file__).parent / "prototypes_worker.py", tmp_path / "found.json"
     run_all(worker, [(rank, tmp_path / "store", out) for rank in range(2)])
     found = json.loads(out.read_text())
-    assert {"heads", "remixed", "gated", "swav", "palm", "class means", "frequent"} <= set(found)
+    assert {
+        "scalars v1",
+        "scalars v2",
+        "scalars v3",
+        "heads",
+        "remixed",
+        "gated",
+        "swav",
+        "palm",
+        "class means",
+        "frequent",
+    } <= set(found)
     for name, error in found.items():
         assert error < 1e-9, (name, error)
 

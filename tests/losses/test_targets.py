@@ -311,6 +311,13 @@ LOSS = tt.InfoNCE(0.1)
         (lambda: Teacher(X, Y, share=1.1), r"share must be in \[0, 1\]"),
         (lambda: Teacher(X, Y[:, :3]), "of one width"),
         (lambda: Codes(torch.ones(2, 2), torch.tensor([2]), torch.tensor([0])), r"in 0 .. 1"),
+        (
+            lambda: Codes(torch.ones(2, 2), EVEN > 0, EVEN > 0),
+            "rows must be a vector of integers, the kind of each row, got torch.bool",
+        ),
+        (lambda: LOSS(X, Y, targets=torch.eye(4).to_sparse()), "must be dense, got torch.sparse_c"),
+        (lambda: LOSS(X, Y, repulsion=torch.eye(4).to_sparse()), "pass its .to_dense()"),
+        (lambda: LOSS(X, Y, ignore=torch.eye(4).bool().to_sparse()), "ignore must be dense"),
         (lambda: LOSS(X, Y, repulsion=Given(torch.ones(4, 4), share=0.5)), "share must be 1"),
         (lambda: tt.SigLIP(0.1)(X, Y, repulsion=torch.ones(4, 4)), "SigLIP takes no repulsion="),
         (lambda: tt.NUCLR(4)(X, Y, torch.arange(4), repulsion=torch.ones(4, 4)), "NUCLR's offsets"),

@@ -6,6 +6,7 @@ from tauten.candidates.class_means import class_means
 from tauten.candidates.class_queues import ClassQueues, boundary_pixels
 from tauten.candidates.clustered_memory import ClusteredMemory
 from tauten.candidates.drawn import drawn_negatives
+from tauten.candidates.everybody import everybody
 from tauten.candidates.keys import Keys
 from tauten.candidates.label_mixing import LabelMixer, LabelMixtures
 from tauten.candidates.mixing import Mixer
@@ -36,4 +37,5 @@ __all__ = [
     "class_means",
     "concentrations",
     "drawn_negatives",
+    "everybody",
 ]

@@ -138,7 +138,8 @@ class NeuCLIP(ContrastiveLoss):
             pair=Refused("its partition has one τ for each anchor"),
         )
         super().__init__(control, **options)
-        width, count = whole("dim", dim, 1), whole("prototypes", prototypes, 1)
+        self.width = width = whole("dim", dim, 1)
+        count = whole("prototypes", prototypes, 1)
         sides = ("x2y", "y2x") if self.directions == "both" else (self.directions,)
         self.normalizers = nn.ModuleDict({side: Normalizer(width, count) for side in sides})
         self._first = FirstKeys()
@@ -159,6 +160,11 @@ class NeuCLIP(ContrastiveLoss):
                     network.start(torch.cat(shown))
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
+        if batch.x.shape[1] != self.width:
+            raise ValueError(
+                f"NeuCLIP(dim={self.width}) was given embeddings of width {batch.x.shape[1]}: its "
+                "dim must be theirs"
+            )
         need_negatives(self, batch, directions)
         taus = [batch.values(self.strength, d) for d in directions]
         sums = negatives_lse(batch, batch.scales(self.strength, directions), directions)

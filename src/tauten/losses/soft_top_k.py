@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tauten.checks import whole
 from tauten.controls import Control, Direction
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 #: sweeps after which the threshold is taken as it is
 _SWEEPS = 60
+#: the log of nothing, which has a gradient of 0 and no infinity
+_NOTHING = -1e30
+#: steps in which the threshold is balanced where the step is so steep that sums lose it
+_BALANCING = 20
 _SHARPNESS = Refused("τ is the width of the step at the k-th place, no temperature of a likelihood")
 
 
@@ -48,6 +53,35 @@ class Steepness(Term):
         a, u = numbers
         share = torch.sigmoid(torch.addcmul(u, s, a))
         return share * (1 - share)
+
+
+@dataclass(frozen=True)
+class LogChosen(Term):
+    """log σ(z) of candidates that are not among the chosen, z = s·a + u <= 0; far below else."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, u = numbers
+        z = torch.addcmul(u, s, a)
+        return torch.where(z > 0, torch.full_like(z, _NOTHING), F.logsigmoid(z))
+
+
+@dataclass(frozen=True)
+class LogLeft(Term):
+    """log σ(−z) of candidates that are among the chosen, z = s·a + u > 0; far below else."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, u = numbers
+        z = torch.addcmul(u, s, a)
+        return torch.where(z > 0, F.logsigmoid(-z), torch.full_like(z, _NOTHING))
+
+
+@dataclass(frozen=True)
+class Above(Term):
+    """1 where s·a + u > 0, to count the chosen."""
+
+    def value(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        a, u = numbers
+        return (torch.addcmul(u, s, a) > 0).to(s.dtype)
 
 
 class SoftTopK(WithMargin):
@@ -123,7 +157,97 @@ class SoftTopK(WithMargin):
             # a Newton step from the solution: no change of value, and the implicit derivative
             step = (total - self.k) / slope.masked_fill(out | (slope <= 0), 1.0)
             thresholds.append(value - step.masked_fill(out, 0.0))
+        flat = self._flat(batch, scales, start, steep, directions)
+        if flat is not None:
+            thresholds = self._balanced(batch, scales, start, thresholds, flat, directions)
         return thresholds, all_chosen
+
+    @torch.no_grad()
+    def _flat(
+        self,
+        batch: Batch,
+        scales: Sequence[Number],
+        values: Sequence[Tensor],
+        steep: Sequence[Tensor],
+        directions: Sequence[Direction],
+    ) -> list[Tensor] | None:
+        """Return whose σ all lie so near 0 and 1 that their sum does not tell u; None if nobody's.
+
+        Such an anchor has k candidates well above and all others well below.
+        """
+        lost = self.k * torch.finfo(batch.dtype).eps ** 0.5
+        counts = self._sums((Above(),), batch, scales, values, directions)
+        flat = [
+            (slope < lost) & (count == self.k) for slope, count in zip(steep, counts, strict=True)
+        ]
+        some = torch.stack([rows.any() for rows in flat]).any().to(batch.dtype).reshape(1)
+        if batch.ranks is not None:
+            some = batch.ranks.max_(some)
+        return flat if bool(some) else None
+
+    def _balanced(
+        self,
+        batch: Batch,
+        scales: Sequence[Number],
+        values: Sequence[Tensor],
+        thresholds: list[Tensor],
+        flat: Sequence[Tensor],
+        directions: Sequence[Direction],
+    ) -> list[Tensor]:
+        """Return the thresholds, those of flat anchors from the logs of both sides.
+
+        Σ_j σ(z_j) = k is Σ_{rest} σ(z_j) = Σ_{top k} σ(−z_j), whose logs are as good as straight
+        lines in u, with slopes near 1 and −1.
+        """
+        values = list(values)
+        with torch.no_grad():
+            for _ in range(_BALANCING):
+                steps = self._steps(batch, scales, values, directions)
+                values = [
+                    value - step.where(rows, 0.0)
+                    for value, step, rows in zip(values, steps, flat, strict=True)
+                ]
+                largest = (
+                    torch.stack(
+                        [
+                            step.where(rows, 0.0).abs().max()
+                            for step, rows in zip(steps, flat, strict=True)
+                        ]
+                    )
+                    .max()
+                    .reshape(1)
+                )
+                if batch.ranks is not None:
+                    largest = batch.ranks.max_(largest)
+                if float(largest) <= 1e3 * torch.finfo(batch.dtype).eps:
+                    break
+        steps = self._steps(batch, scales, values, directions)
+        return [
+            torch.where(rows, value - step, threshold)
+            for rows, value, step, threshold in zip(flat, values, steps, thresholds, strict=True)
+        ]
+
+    def _steps(
+        self,
+        batch: Batch,
+        scales: Sequence[Number],
+        values: Sequence[Tensor],
+        directions: Sequence[Direction],
+    ) -> list[Tensor]:
+        """Return Newton's steps of log Σ_{rest} σ(z) − log Σ_{top} σ(−z) in u, with a gradient."""
+        sums = batch.reduce(
+            *(
+                Reduction.of(
+                    along(d), "logsumexp", term, batch.number(scale, d), batch.number(value, d)
+                )
+                for term in (LogChosen(), LogLeft())
+                for scale, value, d in zip(scales, values, directions, strict=True)
+            ),
+            own=False,
+        )
+        count = len(values)
+        # where the two sides have one candidate each, far from 0, the slopes are exactly 1 and −1
+        return [(rest - top) / 2 for rest, top in zip(sums[:count], sums[count:], strict=True)]
 
     def _solved(
         self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]

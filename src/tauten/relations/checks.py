@@ -77,6 +77,8 @@ def checked_ignore(ignore: Tensor, shape: tuple[int, int]) -> Tensor:
     """Return ``ignore=``, refused when it is no bool matrix of that shape."""
     if not isinstance(ignore, Tensor):
         raise ValueError(f"ignore must be a bool matrix {shape}, got {type(ignore).__name__}")
+    if ignore.layout is not torch.strided:
+        raise ValueError(f"ignore must be dense, got {ignore.layout}: pass its .to_dense()")
     if ignore.shape != shape or ignore.dtype != torch.bool:
         raise ValueError(
             f"ignore must be a bool matrix {shape}, got {ignore.dtype} {tuple(ignore.shape)}"

@@ -214,8 +214,11 @@ class Codes(PairWeights):
     def __init__(self, table: Tensor, rows: Tensor, cols: Tensor, *, share: float = 1.0) -> None:
         self.table = _checked("Codes' table", table)
         for side, codes, size in (("rows", rows, len(table)), ("cols", cols, table.shape[1])):
-            if not isinstance(codes, Tensor) or codes.dim() != 1 or codes.is_floating_point():
-                raise ValueError(f"Codes' {side} must be a vector of integers")
+            kind = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+            if kind not in _INTEGERS or codes.dim() != 1 or codes.layout is not torch.strided:
+                raise ValueError(
+                    f"Codes' {side} must be a vector of integers, the kind of each row, got {kind}"
+                )
             if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < size:
                 raise ValueError(
                     f"Codes' {side} must be in 0 .. {size - 1}, got {int(codes.min())} .. "
@@ -348,10 +351,16 @@ def _embeddings(name: str, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return u.detach(), v.detach()
 
 
+#: types of numbers that name kinds
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
 def _checked(name: str, matrix: Tensor) -> Tensor:
     if not isinstance(matrix, Tensor) or matrix.dim() != 2 or matrix.is_complex():
         shape = tuple(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__
         raise ValueError(f"{name} must be a matrix >= 0, got {shape}")
+    if matrix.layout is not torch.strided:
+        raise ValueError(f"{name} must be dense, got {matrix.layout}: pass its .to_dense()")
     matrix = matrix.detach()
     if not bool(((matrix >= 0) & matrix.isfinite()).all()):
         raise ValueError(
