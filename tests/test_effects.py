@@ -162,3 +162,45 @@ def probed(rows, labels):
     half = len(z) // 2
     weight = torch.linalg.lstsq(z[:half], F.one_hot(labels[:half], 4).float()).solution
     return float(((z[half:] @ weight).argmax(1) == labels[half:]).float().mean())
+
+
+def test_protected_groups_get_no_worse_than_they_were():
+    """DevSafety: head and tail are protected while a model learns what neither has."""
+    turns = {name: torch.linalg.qr(torch.randn(8, 8))[0] for name in ("head", "tail", "new")}
+    place = {name: row for row, name in enumerate(turns)}
+    clip = tt.InfoNCE(0.1)
+
+    def pairs(name, count):
+        z, mark = torch.randn(count, 8), 2 * F.one_hot(torch.tensor([place[name]] * count), 3)
+        return torch.cat([z, mark], 1), z @ turns[name] + 0.1 * torch.randn(count, 8)
+
+    def of(name, count, model):
+        x, y = pairs(name, count)
+        return clip(model[0](x), model[1](y))
+
+    old, checked = (network(11, 8), network(8, 8)), {name: pairs(name, 64) for name in turns}
+    fit(lambda _: of("head", 48, old) + of("tail", 16, old), old, 150, 5e-3)
+
+    @torch.no_grad()
+    def validation(model):
+        return {n: float(clip(model[0](x), model[1](y))) for n, (x, y) in checked.items()}
+
+    before, after = validation(old), {}
+    for beta in (0.0, 40.0):
+        new = network(11, 8), network(8, 8)
+        for part, begun in zip(new, old, strict=True):
+            part.load_state_dict(begun.state_dict())
+        guard = terms.Constraint([before["head"], before["tail"]], beta or 1.0, gamma=0.8)
+
+        def loss_of(_, new=new, beta=beta, guard=guard):
+            loss = of("new", 48, new)
+            if not beta:
+                return loss
+            return loss + guard(torch.stack([of("head", 64, new), of("tail", 64, new)]))
+
+        fit(loss_of, new, 100, 3e-3)
+        after[beta] = validation(new)
+    for name in ("head", "tail"):
+        assert after[0.0][name] > before[name] + 1
+        assert after[40.0][name] < before[name] + 0.15  # the noise of a batch
+    assert after[40.0]["new"] < before["new"] - 3

@@ -8,6 +8,7 @@ from scipy.stats import pearsonr, rankdata
 from torch.nn import functional as F
 
 from tauten import terms
+from tauten.structure import ClusterBatches
 
 X = torch.randn(7, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.randn(7, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -105,3 +106,31 @@ def test_equal_scores_say_nothing(name):
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_batches_hold_one_task_and_ties_contribute_nothing():
+    """CoDiEmb: lists to rank and graded pairs never meet, and equal scores are not compared."""
+    tasks = torch.tensor([0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 1, 0, 1, 1])
+    sampler = ClusterBatches(tasks, 3)
+    batches = [torch.tensor(batch) for batch in sampler]
+    assert len(batches) == 4
+    assert all(len(tasks[batch].unique()) == 1 for batch in batches)
+    assert {int(tasks[batch][0]) for batch in batches} == {0, 1}
+    scores, tau = torch.tensor([3.0, 1.0, 3.0, 2.0, 1.0, 3.0, 0.0], dtype=torch.float64), 0.05
+    s = (F.normalize(X, dim=1) * F.normalize(Y, dim=1)).sum(1) / tau
+
+    def preference(compared):
+        of_pairs = []
+        for k in range(7):
+            weights = scores[k] - scores
+            if not bool((weights > 0).any()):
+                continue
+            own = (weights.max() * s[k]).exp()
+            others = sum((weights[j] * s[j]).exp() for j in range(7) if compared(k, j))
+            of_pairs.append(-(own / (own + others)).log())
+        return float(torch.stack(of_pairs).mean())
+
+    found = float(terms.PreferenceOrder(tau)(X, Y, scores))
+    assert found == pytest.approx(preference(lambda k, j: scores[k] > scores[j]), rel=1e-9)
+    with_ties = preference(lambda k, j: k != j and scores[k] >= scores[j])
+    assert with_ties > found + 1e-6
