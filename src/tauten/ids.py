@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from tauten.checks import few
 from tauten.modules import refuse_vmap
+from tauten.reads import FREE, ask, waiting
 
 
 def check_index(index: Tensor) -> Tensor:
@@ -20,8 +23,28 @@ def check_index(index: Tensor) -> Tensor:
     return index.long()
 
 
+def rows_at(table: Tensor, ids: Tensor, *, known: bool = False) -> Tensor:
+    """Return the rows of a table at these ids, refused by name where it has none.
+
+    Args:
+        table: (N, ...).
+        ids: (n,) long, on the table's device.
+        known: whether it has all of them for certain.
+    """
+    if known:
+        return table[ids]
+    if table.device.type == "cpu" and not torch.compiler.is_compiling():
+        try:
+            return table.index_select(0, ids)  # which looks at each of them itself
+        except IndexError:
+            pass
+    return table[check_ids(ids, len(table))]
+
+
 def check_ids(index: Tensor, size: int, *, grows: bool = False) -> Tensor:
     """Check that ids have a place in a table of this size, and return them.
+
+    Where the answer comes later, ids without a place are those of other rows until then.
 
     Args:
         index: (N,) long.
@@ -32,10 +55,17 @@ def check_ids(index: Tensor, size: int, *, grows: bool = False) -> Tensor:
     if torch.compiler.is_compiling():  # whose graphs read no number
         torch._assert_async(~outside.any(), f"unknown sample ids: they run from 0 to {size - 1}")
         return index
-    if bool(outside.any()):
+    ask(outside.any(), partial(_refuse, index, outside, size))
+    if waiting() is None or index.device.type in FREE:
+        return index
+    return index.clamp(0, None if grows else size - 1)
+
+
+def _refuse(index: Tensor, outside: Tensor, size: int, unknown: bool) -> None:
+    """Refuse ids without a place, if there are any."""
+    if unknown:
         names = index[outside].unique().tolist()
         raise ValueError(
             f"{len(names)} unknown sample ids: {few(names)}; the table has {size} samples, "
             f"so ids run from 0 to {size - 1}"
         )
-    return index

@@ -69,6 +69,18 @@ class StateModule(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
+def parts(module: nn.Module) -> list[nn.Module]:
+    """Return a module and all that it is made of, each once, in the order of ``modules()``."""
+    listed: dict[nn.Module, None] = {}
+    coming = [module]
+    while coming:
+        part = coming.pop()
+        if part not in listed:
+            listed[part] = None
+            coming += [p for p in reversed(part._modules.values()) if p is not None]
+    return list(listed)
+
+
 def under_vmap(tensor: Tensor) -> bool:
     """Return whether a tensor stands for a whole batch of its kind, under ``torch.func.vmap``."""
     if torch.compiler.is_compiling():

@@ -13,11 +13,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, distributed
 
-from tauten.checks import MOST, whole
-from tauten.ids import check_ids
+from tauten.checks import MOST, few, whole
+from tauten.ids import check_ids, rows_at
 from tauten.modules import StateModule, check_state, full_precision
 
 __all__ = ["SampleTable"]
+
+#: () whether there is a group of processes
+_grouped: Callable[[], bool] = getattr(distributed, "is_initialized", bool)
 
 #: forward passes between two steps after which a forgotten step() is suspected
 MANY = 1000
@@ -88,47 +91,54 @@ class SampleTable(StateModule):
     def __len__(self) -> int:
         return len(self.visits)
 
-    def read(self, ids: Tensor) -> dict[str, Tensor]:
+    def read(self, ids: Tensor, *, known: bool = False) -> dict[str, Tensor]:
         """Return the columns of these samples.
 
         Args:
             ids: (n,) long.
+            known: whether the table has them for certain, so that they need no look.
 
         Returns:
             For each column (n,) on the device of ``ids``; the initial value where a growing table
             has not met the sample.
         """
-        return self.visit(ids)[0]
+        place = ids.to(self.values.device)
+        ahead = self._fetched(place, ids.device)
+        rows = self._rows(place, known).to(ids.device) if ahead is None else ahead.rows.clone()
+        return {name: rows[:, c] for c, name in enumerate(self.columns)}
 
     def seen(self, ids: Tensor) -> Tensor:
         """Return (n,) bool, whether each sample has been written before."""
-        return self.visit(ids)[1]
+        place = ids.to(self.values.device)
+        ahead = self._fetched(place, ids.device)
+        return self._visited(place).to(ids.device) if ahead is None else ahead.seen.clone()
 
     def visit(self, ids: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return what :meth:`read` and :meth:`seen` return, in one visit."""
-        place = self._place(ids)
-        ahead = self._fetched(place, ids.device)
-        if ahead is None:
-            rows, seen = self._rows(place).to(ids.device), self._visited(place).to(ids.device)
-        else:
-            rows, seen = ahead.rows.clone(), ahead.seen.clone()
-        return {name: rows[:, c] for c, name in enumerate(self.columns)}, seen
+        """Return what :meth:`read` and :meth:`seen` return."""
+        return self.read(ids), self.seen(ids)
 
-    def write(self, ids: Tensor, values: Mapping[str, Tensor]) -> None:
+    def write(self, ids: Tensor, values: Mapping[str, Tensor], *, known: bool = False) -> None:
         """Set columns of these samples and count the visit.
 
         Args:
             ids: (n,) long, each at most once.
             values: (n,) for each column to set.
+            known: as for :meth:`read`.
         """
-        place = self._place(ids)
+        place = ids.to(self.values.device)
         if not self.fixed and len(place):
-            self._grow(int(place.max()) + 1)
+            self._grow(int(check_ids(place, len(self), grows=True).max()) + 1)
         if self._ahead is not None and bool(torch.isin(place, self._ahead.ids).any()):
             self._ahead = None
-        for name, column in values.items():
-            self.values[place, self.columns.index(name)] = column.to(self.values)
-        self.visits[place] += 1
+        visits = rows_at(self.visits, place, known=known) + 1
+        if values.keys() != set(self.columns):
+            unknown = [name for name in values if name not in self.columns]
+            if unknown:
+                raise ValueError(f"no column {few(unknown)}: the table has {few(self.columns)}")
+            values = {**self.read(ids), **values}
+        rows = torch.stack([values[name] for name in self.columns], dim=1)
+        self.values.index_copy_(0, place, rows.to(self.values))
+        self.visits.index_copy_(0, place, visits)
 
     def prefetch(self, ids: Tensor, to: torch.device | str | None = None) -> None:
         """Start to bring the rows of these samples to a device, for the next reads of these ids.
@@ -146,29 +156,27 @@ class SampleTable(StateModule):
         Raises:
             ValueError: an unknown id.
         """
-        place = self._place(ids).clone()
+        place = ids.to(self.values.device).clone()
         device = self.values.device if to is None else torch.device(to)
         rows, visited = self._rows(place), self._visited(place)
         self._ahead = Prefetched(place, send(rows, device), send(visited, device))
 
-    def _place(self, ids: Tensor) -> Tensor:
-        """Check the ids and return them on the table's device."""
-        return check_ids(ids.to(self.values.device), len(self), grows=not self.fixed)
-
-    def _rows(self, place: Tensor) -> Tensor:
+    def _rows(self, place: Tensor, known: bool = False) -> Tensor:
         if self.fixed:
-            return self.values[place]
-        rows, known = self._blank(len(place)), place < len(self)
-        rows[known] = self.values[place[known]]
-        return rows
+            return rows_at(self.values, place, known=known)
+        check_ids(place, len(self), grows=True)
+        if not len(self):
+            return self._blank(len(place))
+        rows = self.values[place.clamp(0, len(self) - 1)]
+        return rows.where((place < len(self)).unsqueeze(1), self._blank(1))
 
     def _visited(self, place: Tensor) -> Tensor:
         if self.fixed:
-            return self.visits[place] > 0
-        known = place < len(self)
-        visited = torch.zeros_like(known)
-        visited[known] = self.visits[place[known]] > 0
-        return visited
+            return rows_at(self.visits, place) > 0
+        there = check_ids(place, len(self), grows=True) < len(self)
+        if not len(self):
+            return there
+        return there & (self.visits[place.clamp(0, len(self) - 1)] > 0)
 
     def _fetched(self, place: Tensor, device: torch.device) -> Prefetched | None:
         """Return the prefetched rows if they are of these samples and on this device, else None."""
@@ -262,67 +270,90 @@ def receive(tensor: Tensor) -> None:
         tensor.record_stream(stream)
 
 
+class Samples:
+    """Ids of samples, and which of them are the same, found out once.
+
+    Args:
+        ids: (n,) long.
+    """
+
+    def __init__(self, ids: Tensor) -> None:
+        self.ids = ids
+        self._groups: tuple[Tensor, Tensor] | None = None
+
+    def groups(self) -> tuple[Tensor, Tensor]:
+        """Return distinct ids (m,) in rising order, and the place (n,) of each id among them."""
+        if self._groups is None:
+            self._groups = torch.unique(self.ids, return_inverse=True)
+        return self._groups
+
+
 class Pending:
     """Observations of samples between two optimiser steps, from all forward passes and ranks."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._seen: list[tuple[Samples, Tensor]] = []
 
-    def add(self, ids: Tensor, *values: Tensor) -> None:
-        """Note one forward pass: ids (n,) and as many vectors (n,) each time."""
+    def add(self, samples: Samples, *values: Tensor) -> None:
+        """Note one forward pass: n samples and as many vectors (n,) each time."""
         if len(self._seen) == MANY:
             warnings.warn(
                 f"{MANY} training batches without a step(): call loss_fn.step() after each "
                 "optimizer.step(), or eval() where nothing is learned",
                 stacklevel=2,
             )
-        self._seen.append((ids.detach(), torch.stack([v.detach() for v in values], dim=1)))
+        columns = [column.detach() for column in values]
+        rows = columns[0].unsqueeze(1) if len(columns) == 1 else torch.stack(columns, dim=1)
+        self._seen.append((samples, rows))
 
-    def take(self) -> tuple[Tensor, Tensor] | None:
-        """Take all ids and values (n, k) since the last call, the same on every process."""
+    def take(self) -> tuple[Samples, Tensor] | None:
+        """Take all samples and values (n, k) since the last call, the same on every process."""
         seen, self._seen = self._seen, []
-        mine = (torch.cat([i for i, _ in seen]), torch.cat([v for _, v in seen])) if seen else None
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return mine
+        if len(seen) > 1:
+            ids = torch.cat([samples.ids for samples, _ in seen])
+            seen = [(Samples(ids), torch.cat([values for _, values in seen]))]
+        if not _grouped():
+            return seen[0] if seen else None
         parts: list[Any] = [None] * distributed.get_world_size()
-        distributed.all_gather_object(parts, None if mine is None else [m.cpu() for m in mine])
-        whole = [part for part in parts if part is not None]
+        given = [(samples.ids.cpu(), values.cpu()) for samples, values in seen]
+        distributed.all_gather_object(parts, given)
+        whole = [pair for part in parts for pair in part]
         if not whole:
             return None
-        device = whole[0][0].device if mine is None else mine[0].device
-        ids, values = (torch.cat([part[k] for part in whole]).to(device) for k in (0, 1))
-        return ids, values
+        device = seen[0][1].device if seen else whole[0][0].device
+        ids, values = (torch.cat([pair[k] for pair in whole]).to(device) for k in (0, 1))
+        return Samples(ids), values
 
 
-def mean_by_sample(ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return distinct ids (m,) in rising order, and the mean (m, k) of the rows of each,
-    in float64.
+def mean_by_sample(samples: Samples, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return distinct ids (m,), and the mean (m, k) of the rows of each, in float64.
 
     Equal ids are added from the smallest value up, so that neither the order in the batch nor the
     split over processes changes the result.
     """
-    distinct, group = torch.unique(ids, return_inverse=True)
+    distinct, group = samples.groups()
     values = values.double()
-    if len(distinct) == len(ids):
-        return distinct, torch.empty_like(values).index_copy_(0, group, values)
+    if distinct.shape == group.shape:
+        return samples.ids, values
     total = values.new_zeros(len(distinct), values.shape[1])
     for c in range(values.shape[1]):
         order = torch.argsort(values[:, c], stable=True)
         total[:, c].index_add_(0, group[order], values[order, c])
-    return distinct, total / torch.bincount(group, minlength=len(distinct)).unsqueeze(1)
+    counts = torch.zeros_like(distinct).index_add_(0, group, torch.ones_like(group))
+    return distinct, total / counts.unsqueeze(1)
 
 
-def log_mean_by_sample(ids: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return distinct ids (m,) in rising order, and the log (m,) of the mean of exp(logs) of each.
+def log_mean_by_sample(samples: Samples, logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return distinct ids (m,), and the log (m,) of the mean of exp(logs) of each.
 
     As :func:`mean_by_sample`, for numbers whose exponentials may over- or underflow.
     """
-    distinct, group = torch.unique(ids, return_inverse=True)
+    distinct, group = samples.groups()
     logs = logs.double().flatten()
-    if len(distinct) == len(ids):
-        return distinct, torch.empty_like(logs).index_copy_(0, group, logs)
+    if distinct.shape == group.shape:
+        return samples.ids, logs
     peak = logs.new_full((len(distinct),), -float("inf"))
     peak.scatter_reduce_(0, group, logs, "amax")
     shift = peak.masked_fill(peak.isinf(), 0.0)
-    _, means = mean_by_sample(ids, torch.exp(logs - shift[group]).unsqueeze(1))
+    _, means = mean_by_sample(samples, torch.exp(logs - shift[group]).unsqueeze(1))
     return distinct, shift + means[:, 0].log()

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 import tauten as tt
+from tauten.state import Samples
 
 N, RHO = 6, 0.7
 TAU = 0.3125  # exact in float32
@@ -140,7 +141,7 @@ def test_adam_is_that_of_torch_for_each_sample_by_its_own_visits(decays):
         ids = torch.tensor([k for k in range(4) if step % (k + 1) == 0])
         for side in SIDES:
             gradient = torch.randn(len(ids), generator=generator, dtype=torch.float64)
-            control.observe(side, ids, gradient)
+            control.observe(side, Samples(ids), gradient)
             for k, g in zip(ids.tolist(), gradient, strict=True):
                 parameters[side, k].grad = g.clone()
                 optimizers[side, k].step()
@@ -168,7 +169,7 @@ def test_the_first_step_of_adam_is_the_learning_rate_against_the_sign_of_the_gra
 @pytest.mark.parametrize("bound", [5.0, 0.3])
 def test_the_gradient_is_clipped(bound):
     control = build(beta=1.0, lr=1e-3, max_gradient=bound)
-    control.observe("x2y", torch.arange(4), torch.tensor([-9.0, -0.2, 0.1, 7.0]))
+    control.observe("x2y", Samples(torch.arange(4)), torch.tensor([-9.0, -0.2, 0.1, 7.0]))
     control.step()
     clipped = torch.tensor([-bound, -0.2, 0.1, bound], dtype=torch.float64)
     torch.testing.assert_close(column(control, "x2y", "momentum")[:4], clipped, rtol=1e-6, atol=0)
@@ -180,13 +181,13 @@ def test_temperatures_keep_to_their_range_and_leave_its_ends(adam):
     control = build(adam=adam, lr=0.5, beta=1.0)
     ids = torch.arange(2)
     for _ in range(3):
-        control.observe("x2y", ids, torch.tensor([9.0, -9.0]))
+        control.observe("x2y", Samples(ids), torch.tensor([9.0, -9.0]))
         control.step()
         assert float(column(control, "x2y").min()) >= 0.05
         assert float(column(control, "x2y").max()) <= 0.9
     assert column(control, "x2y")[:2].tolist() == pytest.approx([0.05, 0.9])
     for _ in range(30):
-        control.observe("x2y", ids, torch.tensor([-0.1, 0.1]))
+        control.observe("x2y", Samples(ids), torch.tensor([-0.1, 0.1]))
         control.step()
     assert float(column(control, "x2y")[0]) > 0.05
     assert float(column(control, "x2y")[1]) < 0.9

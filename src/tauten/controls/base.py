@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from tauten.checks import finite as finite
 from tauten.checks import names_options, whole
 from tauten.controls.anchors import Anchors, Direction
 from tauten.ids import check_index
-from tauten.modules import StateModule
+from tauten.modules import StateModule, parts
 from tauten.pairwise.numbers import Number, PairNumber, combine
 
 Range = tuple[float, float]
@@ -218,7 +219,12 @@ class Control(StateModule):
 
 def advance_controls(owner: nn.Module) -> None:
     """Advance every control in this module by one optimiser step, each once."""
-    for module in owner.modules():
+    advance(parts(owner))
+
+
+def advance(modules: Iterable[nn.Module]) -> None:
+    """Advance those of these modules that are controls by one optimiser step."""
+    for module in modules:
         if isinstance(module, Control):
             module._advance()
 
@@ -243,6 +249,14 @@ class Scheduled(Control):
     def number(self, step: int) -> float:
         """Return the value at a step."""
         raise NotImplementedError
+
+    def rounded(self, dtype: torch.dtype) -> float:
+        """Return the value now as a number of this precision."""
+        value = self.number(self.steps)
+        if dtype == torch.float64:
+            return value
+        (single,) = struct.unpack("f", struct.pack("f", value))
+        return float(single)
 
     #: () float64, the value now, for graphs that must not be compiled anew at every step
     _now: Tensor | None = None

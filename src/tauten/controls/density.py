@@ -11,7 +11,7 @@ from torch import Tensor
 from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import Range, finite
 from tauten.controls.fingerprint import OfData
-from tauten.ids import check_ids, check_index
+from tauten.ids import check_index, rows_at
 from tauten.pairwise.numbers import Number
 
 _SCALES = {"linear": lambda n: n, "log": torch.log, "sqrt": torch.sqrt}
@@ -92,10 +92,9 @@ class ClusterShift(OfData):
         """Return (n,) values, those of float64 where that or the module is float64."""
         of_y = self.shift_of_y if direction == "y2x" else None
         table = self.shift if of_y is None else of_y
-        check_ids(index, len(table))
         if torch.float64 in (dtype, table.dtype):
-            return self._exact[0 if of_y is None else 1][index.cpu()].to(index.device)
-        return table[index.to(table.device)]
+            return rows_at(self._exact[0 if of_y is None else 1], index.cpu()).to(index.device)
+        return rows_at(table, index.to(table.device))
 
     def range(self) -> Range:
         return self.low, self.high

@@ -17,7 +17,7 @@ from tauten.ids import check_index
 from tauten.pairwise.numbers import Number
 from tauten.spec import Context, ControlSpec, Level, NewestWeight, Rate
 from tauten.spec import Range as Interval
-from tauten.state import Pending, SampleTable, mean_by_sample
+from tauten.state import Pending, Samples, SampleTable, mean_by_sample
 
 _EPSILON = 1e-8
 
@@ -106,9 +106,9 @@ class Individual(Control):
     def range(self) -> Range:
         return self.low, self.high
 
-    def observe(self, direction: Direction, ids: Tensor, gradient: Tensor) -> None:
+    def observe(self, direction: Direction, samples: Samples, gradient: Tensor) -> None:
         """Note the gradient G (n,) of these samples' temperatures for the next step."""
-        self._pending[direction].add(ids, gradient.double())
+        self._pending[direction].add(samples, gradient.double())
 
     @torch.no_grad()
     def _advance(self) -> None:
@@ -122,14 +122,15 @@ class Individual(Control):
     def _update(self, table: SampleTable, ids: Tensor, gradient: Tensor) -> None:
         if self.max_gradient is not None:
             gradient = gradient.clamp(-self.max_gradient, self.max_gradient)
-        rows = {name: column.double() for name, column in table.read(ids).items()}
+        read = table.read(ids, known=True)
+        rows = {name: column.double() for name, column in read.items()}
         if self.adam is None:
             direction = (1 - self.beta) * rows["momentum"] + self.beta * gradient
             rows["momentum"] = direction
         else:
             direction = self._adam(rows, gradient, *self.adam)
         rows["tau"] = (rows["tau"] - self.lr * direction).clamp(self.low, self.high)
-        table.write(ids, rows)
+        table.write(ids, rows, known=True)
 
     def _adam(
         self, rows: dict[str, Tensor], gradient: Tensor, first: float, second: float

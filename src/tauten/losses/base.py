@@ -15,7 +15,7 @@ from tauten.candidates.keys import Keys
 from tauten.candidates.own import Negatives
 from tauten.checks import few, flag, names_options
 from tauten.controls import Control, Direction, Individual, TaU, TempNet, as_control
-from tauten.controls.base import advance_controls
+from tauten.controls.base import advance
 from tauten.controls.tables import SideTables
 from tauten.ids import check_index
 from tauten.losses import parameters
@@ -26,12 +26,13 @@ from tauten.losses.dro import DRO
 from tauten.losses.force import RunningMean
 from tauten.losses.keyed import met
 from tauten.losses.traps import FOLLOWED, Traps, looks_up
-from tauten.modules import StateModule, refuse_vmap
+from tauten.modules import StateModule, parts, refuse_vmap
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.pairwise.exchange import Ranks, grouped, several_processes
 from tauten.pairwise.once import transformed
 from tauten.pairwise.sides import within_range
 from tauten.pairwise.whole import held
+from tauten.reads import FREE, ask, together, waiting
 from tauten.relations import Ids, Relation, Weights, relate
 
 if TYPE_CHECKING:
@@ -305,13 +306,14 @@ class ContrastiveLoss(StateModule):
                 them, does so.
         """
         self._check_unread()
-        self._traps.before_step(self, controls)
+        modules = parts(self)
+        self._traps.before_step(self, modules, controls)
         if controls:
-            advance_controls(self)
-        self._traps.after_step(self)
+            advance(modules)
+        self._traps.after_step(modules)
         if self.running is not None:
             self.running.commit(merge=self.ranks == "local")
-        self._step += 1
+        self._step.add_(1)
 
     def _check_unread(self) -> None:
         """Refuse what a compiled loss returned, whose graph reads no number."""
@@ -417,6 +419,7 @@ class ContrastiveLoss(StateModule):
             and rows == cols > 1  # a row without negatives may be left out of the loss
             and whole
             and not traced
+            and (x.device.type in FREE or waiting() is None)  # no second try later
         )
         if self.normalize and not trusting:
             x, y = within_range(x), within_range(y)
@@ -518,56 +521,67 @@ class ContrastiveLoss(StateModule):
 
     def _reduce(self, batch: Batch) -> Tensor:
         """Return the loss of a batch; one that is refused leaves no note for the next step."""
+        free = batch.x.device.type in FREE
         try:
-            loss = self._reduced(batch)
+            if free:
+                loss = self._reduced(batch)
+            else:
+                with together():
+                    loss = self._reduced(batch)
         except NonFiniteLossError:
             if any(part.trusting for part in batch.parts):
                 return self._reduce(batch.each(Batch.scaled))
             raise
-        for part in batch.parts:
-            for note in part.notes:
-                note()
+        questions = None if free else waiting()
+        if questions is None:
+            batch.leave_notes()
+        else:
+            questions.after(batch.leave_notes)
         return loss
 
     def _reduced(self, batch: Batch) -> Tensor:
-        parts = parameters.sides(self, batch) if batch.several else self.sides(batch)
+        losses = parameters.sides(self, batch) if batch.several else self.sides(batch)
         compiled = torch.compiler.is_compiling()
         if not compiled:
             self._watch(batch)
         if batch.ranks is None:
             if not compiled and (self.reduction == "none" or isinstance(self.reduction, DRO)):
-                self._check_finite(parts, batch)
+                self._check_finite(losses, batch)
             if self.reduction == "none":
-                whole = parts[0]
+                whole = losses[0]
             else:
                 price = None
                 if isinstance(self.reduction, DRO):
-                    price = self.reduction.price(parts, batch)
-                    parts = self.reduction.weighted(parts, batch)
-                means = [part.sum() if self.reduction == "sum" else part.mean() for part in parts]
+                    price = self.reduction.price(losses, batch)
+                    losses = self.reduction.weighted(losses, batch)
+                means = [part.sum() if self.reduction == "sum" else part.mean() for part in losses]
                 whole = means[0] if len(means) == 1 else means[0] + means[1]
                 whole = whole if price is None else whole + price
             if compiled:
                 self.__dict__["_unread"] = whole.detach()
-            elif self.reduction != "none" and not math.isfinite(whole.item()):
-                self._check_finite(parts, batch)  # the whole was one read
+            elif self.reduction != "none":
+                self._check_whole(whole, losses, batch)
             return whole
         facts = [
             torch.stack([part.detach().sum(), part.new_tensor(float(len(part))), _failed(part)])
-            for part in parts
+            for part in losses
         ]
         sums, anchors, failures = batch.ranks.sum_(torch.stack(facts)).T
-        self._check_finite(parts, batch)
-        if bool(failures.any()):
-            raise NonFiniteLossError("the loss of another process is NaN or infinite")
+
+        def then(failed: bool) -> None:
+            if failed:
+                self._check_finite(losses, batch)
+                raise NonFiniteLossError("the loss of another process is NaN or infinite")
+
+        ask(failures.any(), then)
         if self.reduction == "none":
-            return parts[0]
+            return losses[0]
         price = None
         if isinstance(self.reduction, DRO):
-            price = self.reduction.price(parts, batch)
-            parts = self.reduction.weighted(parts, batch)
-            sums = batch.ranks.sum_(torch.stack([part.detach().sum() for part in parts]))
-        of_all, mine = list(sums), [part.sum() for part in parts]
+            price = self.reduction.price(losses, batch)
+            losses = self.reduction.weighted(losses, batch)
+            sums = batch.ranks.sum_(torch.stack([part.detach().sum() for part in losses]))
+        of_all, mine = list(sums), [part.sum() for part in losses]
         if self.reduction != "sum":
             of_all = [part / count for part, count in zip(of_all, anchors, strict=True)]
             mine = [part / count for part, count in zip(mine, anchors, strict=True)]
@@ -655,8 +669,20 @@ class ContrastiveLoss(StateModule):
         # a tensor of a batch is no part of the module, and its own way to set one takes long
         self.__dict__["last_tau"] = (ids, tau.detach().expand(ids.shape[0]))
 
-    def _check_finite(self, parts: Sequence[Tensor], batch: Batch) -> None:
-        if all(bool(torch.isfinite(part.detach()).all()) for part in parts):
+    def _check_whole(self, whole: Tensor, losses: Sequence[Tensor], batch: Batch) -> None:
+        """Refuse a loss that is not finite, by one read, or one with others of the step."""
+        if whole.device.type not in FREE:
+
+            def then(finite: bool) -> None:
+                if not finite:
+                    self._check_finite(losses, batch)
+
+            ask(torch.isfinite(whole.detach()), then)
+        elif not math.isfinite(whole.item()):
+            self._check_finite(losses, batch)
+
+    def _check_finite(self, losses: Sequence[Tensor], batch: Batch) -> None:
+        if all(bool(torch.isfinite(part.detach()).all()) for part in losses):
             return
         for name, side, of_side in _named_sides(batch):
             rows = (~torch.isfinite(side.detach())).any(1).nonzero().squeeze(1)
@@ -666,11 +692,11 @@ class ContrastiveLoss(StateModule):
                     f"{name} has NaN or infinite embeddings in {len(rows)} of {len(side)} rows: "
                     f"{few(rows.tolist())}; data set ids {few(ids.tolist())}"
                 )
-        bad, ids = ~torch.isfinite(parts[0].detach()), batch.ids["x2y"]
+        bad, ids = ~torch.isfinite(losses[0].detach()), batch.ids["x2y"]
         if batch.relation.labels is not None and self.directions == "y2x":
             ids = batch.ids["y2x"]
         elif not bool(bad.any()):
-            bad, ids = ~torch.isfinite(parts[1].detach()), batch.anchored(batch.ids["y2x"], "y2x")
+            bad, ids = ~torch.isfinite(losses[1].detach()), batch.anchored(batch.ids["y2x"], "y2x")
         rows = bad.nonzero().squeeze(1)
         assert self.last_tau is not None
         tau = self.last_tau[1]

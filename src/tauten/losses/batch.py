@@ -25,6 +25,7 @@ from tauten.pairwise.sides import within_range
 from tauten.pairwise.units import Units, unit_rows
 from tauten.pairwise.whole import reduce_whole
 from tauten.relations import PairWeights, Relation
+from tauten.state import Samples
 
 #: the side of S on which the anchors of a direction lie
 ALONG: Mapping[Direction, Along] = {"x2y": "rows", "y2x": "cols"}
@@ -84,6 +85,7 @@ class Batch:
     notes: list[Callable[[], None]] = field(init=False, default_factory=list)
     _strengths: dict[tuple[int, Direction], Number] = field(init=False, default_factory=dict)
     _positives: dict[Direction, Tensor] = field(init=False, default_factory=dict)
+    _samples: dict[Direction, Samples] = field(init=False, default_factory=dict)
     _logs: dict[float, Tensor] = field(init=False, default_factory=dict)
     _units: list[Units | None] = field(init=False, default_factory=list)
 
@@ -100,6 +102,12 @@ class Batch:
         """This batch, and that of the other side where it has keys of its own."""
         return [self] if self.other is None else [self, self.other]
 
+    def leave_notes(self) -> None:
+        """Leave what the batch has for the next step."""
+        for part in self.parts:
+            for note in part.notes:
+                note()
+
     def each(self, change: Callable[[Batch], Batch]) -> Batch:
         """Return the batch with each of its parts changed."""
         first, *others = map(change, self.parts)
@@ -112,6 +120,14 @@ class Batch:
         x, y = within_range(self.x), within_range(self.y)
         views: dict[Direction, Tensor] = {"x2y": self.x, "y2x": self.y}
         return replace(self, x=x, y=y, views=views, trusting=False)
+
+    def samples(self, direction: Direction) -> Samples:
+        """Return the anchors of that direction as samples of the data set."""
+        if not self._samples:
+            of_x, of_y = self.ids["x2y"], self.ids["y2x"]
+            self._samples["x2y"] = Samples(of_x)
+            self._samples["y2x"] = self._samples["x2y"] if of_y is of_x else Samples(of_y)
+        return self._samples[direction]
 
     def strength(self, control: Control, direction: Direction) -> Number:
         """Return the control's values for the anchors of that direction.
@@ -135,7 +151,8 @@ class Batch:
             found = found.to(self.x.device, self.dtype)
             if control.shared:
                 return found.reshape(())
-            found = found.expand(self.ids[direction].shape[0])
+            if found.shape != self.ids[direction].shape:
+                found = found.expand(self.ids[direction].shape[0])
         return found
 
     def _alike(self, control: Control) -> bool:

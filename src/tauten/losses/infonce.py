@@ -319,13 +319,11 @@ class InfoNCE(ContrastiveLoss):
             report(self.strength, batch, parts, gradients)
             return losses
         name = f"{type(self).__name__} with {self.strength!r}"
-        return [
-            hold(
-                loss + filled(gradients[d] * (part.tau - part.tau.detach()), part.alone),
-                name,
-            )
+        taught = [
+            loss + filled(gradients[d] * (part.tau - part.tau.detach()), part.alone)
             for loss, (d, part) in zip(losses, parts.items(), strict=True)
         ]
+        return hold(taught, name)
 
     def _of(self, z: Tensor) -> Tensor:
         """Return an anchor's loss from its z; p_ii = sigmoid(−z)."""

@@ -23,7 +23,7 @@ from tauten.losses.sogclr import SogCLR, TableOptions
 from tauten.pairwise import Offset, Reduction, Weight
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, LossSpec, NewestWeight, Rate
-from tauten.state import Pending, mean_by_sample
+from tauten.state import Pending, Samples, mean_by_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -95,8 +95,8 @@ class NUCLR(SogCLR):
             if seen is not None:
                 ids, mass = mean_by_sample(*seen)
                 table = self.offsets.of(side)
-                zeta = table.read(ids)["zeta"].double() - self.lr * (1 - mass[:, 0])
-                table.write(ids, {"zeta": zeta})
+                zeta = table.read(ids, known=True)["zeta"].double() - self.lr * (1 - mass[:, 0])
+                table.write(ids, {"zeta": zeta}, known=True)
                 self.largest[at] = table.values.max()
         super().step(controls=controls)
 
@@ -180,7 +180,7 @@ class NUCLR(SogCLR):
         keep = (anchors > 0).expand_as(mass)
         total = mass / anchors.clamp(min=1) + own
         batch.notes.append(
-            partial(self._masses[side].add, batch.ids[side][keep], total[keep].double())
+            partial(self._masses[side].add, Samples(batch.ids[side][keep]), total[keep].double())
         )
 
     def _weights(

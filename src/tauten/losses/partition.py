@@ -6,7 +6,7 @@ h_ij = s_ij − s_ii;  g_i = mean_j exp(h_ij/τ_i);  u_i an average of g_i over 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,8 @@ from tauten.losses.batch import ALONG, Batch, along
 from tauten.losses.hard import log_add_exp
 from tauten.pairwise import Number, Reduction, Scaled, Term, Tilted
 from tauten.pairwise.reduction import How
+from tauten.reads import ask
+from tauten.state import Samples
 
 _SCALED = Scaled()
 
@@ -209,7 +211,7 @@ def robust_gradients(
     """
     reductions = []
     for d, part in parts.items():
-        scale = (1 / part.tau).expand_as(part.log_u)
+        scale = part.tau.reciprocal().expand_as(part.log_u)
         offset = part.positives * scale + part.log_u + part.log_negatives
         numbers = (batch.number(scale, d), batch.number(offset, d))
         reductions.append(Reduction.of(along(d), "sum", Tilted(), *numbers))
@@ -217,7 +219,7 @@ def robust_gradients(
     gradients: dict[Direction, Tensor] = {}
     for tilted, (d, part) in zip(sums, parts.items(), strict=True):
         if d in batch.hard:
-            hard, scale = batch.hard[d], (1 / part.tau).expand_as(part.log_u)
+            hard, scale = batch.hard[d], part.tau.reciprocal().expand_as(part.log_u)
             log = part.positives * scale + part.log_u + part.log_negatives
             raised = (hard.similarity * scale.unsqueeze(1) - log.unsqueeze(1)).exp()
             tilted = tilted + hard.sum(hard.similarity * raised)
@@ -235,10 +237,37 @@ def report(
 ) -> None:
     """Tell the control the gradients of the anchors that have negatives."""
     for d, gradient in gradients.items():
-        ids, kept = counted(batch.ids[d], parts[d].alone), counted(gradient, parts[d].alone)
-        batch.notes.append(partial(control.observe, batch.known_as(d), ids, kept))
+        note_anchors(
+            batch, d, parts[d].alone, gradient, partial(control.observe, batch.known_as(d))
+        )
 
 
-def counted(values: Tensor, empty: Tensor | None) -> Tensor:
-    """Return values (n,) of the anchors that are not empty."""
-    return values if empty is None else values[~empty]
+def note_anchors(
+    batch: Batch,
+    direction: Direction,
+    empty: Tensor | None,
+    values: Tensor,
+    see: Callable[[Samples, Tensor], None],
+) -> None:
+    """Leave values (n,) of the anchors that are not empty for the next step.
+
+    Args:
+        batch: of embeddings.
+        direction: of the anchors.
+        empty: (n,) bool; None if none is.
+        values: of all.
+        see: takes the samples and values of those that count.
+    """
+    if empty is None:
+        batch.notes.append(partial(see, batch.samples(direction), values))
+        return
+    left_out = empty
+
+    def then(some: bool) -> None:
+        samples, counted = batch.samples(direction), values
+        if some:
+            samples = Samples(batch.ids[direction][~left_out])
+            counted = values[~left_out]
+        batch.notes.append(partial(see, samples, counted))
+
+    ask(left_out.any(), then)

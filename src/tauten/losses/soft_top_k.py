@@ -138,10 +138,11 @@ class SoftTopK(WithMargin):
             for threshold, scale, d in zip(thresholds, scales, directions, strict=True)
         ]
         losses = mean_logistic(batch, scales, offsets, directions)
-        return [
-            hold(loss.masked_fill(batch.without_anchor(out, d), 0.0), type(self).__name__)
+        counted = [
+            loss.masked_fill(batch.without_anchor(out, d), 0.0)
             for loss, out, d in zip(losses, all_chosen, directions, strict=True)
         ]
+        return hold(counted, type(self).__name__)
 
     def _thresholds(
         self, batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from tauten.checks import warn
 from tauten.controls import Control, Direction, Individual, as_control
+from tauten.controls.base import Scheduled
 from tauten.controls.tables import SideTables, Sizes
 from tauten.losses.base import ContrastiveLoss, RelationOptions, SharedOptions
 from tauten.losses.batch import Batch
@@ -27,10 +27,10 @@ from tauten.losses.composition import (
 )
 from tauten.losses.partition import (
     Partition,
-    counted,
     filled,
     need_negatives,
     negatives_lse,
+    note_anchors,
     report,
     robust_gradients,
 )
@@ -182,7 +182,7 @@ class SogCLR(ContrastiveLoss):
             seen = pending.take()
             if seen is not None:
                 ids, log_u = log_mean_by_sample(*seen)
-                self.tables.of(direction).write(ids, {"log_u": log_u})
+                self.tables.of(direction).write(ids, {"log_u": log_u}, known=True)
         super().step(controls=controls)
 
     def _composition(self) -> Composition:
@@ -216,7 +216,7 @@ class SogCLR(ContrastiveLoss):
         if self.training and torch.is_grad_enabled():
             self._observe(batch, parts)
         losses = [filled(self._loss(part), part.alone) for part in parts.values()]
-        return [hold(loss, type(self).__name__) for loss in losses]
+        return hold(losses, type(self).__name__)
 
     def _loss(self, part: Partition) -> Tensor:
         """Return the value of the objective, with the gradient of its estimator."""
@@ -254,7 +254,10 @@ class SogCLR(ContrastiveLoss):
         return None
 
     def _moving_average(self, batch: Batch, direction: Direction, log_g: Tensor) -> Tensor:
-        gamma = float(batch.values(self.gamma, direction))
+        if isinstance(self.gamma, Scheduled):
+            gamma = self.gamma.rounded(batch.dtype)
+        else:
+            gamma = float(batch.values(self.gamma, direction))
         if gamma == 1.0:
             return log_g
         columns, seen = self.tables.of(direction).visit(batch.ids[direction])
@@ -264,8 +267,7 @@ class SogCLR(ContrastiveLoss):
 
     def _observe(self, batch: Batch, parts: Mapping[Direction, Partition]) -> None:
         for d, part in parts.items():
-            ids, logs = counted(batch.ids[d], part.alone), counted(part.log_average, part.alone)
-            batch.notes.append(partial(self._pending[d].add, ids, logs.double()))
+            note_anchors(batch, d, part.alone, part.log_average.double(), self._pending[d].add)
         if isinstance(self.strength, Individual):
             report(self.strength, batch, parts, robust_gradients(batch, parts, self.rho))
 

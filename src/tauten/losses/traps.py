@@ -14,6 +14,8 @@ from tauten.checks import warn
 from tauten.controls import Control
 from tauten.controls.tables import SideTables
 from tauten.losses.batch import Batch
+from tauten.modules import parts
+from tauten.reads import ask
 
 if TYPE_CHECKING:
     from tauten.losses.base import ContrastiveLoss
@@ -48,7 +50,7 @@ class Traps:
         self._left: int | None = None
         self._said: set[str] = set()
         self._optimised = False
-        self._still: dict[str, tuple[int, Tensor, int]] = {}
+        self._still: dict[tuple[int, str], tuple[int, Tensor, int]] = {}
 
     def trained(self, loss_fn: nn.Module) -> None:
         """Look at a training batch, one of ``FOLLOWED``; warn where so many came without a step.
@@ -56,10 +58,10 @@ class Traps:
         Controls that another loss advances are stepped; a running mean of this loss is not.
         """
         if self.batches == 1:
-            self._count = _steps(loss_fn)
+            self._count = _steps(parts(loss_fn))
         if self.batches != BATCHES or not _is_stepped(loss_fn):
             return
-        if _steps(loss_fn) != self._count and getattr(loss_fn, "running", None) is None:
+        if _steps(parts(loss_fn)) != self._count and getattr(loss_fn, "running", None) is None:
             self.batches = 0
             return
         self._say(
@@ -91,44 +93,55 @@ class Traps:
             self._unreached = 0
             return
         low, high = loss_fn.strength.range()
-        at_end = bool((loss_fn.last_tau[1] <= low + _END * (high - low)).all())
         gamma = getattr(loss_fn, "gamma", None)
         averaged = gamma is not None and gamma.range()[0] < 1
-        self._unreached = self._unreached + 1 if at_end or not averaged else 0
-        if self._unreached == PATIENCE:
-            what = "all temperatures are at their lower end" if at_end else "τ can only fall"
-            self._say(
-                "rho",
-                f"{type(loss_fn).__name__} has rho={rho:g}, but the weights of a batch of this "
-                f"size reach log({negatives}) = {most:.2f} at most, and {what}: take a rho below "
-                "that, or larger batches",
-            )
 
-    def before_step(self, loss_fn: nn.Module, controls: bool = True) -> None:
+        def then(at_end: bool) -> None:
+            self._unreached = self._unreached + 1 if at_end or not averaged else 0
+            if self._unreached == PATIENCE:
+                what = "all temperatures are at their lower end" if at_end else "τ can only fall"
+                self._say(
+                    "rho",
+                    f"{type(loss_fn).__name__} has rho={rho:g}, but the weights of a batch of this "
+                    f"size reach log({negatives}) = {most:.2f} at most, and {what}: take a rho "
+                    "below that, or larger batches",
+                )
+
+        ask(loss_fn.last_tau[1].max() <= low + _END * (high - low), then)
+
+    def before_step(
+        self, loss_fn: nn.Module, modules: Sequence[nn.Module], controls: bool = True
+    ) -> None:
         """Warn of controls that others advance too, and of parameters that stand still.
 
         A parameter stands still that does not change over many steps though it has gradients. Where
         others of the loss move, an optimiser has them, and small changes may be lost to rounding;
         so it is where an optimiser is found that has them, whose learning rate may be 0 for now.
+
+        Args:
+            loss_fn: that is about to step.
+            modules: all that it is made of.
+            controls: whether it advances its controls.
         """
-        self._shared(loss_fn, controls)
+        self._shared(loss_fn, modules, controls)
         if not self.batches:
             return
         self.batches = 0
         lazy = []
-        for name, parameter in self._watched(loss_fn):
-            if name not in self._still:
+        for key, parameter in self._watched(modules).items():
+            if key not in self._still:
                 continue
-            version, before, times = self._still[name]
+            version, before, times = self._still[key]
             if parameter._version != version or not torch.equal(_sample(parameter), before):
                 self._optimised = True
             elif parameter.grad is None or bool(_local(parameter.grad).any()):
-                self._still[name] = version, before, times + 1
-                lazy += [name] if times + 1 == PATIENCE else []
+                self._still[key] = version, before, times + 1
+                lazy += [parameter] if times + 1 == PATIENCE else []
         if lazy and not self._optimised:
             self._optimised = _in_an_optimiser(list(loss_fn.parameters()))
         if lazy and not self._optimised:
-            shown = ", ".join(lazy[:3]) + (", ..." if len(lazy) > 3 else "")
+            names = [n for n, p in loss_fn.named_parameters() if any(p is part for part in lazy)]
+            shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             self._say(
                 "optimiser",
                 f"{type(loss_fn).__name__} has parameters that no optimiser moves: {shown} did not "
@@ -136,9 +149,9 @@ class Traps:
                 "*loss_fn.parameters()]), or freeze them with loss_fn.requires_grad_(False)",
             )
 
-    def _shared(self, loss_fn: nn.Module, controls: bool) -> None:
+    def _shared(self, loss_fn: nn.Module, modules: Sequence[nn.Module], controls: bool) -> None:
         """Warn where a control that this loss is about to advance was advanced since its step."""
-        moved = controls and self._left is not None and _steps(loss_fn) > self._left
+        moved = controls and self._left is not None and _steps(modules) > self._left
         self._twice = self._twice + 1 if moved else 0
         if self._twice == _TWICE:
             self._say(
@@ -148,23 +161,26 @@ class Traps:
                 "control, call step(controls=False) of one of them",
             )
 
-    def after_step(self, loss_fn: nn.Module) -> None:
+    def after_step(self, modules: Sequence[nn.Module]) -> None:
         """Note the controls and parameters as the step left them."""
-        self._left = _steps(loss_fn)
-        for name, parameter in self._watched(loss_fn):
-            times = self._still[name][2] if name in self._still else 0
-            self._still[name] = parameter._version, _sample(parameter), times
+        self._left = _steps(modules)
+        for key, parameter in self._watched(modules).items():
+            times = self._still[key][2] if key in self._still else 0
+            self._still[key] = parameter._version, _sample(parameter), times
 
-    def _watched(self, loss_fn: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    def _watched(self, modules: Sequence[nn.Module]) -> dict[tuple[int, str], nn.Parameter]:
+        """Return the learned parameters of a loss, by the place of their module and their name."""
         if self._optimised or "optimiser" in self._said:
-            return []
-        return [
-            (name, parameter)
-            for name, parameter in loss_fn.named_parameters()
-            if parameter.requires_grad
+            return {}
+        return {
+            (at, name): parameter
+            for at, part in enumerate(modules)
+            for name, parameter in part._parameters.items()
+            if parameter is not None
+            and parameter.requires_grad
             and not parameter.is_inference()
             and _local(parameter).numel()
-        ]
+        }
 
     def _say(self, what: str, message: str) -> None:
         if what not in self._said:
@@ -176,23 +192,23 @@ def looks_up(loss_fn: nn.Module) -> bool:
     """Return whether a loss reads numbers of samples by their positions."""
     return any(
         isinstance(part, SideTables) or (isinstance(part, Control) and part.needs_index)
-        for part in loss_fn.modules()
+        for part in parts(loss_fn)
     )
 
 
 def _is_stepped(loss_fn: nn.Module) -> bool:
     """Return whether a step changes anything; losses with tables speak for themselves."""
-    if any(isinstance(part, SideTables) for part in loss_fn.modules()):
+    if any(isinstance(part, SideTables) for part in parts(loss_fn)):
         return False
     running = getattr(loss_fn, "running", None) is not None
     return running or any(
-        isinstance(part, Control) and part.follows_steps for part in loss_fn.modules()
+        isinstance(part, Control) and part.follows_steps for part in parts(loss_fn)
     )
 
 
-def _steps(loss_fn: nn.Module) -> int:
-    """Return how often its controls were advanced, by this loss or another."""
-    return sum(part.steps for part in loss_fn.modules() if isinstance(part, Control))
+def _steps(modules: Sequence[nn.Module]) -> int:
+    """Return how often the controls among these were advanced, by one loss or another."""
+    return sum([part.steps for part in modules if isinstance(part, Control)])
 
 
 def _in_an_optimiser(parameters: Sequence[nn.Parameter]) -> bool:

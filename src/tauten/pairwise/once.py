@@ -47,18 +47,18 @@ def apply_once(function: type[torch.autograd.Function], *args: Any) -> Any:
     return function.apply(*args)
 
 
-def hold(values: Tensor, what: str) -> Tensor:
+def hold(values: list[Tensor], what: str) -> list[Tensor]:
     """Return the values, whose gradient is an estimator's and has no derivative of its own.
 
     Args:
-        values: of any shape.
+        values: each of any shape.
         what: the name of the loss, for the message.
     """
-    if not values.requires_grad or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or not any(part.requires_grad for part in values):
         return values
     if transformed():
         raise RuntimeError(_held(what))
-    return _Held.apply(values, what)  # type: ignore[no-untyped-call, no-any-return]
+    return list(_Held.apply(what, *values))  # type: ignore[no-untyped-call]
 
 
 def _held(what: str) -> str:
@@ -70,12 +70,13 @@ def _held(what: str) -> str:
 
 class _Held(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, what: str) -> Tensor:
+    def forward(ctx: Any, what: str, *values: Tensor) -> tuple[Tensor, ...]:
         ctx.what = what
-        return values.view_as(values)
+        ctx.set_materialize_grads(False)
+        return tuple(part.view_as(part) for part in values)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError(_held(ctx.what))
-        return cotangent, None
+        return None, *cotangents

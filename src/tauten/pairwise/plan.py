@@ -21,6 +21,7 @@ from tauten.pairwise.masks import PairMask
 from tauten.pairwise.normal import SAFE_EXPONENT, least
 from tauten.pairwise.reduction import Reduction, Shared, compute_dtype, shared
 from tauten.pairwise.sides import Side
+from tauten.reads import FREE
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def make_plan(
     groups = []
     for part in found:
         used = [numbers[k] for k in part.numbers]
-        limit = part.term.bound(1.0, used) if cosine else None
+        readable = cosine and x.device.type in FREE
+        limit = part.term.bound(1.0, used) if readable else None
         small = part.how == "logsumexp" and limit is not None and limit <= room
         if torch.is_grad_enabled():
             check_leaves(part.term, used, dtype)

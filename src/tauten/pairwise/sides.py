@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from tauten.pairwise.once import transformed
 from tauten.pairwise.reduction import compute_dtype as compute_dtype
+from tauten.reads import FREE
 
 #: rows below this length are divided by it, as in ``torch.nn.functional.normalize``
 EPSILON = 1e-12
@@ -48,7 +49,8 @@ def within_range(vectors: Tensor) -> Tensor:
         return vectors
     values = vectors.detach()
     largest = values.abs().amax(1, keepdim=True)  # a tenth of the time of vector_norm
-    if not torch.compiler.is_compiling():  # whose graphs read no number
+    # a compiled graph reads no number, and to read one of a GPU waits for it
+    if not torch.compiler.is_compiling() and vectors.device.type in FREE:
         least, most_of_all = (float(end) for end in largest.aminmax())
         if least > _RANGE[0] and most_of_all < _RANGE[1]:
             return vectors

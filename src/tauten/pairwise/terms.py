@@ -5,6 +5,7 @@ Shapes: s (n, m) a tile of the pair matrix; each number (n, 1), (1, m) or (1, 1)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,10 +77,12 @@ class Scaled(Term):
         return Slopes(None, numbers[0], [s if needs[0] else None])
 
     def bound(self, s_max: float, numbers: Sequence[Tensor]) -> float | None:
-        size = numbers[0].numel()
-        if size > 1:
-            return s_max * float(numbers[0].detach().abs().max())
-        return s_max * abs(numbers[0].item()) if size else 0.0
+        number = numbers[0]
+        if number.numel() == 1:
+            return s_max * abs(number.item())
+        values = number.detach() if number.requires_grad else number
+        largest: Tensor = torch.linalg.vector_norm(values, math.inf)
+        return s_max * largest.item()
 
 
 @dataclass(frozen=True)

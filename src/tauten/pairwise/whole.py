@@ -21,6 +21,7 @@ from tauten.pairwise.reduction import Reduction, Shared, compute_dtype, shared
 from tauten.pairwise.sides import as_reduced
 from tauten.pairwise.terms import Term
 from tauten.pairwise.units import Units
+from tauten.reads import FREE
 
 Tile = int | tuple[int, int] | Literal["auto", "dense", "triton"]
 
@@ -88,7 +89,7 @@ class _Work(NamedTuple):
 
     def small(self, share: Shared, numbers: Sequence[Tensor], size: int) -> bool:
         """Return whether exp(φ) can be summed as it is; a GPU is not asked, which would wait."""
-        if self.limit is None or numbers[0].device.type != "cpu":
+        if self.limit is None or numbers[0].device.type not in FREE:
             return False
         bound = share.term.bound(self.limit, numbers)
         return bound is not None and bound <= SAFE_EXPONENT - math.log(max(size, 1))

@@ -23,6 +23,7 @@ from transformers.trainer_callback import ProgressCallback
 from tauten.data.problems import Skipped
 from tauten.files import naming, read_json, read_tensors
 from tauten.losses import NonFiniteLossError
+from tauten.reads import Questions, ask
 from tauten.training import checkpoints, processes
 from tauten.training.checkpoints.sharded import read_state, write_state
 from tauten.training.loop.allocator import give_back
@@ -98,6 +99,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         self.contrastive = module = built.module
         self.running_loss = monitor.loss
         self.last_batch: dict[str, Any] = {}
+        #: of a step's losses and gradients, answered together before the optimiser's step
+        self.questions = Questions()
         super().__init__(
             model=module,
             args=arguments,
@@ -128,7 +131,7 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
         """Make the batch, of those of its samples that can be used, and return its loss."""
-        batch = self.store.batch(inputs["index"].cpu(), inputs.get("reading"))
+        batch = self.store.batch(inputs["index"].positions, inputs.get("reading"))
         self.last_batch = {"index": batch["index"]}
         if not len(batch["index"]) and processes.count() == 1:
             return self._no_loss()
@@ -142,7 +145,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Run forward and backward; a loss that is not finite ends the run."""
         try:
-            loss: Tensor = super().training_step(*args, **kwargs)
+            with self.questions.collect():
+                loss: Tensor = super().training_step(*args, **kwargs)
         except NonFiniteLossError as error:
             raise self._failure(str(error)) from error
         self.running_loss.add(loss)
@@ -155,8 +159,8 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
         clip_grads_with_norm_(model.parameters(), self.args.max_grad_norm, norm)
         return norm
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
-        return float(self._finite_grad_norm() if grad_norm is None else grad_norm)
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        return self._finite_grad_norm() if grad_norm is None else grad_norm
 
     def _finite_grad_norm(self) -> Tensor:
         """Return the norm of all gradients; one that is not finite ends the run.
@@ -173,12 +177,22 @@ class ContrastiveTrainer(Trainer):  # type: ignore[misc]
             if parameter.grad is not None
         }
         norm = torch.nn.utils.get_total_norm(list(gradients.values()))
-        if not bool(norm.isfinite()) and (scaler is None or scaler.get_scale() <= 1):
-            bad = [name for name, grad in gradients.items() if not bool(grad.isfinite().all())]
-            raise self._failure(
-                f"the gradient is NaN or infinite in {len(bad)} parameters: "
-                f"{', '.join(bad[:5]) or 'none alone, only their norm'}"
-            )
+        finite = norm.isfinite()
+
+        def then(finite: bool) -> None:
+            if not finite and (scaler is None or scaler.get_scale() <= 1):
+                bad = [name for name, grad in gradients.items() if not bool(grad.isfinite().all())]
+                raise NonFiniteLossError(
+                    f"the gradient is NaN or infinite in {len(bad)} parameters: "
+                    f"{', '.join(bad[:5]) or 'none alone, only their norm'}"
+                )
+
+        try:
+            with self.questions.collect():
+                ask(finite.full_tensor() if hasattr(finite, "full_tensor") else finite, then)
+            self.questions.answer()
+        except NonFiniteLossError as error:
+            raise self._failure(str(error)) from error
         return norm
 
     def _failure(self, reason: str) -> ValueError:

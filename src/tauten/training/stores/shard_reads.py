@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from tauten.data import Catalogue, ShardPairs
 from tauten.data.epoch_order import EpochOrder
 from tauten.data.problems import Problem
-from tauten.training.stores.store import Reads
+from tauten.training.stores.store import BatchIndex, Reads
 
 _RUN = 256
 
@@ -68,7 +68,8 @@ class ShardReads(Reads):
 
     def collate(self, reading: Any) -> dict[str, Any]:
         """Return a batch that was read, for the store."""
-        return {"index": torch.tensor(reading.index, dtype=torch.int64), "reading": reading}
+        index = BatchIndex(torch.tensor(reading.index, dtype=torch.int64))
+        return {"index": index, "reading": reading}
 
 
 class ShardSampler(Sampler[int]):

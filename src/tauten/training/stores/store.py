@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,16 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from tauten.data.problems import Skipped
+
+
+@dataclass(frozen=True)
+class BatchIndex:
+    """Positions of a batch's samples, (N,) long, that stay in main memory.
+
+    A loader moves tensors to the device, but not with it; to fetch them back would wait for it.
+    """
+
+    positions: Tensor
 
 
 class Reads(Dataset[Any]):
@@ -34,7 +45,7 @@ class Reads(Dataset[Any]):
 
     def collate(self, positions: Sequence[int]) -> dict[str, Any]:
         """Return a batch that was read, for :meth:`Store.batch`."""
-        return {"index": torch.tensor(positions, dtype=torch.int64)}
+        return {"index": BatchIndex(torch.tensor(positions, dtype=torch.int64))}
 
 
 class Store(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from tauten.candidates import Keys, Mixer, OwnNegatives, PairQueue
 from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.models import DualEncoder
+from tauten.reads import ask
 from tauten.relations import Teacher
 from tauten.training import processes
 from tauten.training.options.further import CAPTION, IMAGE
@@ -111,6 +113,12 @@ class EmbeddedBatch:
         return EmbeddedBatch(x, y, index, same, graded, caption, *beside)
 
 
+def refuse(reason: str, broken: bool) -> None:
+    """Refuse what a tower returned, if it is broken."""
+    if broken:
+        raise NonFiniteLossError(reason)
+
+
 class ContrastiveModule(FollowedModule):
     """A dual encoder and the loss on its embeddings; ``last_batch`` is that of training.
 
@@ -192,9 +200,8 @@ class ContrastiveModule(FollowedModule):
         broken = torch.stack([~side.detach().isfinite().all() for side in (x, y)])
         if self.training:
             broken = processes.any_of(broken)
-        for name, bad in zip(("image", "text"), broken.tolist(), strict=True):
-            if bad:
-                raise NonFiniteLossError(f"the {name} tower returned NaN or infinite values")
+        for name, bad in zip(("image", "text"), broken, strict=True):
+            ask(bad, partial(refuse, f"the {name} tower returned NaN or infinite values"))
         masked = same if self.mask_duplicates else ()
         captions = () if caption is None else (caption,)
         batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded, captions)
