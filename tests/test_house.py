@@ -36,7 +36,7 @@ ORDER = (
     ("pairwise", "state"),
 )
 #: what every room may use
-TOOLS = {"checks", "extras", "files", "ids", "lazy", "modules", "spec", "tauten"}
+TOOLS = {"checks", "extras", "files", "ids", "lazy", "modules", "reads", "spec", "tauten"}
 #: imports against the arrows, each with its reason
 EXCEPTIONS = {
     # the demo ends in a report, which it imports when it runs
