@@ -78,8 +78,8 @@ class Scaled(Term):
 
     def bound(self, s_max: float, numbers: Sequence[Tensor]) -> float | None:
         number = numbers[0]
-        if number.numel() == 1:
-            return s_max * abs(number.item())
+        if number.numel() < 2:
+            return s_max * abs(number.item()) if number.numel() else 0.0
         values = number.detach() if number.requires_grad else number
         largest: Tensor = torch.linalg.vector_norm(values, math.inf)
         return s_max * largest.item()
