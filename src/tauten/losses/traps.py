@@ -107,7 +107,7 @@ class Traps:
                     "below that, or larger batches",
                 )
 
-        ask(loss_fn.last_tau[1].max() <= low + _END * (high - low), then)
+        ask((loss_fn.last_tau[1] <= low + _END * (high - low)).all(), then)
 
     def before_step(
         self, loss_fn: nn.Module, modules: Sequence[nn.Module], controls: bool = True
