@@ -87,3 +87,10 @@ def test_scale_of_a_run_is_that_of_its_end(tmp_path):
     text = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
     assert text["context_length"] == 6
     assert tt.load(run).encode_text(["cat"]).shape == (1, oc.DIM)
+
+
+def test_the_texts_of_a_clip_go_to_sentence_transformers(model, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    folder = export(model, tmp_path / "out")
+    told = library.SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    torch.testing.assert_close(torch.as_tensor(told), model.encode_text(TEXTS), atol=1e-5, rtol=0)

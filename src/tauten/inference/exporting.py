@@ -173,6 +173,8 @@ def _pooled(text: HFTextTower, name: str) -> tuple[str, list[tuple[nn.Linear, st
     """Return the pooling over tokens, and the layers that stand for a model's own pooler."""
     if text.pooling in _POOLINGS:
         return _POOLINGS[text.pooling], []
+    if text.model.config.model_type == "clip_text_model":
+        return "lasttoken", []  # the end of the text, which is the last token that is no padding
     pooler = getattr(text.model, "pooler", None)
     if pooler is None and text.pooling == "auto":
         return "mean_tokens", []
