@@ -1,6 +1,7 @@
 """Hugging Face's trainer with a loss of tauten, against a plain loop."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -162,3 +163,27 @@ def test_the_collator_keeps_positions_whatever_it_wraps():
 def test_rows_that_have_a_position_keep_it():
     with pytest.raises(ValueError, match="row 0 has a column 'index' already"):
         Positions([{"index": 5}])[0]
+
+
+def test_a_step_that_the_scaler_leaves_out_is_none_of_the_loss(tmp_path, monkeypatch):
+    """In float16 on a GPU; here with the scaler on the CPU, whose scale is too large at first."""
+    made = ContrastiveTrainer.create_accelerator_and_postprocess
+
+    def create(trainer):
+        made(trainer)
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**18)
+        trainer.accelerator.native_amp = True
+
+    monkeypatch.setattr(ContrastiveTrainer, "create_accelerator_and_postprocess", create)
+    loss = loss_fn()
+    weights = []
+
+    class Seen(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            weights.append((model.tower.weight.detach().clone(), loss.steps))
+
+    trainer(tmp_path, loss, [Seen()], max_steps=8, fp16=True).train()
+    start = (Towers().tower.weight.detach(), 0)
+    moved = [not torch.equal(b[0], a[0]) for a, b in pairwise([start, *weights])]
+    assert moved == [b[1] > a[1] for a, b in pairwise([start, *weights])]
+    assert set(moved) == {False, True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class LossCallback(TrainerCallback):  # type: ignore[misc]
         self.probe = TauProbe.of_labels(loss_fn, labels)
         self.resume_from = resume_from
         self._values: dict[str, float] = {}
+        self._scale: float | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Load the state of the loss where a training goes on.
@@ -49,6 +51,7 @@ class LossCallback(TrainerCallback):  # type: ignore[misc]
             ValueError: a checkpoint without it.
         """
         self.loss_fn.to(args.device)
+        self._scale = _scale(kwargs)
         self._forget_gradients()
         if not state.global_step:
             return
@@ -62,9 +65,15 @@ class LossCallback(TrainerCallback):  # type: ignore[misc]
         self.loss_fn.load_state_dict(saved)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note the temperatures of this step if it is logged, and advance the loss."""
+        """Note the temperatures of this step if it is logged, and advance the loss.
+
+        It stays where it is if gradients in float16 overflowed, so that the scaler left the
+        optimiser's step out.
+        """
         self._values = self.probe.summary() if control.should_log else {}
-        self.loss_fn.step()
+        before, self._scale = self._scale, _scale(kwargs)
+        if before is None or self._scale is None or self._scale >= before:
+            self.loss_fn.step()
         self._forget_gradients()
 
     def on_log(
@@ -120,3 +129,9 @@ def attach(
 
 def _checkpoint(args: Any, state: Any) -> Path:
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+
+
+def _scale(of_callback: Mapping[str, Any]) -> float | None:
+    """Return what losses are multiplied by in float16, which falls where a step is left out."""
+    scaler = getattr(of_callback.get("optimizer"), "scaler", None)
+    return None if scaler is None else float(scaler.get_scale())
