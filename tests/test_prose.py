@@ -83,6 +83,18 @@ FILES_WITH_EMPTY_NAMES = {
     "training": 1,
 }
 
+#: file that a newcomer opens first for the term of a paper, whose first line says so
+TERMS = {
+    "MM-TS": "controls/mmts.py",
+    "shift of MM-TS": "controls/cluster_shift.py",
+    "cosine of TS": "controls/schedules.py",
+    "MI-MM": "losses/max_margin.py",
+    "τ of each sample in iSogCLR": "controls/individual.py",
+    "iSogCLR": "losses/isogclr.py",
+    "mAP": "evaluation/multi_instance.py",
+    "equalized force": "losses/force.py",
+}
+
 LONGEST = 520
 LONG_FILES = {"cli.py", "evaluation/ranks.py", "losses/base.py"}
 
@@ -218,6 +230,12 @@ def test_names_say_what_they_hold():
         if number > FILES_WITH_EMPTY_NAMES.get(room, 0)
     }
     assert not more, f"a name out of {sorted(EMPTY_NAMES)} says nothing of what it holds: {more}"
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_the_first_line_of_a_file_has_the_term_of_its_paper(term):
+    assert term in (SRC / TERMS[term]).read_text("utf-8").splitlines()[0]
+    assert f"`{TERMS[term]}`" in (SRC.parents[1] / "docs" / "design.md").read_text("utf-8")
 
 
 def test_files_are_short():

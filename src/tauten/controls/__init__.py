@@ -4,9 +4,9 @@ from tauten.controls.anchors import Anchors as Anchors
 from tauten.controls.anchors import Direction as Direction
 from tauten.controls.base import Control
 from tauten.controls.base import as_control as as_control
+from tauten.controls.cluster_shift import ClusterShift
+from tauten.controls.cluster_shift import shuffled_counts as shuffled_counts
 from tauten.controls.constant import Constant
-from tauten.controls.density import ClusterShift
-from tauten.controls.density import shuffled_counts as shuffled_counts
 from tauten.controls.distance import PairDistance
 from tauten.controls.individual import Individual
 from tauten.controls.learnable import Learnable

@@ -1,4 +1,4 @@
-"""A temperature for each sample, learned by distributionally robust optimisation."""
+"""The τ of each sample in iSogCLR and FastCLIP-v2, and its update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MM-TS as it is trained and as a comparison takes it apart."""
+"""MM-TS: a cosine over training and the shift of each cluster, whole and taken apart."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tauten.controls.base import Control, finite
+from tauten.controls.cluster_shift import ClusterShift, Counts, shuffled_counts
 from tauten.controls.constant import Constant
-from tauten.controls.density import ClusterShift, Counts, shuffled_counts
 from tauten.controls.schedules import Cosine
 from tauten.spec import Context, ControlSpec, Level, Periods
 

@@ -1,4 +1,4 @@
-"""Schedules over training, the same for every sample."""
+"""Schedules over training, the same for every sample: the cosine of TS and others."""
 
 from __future__ import annotations
 

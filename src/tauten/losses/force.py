@@ -1,4 +1,4 @@
-"""The running mean that ``force="equalized"`` divides by."""
+"""The equalized force: the running mean that ``force="equalized"`` divides by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Individual temperatures by distributionally robust optimisation."""
+"""iSogCLR: individual temperatures by distributionally robust optimisation."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from tauten.training.options.config_tree import changed, differences
 from tauten.training.options.ranges import check_values, options, ranges_of
 from tauten.training.options.words import parsed
 from tauten.training.tasks.module import ContrastiveModule
+from tauten.training.tasks.task import Task
 
 KINDS, FAMILIES = specs.known_controls(), specs.known_losses()
 
@@ -504,3 +505,22 @@ def test_unknown_names_are_answered_with_the_closest():
         specs.control("mmst")
     with pytest.raises(ValueError, match="constant has no control.alpha; it has control.value"):
         specs.control("constant", alpha=1.0)
+
+
+def test_a_task_is_known_by_its_name():
+    with pytest.raises(ValueError, match="task 'view' is unknown: did you mean views"):
+        Config(task="view")
+
+    class Triples(Task):
+        """Three sides."""
+
+        kind = "triples"
+
+        def check(self, config):
+            raise ValueError(f"checked {config.data.source}")
+
+    try:
+        with pytest.raises(ValueError, match="checked emoji_lt"):
+            Config(task="triples")
+    finally:
+        del Task.known["triples"]

@@ -1,4 +1,4 @@
-"""A shift by the density of the sample's cluster, and MM-TS made of it."""
+"""The shift of MM-TS: a value that grows with the size of the sample's cluster."""
 
 from __future__ import annotations
 
