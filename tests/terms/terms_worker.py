@@ -65,7 +65,33 @@ def area(**options):
     return lambda x: term(x[:, 0], shards[len(x)])
 
 
+def mixed(**options):
+    """Return pair losses of mixtures of each row with its own of the other side."""
+    term = terms.MixedPairs(**options)
+    shares = torch.stack([0.3 * VIEWS, 1 - 0.4 * VIEWS], dim=1).clamp(0, 1)
+    shards = {7: shares, CUT: shares[:CUT], 7 - CUT: shares[CUT:]}
+    return lambda x, y: term(x, torch.stack([y, x + y], dim=1), shards[len(x)])
+
+
+def pixels(**options):
+    """Return the agreement of two pixels of each picture, made of its rows."""
+    term = terms.PixelConsistency(**options)
+    right = torch.linspace(1.0, 4.0, 7, dtype=torch.float64)
+    boxes = torch.stack([0 * right, 0 * right, right, right], dim=1)
+    shards = {7: boxes, CUT: boxes[:CUT], 7 - CUT: boxes[CUT:]}
+
+    def on(x, y):
+        box = shards[len(x)]
+        crops = terms.pixel_centres(box, 1, 2), terms.pixel_centres(box + 0.3, 1, 2)
+        first, second = torch.stack([x, y], dim=1), torch.stack([x * y, y - x], dim=1)
+        return term((first, second), (second.cos(), first.sin()), crops)
+
+    return on
+
+
 TERMS = {
+    "mixed": (mixed, 2),
+    "pixels": (pixels, 2),
     "area": (area, 1),
     "hinge": (shared(terms.PrototypeHinge), 1),
     "deviation": (shared(terms.Deviation), 2),
