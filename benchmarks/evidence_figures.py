@@ -1,122 +1,120 @@
-"""Draws docs/images/evidence_*.svg from docs/evidence/*.csv.
-
-python benchmarks/evidence_figures.py
-"""
+"""Draws docs/images/evidence_*.svg from docs/evidence/*.csv."""
 
 from __future__ import annotations
 
-import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import matplotlib as mpl
+from evidence_tables import Row, read
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tauten.outcome import ALL, GROUPS
 from tauten.report.theme import MARKERS, TOKENS, figure
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-COLOR = {"all": "ink", "head": "head", "mid": "mid", "tail": "tail"}
-Row = dict[str, str]
-#: how the rows of a figure are named
-LABELS: dict[str, Callable[[Row], str]] = {
-    "probe": lambda row: f"{row['a']} − {row['b']}",
-    "search": lambda row: row["a"].removeprefix("composition "),
-    "confirm_emoji": lambda row: f"{row['a']} − {row['b']}".replace("composition ", ""),
-    "confirm_photos": lambda row: f"{row['a']} − {row['b']}".replace("composition ", ""),
-}
-#: of sensitivity: label, values in the order of the axis, and which is the centre
-FACTORS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "alpha": ("amplitude α", ("0.0", "0.02", "0.06", "0.12"), "0.06"),
-    "spread": ("spread of the shift", ("0.0", "0.3", "0.6", "1.0"), "0.6"),
-    "periods": ("periods", ("0.5", "1.0", "2.5", "5.0", "10.0"), "5.0"),
-    "scale": ("scale of class size", ("linear", "sqrt", "log"), "linear"),
-    "clusters": ("sizes of", ("10", "30", "98", "300", "classes"), "classes"),
-    "batch": ("batch size", ("64", "128", "256", "512"), "256"),
+METRICS = {"mean_recall": "pairs: mean recall", "class_map": "classes: class mAP"}
+#: rules of the trade-off beside the constants
+RULES = ("learnable", "MM-TS", "MM-TS reversed", "TS", "iSogCLR")
+PARTS = {
+    "MM-TS 0.089 to 0.485 plain": "true sizes",
+    "MM-TS reversed 0.089 to 0.485 plain": "reversed",
+    "MM-TS 0.089 to 0.485 equalized": "shape only",
+    "part weight only": "weight only",
+    "part shuffled": "exchanged, classes",
+    "part noise": "exchanged, samples",
 }
 
 
 def main() -> None:
-    for name in ("frozen", "end_to_end"):
-        if rows := read(f"compare_emoji_{name}"):
-            rows = [row for row in rows if row["b"].startswith("matched ")]
-            save(forest(rows, (ALL, *GROUPS), lambda row: row["a"]), name)
-    if rows := read("sensitivity"):
-        save(curves(rows), "sensitivity")
-    for name, label in LABELS.items():
-        if rows := read(name):
-            save(forest(rows, ("all", "tail"), label), name)
+    """Draw the three figures of the page."""
+    save(trade_off(read("study_search")), "trade_off")
+    save(rules(read("study_rules_differences")), "rules")
+    save(forest(read("study_parts_differences"), PARTS), "parts")
 
 
-def read(name: str) -> list[Row]:
-    """The differences of a study; none where it has not been run."""
-    path = DOCS / "evidence" / f"{name}_differences.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def points(row: Row, name: str) -> float:
-    """A column in points."""
-    return 100 * float(row[name])
-
-
-def forest(rows: Sequence[Row], groups: Sequence[str], name: Callable[[Row], str]) -> Figure:
-    """Differences by group with simultaneous intervals, coloured where these exclude 0."""
-    names = list(dict.fromkeys(name(row) for row in rows))
-    with figure((2.6 + 1.9 * len(groups), 0.8 + 0.19 * len(names))) as drawing:
-        panels = drawing.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-        for axes, group in zip(panels, groups, strict=True):
-            for row in (row for row in rows if row["group"] == group):
-                at = names.index(name(row))
-                color = TOKENS["muted" if row["verdict"] == "same" else "run2"]
-                ends = [points(row, "corrected_low"), points(row, "corrected_high")]
-                axes.plot(ends, [at, at], color=color, linewidth=1.2)
-                axes.plot([points(row, "value")], [at], "o", color=color, markersize=3.5)
-            axes.axvline(0, color=TOKENS["ink"], linewidth=0.9)
-            axes.set_title("all queries" if group == "all" else group, fontsize=9)
-            axes.set_yticks(range(len(names)), names)
-            axes.set_ylim(len(names) - 0.5, -0.5)
-            axes.grid(visible=False, axis="y")
-        drawing.supxlabel("difference in mean recall, points", fontsize=8.5)
-        return drawing
-
-
-def curves(rows: Sequence[Row]) -> Figure:
-    """Differences to the constant of the same mean, over each factor."""
-    with figure((8.2, 4.6)) as drawing:
-        panels = drawing.subplots(2, 3, sharey=True).flatten()
-        for axes, factor in zip(panels, FACTORS, strict=True):
-            label, values, _ = FACTORS[factor]
-            for k, group in enumerate(("all", "tail")):
-                found = [_of(rows, factor, value, group) for value in values]
-                at = [i + 0.12 * k for i in range(len(values))]
-                middle = [points(row, "value") for row in found]
-                ends = [
-                    [points(row, f"corrected_{end}") for row in found] for end in ("low", "high")
-                ]
-                color = TOKENS[COLOR[group]]
-                axes.vlines(at, *ends, color=color, linewidth=1.2)
-                axes.plot(at, middle, MARKERS[k], ls="-", color=color, markersize=4, label=group)
-            axes.axhline(0, color=TOKENS["muted"], linewidth=0.9)
-            axes.set_xticks(range(len(values)), values)
-            axes.set_xlabel(label)
+def trade_off(rows: Sequence[Row]) -> Figure:
+    """Instances against classes, of all that was tried, by group; constants are joined."""
+    tested = [row for row in rows if row["split"] == "test"]
+    with figure((8.4, 6.4)) as drawing:
+        panels = drawing.subplots(2, 2).flatten()
+        for axes, group in zip(panels, (ALL, *GROUPS), strict=True):
+            own = [row for row in tested if row["group"] == group]
+            _curve(axes, [row for row in own if row["rule"] == "constant"])
+            for k, rule in enumerate(RULES):
+                found = [place(row) for row in own if row["rule"] == rule]
+                style = {"color": TOKENS[f"run{k + 2}"], "markersize": 5.5}
+                axes.plot(*zip(*found, strict=True), MARKERS[k + 1], ls="", label=rule, **style)
+            axes.set_title("all queries" if group == ALL else group, fontsize=9)
         panels[0].legend(loc="lower left")
-        drawing.supylabel("difference to the constant, points", fontsize=8.5)
+        drawing.supxlabel("pairs: mean recall, percent", fontsize=8.5)
+        drawing.supylabel("classes: class mAP, percent", fontsize=8.5)
         return drawing
 
 
-def _of(rows: Sequence[Row], factor: str, value: str, group: str) -> Row:
-    name = "mmts centre" if value == FACTORS[factor][2] else f"mmts {factor}={value}"
-    return next(row for row in rows if row["a"] == name and row["group"] == group)
+def place(row: Row) -> tuple[float, float]:
+    """Return mean recall and class mAP in percent."""
+    return 100 * float(row["mean_recall"]), 100 * float(row["class_map"])
+
+
+def _curve(axes: Axes, rows: Sequence[Row]) -> None:
+    rows = sorted(rows, key=lambda row: float(row["setting"]))
+    found = [place(row) for row in rows]
+    axes.plot(
+        *zip(*found, strict=True), "o-", color=TOKENS["ink"], markersize=3.5, label="constant"
+    )
+    for row, at in zip(rows, found, strict=True):
+        if row["setting"] in ("0.02", "0.03", "0.085", "0.18", "0.4"):
+            axes.annotate(row["setting"], at, (4, 3), textcoords="offset points", fontsize=7)
+
+
+def rules(rows: Sequence[Row]) -> Figure:
+    """Each rule that was trained with several seeds, minus both best constants."""
+
+    def name(row: Row) -> str:
+        rule = row["a"][: re.search(r" [\d(ρf]", row["a"]).start()]  # type: ignore[union-attr]
+        return f"{rule} − {row['b'].removeprefix('constant ')}"
+
+    named = [row | {"a": name(row)} for row in rows]
+    return forest(named, {row["a"]: row["a"] for row in sorted(named, key=lambda r: r["b"])})
+
+
+def forest(rows: Sequence[Row], names: Mapping[str, str]) -> Figure:
+    """Differences of both metrics by group with simultaneous intervals, coloured off 0."""
+    names = {key: name for key, name in names.items() if any(row["a"] == key for row in rows)}
+    with figure((9.0, 1.5 + 0.36 * len(names))) as drawing:
+        panels = drawing.subplots(len(METRICS), 4, sharey=True, sharex="row")
+        for line, metric in zip(panels, METRICS, strict=True):
+            for axes, group in zip(line, (ALL, *GROUPS), strict=True):
+                own = [r for r in rows if (r["metric"], r["group"]) == (metric, group)]
+                _forest(axes, own, list(names))
+                axes.set_yticks(range(len(names)), names.values())
+                axes.set_title("all queries" if group == ALL else group, fontsize=8.5)
+            line[0].set_ylabel(METRICS[metric], fontsize=8)
+        drawing.supxlabel("difference in points, with simultaneous intervals", fontsize=8.5)
+        return drawing
+
+
+def _forest(axes: Axes, rows: Sequence[Row], keys: Sequence[str]) -> None:
+    for row in (row for row in rows if row["a"] in keys):
+        at = keys.index(row["a"])
+        color = TOKENS["run2" if row["verdict"] in ("better", "worse") else "muted"]
+        low, middle, high = (
+            100 * float(row[name]) for name in ("corrected_low", "value", "corrected_high")
+        )
+        axes.plot([low, high], [at, at], color=color, linewidth=1.3)
+        axes.plot([middle], [at], "o", color=color, markersize=3.5)
+    axes.axvline(0, color=TOKENS["ink"], linewidth=0.9)
+    axes.set_ylim(len(keys) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
 
 
 def save(drawing: Figure, name: str) -> None:
-    """As svg in the light colours of the reports."""
+    """Write as svg in the light colours of the reports."""
     css = (files("tauten.report") / "templates" / "style.css").read_text(encoding="utf-8")
     colors: dict[str, str] = {}
     for token, value in re.findall(r"--(\w+): (#[0-9a-f]{6});", css):

@@ -1,132 +1,129 @@
-"""Trains the settings of a study and writes its tables."""
+"""Trains settings end to end, one cell each, and keeps what they found."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
+import os
+import statistics
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evidence_data import DATA
 from evidence_settings import Setting
-from tqdm import tqdm
 
-from tauten.comparison.cells import FEATURES, Cell, load_queries, run_cell
-from tauten.comparison.contrasts import Contrast
-from tauten.comparison.features import load
+from tauten.comparison.cells import Cell, finished, load_queries, run_cell
 from tauten.comparison.grid import Grid
 from tauten.comparison.methods import Method, configure
-from tauten.comparison.pool import Failure, Task, run_tasks
-from tauten.comparison.summary import COLUMNS
-from tauten.outcome import Outcome
+from tauten.outcome import ALL, GROUPS, Outcome
 from tauten.training import Config, to_dict
 
-EVIDENCE = Path(__file__).resolve().parents[1] / "docs" / "evidence"
-METRICS = ("mean_recall", "hit@1", "x2y/hit@5", "n")
-HIDDEN = 512
-#: ranks of the test queries by setting and seed
+#: what a cell's run leaves that no table needs
+_LARGE = ("embeddings.npz", "test_images.npz", "samples.npz", "history.jsonl")
+#: what test queries found, by setting and seed
 Found = dict[str, dict[int, Outcome]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """A study on one set of data.
+class Study:
+    """Trainings on one set of data, each in a folder of its own.
+
+    Weights are those at the end: one training then serves both targets.
 
     Attributes:
         root: its folder.
-        data: "emoji" or "photos".
-        settings: to be trained.
-        seeds: of each.
-        processes: workers.
-        split: what stands in the place of the test split.
+        recipe: whose data, model and optimiser all cells share.
+        data: source of the data; None for that of the recipe.
+        epochs: of each training.
     """
 
     root: Path
-    data: str
-    settings: Sequence[Setting]
-    seeds: Sequence[int]
-    processes: int
-    split: str = "test"
+    recipe: str = "emoji"
+    data: str | None = None
+    epochs: float = 20.0
 
     @property
     def base(self) -> Config:
-        """What all cells share: the default of a comparison on features."""
-        config = Grid(self.root, mode="frozen", hidden=HIDDEN).base()
-        if self.data == "photos":
-            config.data.source, config.data.tail = DATA[self.data], 50
-        return config
+        """What all cells share."""
+        shared: dict[str, Any] = {
+            "optim.epochs": self.epochs,
+            "evaluation.every": self.epochs,
+            "log_every": 145,
+        }
+        if self.data is not None:
+            shared["data.source"] = self.data
+        return Grid(self.root, recipe=self.recipe, mode="train", settings=shared).base()
 
-    def cells(self) -> dict[tuple[str, int], Cell]:
-        """By key of the setting and seed."""
-        found = {}
-        for setting in self.settings:
-            print_of = load(self.folder(setting) / FEATURES).fingerprint
-            for seed in self.seeds:
-                config = configure(self.base, Method(setting.control, "", {}), setting.settings)
-                config.seed, config.output = seed, Path("run")
-                found[setting.key, seed] = Cell(
-                    control=setting.control,
-                    setting=setting.name,
-                    settings=setting.settings,
-                    config=to_dict(config),
-                    data=DATA[self.data],
-                    fingerprint=print_of,
-                    runner="frozen",
-                    hidden=HIDDEN,
-                    threads=1,
-                    test=True,
+    def cell(self, setting: Setting, seed: int) -> Cell:
+        """Return the training of a setting with a seed."""
+        config = configure(self.base, Method(setting.rule, "", {}), setting.settings)
+        config.seed, config.output = seed, Path("run")
+        return Cell(
+            control=setting.rule.replace(" ", "-"),
+            setting=setting.name.replace(" ", "-"),
+            settings=setting.settings,
+            config=to_dict(config),
+            data=config.data.source.partition(":")[0],
+            fingerprint="",
+            runner="train",
+            hidden=0,
+            threads=1,
+            test=True,
+        )
+
+    def train(self, settings: Iterable[Setting], seeds: Iterable[int]) -> None:
+        """Train what has not been trained, seed by seed."""
+        settings = list(settings)
+        for seed in seeds:
+            for setting in settings:
+                cell = self.cell(setting, seed)
+                folder = self.root / cell.place
+                if finished(folder) is not None:
+                    continue
+                start = time.perf_counter()
+                result = run_cell(cell, self.root)
+                for name in _LARGE:
+                    (folder / "run" / name).unlink(missing_ok=True)
+                found = " ".join(
+                    f"{name} {100 * result.metrics['all'][name]:.1f}"
+                    for name in ("mean_recall", "class_map")
+                    if name in result.metrics["all"]
                 )
-        return found
+                seconds = time.perf_counter() - start
+                print(f"{time.strftime('%H:%M:%S')} {setting.key} seed {seed}: {found}, ", end="")
+                print(f"{seconds:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
 
-    def folder(self, setting: Setting) -> Path:
-        """With the features that a setting is trained on."""
-        return self.root / setting.sizes
+    def finished(self, settings: Sequence[Setting], seed: int) -> list[Setting]:
+        """Return the settings whose training with this seed is done."""
+        return [s for s in settings if finished(self.root / self.cell(s, seed).place)]
 
-    def run(self) -> Found:
-        """Ranks of the test queries by setting and seed."""
-        cells, by_key = self.cells(), {setting.key: setting for setting in self.settings}
-        tasks = [
-            Task(f"{key} {seed}", run_cell, (cell, self.folder(by_key[key])))
-            for (key, seed), cell in cells.items()
-        ]
-        with tqdm(total=len(tasks), desc=self.root.name, unit="training") as bar:
-            done = run_tasks(tasks, self.processes, bar)
-        failed = [value for value in done.values() if isinstance(value, Failure)]
-        if failed:
-            raise RuntimeError("; ".join(f"{f.task}: {f.error}" for f in failed))
-        groups = self._groups()
+    def queries(self, settings: Sequence[Setting], seeds: Sequence[int]) -> Found:
+        """Return what finished trainings found for the test queries, by setting and seed."""
         found: Found = {}
-        for (key, seed), cell in cells.items():
-            outcome = load_queries(self.folder(by_key[key]) / cell.place)
-            found.setdefault(key, {})[seed] = outcome.grouped(groups)
+        for seed in seeds:
+            for setting in self.finished(settings, seed):
+                outcome = load_queries(self.root / self.cell(setting, seed).place)
+                found.setdefault(setting.key, {})[seed] = outcome
         return found
 
-    def _groups(self) -> list[str]:
-        """Head, mid or tail of each query, by its class whatever the temperature is shifted by."""
-        features, data = load(self.root / "classes" / FEATURES), self.base.data
-        return features.classes(data.head, data.tail).groups(features["test"].labels)
+    def metrics(self, setting: Setting, seed: int, split: str) -> dict[str, tuple[float, float]]:
+        """Return mean recall and class mAP of a split by group, of a finished training."""
+        path = self.root / self.cell(setting, seed).place / "run" / "results.json"
+        values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))[split]
+        ends = {group: "" if group == ALL else f"/{group}" for group in (ALL, *GROUPS)}
+        return {
+            group: (
+                statistics.fmean(
+                    values[f"{side}/hit@{k}{end}"] for side in ("x2y", "y2x") for k in (1, 5, 10)
+                ),
+                values[f"class_map{end}"],
+            )
+            for group, end in ends.items()
+        }
 
-
-def write(name: str, job: Job, found: Found, compared: list[Contrast]) -> None:
-    """``NAME.csv`` with a row per cell, group and metric, and ``NAME_differences.csv``."""
-    rows: list[Sequence[Any]] = []
-    for (key, seed), cell in job.cells().items():
-        told = json.dumps(dict(cell.settings), sort_keys=True)
-        data = cell.data if job.split == "test" else f"{cell.data} {job.split}"
-        for group, metrics in found[key][seed].metrics().items():
-            place = (data, cell.control, cell.force, seed, group)
-            rows += [(*place, m, repr(metrics[m]), told, cell.setting) for m in METRICS]
-    table(name, COLUMNS, rows)
-    fields = list(Contrast.__dataclass_fields__)
-    told_of = [["mean_recall", *(getattr(c, f) for f in fields), c.verdict] for c in compared]
-    table(f"{name}_differences", ["metric", *fields, "verdict"], told_of)
-
-
-def table(name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a csv into docs/evidence."""
-    path = EVIDENCE / f"{name}.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    print(path)
+    def seconds(self, settings: Sequence[Setting], seeds: Sequence[int]) -> list[float]:
+        """Return the time of each finished training."""
+        cells = [self.cell(s, seed) for seed in seeds for s in self.finished(settings, seed)]
+        results = [finished(self.root / cell.place) for cell in cells]
+        return [result.seconds for result in results if result is not None]

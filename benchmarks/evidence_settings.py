@@ -1,216 +1,165 @@
-"""What ``evidence.py`` trains: one factor at a time, the pieces of a schedule, and compositions.
+"""What ``evidence.py`` trains: a grid of levels, rules around the best level, and causes apart.
 
-All schedules have a mean temperature over samples and steps of 0.1, or in the probe of 0.07 or that
-of the published shift, so that none differs from a constant by its mean.
+A shift and what takes it apart have the same mean over training samples and steps.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
-#: mean temperature over samples and steps
-LEVEL = 0.1
-#: what one factor at a time is changed from; spread: highest minus lowest level over their mean
-CENTRE: dict[str, Any] = {"alpha": 0.06, "spread": 0.6, "periods": 5.0, "scale": "linear"}
-CLUSTERS = (10, 30, 98, 300)
-BATCHES = (64, 128, 512)
-_TRIED: dict[str, tuple[Any, ...]] = {
-    "alpha": (0.0, 0.02, 0.12),
-    "spread": (0.0, 0.3, 1.0),
-    "periods": (0.5, 1.0, 2.5, 10.0),
-    "scale": ("sqrt", "log"),
-}
+#: constant temperatures, and starts and rates of learned ones
+LEVELS = (0.02, 0.03, 0.05, 0.07, 0.085, 0.1, 0.13, 0.18, 0.25, 0.4)
+STARTS, RATES = (0.05, 0.07), (3e-4, 3e-3)
+#: mean, lowest and highest level of a shift; the first has about the mean of the best constant
+#: for instances, the second is as wide around a higher one
+SHIFTS = ((0.107, 0.05, 0.30), (0.18, 0.089, 0.485))
+#: peak-to-peak amplitude of the oscillation beside a shift
+BESIDE = 0.04
+#: of an oscillation alone over its mean level
+AMPLITUDES = (0.6, 1.4)
+#: the radius of the robust objective as a share of the most that a batch allows, the logarithm of
+#: its number of negatives
+SHARES = (0.25, 0.35, 0.45, 0.55)
+NEGATIVES = 127
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of one control.
+    """One setting of one rule.
 
     Attributes:
-        control: what it is, for the table.
+        rule: its name in tables.
         name: of the setting.
         settings: options of the training by name.
-        sizes: "classes", or a number of caption clusters whose sizes shift the temperature.
     """
 
-    control: str
+    rule: str
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    sizes: str = "classes"
 
     @property
     def key(self) -> str:
-        """Control and setting."""
-        return f"{self.control} {self.name}"
+        """Rule and setting."""
+        return f"{self.rule} {self.name}"
 
 
-def constant(tau: float = LEVEL, **settings: Any) -> dict[str, Any]:
-    """One temperature."""
-    return {"control.kind": "constant", "control.value": tau, **settings}
+def constants() -> list[Setting]:
+    """Return the grid of constant temperatures."""
+    return [
+        Setting("constant", f"{tau:g}", {"control.kind": "constant", "control.value": tau})
+        for tau in LEVELS
+    ]
 
 
-def schedule(
-    counts: Tensor,
-    alpha: float = 0.0,
-    spread: float = 0.0,
-    periods: float = 5.0,
-    scale: str = "linear",
-    **settings: Any,
-) -> dict[str, Any]:
-    """MM-TS around a mean over samples of 0.1; half a period is an anneal from high to low."""
-    size = {"linear": counts.double(), "sqrt": counts.double().sqrt(), "log": counts.log()}[scale]
-    share = float(((size - size.min()) / (size.max() - size.min())).mean())
-    low = LEVEL * (1 - spread * share)
+def learnables() -> list[Setting]:
+    """Return the grid of learned temperatures: where they start, and how fast they go."""
+    own = {"control.kind": "learnable", "control.low": 0.01, "control.high": 1.0}
+    return [
+        Setting(
+            "learnable",
+            f"from {start:g} at {rate:g}",
+            {**own, "control.value": start, "optim.loss_lr": rate},
+        )
+        for start in STARTS
+        for rate in RATES
+    ]
+
+
+def shift(number: int) -> dict[str, Any]:
+    """Return MM-TS with one of :data:`SHIFTS`."""
+    _, low, high = SHIFTS[number]
     return {
         "control.kind": "mmts",
-        "control.alpha": alpha,
-        "control.shift_low": round(low, 5),
-        "control.shift_high": round(low + LEVEL * spread, 5),
-        "control.oscillations": periods,
-        "control.scale": scale,
-        **settings,
+        "control.alpha": BESIDE,
+        "control.shift_low": low,
+        "control.shift_high": high,
+        "control.oscillations": 5.0,
     }
 
 
-def sensitivity(counts: Mapping[str, Tensor]) -> list[Setting]:
-    """One factor at a time around :data:`CENTRE`.
+def searched() -> list[Setting]:
+    """Return all that is tried with the first seed: constants, and four settings of each rule."""
+    return [*constants(), *learnables(), *schedules(), *oscillations(), *individual()]
 
-    Args:
-        counts: size of each training sample's class ("classes") and caption cluster ("10", ...).
-    """
-    own = counts["classes"]
-    found = [
-        Setting("constant", "0.1", constant()),
-        Setting("mmts", "centre", schedule(own, **CENTRE)),
+
+def schedules() -> list[Setting]:
+    """Return MM-TS, in its own direction and reversed: level and force; and the demo's, gentle."""
+    gentle = {
+        **shift(0),
+        "control.alpha": 0.03,
+        "control.shift_low": 0.085,
+        "control.shift_high": 0.115,
+        "loss.force": "equalized",
+    }
+    wide = [
+        Setting(rule, f"{low:g} to {high:g} {force}", {**shift(n), **more, "loss.force": force})
+        for rule, more in (("MM-TS", {}), ("MM-TS reversed", {"control.sizes": "reversed"}))
+        for n, (_, low, high) in enumerate(SHIFTS)
+        for force in ("plain", "equalized")
     ]
-    for factor, values in _TRIED.items():
-        for value in values:
-            changed = CENTRE | {factor: value}
-            found.append(Setting("mmts", f"{factor}={value}", schedule(own, **changed)))
-    for k in CLUSTERS:
-        settings = schedule(counts[str(k)], **CENTRE)
-        found.append(Setting("mmts", f"clusters={k}", settings, sizes=str(k)))
-    for size in BATCHES:
-        batch = {"optim.batch_size": size}
-        found.append(Setting("constant", f"batch={size}", constant(**batch)))
-        found.append(Setting("mmts", f"batch={size}", schedule(own, **CENTRE, **batch)))
-    return found
+    return [*wide, Setting("MM-TS", "0.085 to 0.115 equalized", gentle)]
 
 
-def probe() -> list[Setting]:
-    """The pieces of a schedule in a short training of 12 epochs; shift 0.05 to 0.20, α 0.08."""
-    short = {"optim.epochs": 12.0}
-    shift = {
-        "control.kind": "mmts",
-        "control.alpha": 0.0,
-        "control.shift_low": 0.05,
-        "control.shift_high": 0.2,
-    }
-    around = {
-        "control.kind": "mmts",
-        "control.alpha": 0.08,
-        "control.shift_low": 0.07,
-        "control.shift_high": 0.07,
-    }
-    matched = {**shift, "control.kind": "matched"}
-    up = {"control.kind": "anneal", "control.low": 0.11, "control.high": 0.03}
+def oscillations() -> list[Setting]:
+    """Return TS: level and amplitude."""
     return [
-        Setting("constant", "0.07", constant(0.07, **short)),
-        Setting("matched", "mean of the shift", {**matched, **short}),
-        Setting("ics", "shift", {**shift, **short}),
-        Setting("weight-only", "shift", {**matched, "loss.weight": "inverse_tau", **short}),
-        Setting("shape-only", "shift", {**shift, "loss.force": "equalized", **short}),
-        Setting("ts", "5 periods", {**around, "control.oscillations": 5.0, **short}),
-        Setting("anneal", "0.11 to 0.03", {**around, "control.oscillations": 0.5, **short}),
-        Setting("anneal", "0.03 to 0.11", {**up, **short}),
+        Setting(
+            "TS",
+            f"{level:g} amplitude {amplitude:g}",
+            {
+                "control.kind": "mmts",
+                "control.shift_low": level,
+                "control.shift_high": level,
+                "control.alpha": round(amplitude * level, 4),
+                "control.oscillations": 5.0,
+            },
+        )
+        for level, _, _ in SHIFTS
+        for amplitude in AMPLITUDES
     ]
 
 
-RISE: dict[str, Any] = {
-    "control.kind": "anneal",
-    "control.low": LEVEL + 0.03,
-    "control.high": LEVEL - 0.03,
-}
-TABLE: dict[str, Any] = {"family": "sogclr", "loss.gamma": 0.8}
-INDIVIDUAL: dict[str, Any] = {
-    "family": "isogclr",
-    "control.kind": "individual",
-    "control.value": LEVEL,
-    "control.low": 0.01,
-    "control.rho": 2.0,
-    "control.lr": 0.01,
-}
-#: of the compositions those that are nothing but a published rule
-PUBLISHED = ("SogCLR", "iSogCLR", "FastCLIP-v2", "DCL")
-CONSTANTS = (0.05, 0.07, 0.085, 0.1, 0.12, 0.15)
+def individual() -> list[Setting]:
+    """Return iSogCLR with radii that a batch can reach."""
+    return [
+        Setting(
+            "iSogCLR",
+            f"ρ {radius(share):g}",
+            {
+                "family": "isogclr",
+                "control.kind": "individual",
+                "control.value": 0.1,
+                "control.low": 0.02,
+                "control.rho": radius(share),
+                "control.lr": 0.01,
+                "loss.gamma": 0.8,
+            },
+        )
+        for share in SHARES
+    ]
 
 
-def constants(values: tuple[float, ...] = CONSTANTS) -> list[Setting]:
-    """Constants to choose the best of."""
-    return [Setting("constant", f"{value:g}", constant(value)) for value in values]
+def radius(share: float) -> float:
+    """Return ρ at a share of the largest divergence from equal weights that a batch has."""
+    return round(share * math.log(NEGATIVES), 2)
 
 
-def compositions(counts: Tensor) -> list[Setting]:
-    """Anneal, shift and its direction, weights by class size, force, individual τ, margin."""
-
-    def mm(alpha: float, spread: float = 0.0, **more: Any) -> dict[str, Any]:
-        return schedule(counts, alpha, spread, 0.5, **more)
-
-    root, inverse = {"loss.weight": "inverse_root"}, {"loss.weight": "inverse_count"}
-    away, equal = {"control.sizes": "reversed"}, {"loss.force": "equalized"}
-    fast = {**INDIVIDUAL, "family": "fastclip", "loss.version": "v2", "loss.gamma": 0.8}
-    margin = {"family": "maxmargin", **equal}
-    double = {"control.alpha": 0.12, "control.shift_low": 0.2, "control.shift_high": 0.2}
-    found = {
-        "anneal 0.06": mm(0.06),
-        "anneal 0.12": mm(0.12),
-        "anneal upwards": RISE,
-        "anneal x shift": mm(0.06, 0.6),
-        "anneal x shift, equalized": mm(0.06, 0.6, **equal),
-        "anneal x reversed shift": mm(0.06, 0.6, **away),
-        "reversed shift": mm(0.0, 0.6, **away),
-        "weight root": constant(**root),
-        "weight inverse": constant(**inverse),
-        "anneal x weight root": mm(0.06, **root),
-        "anneal x weight inverse": mm(0.06, **inverse),
-        "anneal 0.12 x weight root": mm(0.12, **root),
-        "shift x weight root": mm(0.0, 0.6, **root),
-        "anneal x shift x weight root": mm(0.06, 0.6, **root),
-        "anneal x reversed shift x weight root": mm(0.06, 0.6, **away, **root),
-        "anneal, equalized": mm(0.06, **equal),
-        "anneal x weight root, equalized": mm(0.06, **root, **equal),
-        "DCL: anneal": mm(0.06, family="dcl"),
-        "SogCLR: anneal": mm(0.06, **TABLE),
-        "SogCLR: anneal x weight root": mm(0.06, **TABLE, **root),
-        "iSogCLR": INDIVIDUAL,
-        "iSogCLR x weight root": {**INDIVIDUAL, **root},
-        "FastCLIP-v2": fast,
-        "margin 0.2": constant(0.2, **margin),
-        "margin: anneal": {**mm(0.12), **margin, **double},
-        "margin: anneal x weight root": {**mm(0.12), **margin, **double, **root},
+def causes() -> list[Setting]:
+    """Return the second shift, and what takes it apart, of its mean over samples and steps."""
+    own, mean = shift(1), {"control.kind": "matched"}
+    rules = {setting.key: setting for setting in schedules()}
+    parts = {
+        "mean": {**own, **mean},
+        "weight only": {**own, **mean, "loss.weight": "inverse_tau"},
+        "noise": {**own, "control.sizes": "noise"},
+        "shuffled": {**own, "control.sizes": "shuffled"},
     }
-    return [Setting("composition", name, settings) for name, settings in found.items()]
-
-
-def second_compositions() -> list[Setting]:
-    """What was added after the first had been scored on validation."""
-    wide = {"control.kind": "anneal", "control.low": LEVEL + 0.05, "control.high": LEVEL - 0.05}
-    little, root = {"loss.weight": "inverse_fourth_root"}, {"loss.weight": "inverse_root"}
-    found = {
-        "SogCLR": constant(**TABLE),
-        "SogCLR: anneal upwards": {**RISE, **TABLE},
-        "SogCLR: anneal upwards x weight fourth root": {**RISE, **TABLE, **little},
-        "DCL": constant(family="dcl"),
-        "DCL: anneal upwards": {**RISE, "family": "dcl"},
-        "DCL: anneal upwards x weight fourth root": {**RISE, "family": "dcl", **little},
-        "anneal upwards, wide": wide,
-        "weight fourth root": constant(**little),
-        "anneal upwards x weight fourth root": {**RISE, **little},
-        "anneal upwards x weight root": {**RISE, **root},
-        "iSogCLR x weight fourth root": {**INDIVIDUAL, **little},
-    }
-    return [Setting("composition", name, settings) for name, settings in found.items()]
+    return [
+        rules["MM-TS 0.089 to 0.485 plain"],
+        rules["MM-TS reversed 0.089 to 0.485 plain"],
+        rules["MM-TS 0.089 to 0.485 equalized"],
+        *(Setting("part", name, settings) for name, settings in parts.items()),
+    ]

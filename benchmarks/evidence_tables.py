@@ -1,6 +1,4 @@
-"""Writes the tables of docs/evidence.md from docs/evidence/*.csv.
-
-    python benchmarks/evidence_tables.py
+"""Writes the tables of docs/evidence.md and docs/evidence_tables.md from docs/evidence/*.csv.
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``.
 """
@@ -38,24 +36,24 @@ def difference(row: Row) -> str:
 def differences(
     name: str,
     label: Callable[[str, str], str | None],
-    groups: Sequence[str] = (ALL, *GROUPS),
+    metric: str | None = None,
     first: str = "",
 ) -> str:
-    """A row for each pair of variants.
+    """A row for each pair of variants, a column for each group.
 
     Args:
         name: of the csv, without "_differences".
         label: of a row for (a, b), or None to leave it out.
-        groups: columns.
+        metric: whose differences; None for all that there are.
         first: title of the first column.
     """
     rows: dict[str, dict[str, str]] = {}
     for row in read(f"{name}_differences"):
         told = label(row["a"], row["b"])
-        if told is not None:
+        if told is not None and metric in (None, row["metric"]):
             rows.setdefault(told, {})[row["group"]] = difference(row)
-    body = [[told, *(found.get(group, "–") for group in groups)] for told, found in rows.items()]
-    return pipes([first, *groups], body)
+    body = [[told, *(found.get(g, "–") for g in (ALL, *GROUPS))] for told, found in rows.items()]
+    return pipes([first, ALL, *GROUPS], body)
 
 
 def levels(name: str, metric: str) -> str:
@@ -70,6 +68,75 @@ def levels(name: str, metric: str) -> str:
         for key, found in values.items()
     ]
     return pipes([metric, ALL, *GROUPS], body)
+
+
+def searched() -> str:
+    """What was tried, on validation: both targets, and class mAP by group."""
+    rows: dict[str, dict[str, Row]] = {}
+    for row in read("study_search"):
+        if row["split"] == "val":
+            rows.setdefault(f"{row['rule']} {row['setting']}", {})[row["group"]] = row
+    body = [
+        [
+            key,
+            percent(float(found[ALL]["mean_recall"])),
+            *(percent(float(found[group]["class_map"])) for group in (ALL, *GROUPS)),
+        ]
+        for key, found in rows.items()
+    ]
+    return pipes(["validation, seed 0", "mean recall", "class mAP", *GROUPS], body)
+
+
+def chosen() -> str:
+    """The best setting of each rule on validation for each target, and out of how many."""
+    tried: dict[str, set[str]] = {}
+    for row in read("study_search"):
+        tried.setdefault(row["rule"], set()).add(row["setting"])
+    found: dict[str, dict[str, str]] = {}
+    for row in read("study_chosen"):
+        found.setdefault(row["rule"], {})[row["target"]] = row["setting"]
+    body = [
+        [rule, str(len(tried[rule])), own["instances"], own["classes"]]
+        for rule, own in found.items()
+    ]
+    return pipes(["rule", "tried", "for pairs", "for classes"], body)
+
+
+def rules(target: str, metric: str) -> Callable[[], str]:
+    """Rules minus the best constant for a target, in a metric."""
+
+    def made() -> str:
+        constant = f"constant {_constant(target)}"
+        return differences(
+            "study_rules", lambda a, b: a if b == constant else None, metric, f"minus {constant}"
+        )
+
+    return made
+
+
+def _constant(target: str) -> str:
+    """Return the best constant for a target."""
+    (setting,) = (
+        row["setting"]
+        for row in read("study_chosen")
+        if (row["rule"], row["target"]) == ("constant", target)
+    )
+    return setting
+
+
+def parts(metric: str) -> Callable[[], str]:
+    """The parts of a wide shift minus its mean, in a metric."""
+    names = {
+        "MM-TS 0.089 to 0.485 plain": "true sizes (MM-TS)",
+        "MM-TS reversed 0.089 to 0.485 plain": "sizes reversed",
+        "MM-TS 0.089 to 0.485 equalized": "shape only",
+        "part weight only": "weight only",
+        "part shuffled": "sizes exchanged between classes",
+        "part noise": "sizes exchanged between samples",
+    }
+    return lambda: differences(
+        "study_parts", lambda a, b: names.get(a), metric, "minus the constant of its mean"
+    )
 
 
 def pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -87,17 +154,6 @@ def _grid(name: str, setting: str) -> Callable[[], str]:
         return f"`{a.split(' (')[0]}`" if kept else None
 
     return lambda: differences(f"compare_{name}", label, first=f"minus `{baseline}`, {setting}")
-
-
-def _parts(name: str) -> Callable[[], str]:
-    """The schedule minus what takes it apart."""
-
-    def label(a: str, b: str) -> str | None:
-        if not a.startswith("mmts ") or b.startswith("matched "):
-            return None
-        return f"{a[6:-1]}: minus `{b.split(' (')[0]}`"
-
-    return lambda: differences(f"compare_{name}", label, first="`mmts`")
 
 
 def _both(a: str, b: str) -> str:
@@ -120,25 +176,33 @@ def published() -> str:
     return pipes(header, body)
 
 
+RECALL, CLASSES = "mean_recall", "class_map"
 TABLES: dict[str, Callable[[], str]] = {
+    "searched": searched,
+    "chosen": chosen,
+    "rules-instances": rules("instances", RECALL),
+    "rules-instances-classes": rules("instances", CLASSES),
+    "rules-classes": rules("classes", CLASSES),
+    "rules-classes-instances": rules("classes", RECALL),
+    "parts-instances": parts(RECALL),
+    "parts-classes": parts(CLASSES),
+    "levels-rules-instances": lambda: levels("study_rules", RECALL),
+    "levels-rules-classes": lambda: levels("study_rules", CLASSES),
+    "levels-rules-across": lambda: levels("study_rules", "class_map_across"),
+    "levels-rules-within": lambda: levels("study_rules", "class_map_within"),
+    "levels-parts-instances": lambda: levels("study_parts", RECALL),
+    "levels-parts-classes": lambda: levels("study_parts", CLASSES),
     "frozen-tuned": _grid("emoji_frozen", "tuned"),
     "frozen-default": _grid("emoji_frozen", "default"),
-    "frozen-parts": _parts("emoji_frozen"),
     "end-to-end-tuned": _grid("emoji_end_to_end", "tuned"),
     "end-to-end-default": _grid("emoji_end_to_end", "default"),
-    "end-to-end-parts": _parts("emoji_end_to_end"),
     "video-default": _grid("emoji_video", "default"),
-    "video-parts": _parts("emoji_video"),
     "views-default": _grid("caltech98_views", "default"),
-    "views-parts": _parts("caltech98_views"),
-    "probe": lambda: differences("probe", _both),
-    "probe-levels": lambda: levels("probe", "x2y/hit@5"),
-    "sensitivity": lambda: differences("sensitivity", lambda a, b: a.removeprefix("mmts ")),
-    "search": lambda: differences("search", lambda a, b: a.removeprefix("composition ")),
     "confirm-emoji": lambda: differences("confirm_emoji", _both),
-    "published": published,
     "confirm-photos": lambda: differences("confirm_photos", _both),
+    "published": published,
 }
+PAGES = ("evidence", "evidence_tables")
 
 
 def filled(page: str) -> str:
@@ -146,7 +210,13 @@ def filled(page: str) -> str:
     return BLOCK.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n\n{match[3]}", page)
 
 
+def main() -> None:
+    """Fill both pages."""
+    for name in PAGES:
+        path = DOCS / f"{name}.md"
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+        print(path)
+
+
 if __name__ == "__main__":
-    path = DOCS / "evidence.md"
-    path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
-    print(path)
+    main()

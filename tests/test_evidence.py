@@ -1,4 +1,4 @@
-"""The page of evidence says what its files say."""
+"""The pages of evidence say what their files say."""
 
 import csv
 import importlib.util
@@ -16,7 +16,6 @@ from tauten.training import Config
 from tauten.training.build import build_control
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE = (DOCS / "evidence.md").read_text(encoding="utf-8")
 COLUMNS = ["data", "control", "force", "seed", "group", "metric", "value", "settings"]
 #: a difference and its interval
 QUOTED = re.compile(r"[+−]?\d+\.\d \[[+−]?\d+\.\d, [+−]?\d+\.\d\]")
@@ -31,13 +30,20 @@ def _load(name):
     return module
 
 
-tables, tried = _load("evidence_tables"), _load("evidence_settings")
+tables, tried, figures = map(_load, ("evidence_tables", "evidence_settings", "evidence_figures"))
+PAGES = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in tables.PAGES}
 NAMES = [path.stem.removesuffix("_differences") for path in DOCS.glob("evidence/*_differences.csv")]
 
 
-def test_tables_are_those_of_the_files():
-    assert tables.BLOCK.findall(PAGE)
-    assert tables.filled(PAGE) == PAGE
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_tables_are_those_of_the_files(page):
+    assert tables.BLOCK.findall(page)
+    assert tables.filled(page) == page
+
+
+def test_every_table_is_on_a_page():
+    shown = {match[1] for page in PAGES.values() for match in tables.BLOCK.findall(page)}
+    assert shown == set(tables.TABLES)
 
 
 def test_differences_in_the_text_are_rows_of_the_files():
@@ -46,8 +52,10 @@ def test_differences_in_the_text_are_rows_of_the_files():
         for name in NAMES
         for row in tables.read(f"{name}_differences")
     }
-    quoted = QUOTED.findall(tables.BLOCK.sub("", PAGE))
-    assert len(quoted) >= 10
+    quoted = [
+        text for page in PAGES.values() for text in QUOTED.findall(tables.BLOCK.sub("", page))
+    ]
+    assert len(quoted) >= 5
     assert [text for text in quoted if text not in known] == []
 
 
@@ -74,24 +82,51 @@ def test_differences_are_those_of_the_cells(name):
         assert found == pytest.approx(float(row["value"]), abs=1e-9)
 
 
-def test_schedules_of_a_study_have_the_mean_of_the_constant():
-    counts = torch.tensor([30] * 30 + [3] * 30 + [2] * 60)
-    sizes = {"classes": counts} | {str(k): counts for k in tried.CLUSTERS}
-    schedules = [s for s in tried.sensitivity(sizes) if s.control == "mmts"]
-    assert len(schedules) == 20
-    for setting in schedules:
-        found = configure(Config(), Method("mmts", "", {}), setting.settings)
-        control = build_control(found, len(counts), counts, total_steps=100)
-        mean = control.mean(torch.arange(len(counts)), 100)
-        assert mean == pytest.approx(tried.LEVEL, abs=1e-3)
+def test_the_chosen_settings_are_the_best_on_validation():
+    searched = [
+        row for row in tables.read("study_search") if (row["split"], row["group"]) == ("val", "all")
+    ]
+    metrics = {"instances": "mean_recall", "classes": "class_map"}
+    chosen = tables.read("study_chosen")
+    assert {row["target"] for row in chosen} == set(metrics)
+    assert {row["rule"] for row in chosen} == {row["rule"] for row in searched}
+    for row in chosen:
+        own = {
+            s["setting"]: float(s[metrics[row["target"]]])
+            for s in searched
+            if s["rule"] == row["rule"]
+        }
+        assert own[row["setting"]] == max(own.values())
 
 
-def test_every_composition_is_a_training():
-    counts = torch.tensor([30] * 30 + [5] * 5)
-    found = [*tried.compositions(counts), *tried.second_compositions(), *tried.probe()]
-    assert len({setting.key for setting in found}) == len(found)
+def test_the_parts_of_a_shift_have_its_mean():
+    labels = [str(k) for k in range(30) for _ in range(k + 1)]
+    counts = torch.tensor([labels.count(label) for label in labels])
+    means = {}
+    for setting in tried.causes():
+        found = configure(Config(), Method(setting.rule, "", {}), setting.settings)
+        control = build_control(found, len(counts), counts, total_steps=100, labels=labels)
+        means[setting.key] = control.mean(torch.arange(len(counts)), 100)
+    assert len(means) == 7
+    for mean in means.values():
+        assert mean == pytest.approx(means["part mean"], rel=1e-5)
+
+
+def test_every_setting_is_a_training():
+    found = [*tried.searched(), *tried.causes()]
+    settings = {}
     for setting in found:
-        configure(Config(), Method(setting.control, "", {}), setting.settings)
+        assert settings.setdefault(setting.key, setting.settings) == setting.settings
+        configure(Config(), Method(setting.rule, "", {}), setting.settings)
+
+
+def test_the_trade_off_has_a_point_for_each_training():
+    rows = tables.read("study_search")
+    drawing = figures.trade_off(rows)
+    tested = [row for row in rows if (row["split"], row["group"]) == ("test", "tail")]
+    lines = drawing.axes[-1].get_lines()
+    drawn = {tuple(point) for line in lines for point in line.get_xydata().tolist()}
+    assert drawn == {figures.place(row) for row in tested}
 
 
 def test_files_hold_no_path_of_a_machine():
