@@ -53,6 +53,12 @@ def test_every_room_has_its_place():
     assert rooms - TOOLS <= {room for rooms in ORDER for room in rooms}
 
 
+def test_one_dense_loss_goes_a_short_way():
+    entered = house.way()
+    assert len(set(entered)) <= 9
+    assert len(entered) <= 30
+
+
 def test_no_modules_import_each_other_in_a_circle():
     assert house.circle() == []
 
