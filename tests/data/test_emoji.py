@@ -154,3 +154,22 @@ def test_loads_without_network_and_writes_nothing(tmp_path: Path) -> None:
 def test_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="train, val, test, got 'validation'"):
         emoji_lt("validation")  # type: ignore[arg-type]
+
+
+def test_a_second_drawing_of_half_of_the_concepts():
+    train, val = (emoji_lt(split, another=True) for split in ("train", "val"))
+    assert "another" not in emoji_lt("val").column_names
+    there = [cell is not None for cell in train.select_columns("another")["another"]]
+    assert 0.45 < sum(there) / len(there) < 0.55
+    by_concept = {}
+    for concept, has in zip(train["concept"], there, strict=True):
+        by_concept.setdefault(concept, set()).add(has)
+    assert all(len(both) == 1 for both in by_concept.values())
+    row = there.index(True)
+    twin = next(
+        i
+        for i, (concept, style) in enumerate(zip(train["concept"], train["style"], strict=True))
+        if concept == train["concept"][row] and style != train["style"][row]
+    )
+    assert train[row]["another"].tobytes() == train[twin]["image"].tobytes()
+    assert any(cell is not None for cell in val["another"])

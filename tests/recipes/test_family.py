@@ -89,3 +89,31 @@ def test_unseen_candidates_need_texts(tmp_path):
     config.data.unseen = 20
     with pytest.raises(ValueError, match="data.unseen=20 is of pairs of texts"):
         config.validate()
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory):
+    """Write captions of enough photos for three splits."""
+    folder = tmp_path_factory.mktemp("sentences")
+    images = [{"id": n, "file_name": f"{n}.jpg"} for n in range(1540)]
+    rows = [
+        {"image_id": n, "caption": f"{kind} number {n} on a road"}
+        for n in range(1540)
+        for kind in ("a dog", "some dogs")
+    ]
+    content = {"images": images, "annotations": rows}
+    (folder / "captions_val2017.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["sentences_crop", "sentences_esimcse"])
+def test_two_views_of_a_sentence_are_a_pair(name, sentences, tmp_path):
+    result = two_steps(name, tmp_path / "run", source=f"coco_sentences:{sentences}")
+    assert 0 < result.test["x2y/mAP"] <= 1
+
+
+def test_three_modalities_of_which_half_lack_one(tmp_path):
+    result = two_steps("emoji_three", tmp_path / "run")
+    assert {"image+another/x2y/hit@1", "another+caption/y2x/hit@10"} <= set(result.test)
+    assert result.test["image+another/x2y/n"] < result.test["x2y/n"]
+    assert recipes.get("emoji_two")().data.others == ()

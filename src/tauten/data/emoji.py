@@ -2,6 +2,7 @@
 classes."""
 
 import csv
+import hashlib
 import io
 from importlib.resources import files
 from typing import Any, Literal
@@ -15,6 +16,8 @@ from tauten.data.emoji_attributes import one_apart
 
 #: column of captions that differ in one attribute
 APART = "one_apart"
+#: column of a second drawing
+ANOTHER = "another"
 
 STYLES = ("noto", "twemoji", "fluent3d")
 SPLITS = ("train", "val", "test")
@@ -37,7 +40,9 @@ _FEATURES = Features(
 )
 
 
-def emoji_lt(split: Literal["train", "val", "test"], *, apart: bool = False) -> Dataset:
+def emoji_lt(
+    split: Literal["train", "val", "test"], *, apart: bool = False, another: bool = False
+) -> Dataset:
     """Load a split of emoji_lt, the data set inside this package: no network, nothing written.
 
     train has 3,812 pairs, the drawings of two artists, in 98 classes of 518 to 2 pairs, median 26.
@@ -56,6 +61,8 @@ def emoji_lt(split: Literal["train", "val", "test"], *, apart: bool = False) -> 
         split: "train", "val" or "test".
         apart: add the column `one_apart`: for each picture the captions of other emoji that differ
             from its own in one attribute (who, colour, size, direction, state), mostly none.
+        another: add the column `another`: a second drawing of the concept by another artist, noto
+            or twemoji, for half of the concepts and None for the others, by a hash.
 
     Returns:
         The data set, in memory, in a fixed order.
@@ -87,11 +94,26 @@ def emoji_lt(split: Literal["train", "val", "test"], *, apart: bool = False) -> 
         "style": [style for _, style in chosen],
         "id": [f"{row['concept'].lower()}_{style}" for row, style in chosen],
     }
-    pairs = Dataset.from_dict(columns, features=_FEATURES)
-    if not apart:
-        return pairs
-    near = one_apart(columns["caption"], {row["caption"] for row in index})
-    return pairs.add_column(APART, near, feature=List(Value("string")))
+    features = dict(_FEATURES)
+    if apart:
+        columns[APART] = one_apart(columns["caption"], {row["caption"] for row in index})
+        features[APART] = List(Value("string"))
+    if another:
+        columns[ANOTHER], features[ANOTHER] = _others(chosen), Image()
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+def _others(chosen: list[tuple[dict[str, str], str]]) -> list[dict[str, Any] | None]:
+    """Return a drawing by another artist of every second concept."""
+    folder = files("tauten.data") / "embedded" / "emoji_lt"
+    sheets = {s: _cells((folder / f"{s}_32.webp").read_bytes()) for s in STYLES[:2]}
+    drawings: list[dict[str, Any] | None] = []
+    for row, style in chosen:
+        hidden = hashlib.sha256(row["concept"].encode()).digest()[0] % 2
+        other = STYLES[1] if style == STYLES[0] else STYLES[0]
+        cell = sheets[other][int(row["cell"])]
+        drawings.append(None if hidden or not row[other] else {"bytes": _bmp(cell), "path": None})
+    return drawings
 
 
 def _cells(sheet: bytes) -> npt.NDArray[np.uint8]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 #: names of the modalities that every pair has
 IMAGE, CAPTION = "image", "caption"
 _WORD = re.compile(r"([a-z_.]+)=(\S+)")
+#: the further pictures of the embedded data
+_OF_EMOJI = ("another",)
 _ALONE = {"queue": 0, "mixtures": 0, "distill": 0.0}
 
 
@@ -94,10 +96,10 @@ def check_further(config: Config) -> None:
                     f"data.others are further pictures and need {name}={needed}, got {value}"
                 )
         twice = [n for n in data.others if data.others.count(n) > 1 or n in _taken(config)]
-        if twice or data.source == "emoji_lt":
+        if twice or (data.source == "emoji_lt" and data.others != _OF_EMOJI):
             raise ValueError(
                 f"data.others={', '.join(data.others)} must be further columns of a table, each "
-                f"once, got {twice[0] if twice else 'the pairs of emoji_lt'}"
+                f"once, got {twice[0] if twice else 'the pairs of emoji_lt, which have another'}"
             )
     further_of(config)
 

@@ -16,7 +16,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from tauten.data import contents, count_groups, emoji_lt, fingerprint, images, load_pairs
-from tauten.data.emoji import APART
+from tauten.data.emoji import ANOTHER, APART
 from tauten.data.emoji_video import name_relevancy
 from tauten.evaluation import thirds
 from tauten.structure.cells import some, texts_of
@@ -161,7 +161,8 @@ def _given(source: str, split: Split, config: DataConfig, progress: bool, views:
 def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
     """Return a split of the embedded data, cached for the next run of this process."""
     config = DataConfig(**dict(fields))
-    return to_pairs(emoji_lt(split, apart=config.negatives == APART), config)
+    further = {"apart": config.negatives == APART, "another": ANOTHER in config.others}
+    return to_pairs(emoji_lt(split, **further), config)
 
 
 def to_pairs(
