@@ -110,6 +110,15 @@ def test_matched_constant_is_preferred_as_baseline(tmp_path, tiny):
     assert collect(load_runs(paths), 20, 0).baselines == {"a": "c", "b": "c"}
 
 
+def test_runs_of_one_control_have_verdicts_of_their_own_names(tmp_path, tiny):
+    paths = [tiny(tmp_path / "a", "a")]
+    paths += [tiny(tmp_path / name, name, control="mmts") for name in ("narrow", "wide")]
+    found = verdicts(collect(load_runs(paths), 20, 0), "hit@1")
+    assert [verdict.title for verdict in found] == [
+        f"InfoNCE: {name} against a constant temperature" for name in ("narrow", "wide")
+    ]
+
+
 def test_family_without_constant_is_noted(tmp_path, tiny):
     numbers = collect(load_runs([tiny(tmp_path / "b", "b", control="mmts")]), 20, 0)
     assert numbers.notes == ["InfoNCE has no run with a constant temperature to compare with."]

@@ -132,7 +132,8 @@ def verdicts(numbers: Numbers, primary: str) -> list[Verdict]:
             for direction, cell in cells.items()
         ]
         sentences.append(_groups(numbers, run, primary))
-        title = f"{run.family}: {run.control} against a constant {base.knob}"
+        name = numbers.label(run, within_family=True)
+        title = f"{run.family}: {name} against a constant {base.knob}"
         said, badge = [s for s in sentences if s], _badge(numbers, cells)
         lines.append(Verdict(run.name, base.name, title, kind, badge, said))
     return lines
