@@ -21,8 +21,9 @@ test-peers: $(PEERS)/.installed
 
 # the lowest versions that pyproject.toml allows, with the torch that is pinned
 test-lowest: $(LOWEST)/.installed
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest tests/models tests/training/test_train.py \
-		tests/training/test_start.py tests/training/test_huggingface_run.py tests/inference/test_model.py
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest tests/models/test_joint.py tests/models/test_open_clip.py \
+		tests/models/test_damaged_models.py tests/models/test_image_settings.py tests/models/test_adapters.py \
+		tests/data/test_video.py tests/structure/test_embed.py tests/training/test_train.py
 
 docs: $(VENV)/.dev
 	$(PIP) --editable ".[docs]"
