@@ -68,8 +68,8 @@ def _several() -> bool:
 
 
 def _apply(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> _Found:
-    found: _Found = _Normalise.apply(input, weight, bias, eps)  # type: ignore[no-untyped-call]
-    return found
+    normalised: _Found = _Normalise.apply(input, weight, bias, eps)  # type: ignore[no-untyped-call]
+    return normalised
 
 
 def _total(*parts: Tensor) -> list[Tensor]:
@@ -89,9 +89,9 @@ class _Normalise(torch.autograd.Function):
         wide = input if input.dtype == torch.float64 else input.float()
         dims = [0, *range(2, input.dim())]
         per_channel = (1, -1, *[1] * (input.dim() - 2))
-        mine = input.numel() // input.shape[1]
-        sums, rows = _total(wide.sum(dims), wide.new_tensor([mine]))
-        if mine < 2 and rows < 2:
+        count = input.numel() // input.shape[1]
+        sums, rows = _total(wide.sum(dims), wide.new_tensor([count]))
+        if count < 2 and rows < 2:
             raise ValueError(
                 "batch normalisation needs more than one value per channel in training"
             )

@@ -347,10 +347,10 @@ def _common_space(
         return None
     try:
         weights = joint_projections(model, image, text, name)
-        own = len(weights[0])
-        if dim in (None, own):
+        width = len(weights[0])
+        if dim in (None, width):
             return weights
-        reason = f"its width is {own}, not {dim}"
+        reason = f"its width is {width}, not {dim}"
     except ValueError as error:
         reason = str(error)
     logger.warning(

@@ -97,10 +97,10 @@ class HFTokenizer:
             raise ValueError(
                 f"no tokenizer could be read from {name}: {one_line(error)}"
             ) from error
-        own = dict(getattr(tokenizer, "vocab_files_names", None) or {}).values()
-        files = dict.fromkeys((*_VOCABULARIES, *own))
+        names = dict(getattr(tokenizer, "vocab_files_names", None) or {}).values()
+        files = dict.fromkeys((*_VOCABULARIES, *names))
         inside = f"{folder}/" if folder else ""
-        if own and not any(saved_file(place, inside + file) for file in files):
+        if names and not any(saved_file(place, inside + file) for file in files):
             raise ValueError(
                 f"{name} has no tokenizer: none of {', '.join(files)} is there; save the model's "
                 "tokenizer beside it"

@@ -388,11 +388,11 @@ def _check_weights(model: Any, part: Any, missing: Sequence[str], name: str | Pa
         ValueError: the file is of another model, or has other names.
     """
     used = {id(weight) for weight in part.parameters()}
-    own = [weight for weight, tensor in model.named_parameters() if id(tensor) in used]
-    lost = [weight for weight in own if weight in set(missing) and "pooler" not in weight]
-    if 2 * len(lost) > len(own):
+    weights = [weight for weight, tensor in model.named_parameters() if id(tensor) in used]
+    lost = [weight for weight in weights if weight in set(missing) and "pooler" not in weight]
+    if 2 * len(lost) > len(weights):
         raise ValueError(
-            f"{name}: its file has no weights for {len(lost)} of the {len(own)} tensors of a "
+            f"{name}: its file has no weights for {len(lost)} of the {len(weights)} tensors of a "
             f"{type(model).__name__}, the first is {lost[0]}: it is of another model or has other "
             "names. To train from random weights set model.random_weights"
         )
@@ -401,7 +401,7 @@ def _check_weights(model: Any, part: Any, missing: Sequence[str], name: str | Pa
             "%s: its file has no weights for %d of %d tensors, they start at random; first: %s",
             name,
             len(lost),
-            len(own),
+            len(weights),
             lost[0],
         )
 

@@ -64,9 +64,9 @@ def _image_settings(name: str | Path, place: Mapping[str, Any]) -> ImageSettings
     if is_open_clip(name):
         return ImageSettings(**picture_settings(name))
     whole = saved_json(name, "processor_config.json", **place) or {}
-    found = whole.get("image_processor") or saved_json(name, "preprocessor_config.json", **place)
-    if found:
-        return _of_processor(found)
+    settings = whole.get("image_processor") or saved_json(name, "preprocessor_config.json", **place)
+    if settings:
+        return _of_processor(settings)
     timm = (saved_json(name, "config.json", **place) or {}).get("pretrained_cfg")
     if timm:
         size = int((timm.get("input_size") or [3, 0])[-1]) or None
@@ -85,42 +85,42 @@ def _image_settings(name: str | Path, place: Mapping[str, Any]) -> ImageSettings
     return ImageSettings()
 
 
-def _of_processor(found: Mapping[str, Any]) -> ImageSettings:
-    crop = _side(found.get("crop_size")) if found.get("do_center_crop") else None
-    size = found.get("size")
+def _of_processor(settings: Mapping[str, Any]) -> ImageSettings:
+    crop = _side(settings.get("crop_size")) if settings.get("do_center_crop") else None
+    size = settings.get("size")
     shorter = size.get("shortest_edge") if isinstance(size, Mapping) else None
-    if crop is None and found.get("crop_pct") and shorter:  # ConvNeXT's processor
+    if crop is None and settings.get("crop_pct") and shorter:  # ConvNeXT's processor
         crop = shorter
-        shorter = int(crop / found["crop_pct"]) if crop < 384 else None
-    mean, std = _statistics(found)
-    resample = found.get("resample", 3)
+        shorter = int(crop / settings["crop_pct"]) if crop < 384 else None
+    mean, std = _statistics(settings)
+    resample = settings.get("resample", 3)
     return ImageSettings(
         mean=mean,
         std=std,
-        bgr=bool(found.get("do_flip_channel_order")),
+        bgr=bool(settings.get("do_flip_channel_order")),
         size=crop or shorter or _side(size),
         edge=shorter or (_side(size) if crop else None),
         resample=_RESAMPLING.get(resample, "bicubic") if isinstance(resample, int) else resample,
     )
 
 
-def _statistics(found: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(settings: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std of pixels in [0,
     1] that do what the processor does with those of 0..255.
     """
     mean, std = [0.0] * 3, [1.0] * 3
-    own = _channels(found.get("image_std", 0.5))
-    if found.get("do_normalize", "image_mean" in found):
-        mean, std = _channels(found.get("image_mean", 0.5)), own
+    spread = _channels(settings.get("image_std", 0.5))
+    if settings.get("do_normalize", "image_mean" in settings):
+        mean, std = _channels(settings.get("image_mean", 0.5)), spread
     scale, offset = 255.0, 0.0
-    if found.get("do_rescale", True):
-        scale = 255.0 * float(found.get("rescale_factor", 1 / 255))
-        offset = -1.0 if found.get("rescale_offset") else 0.0
+    if settings.get("do_rescale", True):
+        scale = 255.0 * float(settings.get("rescale_factor", 1 / 255))
+        offset = -1.0 if settings.get("rescale_offset") else 0.0
     scale = 1.0 if abs(scale - 1) < 1e-6 else scale
-    if str(found.get("image_processor_type")).startswith("EfficientNet") and found.get(
+    if str(settings.get("image_processor_type")).startswith("EfficientNet") and settings.get(
         "include_top", True
     ):  # normalised a second time, by std alone
-        std = [value * more for value, more in zip(std, own, strict=True)]
+        std = [value * more for value, more in zip(std, spread, strict=True)]
     return (
         tuple((value - offset) / scale for value in mean),
         tuple(value / scale for value in std),

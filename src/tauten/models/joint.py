@@ -55,16 +55,16 @@ def joint_projections(
     try:
         pixels, ids = _picture(image), _text(text)
         mask = torch.ones_like(ids)
-        told = model.eval().get_image_features(**image.inputs(pixels))
+        of_images = model.eval().get_image_features(**image.inputs(pixels))
         # SigLIP's padding counts: no mask
         masked = {} if str(model.config.model_type).startswith("siglip") else {"mask": mask}
         said = model.get_text_features(ids, *masked.values())
         towers = (image.eval()(pixels), text.eval()(ids, mask))
     except Exception as error:  # models of any kind
         raise ValueError(f"{name} cannot be tried: {one_line(error)}") from error
-    for mine, weight, theirs in zip(towers, projections, (told, said), strict=True):
+    for tower, weight, theirs in zip(towers, projections, (of_images, said), strict=True):
         wanted = torch.as_tensor(getattr(theirs, "pooler_output", theirs))
-        got = mine @ weight.T
+        got = tower @ weight.T
         if got.shape != wanted.shape or not torch.allclose(got, wanted, rtol=1e-3, atol=1e-4):
             raise ValueError(f"the common space of {name} is not a linear map of its towers")
     return projections

@@ -118,12 +118,12 @@ def _read(path: Path) -> Mapping[str, Any]:
     ]
     try:
         with torch.serialization.safe_globals(harmless):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is no checkpoint that can be read safely: {error}") from error
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{path} holds a {type(found).__name__}, not a state dict")
-    inner = found.get("state_dict", found)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a state dict")
+    inner = content.get("state_dict", content)
     assert isinstance(inner, Mapping)
     return inner
 

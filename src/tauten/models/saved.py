@@ -47,7 +47,7 @@ def saved_file(name: str | Path, file: str, **place: Any) -> Path | None:
     """
     from transformers.utils import cached_file
 
-    found = cached_file(
+    path = cached_file(
         str(folder_of(name)),
         file,
         _raise_exceptions_for_gated_repo=False,
@@ -55,7 +55,7 @@ def saved_file(name: str | Path, file: str, **place: Any) -> Path | None:
         _raise_exceptions_for_connection_errors=False,
         **{option: value for option, value in place.items() if option in _PLACE},
     )
-    return None if found is None else Path(found)
+    return None if path is None else Path(path)
 
 
 def saved_json(name: str | Path, file: str, kind: type = dict, **place: Any) -> Any:
@@ -73,12 +73,12 @@ def saved_json(name: str | Path, file: str, kind: type = dict, **place: Any) -> 
     path = saved_file(name, file, **place)
     if path is None:
         return None
-    found = read_json(path)
-    if not isinstance(found, kind):
+    content = read_json(path)
+    if not isinstance(content, kind):
         raise ValueError(
-            f"{path} is damaged: it holds a {type(found).__name__} and no {kind.__name__}"
+            f"{path} is damaged: it holds a {type(content).__name__} and no {kind.__name__}"
         )
-    return found
+    return content
 
 
 def one_line(error: BaseException, longest: int = 200) -> str:

@@ -167,9 +167,9 @@ def _weights(name: str | Path, path: str, place: Mapping[str, Any]) -> Mapping[s
     file = safe or saved_file(name, f"{path}/pytorch_model.bin", **place)
     if file is None:
         raise ValueError(f"{name} has no weights of its Dense layer {path}")
-    found: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]
     try:
-        found = load_file(safe) if safe else torch.load(file, "cpu", weights_only=True)
+        tensors = load_file(safe) if safe else torch.load(file, "cpu", weights_only=True)
     except Exception as error:  # damaged files, and pickles of other things
         raise ValueError(f"{file} cannot be read: {one_line(error)}") from error
-    return {key.removeprefix("linear."): value for key, value in found.items()}
+    return {key.removeprefix("linear."): value for key, value in tensors.items()}

@@ -36,14 +36,14 @@ def _checked(labels: Sequence[Hashable], name: str) -> list[Any]:
         shape = tuple(labels.shape)  # type: ignore[attr-defined]
         raise ValueError(f"{name} must be (N,), one class for each sample, not {shape}")
     # a tensor is hashed by its identity: what is counted is the number in it
-    found = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    found = [label.item() if isinstance(label, Tensor) else label for label in found]
-    if not found:
+    names = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    names = [label.item() if isinstance(label, Tensor) else label for label in names]
+    if not names:
         raise ValueError(f"{name} is empty: there is no class to count")
-    gaps = [position for position, label in enumerate(found) if label is None or label != label]
+    gaps = [position for position, label in enumerate(names) if label is None or label != label]
     if gaps:
         raise ValueError(
-            f"{len(gaps)} of {len(found)} {name} are None or NaN, first at position "
+            f"{len(gaps)} of {len(names)} {name} are None or NaN, first at position "
             f"{gaps[0]}: give every sample a class or drop it"
         )
-    return found
+    return names

@@ -103,12 +103,12 @@ def read_rows(
     if isinstance(value, dict) and {"images", "annotations"} <= value.keys():
         value = _read_coco(value, path) or value
     if not isinstance(value, list):
-        found = (
+        table = (
             f"an object with the keys {sorted(value)[:10]}"
             if isinstance(value, dict)
             else short(repr(value), 80)
         )
-        raise ValueError(f"{path}: expected a list with one object per row, found {found}")
+        raise ValueError(f"{path}: expected a list with one object per row, found {table}")
     return [_as_row(row, f"{path}, row {n}", bare) for n, row in enumerate(value)]
 
 

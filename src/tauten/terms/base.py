@@ -121,7 +121,7 @@ def log_pairs(rows: int) -> float:
     return math.log(rows) + math.log(rows - 1)
 
 
-def _whole(mine: Tensor, group: Ranks) -> Tensor:
-    value = group.sum_(mine.detach().clone())
-    mine = mine * group.size
-    return mine - mine.detach() + value
+def _whole(part: Tensor, group: Ranks) -> Tensor:
+    value = group.sum_(part.detach().clone())
+    part = part * group.size
+    return part - part.detach() + value
