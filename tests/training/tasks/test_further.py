@@ -14,6 +14,7 @@ from tauten.models import BagTower, ConvTower, DualEncoder
 from tauten.models.dual_encoder import ModalEncoder
 from tauten.training import Config, DataConfig, evaluate, load_encoder, specs, train
 from tauten.training.options.further import further_of
+from tauten.training.options.words import as_typed
 from tauten.training.stores.splits import load_splits
 from tauten.training.tasks.further import FurtherLosses
 from tauten.training.tasks.module import ContrastiveModule
@@ -64,6 +65,7 @@ def test_a_line_names_its_loss_its_control_and_its_weight():
         ("back+caption loss.queue=8", "a queue is of the loss of image and caption alone"),
         ("image+caption", "image\\+caption has the loss of the run itself"),
         ("back+caption family=sms", "needs relevancies"),
+        ("back+caption weight=1 weight=2", "has weight twice"),
     ],
 )
 def test_a_line_that_means_nothing_is_refused(line, said):
@@ -77,12 +79,21 @@ def test_a_line_that_means_nothing_is_refused(line, said):
         ({"data": DataConfig(source="a"), "losses": ("back+caption",)}, "name their columns as"),
         ({"data": DataConfig(source="a", others=("image",))}, "each once, got image"),
         ({"data": DataConfig(others=("back",))}, "the pairs of emoji_lt"),
-        ({"losses": ("back+side", "side+back", "back+side")}, "has back\\+side 2 times"),
+        ({"losses": ("back+side", "side+back", "back+side")}, "has back\\+side 3 times"),
+        ({"losses": ("image+back", "back+image weight=2")}, "has image\\+back 2 times"),
     ],
 )
 def test_a_configuration_that_means_nothing_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         dataclasses.replace(configured(), **changes)
+
+
+@pytest.mark.parametrize("line", ["back+side control.value=-3", "back+side loss.force=odd", "a+b"])
+def test_a_message_has_the_text_as_it_was_typed(line):
+    with pytest.raises(ValueError, match="losses: ") as error:
+        configured([line])
+    assert as_typed(str(error.value)) == f"--{error.value}"
+    assert repr(line) in as_typed(str(error.value))
 
 
 def test_the_loss_is_the_sum_over_two_modalities_of_those_that_have_both():

@@ -67,10 +67,10 @@ def further_of(config: Config) -> list[Further]:
         if (one, other) != (IMAGE, CAPTION)
     ]
     further = [_read(line, known, config) for line in lines]
-    names = [each.name for each in further]
-    again = next((name for name in names if names.count(name) > 1), None)
-    if again is not None:
-        raise ValueError(f"losses has {again} {names.count(again)} times: give each once")
+    pairs = [(frozenset(each.sides), each.term) for each in further]
+    for each, pair in zip(further, pairs, strict=True):
+        if pairs.count(pair) > 1:
+            raise ValueError(f"losses has {each.name} {pairs.count(pair)} times: give each once")
     return further
 
 
@@ -126,6 +126,8 @@ def _read(line: str, known: tuple[str, ...], config: Config) -> Further:
                 f"losses: {word!r} in {line!r} must be NAME=VALUE, with weight, term, family, "
                 "loss.OPTION, control.kind or control.OPTION"
             )
+        if match[1] in words:
+            raise ValueError(f"losses: {line!r} has {match[1]} twice: give it once")
         words[match[1]] = _value(match[2])
     try:
         return _made((one, other), words, config)

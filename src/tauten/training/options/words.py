@@ -186,7 +186,12 @@ def _typed(words: Sequence[str]) -> dict[str, str | bool]:
 
 
 def as_typed(message: str) -> str:
-    """Return a message with the options of a configuration spelled as on the command line."""
+    """Return a message with the options of a configuration spelled as on the command line.
+
+    Within a text of ``--losses`` options have no dashes; it stays as it was typed.
+    """
+    if message.startswith(("losses: ", "losses has ")):
+        return f"--{message}"
     names = [
         f"{part}\\.{f.name}" for part, kind in _PARTS.items() for f in dataclasses.fields(kind)
     ]
