@@ -610,6 +610,8 @@ def _own_data_check(options: argparse.Namespace) -> None:
 
     if options.all or options.json is not None:
         raise ValueError("--all and --json are of a known data set: give its --root, or leave out")
+    if options.texts and options.views:
+        raise ValueError("--texts has pairs of texts, and --views pictures alone: give one of both")
     names = ("image", "caption", "label", "val", "test", "texts")
     chosen = {name: getattr(options, name) for name in names}
     print(check_data(DataConfig(source=options.name, **chosen), options.views))

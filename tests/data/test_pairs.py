@@ -440,7 +440,7 @@ def test_missing_caption_column_is_named_with_those_there_are(tmp_path: Path) ->
 
 def test_missing_image_column_is_named_with_those_there_are(tmp_path: Path) -> None:
     path = csv_table(tmp_path)
-    with pytest.raises(ValueError, match="no column 'photo'; columns: image, caption"):
+    with pytest.raises(ValueError, match="no column 'photo'; columns: image, caption.*data.image"):
         load_pairs(path, image="photo")
 
 

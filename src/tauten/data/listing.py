@@ -55,6 +55,8 @@ def _known(text: str) -> str:
     """Say how a known data set is given, where its name alone was."""
     from tauten.data.readers import READERS
 
+    if text == "emoji_lt":
+        return "; the embedded data are no file: in Python give tauten.data.emoji_lt(SPLIT)"
     return f"; it is a known data set: give {text}:FOLDER" if text in READERS else ""
 
 

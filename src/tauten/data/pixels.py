@@ -129,7 +129,10 @@ class Prepared(tuple[int, int]):
         cls, side: int, edge: int | None = None, resample: str = "bicubic", crop: Crop = "down"
     ) -> Prepared:
         if edge is not None and edge < side:
-            raise ValueError(f"no square of {side} pixels can be cut from a side of {edge}")
+            raise ValueError(
+                f"no square of {side} pixels (data.image_size) can be cut from a side of {edge} "
+                "(data.edge): give a larger edge, a smaller square, or an edge of 0"
+            )
         new = super().__new__(cls, (side, side))
         new.edge, new.resample = edge, resample
         if crop != cls.crop:

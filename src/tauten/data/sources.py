@@ -143,7 +143,8 @@ def table_samples(
         image = next((name for name in _OTHER_NAMES if name in columns), image)
     if rows and image not in columns:
         raise ValueError(
-            f"{where.removesuffix(', row ')}: no column {image!r}; columns: {some(columns, 20)}"
+            f"{where.removesuffix(', row ')}: no column {image!r}; columns: {some(columns, 20)}; "
+            "choose one with image= (--data.image)"
         )
     for number, row in enumerate(rows, first):
         fields = {name: value for name, value in row.items() if name != image}

@@ -165,7 +165,8 @@ def _config(name: str | Path) -> dict[str, Any]:
     config = saved_json(name, CONFIG)
     if config is None:
         raise ValueError(
-            f"{name} has no {CONFIG}, so that it is no model in open_clip's layout: give a folder, "
+            f"{name} has no {CONFIG} (on the hub: or there is no such name, or no network), "
+            "so that it is no model in open_clip's layout: give a folder, "
             "open_clip:hf-hub:ORG/NAME, or open_clip:ARCHITECTURE/WEIGHTS, which needs open_clip "
             "itself (pip install 'tauten[open-clip]')"
         )

@@ -9,7 +9,7 @@ from tauten.outcome.groups import ALL, in_order
 from tauten.outcome.metrics import CLASS_MEAN, INSTANCE, MEAN_RECALL, OF_CLASSES, OF_RELEVANCY, WAYS
 
 _ENDS = ("/low", "/high")
-_ABOUT = "x2y: image to text, y2x: text to image, n: queries"
+_ABOUT = "x2y: image (or first text) to caption, y2x: caption to image, n: queries"
 
 
 def table(metrics: Mapping[str, float]) -> str:

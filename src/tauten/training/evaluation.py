@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,8 @@ from tauten.training.specs import task as task_of
 from tauten.training.stores.pair_data import as_published
 from tauten.training.stores.rows import one_per_picture
 from tauten.training.stores.splits import PairData, Split, load_split, to_pairs
+
+logger = logging.getLogger("tauten.training")
 
 Protocol = Literal["all", "1k", "5k", "1k-of-5k"]
 
@@ -96,6 +99,11 @@ def evaluate(
         }
     else:
         other = on_other_data(config.data, str(data), label, image, caption, protocol, negatives)
+        if config.data.negatives is not None and negatives is None:
+            logger.info("no negatives of other data are read: --negatives COLUMN names them")
+        if config.data.others:
+            modalities = ", ".join(config.data.others)
+            logger.info("other data are evaluated by image and caption alone, not %s", modalities)
         if isinstance(data, Dataset):
             other = dataclasses.replace(other, source="the given data set", test=None)
             first = (image or other.image) if other.texts else image

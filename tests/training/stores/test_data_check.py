@@ -61,6 +61,9 @@ def test_data_without_classes_say_how_to_name_them(table, capsys):
         (["TABLE", "--caption", "text"], "no caption column 'text'"),
         (["TABLE", "--label", "class"], "no label column 'class'"),
         (["TABLE", "--all"], "--all and --json are of a known data set"),
+        (["TABLE", "--image", "text", "--texts"], "no column 'text'; columns: "),
+        (["TABLE", "--image", "text", "--texts"], "choose one with image= (--image)"),
+        (["TABLE", "--texts", "--views"], "give one of both"),
         (["coco35"], "give --root FOLDER"),
     ],
 )

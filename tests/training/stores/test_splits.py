@@ -81,6 +81,8 @@ def test_labels_and_their_groups(folder):
     assert Classes({"a": 12, "b": 5, "c": 4}, 12, 5).groups(["a", "b", "c", "new"]) == [
         "head", "mid", "tail", "tail",
     ]  # fmt: skip
+    with pytest.raises(ValueError, match="data.groups=thirds needs 3 or more classes, got 2"):
+        Classes({"a": 9, "b": 5}, 12, 5, by="thirds").groups(["a"])
 
 
 def test_caption_clusters_serve_as_classes(folder):

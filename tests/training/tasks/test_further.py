@@ -201,6 +201,13 @@ def run(make_config, table, tmp_path_factory):
     return train(config)
 
 
+def test_other_data_are_evaluated_by_image_and_caption(run, table, caplog):
+    with caplog.at_level("INFO", "tauten.training"):
+        metrics = evaluate(run.output, data=str(table), bootstrap=0, progress=False)
+    assert not [name for name in metrics if "+" in name]
+    assert "other data are evaluated by image and caption alone, not back" in caplog.text
+
+
 def test_all_modalities_come_together(run):
     chance = 5 / 20
     for pair in ("image+back", "back+caption"):

@@ -101,7 +101,10 @@ def other_media(
     shown = next((picture for picture in pictures if picture is not None), None)
     if shown is None:
         first = f"; first: {problems[0]}" if problems else ""
-        raise ValueError(f"no picture in the column {column!r} of data.others in {place}{first}")
+        raise ValueError(
+            f"no picture in the column {column!r} of data.others in {place}, of {len(cells)} "
+            f"samples of one split{first}"
+        )
     pixels = torch.zeros(len(pictures), 3, *shown.shape[:2], dtype=torch.uint8)
     for row, picture in enumerate(pictures):
         if picture is not None:

@@ -361,6 +361,11 @@ class Classes:
         """
         if self.by == "thirds":
             names = sorted(self.counts)
+            if len(names) < 3:
+                raise ValueError(
+                    f"data.groups=thirds needs 3 or more classes, got {len(names)}: set "
+                    "data.groups to counts"
+                )
             of = dict(zip(names, thirds([self.counts[name] for name in names]), strict=True))
             groups = [of.get(name, "tail") for name in labels]
         else:
