@@ -557,3 +557,19 @@ def test_a_table_beyond_memory_says_how_large_it_is():
     with pytest.raises(MemoryError, match=told):
         table.write(torch.tensor([size - 1]), {"a": torch.zeros(1)})
     assert len(table) == len(table.values) == 0
+
+
+def test_ids_changed_in_place_before_the_step_write_the_rows_of_the_batch():
+    torch.manual_seed(0)
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    tables = []
+    for reused in (False, True):
+        loss_fn, buffer = tt.SogCLR(6, 0.1, gamma=0.5), torch.tensor([4, 0, 2])
+        loss_fn(x, y, buffer)
+        if reused:
+            buffer.copy_(torch.tensor([1, 3, 5]))
+        loss_fn.step()
+        tables.append(loss_fn.state_dict())
+    for name, values in tables[0].items():
+        if isinstance(values, torch.Tensor):
+            torch.testing.assert_close(tables[1][name], values)

@@ -39,12 +39,13 @@ def finite(name: str, value: Any) -> float:
 
 def whole(name: str, value: Any, least: int) -> int:
     """Return the value as an int, refused when it is not whole or below the least."""
+    bound = "" if least == -MOST else f", at least {least}"
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be a whole number{bound}, got {value!r}")
     number = int(value)
     if not least <= number <= MOST:
         shown = str(number) if abs(number) < MOST else "one beyond 4.6e18"
-        raise ValueError(f"{name} must be a whole number, at least {least}, got {shown}")
+        raise ValueError(f"{name} must be a whole number{bound}, got {shown}")
     return number
 
 

@@ -69,3 +69,13 @@ def _refuse(index: Tensor, outside: Tensor, size: int, unknown: bool) -> None:
             f"{len(names)} unknown sample ids: {few(names)}; the table has {size} samples, "
             f"so ids run from 0 to {size - 1}"
         )
+
+
+def check_stored(name: str, rows: Tensor) -> None:
+    """Check that rows (N, d) are finite, as what is kept for later batches must be."""
+    bad = (~torch.isfinite(rows.detach())).flatten(1).any(1).nonzero().squeeze(1)
+    if len(bad):
+        raise ValueError(
+            f"{name} are NaN or infinite in {len(bad)} of {len(rows)} rows: {few(bad.tolist())}; "
+            "leave these out of what is kept"
+        )

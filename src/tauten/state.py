@@ -278,7 +278,7 @@ class Samples:
     """
 
     def __init__(self, ids: Tensor) -> None:
-        self.ids = ids
+        self.ids = ids.clone()  # a loop may fill its buffer of ids with the next batch
         self._groups: tuple[Tensor, Tensor] | None = None
 
     def groups(self) -> tuple[Tensor, Tensor]:

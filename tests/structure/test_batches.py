@@ -104,3 +104,13 @@ def test_a_second_stage_learns_the_attribute_that_the_first_did_not():
     both = torch.cat([first, second], dim=1)
     assert accuracy(both, color) > 0.95
     assert accuracy(both, shape) > accuracy(longer, shape) + 0.15
+
+
+def test_labels_that_new_ones_would_not_tell_apart_are_refused():
+    clusters = torch.tensor([3])
+    with pytest.raises(ValueError, match="got -1 .. -1"):
+        refined(torch.tensor([-1]), clusters, 4)
+    with pytest.raises(ValueError, match="number them anew"):
+        refined(torch.tensor([2**62]), clusters, 4)
+    with pytest.raises(ValueError, match="in 3 .. 3"):
+        refined(torch.tensor([0]), clusters, 2)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tauten.candidates.queue import KeyQueue
 from tauten.checks import MOST, whole
-from tauten.ids import check_index
+from tauten.ids import check_index, check_stored
 
 
 class ClassQueues(nn.Module):
@@ -57,6 +57,7 @@ class ClassQueues(nn.Module):
             len(code) and not 0 <= int(code.min()) <= int(code.max()) <= most
         ):
             raise ValueError(f"labels must be ({len(keys)},) in 0 .. {most}")
+        check_stored("keys", keys)
         for label, queue in enumerate(self._each()):
             rows = (code == label).nonzero().squeeze(1)
             queue.push(keys[rows], code[rows])

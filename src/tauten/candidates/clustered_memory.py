@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from tauten.candidates.prototypes import Prototypes
 from tauten.candidates.queue import KeyQueue
 from tauten.checks import finite, whole
-from tauten.ids import check_index
+from tauten.ids import check_index, check_stored
 from tauten.modules import StateModule
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.nearest import topk_pairs
@@ -84,8 +84,12 @@ class ClusteredMemory(StateModule):
         Args:
             keys: (N, d).
             index: (N,) long, their data set positions.
+
+        Raises:
+            ValueError: shapes that do not fit, or keys that are not finite.
         """
-        self.keys.push(keys, torch.stack([index, self.partition(keys)], dim=1))
+        samples = _named(keys, index)
+        self.keys.push(keys, torch.stack([samples, self.partition(keys)], dim=1))
         self._follow(self.prototypes.momentum or 0.0)
 
     @torch.no_grad()
@@ -125,7 +129,8 @@ class ClusteredMemory(StateModule):
             k: how many; where a partition has fewer, the rest is missing, (N, k) bool.
         """
         stored, ids, parts = self.stored()
-        code, samples = self.partition(keys), check_index(index).to(keys.device)
+        samples, k = _named(keys, index), whole("k", k, 1)
+        code = self.partition(keys)
         if not len(stored):
             return keys.new_zeros(len(keys), k, keys.shape[1]), keys.new_ones(
                 len(keys), k, dtype=torch.bool
@@ -138,7 +143,7 @@ class ClusteredMemory(StateModule):
             ignore=samples[:, None] == ids,
             only_positives=True,
         )
-        _, places = topk_pairs(keys, stored, min(whole("k", k, 1), len(stored)), mask)
+        _, places = topk_pairs(keys, stored, min(k, len(stored)), mask)
         places = F.pad(places, (0, k - places.shape[1]), value=-1)
         return stored[places.clamp(min=0)].to(keys.dtype), places < 0
 
@@ -147,8 +152,17 @@ class ClusteredMemory(StateModule):
 
         Args:
             labels: (num_samples,) the class of each position.
+
+        Raises:
+            ValueError: an empty memory, or a position beyond the labels.
         """
         _, ids, parts = self.stored()
+        if not len(ids) or labels.dim() != 1 or int(ids.max()) >= len(labels):
+            raise ValueError(
+                f"labels must be a class of each data set position, got {tuple(labels.shape)}, "
+                f"and the memory has {len(ids)} keys"
+                + (f" up to position {int(ids.max())}" if len(ids) else ": push() some first")
+            )
         code = labels.to(ids.device)[ids].unique(return_inverse=True)[1]
         counts = torch.zeros(len(self.prototypes), int(code.max()) + 1, device=ids.device)
         counts.index_put_((parts, code), torch.ones(len(ids), device=ids.device), accumulate=True)
@@ -162,3 +176,12 @@ class ClusteredMemory(StateModule):
         moved = momentum * self.prototypes.vectors + (1 - momentum) * means
         moved = F.normalize(moved, dim=1, eps=EPSILON)
         self.prototypes.vectors.copy_(torch.where(sizes > 0, moved, self.prototypes.vectors))
+
+
+def _named(keys: Tensor, index: Tensor) -> Tensor:
+    """Return the position of each key, on its device, refused where keys have none."""
+    samples = check_index(index).to(keys.device)
+    if len(samples) != len(keys):
+        raise ValueError(f"index must name each of {len(keys)} keys, got {len(samples)}")
+    check_stored("keys", keys)
+    return samples

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.checks import finite
+from tauten.ids import check_stored
 
 
 @torch.no_grad()
@@ -41,10 +42,16 @@ def drawn_negatives(
     """
     if x.shape != y.shape or x.dim() != 2:
         raise ValueError(f"x and y must be (N, d), got {tuple(x.shape)} and {tuple(y.shape)}")
+    if not len(x) or not x.is_floating_point() or not y.is_floating_point():
+        raise ValueError(f"x and y must hold floating numbers (N, d), got {len(x)} rows {x.dtype}")
+    check_stored("x", x)
+    check_stored("y", y)
     if not finite("temperature", temperature) > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     apart = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-    for ids in same:
+    for ids in (same,) if isinstance(same, Tensor) else same:
+        if ids.shape != (len(x),):
+            raise ValueError(f"same= must name each of {len(x)} rows, got {tuple(ids.shape)}")
         apart = apart & (ids[:, None] != ids)
     alone = int((~apart.any(dim=1)).sum())
     if alone:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tauten.candidates.own import OwnNegatives
 from tauten.checks import MOST, finite, whole
-from tauten.ids import check_index
+from tauten.ids import check_index, check_stored
 from tauten.modules import StateModule
 from tauten.pairwise.exchange import Ranks, several_processes
 from tauten.pairwise.masks import PairMask
@@ -81,6 +81,7 @@ class OnlineClusters(StateModule):
                 f"embeddings must be ({len(ids)}, {width}), got {tuple(embeddings.shape)}"
             )
         self._check(ids)
+        check_stored("embeddings", embeddings)
         units = F.normalize(embeddings.detach().to(self.embeddings), dim=1, eps=EPSILON)
         if several_processes():
             ranks = Ranks(len(ids), len(ids), ids.device)

@@ -133,7 +133,8 @@ class Prototypes(StateModule):
             ranks: ``"local"`` takes the samples of this process alone.
 
         Raises:
-            ValueError: learned prototypes, which an optimiser moves, or shapes that do not fit.
+            ValueError: learned prototypes, which an optimiser moves, shapes that do not fit, or
+                numbers that are not finite.
         """
         if self.momentum is None:
             raise ValueError("learned prototypes are moved by an optimiser: give momentum=")
@@ -141,6 +142,8 @@ class Prototypes(StateModule):
             raise ValueError(
                 f"weights must be ({len(embeddings)}, {len(self)}), got {tuple(weights.shape)}"
             )
+        if not bool((weights >= 0).all()) or not bool(torch.isfinite(embeddings.detach()).all()):
+            raise ValueError("prototypes move by finite embeddings, with weights >= 0 of each")
         dtype = compute_dtype(embeddings, self.vectors)
         units = F.normalize(embeddings.to(dtype), dim=1, eps=EPSILON)
         weights = weights.detach().to(dtype)

@@ -43,11 +43,14 @@ def inverted(
     positive(lr, "lr")
     if len(start) != len(targets) or not len(targets):
         raise ValueError(f"start must have an input for each of {len(targets)} targets")
-    with torch.enable_grad():
+    if not start.is_floating_point() or not bool(start.isfinite().all() & targets.isfinite().all()):
+        raise ValueError(f"start and targets must be finite floating numbers, start {start.dtype}")
+    with torch.inference_mode(False), torch.enable_grad():
+        wanted = targets.detach().clone()
         inputs = start.detach().clone().requires_grad_()
         optimizer = torch.optim.AdamW([inputs], lr=lr, weight_decay=0.0)
         for _ in range(steps):
-            loss = (1 - F.cosine_similarity(encode(inputs), targets.detach(), dim=-1)).sum()
+            loss = (1 - F.cosine_similarity(encode(inputs), wanted, dim=-1)).sum()
             (inputs.grad,) = torch.autograd.grad(loss, [inputs])
             optimizer.step()
     return inputs.detach()

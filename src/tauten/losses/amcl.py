@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tauten.checks import MOST, finite, whole
-from tauten.losses.base import NonFiniteLossError
+from tauten.losses.base import NonFiniteLossError, check_rows
 from tauten.modules import StateModule
 from tauten.pairwise.exchange import Ranks, gather_columns, several_processes
 from tauten.pairwise.sides import EPSILON, compute_dtype, within_range
@@ -38,6 +38,7 @@ class PairTau(nn.Module):
 
     def forward(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return (...), the temperatures of rows (..., d) and columns (..., d), which broadcast."""
+        rows, columns = (side.to(self.first.weight.dtype) for side in (rows, columns))
         hidden = F.relu(self.first(rows) + self.second(columns))
         share: Tensor = torch.sigmoid(self.last(hidden)).squeeze(-1)
         return self.low + (self.high - self.low) * share
@@ -128,6 +129,9 @@ class AMCL(StateModule):
             ]
             loss = batch_mean(torch.stack(losses).sum(0), group)
         if not bool(torch.isfinite(loss.detach())):
+            for name, side in (("x", x), ("y", y)):
+                for head, part in enumerate(side):
+                    check_rows(f"head {head} of {name}", part)
             raise NonFiniteLossError("the loss is NaN or infinite: an embedding may be")
         return loss
 

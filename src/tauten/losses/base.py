@@ -685,13 +685,7 @@ class ContrastiveLoss(StateModule):
         if all(bool(torch.isfinite(part.detach()).all()) for part in losses):
             return
         for name, side, of_side in _named_sides(batch):
-            rows = (~torch.isfinite(side.detach())).any(1).nonzero().squeeze(1)
-            if len(rows):
-                ids = of_side[rows]
-                raise NonFiniteLossError(
-                    f"{name} has NaN or infinite embeddings in {len(rows)} of {len(side)} rows: "
-                    f"{few(rows.tolist())}; data set ids {few(ids.tolist())}"
-                )
+            check_rows(name, side, of_side)
         bad, ids = ~torch.isfinite(losses[0].detach()), batch.ids["x2y"]
         if batch.relation.labels is not None and self.directions == "y2x":
             ids = batch.ids["y2x"]
@@ -705,6 +699,18 @@ class ContrastiveLoss(StateModule):
             f"{few(rows.tolist())}, data set ids {few(ids[rows].tolist())}, {self.strength_name} "
             f"in [{float(tau.min()):g}, {float(tau.max()):g}]"
         )
+
+
+def check_rows(name: str, side: Tensor, ids: Tensor | None = None) -> None:
+    """Check that all rows (N, d) are finite, and name those that are not."""
+    if bool(torch.isfinite(side.detach()).all()):
+        return
+    rows = (~torch.isfinite(side.detach())).any(1).nonzero().squeeze(1)
+    known = "" if ids is None else f"; data set ids {few(ids.to(rows.device)[rows].tolist())}"
+    raise NonFiniteLossError(
+        f"{name} has NaN or infinite embeddings in {len(rows)} of {len(side)} rows: "
+        f"{few(rows.tolist())}{known}"
+    )
 
 
 def _named_sides(batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:

@@ -11,6 +11,7 @@ from tauten.candidates.prototypes import Prototypes
 from tauten.checks import finite, whole
 from tauten.controls import Control
 from tauten.ids import check_index
+from tauten.losses.base import check_rows
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.supcon import SupCon
 from tauten.losses.swav import CropOptions
@@ -113,7 +114,17 @@ class PALM(StateModule):
         ):
             raise ValueError(
                 f"labels must be ({len(z)},) in 0 .. {self.classes - 1}, got {tuple(labels.shape)}"
+                + (f" in {int(classes.min())} .. {int(classes.max())}" if len(classes) else "")
             )
+        check_rows("z", z, index if isinstance(index, Tensor) else None)
+        before = self.prototypes._pending
+        try:
+            return self._of(z, classes, index)
+        except Exception:  # a batch that is refused moves no prototype
+            self.prototypes._pending = before
+            raise
+
+    def _of(self, z: Tensor, classes: Tensor, index: Ids | None) -> Tensor:
         moved = self.prototypes.moved(z, self.assigned(z, classes), ranks=self._across)
         targets = Given(self.assigned(z, classes, moved.detach()))
         share = self.prototypes.columns(ranks=self._across)[1]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tauten.checks import MOST, whole
 from tauten.controls import Control
 from tauten.ids import check_index
+from tauten.losses.base import check_rows
 from tauten.losses.decoupled import DecoupledSoftmax
 from tauten.losses.swav import CropOptions
 from tauten.modules import StateModule
@@ -42,6 +43,12 @@ class PairGate(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the gates, (n, d) in (0, 1), of pairs of classes, (n,) both, in either order."""
+        for side in (first, second):
+            code, most = check_index(side), len(self.classes.weight) - 1
+            if len(code) and not 0 <= int(code.min()) <= int(code.max()) <= most:
+                raise ValueError(
+                    f"classes must be in 0 .. {most}, got {int(code.min())} .. {int(code.max())}"
+                )
         both = (self.classes(first) + self.classes(second)) / 2
         gates: Tensor = torch.sigmoid(self.layers(both))
         return gates
@@ -100,9 +107,12 @@ class SimLAP(StateModule):
                 f"labels and partners must name each of {len(z)} rows, got {len(y)} and "
                 f"{len(other)}"
             )
+        check_rows("z", z, index if isinstance(index, Tensor) else None)
         across = self.loss.ranks != "local" and several_processes()
         pairs = list(zip(y.tolist(), other.tolist(), strict=True))
         every = gather_objects(pairs) if across else [pairs]
+        if not any(every):
+            raise ValueError("z must have at least one row, got none")
         total = z.new_zeros(())
         for first, second in sorted({pair for part in every for pair in part}):
             rows = ((y == first) & (other == second)).nonzero().squeeze(1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tauten.candidates.label_mixing import LabelMixtures
 from tauten.candidates.own import OwnNegatives
-from tauten.checks import flag
+from tauten.checks import few, flag
 from tauten.controls import Control, Direction
 from tauten.losses.base import Across, Force, ReductionMode
 from tauten.losses.batch import Batch
@@ -19,6 +19,7 @@ from tauten.losses.dro import DRO
 from tauten.losses.partition import logits_lse
 from tauten.losses.supcon import SupCon
 from tauten.pairwise.engine import Tile
+from tauten.pairwise.exchange import several_processes
 from tauten.relations import Ids, PairWeights
 
 if TYPE_CHECKING:
@@ -96,6 +97,13 @@ class SupReMix(SupCon):
                 f"labels must be ({len(z)},) finite numbers, got {tuple(labels.shape)}"
             )
         y = labels.detach().to(z.device, torch.float64)
+        distinct, rows = y.unique(return_counts=True)
+        alone = (rows == 1).nonzero().squeeze(1)
+        if len(alone) and mixtures is None and not several_processes():
+            raise ValueError(
+                f"labels {few(distinct[alone].tolist())} have no positive but "
+                "one row each: give two views of each sample, or leave these rows out of the batch"
+            )
         codes = (y + 0.0).view(torch.int64)  # equal numbers have equal bits, −0 and 0 too
         batch = self.batch(
             z,

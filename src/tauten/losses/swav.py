@@ -11,6 +11,7 @@ from torch import Tensor
 from tauten.candidates.prototypes import Prototypes
 from tauten.checks import finite, whole
 from tauten.controls import Control
+from tauten.losses.base import check_rows
 from tauten.losses.infonce import InfoNCE
 from tauten.modules import StateModule
 from tauten.pairwise.engine import Tile
@@ -74,6 +75,8 @@ class SwAV(StateModule):
                 f"{self.loss.strength!r} cannot be SwAV's temperature: it follows from the pairs "
                 "of a batch, and here samples meet prototypes"
             )
+        if not isinstance(prototypes, Prototypes) or prototypes.momentum is not None:
+            raise ValueError(f"SwAV needs learned Prototypes(count, dim), got {prototypes!r}")
         self.prototypes = prototypes
         self.eps, self.iterations = finite("eps", eps), whole("iterations", iterations, 1)
         self.frozen = whole("frozen", frozen, 0)
@@ -104,6 +107,15 @@ class SwAV(StateModule):
             raise ValueError(
                 f"SwAV takes a list of at least 2 crops, each (N, d), got {sorted(shapes)}"
             )
+        if earlier is not None and (
+            earlier.dim() != 3 or len(earlier) != 2 or earlier.shape[2] != crops[0].shape[1]
+        ):
+            raise ValueError(
+                f"earlier must be (2, Q, {crops[0].shape[1]}), of the first two crops, got "
+                f"{tuple(earlier.shape)}"
+            )
+        for at, crop in enumerate(crops):
+            check_rows(f"crop {at}", crop, index if isinstance(index, Tensor) else None)
         columns, numbers = self.prototypes.columns(ranks=self._across)
         if self.loss.steps < self.frozen:
             columns = columns.detach()

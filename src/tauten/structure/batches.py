@@ -21,12 +21,20 @@ def refined(labels: Tensor, clusters: Tensor, count: int) -> Tensor:
         count: clusters of a stage.
 
     Raises:
-        ValueError: lengths that differ, or clusters out of range.
+        ValueError: lengths that differ, clusters out of range, or labels below 0, or so large
+            that new ones do not fit 63 bits.
     """
     y, c = check_index(labels).long(), check_index(clusters).long()
+    whole("count", count, 1)
     if len(y) != len(c) or (len(c) and not 0 <= int(c.min()) <= int(c.max()) < count):
+        seen = f" in {int(c.min())} .. {int(c.max())}" if len(c) else ""
         raise ValueError(
-            f"clusters must name each of {len(y)} samples, in 0 .. {count - 1}, got {len(c)}"
+            f"clusters must name each of {len(y)} samples, in 0 .. {count - 1}, got {len(c)}{seen}"
+        )
+    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < MOST // count:
+        raise ValueError(
+            f"labels must be in 0 .. {MOST // count - 1}, got {int(y.min())} .. {int(y.max())}: "
+            "number them anew with unique(return_inverse=True)"
         )
     return count * y + c
 

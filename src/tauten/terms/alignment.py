@@ -44,7 +44,7 @@ class Alignment(AddedTerm):
             if self.alpha == 2:
                 return batch_mean(squared, group)
             # a coinciding pair has distance 0, where the root has no gradient
-            apart = squared > 0
+            apart = ~(squared <= 0)
             powered = squared.where(apart, squared.new_ones(())).pow(self.alpha / 2)
             return batch_mean(powered.where(apart, powered.new_zeros(())), group)
 

@@ -52,7 +52,7 @@ class KoLeo(AddedTerm):
             _, nearest = topk_pairs(unit, every, 1, mask, cosine=False)
             squared = (unit - every[nearest[:, 0]]).square().sum(1)
             # rows that coincide have no direction to part in, so no gradient
-            apart = squared > 0
+            apart = ~(squared <= 0)
             distance = squared.where(apart, squared.new_ones(())).sqrt()
             distance = distance.where(apart, distance.new_zeros(()))
             return -batch_mean((distance + self.eps).log(), group)

@@ -79,7 +79,7 @@ class MixedPairs(AddedTerm):
             a = F.normalize(within_range(anchors).to(dtype), dim=1, eps=EPSILON)
             v = F.normalize(mixed.to(dtype), dim=2, eps=EPSILON)
             squared = (a.unsqueeze(1) - v).square().sum(2)
-            apart = squared > 0  # the root has no gradient where two coincide
+            apart = ~(squared <= 0)  # the root has no gradient where two coincide
             d = squared.where(apart, torch.ones_like(squared)).sqrt() * apart
             y = shares.detach().to(dtype)
             pulled = self.outer_pull((y * self.pull(d)).sum(1))

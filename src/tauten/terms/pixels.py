@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tauten.checks import whole
 from tauten.pairwise.sides import EPSILON, compute_dtype
 from tauten.terms.base import Across, AddedTerm, batch_mean, positive
 
@@ -29,8 +30,12 @@ class PixelPropagation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, P, e) of P pixels of each picture, (B, P, d)."""
+        if x.dim() != 3:
+            raise ValueError(f"x must be (B, P, d), got {tuple(x.shape)}")
         unit = F.normalize(x, dim=2, eps=EPSILON)
-        alike = (unit @ unit.mT).clamp(min=0).pow(self.gamma)
+        cosines = unit @ unit.mT
+        above = ~(cosines <= 0)  # a power below 1 has no gradient at 0
+        alike = cosines.where(above, torch.ones_like(cosines)).pow(self.gamma) * above
         return alike @ self.transform(x)
 
 
@@ -47,10 +52,14 @@ def pixel_centres(boxes: Tensor, rows: int, columns: int) -> tuple[Tensor, Tenso
         (B, rows·columns, 2) x and y of the centres, row by row, and (B,) the diagonal of a pixel.
 
     Raises:
-        ValueError: no (B, 4), or a box without area.
+        ValueError: no (B, 4), a box without area or with edges that are not finite, or a feature
+            map without pixels.
     """
     if boxes.dim() != 2 or boxes.shape[1] != 4 or not boxes.is_floating_point():
         raise ValueError(f"boxes must be floating (B, 4), got {tuple(boxes.shape)}")
+    if not bool(boxes.isfinite().all()):
+        raise ValueError("boxes must be finite")
+    whole("rows", rows, 1), whole("columns", columns, 1)
     left, top, right, bottom = boxes.unbind(1)
     width, height = (right - left) / columns, (bottom - top) / rows
     if bool(((width == 0) | (height == 0)).any()):

@@ -74,7 +74,7 @@ class TripletQueries(AddedTerm):
         squared = (a - b).square().sum(1)
         if self.squared:
             return squared
-        apart = squared > 0  # the root has no gradient where two coincide
+        apart = ~(squared <= 0)  # the root has no gradient where two coincide
         return squared.where(apart, torch.ones_like(squared)).sqrt() * apart
 
     def extra_repr(self) -> str:
