@@ -425,6 +425,12 @@ def _evaluate(options: argparse.Namespace) -> None:
             "--count, --groups, --head and --tail are of --x and --y, or of a model that is no "
             "run: a run keeps those of its training"
         )
+    if options.data is not None and options.split is not None:
+        raise ValueError(
+            f"--split {options.split} is of the run's own data, and of --data all is used (of "
+            "NAME:FOLDER its test split): give a table of that split, or hf:NAME@SPLIT, and leave "
+            "--split out"
+        )
     from tauten.training import evaluate
 
     _print_metrics(
@@ -450,6 +456,8 @@ def _evaluate_model(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.checkpoint} is no run with data of its own: give --data")
     if options.count is not None or options.protocol != "all":
         raise ValueError("--count is of --table, and --protocol of a run: leave them out")
+    if options.negatives is not None:
+        raise ValueError(f"--negatives is of a run, and {options.checkpoint} is none: leave it out")
     from tauten.inference import evaluate_model
 
     names = ("split", "image", "caption", "label", "groups", "head", "tail", "bootstrap", "output")

@@ -95,6 +95,7 @@ def test_what_cannot_be_evaluated_is_refused(saved_clip, table, capsys):
     refused = {
         "is no run with data of its own: give --data": [],
         "--count is of --table, and --protocol of a run": ["--data", path, "--count", "n"],
+        "--negatives is of a run": ["--data", path, "--negatives", "n"],
         "12 of 12 pictures of": ["--data", str(table[0].parent / "bare")],
     }
     bare = table[0].parent / "bare"

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import yaml
 
+from tauten.cli import main
 from tauten.data import emoji_lt
 from tauten.training import evaluate
 from tauten.training.tasks.results import load_encoder
@@ -26,6 +27,12 @@ def test_other_data(finished_run, tmp_path):
     assert json.loads(output.read_text()) == found
     assert "x2y/hit@1/tail" in found
     assert "x2y/hit@1/tail" not in evaluate(finished_run.output, dataset, bootstrap=0)
+
+
+def test_a_split_is_of_the_runs_own_data(finished_run, tmp_path, capsys):
+    words = ["evaluate", str(finished_run.output), "--data", str(tmp_path), "--split", "val"]
+    assert main(words) == 1
+    assert "--split val is of the run's own data" in capsys.readouterr().err
 
 
 def test_data_on_disk(finished_run, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from tauten.cli import main
 from tauten.controls import Constant, Cosine
 from tauten.losses import InfoNCE
-from tauten.training import Config, messages, train
+from tauten.training import Config, DataConfig, messages, train
 from tauten.training.loop.steps import Steps
 from tauten.training.options.config import EvaluationConfig
 from tauten.training.stores.splits import Classes
@@ -46,6 +46,13 @@ def test_the_opening_has_sizes_classes_parameters_and_steps():
     assert model == "model: convolutional and words, 16 parameters, 12 trained"
     assert loss == "loss: infonce, temperature 0.07"
     assert steps.startswith("steps: 12 of 8 samples, 3 an epoch, evaluated every 6; on cpu, ")
+
+
+@pytest.mark.parametrize(("first", "said"), [("text", True), ("title", False)])
+def test_the_opening_tells_that_each_text_finds_itself(first, said):
+    config = Config(data=DataConfig(source="a", texts=True, image=first, caption="text"))
+    lines = opened(config, None)
+    assert any("each text finds itself" in line for line in lines) is said
 
 
 def test_the_opening_tells_where_a_training_goes_on_and_how_far_a_temperature_moves():

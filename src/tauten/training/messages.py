@@ -58,6 +58,12 @@ def opening(
     """
     sizes = ", ".join(f"{name} {len(splits[name]):,}" for name in SPLITS)
     lines = [f"{'texts' if config.data.texts else 'images'}: {sizes}; {_classes(classes)}"]
+    if config.data.texts and config.data.image == config.data.caption:
+        lines.append(
+            f"both sides are the column {config.data.image!r}: in validation and test each text "
+            "finds itself, so hit@K and mean_recall say nothing there; evaluate on other pairs, or "
+            "choose by a metric of classes (data.label)"
+        )
     one_tower = config.task == "views" or config.data.texts
     towers = [config.model.image] if config.task == "views" else [config.model.text]
     towers = towers if one_tower else [config.model.image, *towers]
