@@ -24,7 +24,8 @@ def mahalanobis(train: Any, labels: Any, samples: Any) -> Tensor:
         samples: (N, d) embeddings.
 
     Raises:
-        ValueError: shapes that do not fit, or numbers that are not finite.
+        ValueError: shapes that do not fit, numbers that are not finite, or classes of one sample
+            each.
     """
     known = F.normalize(features(train, "train").double(), dim=1)
     z = F.normalize(features(samples, "samples").double(), dim=1)
@@ -33,6 +34,11 @@ def mahalanobis(train: Any, labels: Any, samples: Any) -> Tensor:
     names, code = as_classes(labels, known, "labels").unique(return_inverse=True)
     means = torch.stack([known[code == c].mean(0) for c in range(len(names))])
     within = known - means[code]
+    if len(names) == len(known):
+        raise ValueError(
+            f"labels name {len(names)} classes of one sample each: a covariance within the classes "
+            "needs two of some class"
+        )
     inverse = torch.linalg.pinv(within.T @ within / len(known), hermitian=True)
     nearest = [((z - mean) @ inverse * (z - mean)).sum(1) for mean in means]
     return torch.stack(nearest).amin(0)
