@@ -105,6 +105,8 @@ def test_it_goes_on_bit_for_bit(make_config, table, tmp_path, check_resumed):
         ({"data__source": "emoji_lt"}, "emoji_lt have pictures"),
         ({"data__frames": 4, "data__strip": 4}, "data.texts has no pictures and needs data.frames"),
         ({"model__freeze": "both"}, "model.freeze=text, or none"),
+        ({"model__image": "somewhere"}, "give the model as model.text"),
+        ({"model__text": "minilm", "model__lora": 2}, "needs model.lora_towers=text, got both"),
     ],
 )
 def test_what_has_no_meaning_is_refused(make_config, tmp_path, table, options, said):

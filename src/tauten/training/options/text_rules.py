@@ -31,13 +31,22 @@ def check_texts(data: DataConfig, model: ModelConfig, task: str) -> None:
             "data.texts needs data.image, the column of the first texts, got the default "
             f"{data.image!r}"
         )
+    if model.lora and model.lora_towers != "text":
+        raise ValueError(
+            f"data.texts has one tower, that of texts: model.lora={model.lora} needs "
+            f"model.lora_towers=text, got {model.lora_towers}"
+        )
+    if model.image != "convolutional":
+        raise ValueError(
+            "data.texts has one tower, that of texts: give the model as model.text and leave "
+            f"model.image out, got {model.image}"
+        )
     others = {
         "task": (task, "pairs"),
         "data.frames": (data.frames, 0),
         "data.strip": (data.strip, 0),
         "data.stream": (data.stream, False),
         "data.relevancy": (data.relevancy, "none"),
-        "model.image": (model.image, "convolutional"),
     }
     for name, (value, needed) in others.items():
         if value != needed:
