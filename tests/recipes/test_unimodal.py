@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -90,8 +91,10 @@ def test_the_command_line_trains_one(tmp_path, capsys):
     }
     words += [word for name, value in small.items() for word in (f"--{name}", str(value))]
     assert main([*words, "--no-tensorboard", "--no-progress"]) == 0
-    assert "knn@10/class_mean" in capsys.readouterr().out
+    shown = capsys.readouterr().out
     results = json.loads((tmp_path / "run" / "results.json").read_text())
+    mean = 100 * results["test"]["knn@10/class_mean"]
+    assert re.search(rf"^knn@10 +[\d.]+ \[.*?\] +{mean:.1f}\b", shown, re.M)
     assert results["task"] == "views"
     assert results["protocol"]["data"].startswith("emoji_lt: train 64")
 
