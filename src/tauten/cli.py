@@ -231,6 +231,7 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
     add("--tail", type=int, default=20, help="not of a run: least count that is not tail (20)")
     add("--bootstrap", type=int, default=1000, help="replicates (default 1000)")
     add("--output", type=Path, help="json file for all metrics")
+    add("--report", type=Path, help="not of a run: folder for embeddings and a report page")
     add("--all", action="store_true", help="print all metrics, not the main ones as a table")
     evaluate.set_defaults(command=_evaluate)
 
@@ -425,6 +426,11 @@ def _evaluate(options: argparse.Namespace) -> None:
             "--count, --groups, --head and --tail are of --x and --y, or of a model that is no "
             "run: a run keeps those of its training"
         )
+    if options.report is not None:
+        raise ValueError(
+            "--report is of a model that is no run: leave it out, and write the run's page by "
+            f"'tauten report {options.checkpoint}'"
+        )
     if options.data is not None and options.split is not None:
         raise ValueError(
             f"--split {options.split} is of the run's own data, and of --data all is used (of "
@@ -462,8 +468,14 @@ def _evaluate_model(options: argparse.Namespace) -> None:
 
     names = ("split", "image", "caption", "label", "groups", "head", "tail", "bootstrap", "output")
     chosen = {name: getattr(options, name) for name in names}
-    metrics = evaluate_model(str(options.checkpoint), str(options.data), **chosen, device=_device())
+    metrics = evaluate_model(
+        *(str(options.checkpoint), str(options.data)),
+        **chosen,
+        keep=options.report,
+        device=_device(),
+    )
     _print_metrics(metrics, options)
+    _write_page(options)
 
 
 def _evaluate_files(options: argparse.Namespace) -> None:
@@ -480,7 +492,19 @@ def _evaluate_files(options: argparse.Namespace) -> None:
 
     names = ("image", "caption", "label", "count", "groups", "head", "tail", "bootstrap", "output")
     chosen = {name: getattr(options, name) for name in names}
-    _print_metrics(evaluate_files(options.x, options.y, options.table, **chosen), options)
+    metrics = evaluate_files(*(options.x, options.y, options.table), **chosen, keep=options.report)
+    _print_metrics(metrics, options)
+    _write_page(options)
+
+
+def _write_page(options: argparse.Namespace) -> None:
+    """Write the report page of an evaluation, if one is wanted."""
+    if options.report is not None:
+        from tauten import report
+
+        model = options.checkpoint or f"{options.x} and {options.y}"
+        title = " on ".join(str(part) for part in (model, options.data or options.table) if part)
+        print(f"report: {report.write([options.report], options.report, title)}")
 
 
 def _embed(options: argparse.Namespace) -> None:

@@ -49,6 +49,7 @@ def test_a_clip_has_the_numbers_of_its_own_embeddings(saved_clip, table, tmp_pat
     output = tmp_path / "numbers.json"
     words = ["evaluate", saved_clip, "--data", path, "--output", output, "--bootstrap", 0]
     words += ["--image", "picture", "--caption", "words", "--label", "kind"]
+    words += ["--report", tmp_path / "page"]
     assert main([*map(str, words), "--head", "5", "--tail", "3"]) == 0
     found = json.loads(output.read_text("utf-8"))
     assert wanted["x2y/n/head"] == 6
@@ -57,6 +58,7 @@ def test_a_clip_has_the_numbers_of_its_own_embeddings(saved_clip, table, tmp_pat
         {name: wanted[name] for name in names}
     )
     assert found["y2x/n"] == 24
+    assert "rows.csv" in (tmp_path / "page" / "report.html").read_text("utf-8")
     shown = capsys.readouterr().out
     assert shown.splitlines()[0].split() == ["percent", "all", "head", "mid", "tail"]
 

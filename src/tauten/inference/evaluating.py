@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 
 from tauten.inference.files import Groups, evaluate_files
+from tauten.inference.kept import check_kept, write_kept
 from tauten.inference.loading import load
 from tauten.inference.model import Model
 from tauten.inference.samples import Samples, read_samples
@@ -41,6 +42,7 @@ def evaluate_model(
     batch_size: int = 64,
     device: str | torch.device | None = None,
     output: str | Path | None = None,
+    keep: str | Path | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
     """Evaluate a model that was never trained here: retrieval both ways, and geometry.
@@ -63,6 +65,7 @@ def evaluate_model(
         batch_size: pictures or texts at a time.
         device: such as "cuda"; by default the model's.
         output: a json file to write the metrics to.
+        keep: a folder to write what ``tauten report`` reads, with the page's numbers by query.
         progress: show a bar for large data.
 
     Returns:
@@ -76,6 +79,8 @@ def evaluate_model(
         raise ValueError(f"groups is counts or thirds, got {groups!r}")
     if output is not None:
         check_output(Path(output))
+    if keep is not None:
+        check_kept(Path(keep))
     loaded = model if isinstance(model, Model) else load(model)
     if device is not None:
         loaded.to(device)
@@ -93,9 +98,12 @@ def evaluate_model(
             tail=tail,
             bootstrap=bootstrap,
             output=output,
+            keep=keep,
+            name=loaded.name,
         )
     samples = read_samples(loaded, data, split, image, caption, label, progress)
-    _check_captions(samples, str(data) if not isinstance(data, Dataset) else "the data set")
+    place = str(data) if not isinstance(data, Dataset) else "the data set"
+    _check_captions(samples, place)
     at = {text: row for row, text in enumerate(samples.texts)}
     classes, labels = None, samples.labels
     if labels is not None:
@@ -109,7 +117,16 @@ def evaluate_model(
         labels=labels,
         groups=None if classes is None or labels is None else classes.groups(labels),
     )
-    return written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
+    metrics = encoded.retrieval(bootstrap) | encoded.geometry()
+    if keep is not None:
+        write_kept(
+            *(Path(keep), encoded, metrics),
+            name=loaded.name,
+            data=place,
+            classes=classes,
+            bootstrap=bootstrap,
+        )
+    return written(metrics, output)
 
 
 def _check_captions(samples: Samples, place: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.files import told
+from tauten.inference.kept import check_kept, write_kept
 from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
 from tauten.training.evaluation import check_output, written
@@ -42,6 +43,8 @@ def evaluate_files(
     tail: int = 20,
     bootstrap: int = 1000,
     output: str | Path | None = None,
+    keep: str | Path | None = None,
+    name: str = "embeddings",
 ) -> dict[str, float]:
     """Evaluate two files of embeddings: retrieval both ways by head, mid and tail, and geometry.
 
@@ -66,6 +69,8 @@ def evaluate_files(
         tail: classes with a lower count are tail.
         bootstrap: replicates of the 95 % intervals; 0 for none.
         output: a json file to write the metrics to.
+        keep: a folder to write what ``tauten report`` reads, with the page's numbers by query.
+        name: of the model, in that report.
 
     Returns:
         Metrics as of :func:`tauten.training.evaluate`.
@@ -76,6 +81,8 @@ def evaluate_files(
     check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
     if output is not None:
         check_output(Path(output))
+    if keep is not None:
+        check_kept(Path(keep))
     if groups not in get_args(Groups):
         raise ValueError(f"groups is counts or thirds, got {groups!r}")
     sides = {"x": _matrix(x, "x"), "y": _matrix(y, "y")}
@@ -145,7 +152,16 @@ def evaluate_files(
         labels=labels,
         groups=None if classes is None or labels is None else classes.groups(labels),
     )
-    return written(encoded.retrieval(bootstrap) | encoded.geometry(), output)
+    metrics = encoded.retrieval(bootstrap) | encoded.geometry()
+    if keep is not None:
+        write_kept(
+            *(Path(keep), encoded, metrics),
+            name=name,
+            data=place,
+            classes=classes,
+            bootstrap=bootstrap,
+        )
+    return written(metrics, output)
 
 
 def _matrix(given: Any, name: str) -> Tensor:

@@ -270,7 +270,7 @@ def protocol(training: Training, test: Encoded) -> dict[str, str]:
             "the evaluation of EPIC-KITCHENS-100 does, mAP_textbook does not"
         )
     if test.labels is not None:
-        lines["class"] = _of_classes(test)
+        lines["class"] = of_classes(test)
     if test.groups is not None:
         lines["groups"] = (
             f"by the class's number of training samples: head >= {config.data.head}, "
@@ -279,7 +279,8 @@ def protocol(training: Training, test: Encoded) -> dict[str, str]:
     return lines
 
 
-def _of_classes(test: Encoded) -> str:
+def of_classes(test: Encoded) -> str:
+    """Return how metrics of classes are counted, in words."""
     assert test.labels is not None
     first = test.class_of_y() or []
     several = {
