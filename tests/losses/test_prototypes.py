@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 import tauten as tt
+from compared import check
 from forks import run_all
 from tauten.candidates import Prototypes, concentrations
 from tauten.evaluation import mahalanobis, unknown_auroc
@@ -36,14 +37,6 @@ def transported(scores, shares, eps, iterations):
         q = q * (shares / q.sum(0))
         q = q / q.sum(1, keepdim=True) / len(q)
     return q * len(q)
-
-
-def check(found, expected, inputs):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    ours, theirs = (
-        torch.autograd.grad(value, inputs, retain_graph=True) for value in (found, expected)
-    )
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("shares", ["uniform", SHARES], ids=["uniform", "stated"])

@@ -7,6 +7,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 import tauten as tt
+from compared import check
 from tauten.candidates import Keys, MomentumEncoder, class_means
 from tauten.models import mix_backgrounds
 from tauten.pairwise import PairMask
@@ -24,13 +25,6 @@ def drawn(*shape, seed=0):
 
 def cosines(a, b):
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
-
-
-def check(found, expected, inputs):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    kept = {"retain_graph": True}
-    ours, theirs = (torch.autograd.grad(value, inputs, **kept) for value in (found, expected))
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 def self_distilled(x, y, keys, tau, share_of_kl, tile="dense"):

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import tauten as tt
+from compared import check
 from tauten import terms
 from tauten.candidates import KeyQueue, MomentumEncoder
 
@@ -22,14 +23,6 @@ def drawn(*shape, seed=0):
 
 def unit(rows):
     return F.normalize(rows, dim=-1)
-
-
-def check(found, expected, inputs):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    ours, theirs = (
-        torch.autograd.grad(value, inputs, retain_graph=True) for value in (found, expected)
-    )
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 @every_tile

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import tauten as tt
+from compared import check
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0])
 PARTNERS = torch.tensor([0, 2, 1, 1, 1, 0, 0])
@@ -28,14 +29,6 @@ class Open(torch.nn.Module):
 
     def forward(self, first, second):
         return open_gate(first, second)
-
-
-def check(found, expected, inputs):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    ours, theirs = (
-        torch.autograd.grad(value, inputs, retain_graph=True) for value in (found, expected)
-    )
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 @every_tile

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import tauten as tt
+from compared import check
 from tauten.candidates import LabelMixer
 
 LABELS = torch.tensor([1.0, 3.5, 0.0, 1.0, 3.5, 0.0, -2.0, -2.0], dtype=torch.float64)
@@ -21,14 +22,6 @@ def z():
 
 def mixed(z, **options):
     return LabelMixer(4, 3, **options)(z, LABELS, torch.Generator().manual_seed(1))
-
-
-def check(found, expected, inputs):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-    ours, theirs = (
-        torch.autograd.grad(value, inputs, retain_graph=True) for value in (found, expected)
-    )
-    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 @every_tile

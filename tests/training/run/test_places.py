@@ -146,21 +146,23 @@ def test_any_changed_sample_is_refused(run, home, change):
 
 
 def test_a_folder_of_open_clip_moves_with_the_run(home, make_config):
-    both = {f"model__{side}": f"open_clip:{home}/work/models/b" for side in ("image", "text")}
+    folder = home / "work"
+    both = {f"model__{side}": f"open_clip:{folder}/models/b" for side in ("image", "text")}
     found = portable(tree(make_config, **both), Path("runs/a"))
     assert found["model"]["image"] == "open_clip:../../models/b"
     back = located(found, home / "work" / "runs" / "a")
-    assert back["model"]["text"] == f"open_clip:{home}/work/models/b"
+    assert back["model"]["text"] == f"open_clip:{folder}/models/b"
     named = tree(make_config, model__image="open_clip:org/name")
     assert portable(named, Path("runs/a"))["model"]["image"] == "open_clip:org/name"
 
 
 def test_data_of_the_hub_are_no_places_and_its_folders_are(home, make_config):
-    given = tree(make_config, data__source="hf:org/name@train", data__test=f"hf:{home}/work/r@test")
+    folder = home / "work"
+    given = tree(make_config, data__source="hf:org/name@train", data__test=f"hf:{folder}/r@test")
     found = portable(given, Path("runs/a"))
     assert found["data"]["source"] == "hf:org/name@train"
     assert found["data"]["test"] == "hf:../../r@test"
     back = located(found, home / "work" / "runs" / "a")
-    assert back["data"]["test"] == f"hf:{home}/work/r@test"
+    assert back["data"]["test"] == f"hf:{folder}/r@test"
     assert shown("hf:org/name@train") == "hf:org/name@train"
     assert shown("hf:../r@test") == "r@test"
