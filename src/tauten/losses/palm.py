@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +13,8 @@ from tauten.controls import Control
 from tauten.ids import check_index
 from tauten.losses.base import check_rows
 from tauten.losses.infonce import InfoNCE
+from tauten.losses.own_columns import ColumnOptions, OfPrototypes
 from tauten.losses.supcon import SupCon
-from tauten.losses.swav import CropOptions
-from tauten.modules import StateModule
 from tauten.pairwise.sinkhorn import Marginal
 from tauten.relations import Given, Ids
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class PALM(StateModule):
+class PALM(OfPrototypes):
     """Each sample against the prototypes of its class, of which there are several.
 
     L = mean_i [ LSE_k(z_i·p_k/τ_i) − Σ_k w_ik·z_i·p_k/τ_i ] + λ·SupCon(prototypes, 0.5)
@@ -71,31 +70,20 @@ class PALM(StateModule):
         eps: float = 0.05,
         iterations: int = 3,
         seed: int = 0,
-        **options: Unpack[CropOptions],
+        **options: Unpack[ColumnOptions],
     ) -> None:
-        super().__init__()
-        self.classes, self.each = whole("classes", classes, 1), whole("each", each, 1)
-        self.prototypes = Prototypes(classes * each, dim, momentum=momentum, seed=seed)
-        self.loss = InfoNCE(temperature, directions="x2y", **options)
-        if self.loss.strength.needs_batch:
-            raise ValueError(
-                f"{self.loss.strength!r} cannot be PALM's temperature: it follows from the pairs "
-                "of a batch, and here samples meet prototypes"
-            )
+        classes, each = whole("classes", classes, 1), whole("each", each, 1)
+        prototypes = Prototypes(classes * each, dim, momentum=momentum, seed=seed)
+        loss = InfoNCE(temperature, directions="x2y", **options)
+        super().__init__(loss, prototypes, marginal, eps, iterations)
+        self.classes, self.each = classes, each
         if top is not None and not 1 <= whole("top", top, 1) <= each:
             raise ValueError(f"top must be in 1 .. {each}, the prototypes of a class, got {top}")
         self.top = each if top is None else top
         if finite("contrast", contrast) < 0:
             raise ValueError(f"contrast must be >= 0, got {contrast!r}")
         self.contrast = float(contrast)
-        self.eps, self.iterations = finite("eps", eps), whole("iterations", iterations, 1)
-        if isinstance(marginal, Tensor):
-            self.register_buffer("marginal", marginal.detach().clone())
-        else:
-            self.marginal = marginal
-        self._across: Literal["auto", "local"] = "local" if self.loss.ranks == "local" else "auto"
         self._apart = SupCon(0.5, ranks="local")
-        self.prototypes.assign(self.prototypes.vectors[:0], marginal, eps=eps, ranks="local")
 
     def forward(self, z: Tensor, labels: Tensor, index: Ids | None = None) -> Tensor:
         """Return the loss of a batch, a scalar.
@@ -157,15 +145,6 @@ class PALM(StateModule):
         best, places = inside.topk(self.top, dim=1)
         best = best / best.sum(1, keepdim=True)
         return torch.zeros_like(shares).scatter(1, columns.gather(1, places), best)
-
-    def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the temperature that these samples have now, detached."""
-        return self.loss.tau(index)
-
-    def step(self) -> None:
-        """Advance by one optimiser step: schedules and prototypes move."""
-        self.loss.step()
-        self.prototypes.step()
 
     def extra_repr(self) -> str:
         return (

@@ -12,8 +12,7 @@ from tauten.controls import Control
 from tauten.ids import check_index
 from tauten.losses.base import check_rows
 from tauten.losses.decoupled import DecoupledSoftmax
-from tauten.losses.swav import CropOptions
-from tauten.modules import StateModule
+from tauten.losses.own_columns import ColumnOptions, OwnColumns
 from tauten.pairwise.exchange import gather_objects, several_processes
 from tauten.relations import Ids
 
@@ -54,7 +53,7 @@ class PairGate(nn.Module):
         return gates
 
 
-class SimLAP(StateModule):
+class SimLAP(OwnColumns):
     """Each sample against those of another class, where a gate lets the two classes agree.
 
     ℓ_i = mean_{p: y_p = y'_i} log(1 + Σ_n exp(s_in/τ_i)/exp(s_ip/τ_i)),  s_ij = cos(g⊙z_i, g⊙z_j)
@@ -76,15 +75,10 @@ class SimLAP(StateModule):
     """
 
     def __init__(
-        self, temperature: Control | float, gate: nn.Module, **options: Unpack[CropOptions]
+        self, temperature: Control | float, gate: nn.Module, **options: Unpack[ColumnOptions]
     ) -> None:
-        super().__init__()
-        self.loss = DecoupledSoftmax(temperature, directions="x2y", reduction="sum", **options)
-        if self.loss.strength.needs_batch:
-            raise ValueError(
-                f"{self.loss.strength!r} cannot be SimLAP's temperature: it follows from "
-                "embeddings, of which each pair of classes has its own"
-            )
+        loss = DecoupledSoftmax(temperature, directions="x2y", reduction="sum", **options)
+        super().__init__(loss, "embeddings, of which each pair of classes has its own")
         self.gate = gate
 
     def forward(
@@ -149,11 +143,3 @@ class SimLAP(StateModule):
             gated[rows], gated[columns], ids, labels=(of_class, y[columns]), ignore=ignore
         )
         return value
-
-    def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the temperature that these samples have now, detached."""
-        return self.loss.tau(index)
-
-    def step(self) -> None:
-        """Advance by one optimiser step."""
-        self.loss.step()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tauten.candidates.prototypes import Prototypes
-from tauten.checks import finite, whole
+from tauten.checks import whole
 from tauten.controls import Control
 from tauten.losses.base import check_rows
 from tauten.losses.infonce import InfoNCE
-from tauten.modules import StateModule
-from tauten.pairwise.engine import Tile
+from tauten.losses.own_columns import ColumnOptions, OfPrototypes
 from tauten.pairwise.sinkhorn import Marginal
 from tauten.relations import Given, Ids
 
@@ -22,15 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class CropOptions(TypedDict, total=False):
-    """Keywords of a loss over crops; :class:`InfoNCE` says what they mean."""
-
-    weight: Control | float | None
-    tile: Tile
-    ranks: Literal["auto", "gather", "ring", "local"]
-
-
-class SwAV(StateModule):
+class SwAV(OfPrototypes):
     """Each crop predicts to which prototypes another crop is assigned: ``loss_fn(crops, index)``.
 
     L = Σ_{c∈{1,2}} mean_{v≠c} mean_i −Σ_k q^c_ik·log softmax_k(z^v_i·p_k/τ_i)
@@ -66,26 +57,13 @@ class SwAV(StateModule):
         eps: float = 0.05,
         iterations: int = 3,
         frozen: int = 0,
-        **options: Unpack[CropOptions],
+        **options: Unpack[ColumnOptions],
     ) -> None:
-        super().__init__()
-        self.loss = InfoNCE(temperature, directions="x2y", **options)
-        if self.loss.strength.needs_batch:
-            raise ValueError(
-                f"{self.loss.strength!r} cannot be SwAV's temperature: it follows from the pairs "
-                "of a batch, and here samples meet prototypes"
-            )
         if not isinstance(prototypes, Prototypes) or prototypes.momentum is not None:
             raise ValueError(f"SwAV needs learned Prototypes(count, dim), got {prototypes!r}")
-        self.prototypes = prototypes
-        self.eps, self.iterations = finite("eps", eps), whole("iterations", iterations, 1)
+        loss = InfoNCE(temperature, directions="x2y", **options)
+        super().__init__(loss, prototypes, marginal, eps, iterations)
         self.frozen = whole("frozen", frozen, 0)
-        if isinstance(marginal, Tensor):
-            self.register_buffer("marginal", marginal.detach().clone())
-        else:
-            self.marginal = marginal
-        self._across: Literal["auto", "local"] = "local" if self.loss.ranks == "local" else "auto"
-        prototypes.assign(prototypes.vectors[:0], marginal, eps=eps, ranks="local")
 
     def forward(
         self, crops: Sequence[Tensor], index: Ids | None = None, earlier: Tensor | None = None
@@ -136,15 +114,6 @@ class SwAV(StateModule):
             losses.append(self.loss(torch.cat(others), columns, ids, targets=targets))
         loss: Tensor = losses[0] + losses[1]
         return loss
-
-    def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the temperature that these samples have now, detached."""
-        return self.loss.tau(index)
-
-    def step(self) -> None:
-        """Advance by one optimiser step."""
-        self.loss.step()
-        self.prototypes.step()
 
     def extra_repr(self) -> str:
         return f"eps={self.eps:g}, iterations={self.iterations}, frozen={self.frozen}"
