@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import get_args
 
 import torch
 from datasets import Dataset
 
-from tauten.inference.files import Groups, evaluate_files
-from tauten.inference.kept import check_kept, write_kept
+from tauten.inference.files import evaluate_files
+from tauten.inference.kept import Groups, check_wanted, finished
 from tauten.inference.loading import load
 from tauten.inference.model import Model
 from tauten.inference.samples import Samples, read_samples
 from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
-from tauten.training.evaluation import check_output, written
-from tauten.training.options.ranges import RANGES, check
 from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes
 from tauten.training.tasks.encode import Encoded
@@ -74,13 +71,7 @@ def evaluate_model(
     Raises:
         ValueError: data that cannot be read, or pictures without a caption.
     """
-    check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
-    if groups not in get_args(Groups):
-        raise ValueError(f"groups is counts or thirds, got {groups!r}")
-    if output is not None:
-        check_output(Path(output))
-    if keep is not None:
-        check_kept(Path(keep))
+    check_wanted(bootstrap, groups, output, keep)
     loaded = model if isinstance(model, Model) else load(model)
     if device is not None:
         loaded.to(device)
@@ -117,16 +108,7 @@ def evaluate_model(
         labels=labels,
         groups=None if classes is None or labels is None else classes.groups(labels),
     )
-    metrics = encoded.retrieval(bootstrap) | encoded.geometry()
-    if keep is not None:
-        write_kept(
-            *(Path(keep), encoded, metrics),
-            name=loaded.name,
-            data=place,
-            classes=classes,
-            bootstrap=bootstrap,
-        )
-    return written(metrics, output)
+    return finished(encoded, classes, bootstrap, output, keep, name=loaded.name, data=place)
 
 
 def _check_captions(samples: Samples, place: str) -> None:

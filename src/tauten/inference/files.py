@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.files import told
-from tauten.inference.kept import check_kept, write_kept
+from tauten.inference.kept import Groups, check_wanted, finished
 from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
-from tauten.training.evaluation import check_output, written
-from tauten.training.options.ranges import RANGES, check
 from tauten.training.stores.rows import UNLABELLED, class_names
 from tauten.training.stores.splits import Classes
 from tauten.training.tasks.encode import Encoded
 
 logger = logging.getLogger("tauten.inference")
 
-Groups = Literal["counts", "thirds"]
 _IMAGES, _CAPTIONS = ("image", "file_name", "x"), ("caption", "captions", "text")
 
 
@@ -78,13 +75,7 @@ def evaluate_files(
     Raises:
         ValueError: numbers of rows that do not fit each other, columns that are not there.
     """
-    check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
-    if output is not None:
-        check_output(Path(output))
-    if keep is not None:
-        check_kept(Path(keep))
-    if groups not in get_args(Groups):
-        raise ValueError(f"groups is counts or thirds, got {groups!r}")
+    check_wanted(bootstrap, groups, output, keep)
     sides = {"x": _matrix(x, "x"), "y": _matrix(y, "y")}
     if table is None and len(sides["x"]) != len(sides["y"]):
         raise ValueError(
@@ -152,16 +143,7 @@ def evaluate_files(
         labels=labels,
         groups=None if classes is None or labels is None else classes.groups(labels),
     )
-    metrics = encoded.retrieval(bootstrap) | encoded.geometry()
-    if keep is not None:
-        write_kept(
-            *(Path(keep), encoded, metrics),
-            name=name,
-            data=place,
-            classes=classes,
-            bootstrap=bootstrap,
-        )
-    return written(metrics, output)
+    return finished(encoded, classes, bootstrap, output, keep, name=name, data=place)
 
 
 def _matrix(given: Any, name: str) -> Tensor:

@@ -243,8 +243,7 @@ def protocol(training: Training, test: Encoded) -> dict[str, str]:
             f"one every {config.evaluation.every:g} epochs; the test split was used once, after it"
         ),
         "intervals": (
-            "95 % over queries: Wilson for hit@K and recall@K, else percentile bootstrap with "
-            f"{config.evaluation.bootstrap} replicates, captions drawn with their x; "
+            f"{of_intervals(config.evaluation.bootstrap)}, captions drawn with their x; "
             "they do not cover the spread over seeds"
         ),
     }
@@ -277,6 +276,14 @@ def protocol(training: Training, test: Encoded) -> dict[str, str]:
             f"tail < {config.data.tail}, mid between; candidates are always all of the split"
         )
     return lines
+
+
+def of_intervals(bootstrap: int) -> str:
+    """Return how intervals of retrieval come about, in words."""
+    return (
+        "95 % over queries: Wilson for hit@K and recall@K, else percentile bootstrap with "
+        f"{bootstrap} replicates"
+    )
 
 
 def of_classes(test: Encoded) -> str:
