@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from pathlib import Path
 
 from tauten.data.readers.checks import Figures, Reader
+from tauten.data.readers.coco_captions import photos_and_captions
 from tauten.data.readers.entries import Collection, Entry
-from tauten.data.readers.files import find, read_json
 
 #: words that a sentence may begin with and that say nothing of what it is about
 _EMPTY = frozenset(
@@ -36,15 +35,15 @@ def read_coco_sentences(root: Path) -> Collection:
         FileNotFoundError: no captions_val2017.json(.gz) in the root or its folder annotations.
         ValueError: a file that does not parse.
     """
-    file = find(root, ["annotations/captions_val2017.json", "captions_val2017.json"])
-    content = read_json(file, ["images", "annotations"])
-    captions: dict[int, list[str]] = defaultdict(list)
-    for row in content["annotations"]:
-        captions[row["image_id"]].append(" ".join(row["caption"].split()))
-    photos = [row["id"] for row in content["images"] if len(set(captions[row["id"]])) > 1]
+    rows, captions = photos_and_captions(root)
+    sentences = {
+        row["id"]: tuple(dict.fromkeys(" ".join(text.split()) for text in captions[row["id"]]))
+        for row in rows
+    }
+    photos = [row["id"] for row in rows if len(sentences[row["id"]]) > 1]
     splits: dict[str, list[Entry]] = {"train": [], "val": [], "test": []}
     for place, photo in enumerate(photos):
-        texts = tuple(dict.fromkeys(captions[photo]))
+        texts = sentences[photo]
         left = len(photos) - place
         if left > _TEST + _VAL:
             label = _subject(texts[0])
