@@ -20,7 +20,7 @@ CLASS_MAP = {
 OF_CLASSES = ("class_map", *CLASS_MAP)
 """Metrics of classes, which not every query has; the first is the mean of the others."""
 INSTANCE = "instance@"
-"""What metrics of two views without classes begin with."""
+"""Prefix of the metrics of two views without classes."""
 NEIGHBOURS = (1, 10)
 """Numbers of neighbours by whose votes images are classified."""
 RULES = tuple(f"knn@{k}" for k in NEIGHBOURS)

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tauten.training.options.ranges import check_needed
+
 if TYPE_CHECKING:
     from tauten.training.options.config import Config
 
@@ -90,11 +92,7 @@ def check_further(config: Config) -> None:
             "data.features": (data.features, None),
             "optim.chunk": (config.optim.chunk, None),
         }
-        for name, (value, needed) in others.items():
-            if value != needed:
-                raise ValueError(
-                    f"data.others are further pictures and need {name}={needed}, got {value}"
-                )
+        check_needed(others, "data.others are further pictures and need {}, got {}")
         twice = [n for n in data.others if data.others.count(n) > 1 or n in _taken(config)]
         if twice or (data.source == "emoji_lt" and data.others != _OF_EMOJI):
             raise ValueError(

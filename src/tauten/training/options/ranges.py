@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -131,6 +131,21 @@ def check(name: str, value: Any, allowed: Range, *, whole: bool = False) -> None
         raise ValueError(f"{name} must be {kind}{allowed}, got {value!r}")
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite and {allowed}, got {value!r}")
+
+
+def check_needed(options: Mapping[str, tuple[Any, Any]], message: str) -> None:
+    """Refuse options that are not as another one needs them.
+
+    Args:
+        options: by name, what was given and what is needed.
+        message: with two places, for ``NAME=NEEDED`` and for what was given.
+
+    Raises:
+        ValueError: the message, of the first that differs.
+    """
+    for name, (value, needed) in options.items():
+        if value != needed:
+            raise ValueError(message.format(f"{name}={needed}", value))
 
 
 def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tauten.training.options.ranges import check_needed
+
 if TYPE_CHECKING:
     from tauten.training.options.config import DataConfig
 
@@ -47,6 +49,4 @@ def check_stream(data: DataConfig, task: str) -> None:
         "data.repeated": (data.repeated, 0.0),
         "data.negatives": (data.negatives, None),
     }
-    for name, (value, needed) in other.items():
-        if value != needed:
-            raise ValueError(f"data.stream reads images and needs {name}={needed}, got {value}")
+    check_needed(other, "data.stream reads images and needs {}, got {}")

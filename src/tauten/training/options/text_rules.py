@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tauten.training.options.ranges import check_needed
+
 if TYPE_CHECKING:
     from tauten.training.options.config import DataConfig, ModelConfig
 
@@ -48,11 +50,7 @@ def check_texts(data: DataConfig, model: ModelConfig, task: str) -> None:
         "data.stream": (data.stream, False),
         "data.relevancy": (data.relevancy, "none"),
     }
-    for name, (value, needed) in others.items():
-        if value != needed:
-            raise ValueError(
-                f"data.texts has no pictures and needs {name}={needed}, the default, got {value}"
-            )
+    check_needed(others, "data.texts has no pictures and needs {}, the default, got {}")
     if model.freeze in ("image", "both"):
         raise ValueError(
             f"data.texts has one tower, that of texts: model.freeze={model.freeze} becomes "
