@@ -300,6 +300,14 @@ class LossSpec(Spec):
                 f"control.kind={brought}, got {control.kind}"
             )
 
+    def keywords(self, control: ControlSpec, context: Context) -> dict[str, Any]:
+        """Return the keywords for the loss of the options that several losses share.
+
+        Raises:
+            ValueError: a control or option that means nothing to the loss.
+        """
+        return self.directions(context)
+
     def directions(self, context: Context) -> dict[str, Any]:
         """Return the keyword for the anchors' sides."""
         return {"directions": "x2y"} if context.one_sided else {}

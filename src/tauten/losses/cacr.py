@@ -187,6 +187,5 @@ class CACRSpec(Queued, Weighted):
             self.positive_temperature,
             attraction=self.attraction,
             repulsion=self.repulsion,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

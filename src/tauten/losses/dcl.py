@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from tauten.controls import Control, Direction
 from tauten.losses.base import Force, Options
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful, Refused
+from tauten.losses.force import Forced
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Mixed
@@ -67,20 +68,15 @@ class DCL(InfoNCE):
 
 
 @dataclass
-class DCLSpec(Mixed, Weighted):
+class DCLSpec(Mixed, Forced, Weighted):
     """InfoNCE without the positive in the denominator (DCL)."""
 
     kind: ClassVar[str] = "dcl"
     title: ClassVar[str] = "DCL"
     views: ClassVar[bool] = True
 
-    force: Literal["plain", "equalized"] = "plain"
-    """plain: as published; equalized: the control changes the shape of the force, not its size"""
-
     def build(self, control: ControlSpec, context: Context) -> DCL:
         return DCL(
             control.build(context),
-            force=self.force,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

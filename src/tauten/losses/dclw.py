@@ -89,7 +89,5 @@ class DCLWSpec(DCLSpec):
         return DCLW(
             control.build(context),
             self.sigma,
-            force=self.force,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

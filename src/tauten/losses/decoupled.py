@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from tauten.controls import Direction
 from tauten.losses.base import Force
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
+from tauten.losses.force import Forced
 from tauten.losses.of_positives import WithMargin, mean_logistic
 from tauten.losses.partition import filled, negatives_lse
 from tauten.losses.queued import Mixed
@@ -62,23 +63,19 @@ class DecoupledSoftmax(WithMargin):
 
 
 @dataclass
-class DecoupledSpec(Mixed, Weighted):
+class DecoupledSpec(Mixed, Forced, Weighted):
     """Softmax in which positives of one anchor do not compete (decoupled softmax, DEXML)."""
 
     kind: ClassVar[str] = "decoupled"
     title: ClassVar[str] = "decoupled softmax"
     views: ClassVar[bool] = True
 
-    force: Literal["plain", "equalized"] = "plain"
-    """plain: as published; equalized: the control changes the shape of the force, not its size"""
     margin: Annotated[float, Range(-2.0, 2.0)] = 0.0
     """by how much the cosine of a positive must win"""
 
     def build(self, control: ControlSpec, context: Context) -> DecoupledSoftmax:
         return DecoupledSoftmax(
             control.build(context),
-            force=self.force,
             margin=self.margin,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

@@ -1,12 +1,27 @@
-"""The equalized force: the running mean that ``force="equalized"`` divides by."""
+"""The equalized force: its option, and the running mean that ``force="equalized"`` divides by."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed
 
 from tauten.modules import StateModule
 from tauten.pairwise.exchange import gather_objects
+from tauten.spec import Context, ControlSpec, LossSpec
+
+
+@dataclass
+class Forced(LossSpec):
+    """A loss whose control may change the shape of the force and leave its size."""
+
+    force: Literal["plain", "equalized"] = "plain"
+    """plain: as published; equalized: the control changes the shape of the force, not its size"""
+
+    def keywords(self, control: ControlSpec, context: Context) -> dict[str, Any]:
+        return {**super().keywords(control, context), "force": self.force}
 
 
 class RunningMean(StateModule):

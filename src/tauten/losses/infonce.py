@@ -22,6 +22,7 @@ from tauten.losses.composition import (
     check_composition,
     check_range,
 )
+from tauten.losses.force import Forced
 from tauten.losses.partition import (
     Partition,
     above_mean,
@@ -348,14 +349,14 @@ def _turned(cosine: Tensor, margin: Tensor) -> Tensor:
 
 
 @dataclass
-class InfoNCESpec(Mixed, Weighted):
+class InfoNCESpec(Mixed, Forced, Weighted):
     """Softmax cross-entropy of each positive among all candidates (InfoNCE, CLIP)."""
 
     kind: ClassVar[str] = "infonce"
     title: ClassVar[str] = "InfoNCE"
     views: ClassVar[bool] = True
 
-    force: Literal["plain", "equalized", "reweighted"] = "plain"
+    force: Literal["plain", "equalized", "reweighted"] = "plain"  # type: ignore[assignment]
     """plain: as published; equalized: the control changes the shape of the force, not its size;
     reweighted: attraction never fades, as in MACL"""
     label_smoothing: Annotated[float, Range(0.0, 1.0, below=True)] = 0.0
@@ -383,10 +384,8 @@ class InfoNCESpec(Mixed, Weighted):
     def build(self, control: ControlSpec, context: Context) -> InfoNCE:
         return InfoNCE(
             control.build(context),
-            force=self.force,
             label_smoothing=self.label_smoothing,
             margin=self.margin,
             margin_of=self.margin_of,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

@@ -80,6 +80,5 @@ class iSogCLRSpec(SizeWeighted):  # noqa: N801 (the published name)
             context.sizes,
             control.build(context),
             self.gamma,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

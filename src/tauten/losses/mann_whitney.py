@@ -156,6 +156,5 @@ class MannWhitneySpec(Weighted):
         return MannWhitney(
             control.build(context),
             margin=self.margin,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

@@ -13,6 +13,7 @@ from tauten.controls import Control, Direction
 from tauten.losses.base import ContrastiveLoss, Force, Options, RelationOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_range
+from tauten.losses.force import Forced
 from tauten.losses.keyed import labels_of
 from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Mixed
@@ -169,15 +170,13 @@ class MaxMargin(MarginLoss):
 
 
 @dataclass
-class MaxMarginSpec(Mixed, SizeWeighted):
+class MaxMarginSpec(Mixed, Forced, SizeWeighted):
     """Hinge on the gap between each positive and every negative (max-margin)."""
 
     kind: ClassVar[str] = "maxmargin"
     title: ClassVar[str] = "MaxMargin"
     strength: ClassVar[Literal["temperature", "margin"]] = "margin"
 
-    force: Literal["plain", "equalized"] = "plain"
-    """plain: as published; equalized: the control changes the shape of the force, not its size"""
     adaptive: bool = False
     """with data.relevancy or epic_kitchens: the margin is multiplied by the relevancy of each
     pair"""
@@ -189,7 +188,5 @@ class MaxMarginSpec(Mixed, SizeWeighted):
     def build(self, control: ControlSpec, context: Context) -> MaxMargin:
         return MaxMargin(
             control.build(context),
-            force=self.force,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

@@ -222,6 +222,5 @@ class NeuCLIPSpec(SizeWeighted):
             control.build(context),
             self.rho,
             prototypes=self.prototypes,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

@@ -99,7 +99,5 @@ class RelativeSigLIPSpec(SigLIPSpec):
         return RelativeSigLIP(
             control.build(context),
             Learnable(self.bias, low=-2.0, high=2.0),
-            force=self.force,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

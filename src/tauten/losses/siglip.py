@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,6 +13,7 @@ from tauten.controls import Control, Direction, Learnable, as_control
 from tauten.losses.base import ContrastiveLoss, Force, Options
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_composition, check_range
+from tauten.losses.force import Forced
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number, Reduction, Softplus
@@ -113,14 +114,12 @@ class SigLIP(ContrastiveLoss):
 
 
 @dataclass
-class SigLIPSpec(Queued, Weighted):
+class SigLIPSpec(Queued, Forced, Weighted):
     """Each pair classified on its own as matching or not (SigLIP)."""
 
     kind: ClassVar[str] = "siglip"
     title: ClassVar[str] = "SigLIP"
 
-    force: Literal["plain", "equalized"] = "plain"
-    """plain: as published; equalized: the control changes the shape of the force, not its size"""
     bias: Annotated[float, Range(-100.0, 100.0)] = -10.0
     """initial bias, learned"""
 
@@ -128,7 +127,5 @@ class SigLIPSpec(Queued, Weighted):
         return SigLIP(
             control.build(context),
             Learnable(self.bias, low=-100.0, high=100.0),
-            force=self.force,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

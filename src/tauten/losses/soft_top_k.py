@@ -324,6 +324,5 @@ class SoftTopKSpec(Queued, Weighted):
         return SoftTopK(
             control.build(context),
             self.k,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

@@ -291,6 +291,5 @@ class SogCLRSpec(SizeWeighted):
             control.build(context),
             self.gamma,
             self.rho,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )

@@ -29,6 +29,9 @@ class SizeWeighted(LossSpec):
     """with dro: how far the weights may diverge from equal ones, which teaches λ from dro on
     (SCDRO); 0 for a constant λ"""
 
+    def keywords(self, control: ControlSpec, context: Context) -> dict[str, Any]:
+        return {**super().keywords(control, context), **self.weighting(control, context)}
+
     def weighting(self, control: ControlSpec, context: Context) -> dict[str, Any]:
         """Return the keywords for the weight of each anchor.
 

@@ -124,6 +124,5 @@ class ZLossSpec(Queued, SizeWeighted):
         return ZLoss(
             control.build(context),
             self.sharpness,
-            **self.directions(context),
-            **self.weighting(control, context),
+            **self.keywords(control, context),
         )
