@@ -4,12 +4,16 @@ import hashlib
 import io
 import os
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-_BLOCK = 512
+from tauten.data.tar_headers import BLOCK, Read, UnusualTarError, usual_members
+
 _HASHED = 16
+_LINES = 4096
+_WINDOW = 2048
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,14 @@ def member_name(name: str) -> tuple[str, str] | None:
 
     The key is the path up to the first dot of the file name; hidden files have none.
     """
-    path = PurePosixPath(name)
-    stem, _, extension = path.name.partition(".")
+    name = name.removeprefix("./")
+    if "./" in name or "//" in name or name.endswith(("/", "/.")):
+        name = str(PurePosixPath(name))
+    folder, slash, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
     if not stem or not extension:
         return None
-    return (str(path.parent / stem) if path.parent.parts else stem), extension.lower()
+    return folder + slash + stem, extension.lower()
 
 
 def scan_tar(path: Path) -> TarScan:
@@ -47,21 +54,54 @@ def scan_tar(path: Path) -> TarScan:
     Raises:
         ValueError: members of one sample that do not lie side by side; two of one name.
     """
-    with path.open("rb") as file:
-        scan = _Scan(path, os.fstat(file.fileno()).st_size)
-        damage = None
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+
+        scan, behind = _Scan(path, size), 0
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # else they pile up
-                    scan.add(member, tar.offset)
-                damage = wrong_end(file, tar.offset)
-        except tarfile.TarError as error:
-            damage = str(error) or type(error).__name__
+            for name, length, start, _, behind in usual_members(_windows(file), size):
+                if name is not None:
+                    scan.add(name, length, start, behind)
+            damage = wrong_end(file, behind)
+        except UnusualTarError:
+            scan = _Scan(path, size)
+            damage = _scan_unusual(scan, file)
         bounds = [*scan.starts, scan.end]
         if damage is not None:
-            damage += f" after {scan.whole} whole members in {scan.size} bytes"
-        return TarScan(bounds, _digest(scan.digest, file, bounds), damage)
+            damage += f" after {scan.whole} whole members in {size} bytes"
+        return TarScan(bounds, _digest(scan.names(), file, bounds), damage)
+
+
+def _windows(file: BinaryIO) -> Read:
+    """Return a reader of an unbuffered file that has small members' next header at hand."""
+    held, first = b"", 0
+
+    def read(offset: int, count: int) -> bytes:
+        nonlocal held, first
+        place = offset - first
+        if not 0 <= place <= len(held) - count:
+            file.seek(offset)
+            held, first, place = file.read(max(count, _WINDOW)), offset, 0
+        return held[place : place + count]
+
+    return read
+
+
+def _scan_unusual(scan: "_Scan", file: BinaryIO) -> str | None:
+    """Read any tar with ``tarfile``; return what is wrong with it, or None."""
+    try:
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # else they pile up
+                if not member.isfile():
+                    continue
+                if member.offset_data + member.size > scan.size:
+                    raise tarfile.ReadError("unexpected end of data")
+                scan.add(member.name, member.size, member.offset, tar.offset)
+            return wrong_end(file, tar.offset)
+    except tarfile.TarError as error:
+        return str(error) or type(error).__name__
 
 
 def read_members(content: bytes) -> tuple[str, dict[str, bytes]]:
@@ -70,22 +110,46 @@ def read_members(content: bytes) -> tuple[str, dict[str, bytes]]:
     Raises:
         ValueError: two members of the same name, or bytes that hold no sample.
     """
-    members: dict[str, bytes] = {}
-    key = ""
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
-            for member in tar:
-                name = member_name(member.name) if member.isfile() else None
-                stream = None if name is None else tar.extractfile(member)
-                if name is None or stream is None:
-                    continue
-                key, extension = name
-                if extension in members:
-                    raise ValueError(f"two members named {member.name}")
-                members[extension] = stream.read()
+        return _joined(_usual_files(content))
+    except UnusualTarError:
+        pass
+    try:
+        return _joined(_unusual_files(content))
     except tarfile.TarError as error:
         raise ValueError(f"damaged tar header: {error}") from error
+
+
+def _joined(files: Iterator[tuple[str, bytes]]) -> tuple[str, dict[str, bytes]]:
+    """Return the key of the files that belong to a sample, and their content by extension."""
+    members: dict[str, bytes] = {}
+    key = ""
+    for path, content in files:
+        name = member_name(path)
+        if name is None:
+            continue
+        key, extension = name
+        if extension in members:
+            raise ValueError(f"two members named {path}")
+        members[extension] = content
     return key, members
+
+
+def _usual_files(content: bytes) -> Iterator[tuple[str, bytes]]:
+    def read(offset: int, count: int) -> bytes:
+        return content[offset : offset + count]
+
+    for name, size, _, start, _ in usual_members(read, len(content)):
+        if name is not None:
+            yield name, content[start : start + size]
+
+
+def _unusual_files(content: bytes) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+        for member in tar:
+            stream = tar.extractfile(member) if member.isfile() else None
+            if stream is not None:
+                yield member.name, stream.read()
 
 
 def wrong_end(file: BinaryIO, end: int) -> str | None:
@@ -96,11 +160,11 @@ def wrong_end(file: BinaryIO, end: int) -> str | None:
         end: where the last member ends, its padding included.
     """
     file.seek(end)
-    block = file.read(_BLOCK)
-    if block != bytes(_BLOCK):
+    block = file.read(BLOCK)
+    if block != bytes(BLOCK):
         return "no end-of-archive mark"
-    while block == bytes(_BLOCK):
-        block = file.read(_BLOCK)
+    while block == bytes(BLOCK):
+        block = file.read(BLOCK)
     try:
         tarfile.TarInfo.frombuf(block, tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError:
@@ -116,29 +180,34 @@ class _Scan:
         self.starts: list[int] = []
         self.end = 0
         self.whole = 0
-        self.digest = hashlib.sha256()
+        self._digest = hashlib.sha256()
+        self._lines: list[str] = []
         self._keys: set[str] = set()
         self._key: str | None = None
         self._extensions: set[str] = set()
 
-    def add(self, member: tarfile.TarInfo, end: int) -> None:
-        if not member.isfile():
-            return
-        if member.offset_data + member.size > self.size:
-            raise tarfile.ReadError("unexpected end of data")
+    def add(self, path: str, size: int, start: int, end: int) -> None:
+        """Add a file of the tar: its name, bytes, and offsets of its header and behind it."""
         self.whole += 1
-        name = member_name(member.name)
+        name = member_name(path)
         if name is None:
             return
         key, extension = name
         if key != self._key:
-            self._begin(key, member.offset)
+            self._begin(key, start)
         if extension in self._extensions:
-            raise ValueError(f"{self.path}: two members named {member.name}")
+            raise ValueError(f"{self.path}: two members named {path}")
         self._extensions.add(extension)
         self.end = min(end, self.size)
-        line = f"{member.name} {member.size}\n"
-        self.digest.update(line.encode("utf-8", "surrogateescape"))
+        self._lines.append(f"{path} {size}\n")
+        if len(self._lines) == _LINES:
+            self.names()
+
+    def names(self) -> "hashlib._Hash":
+        """Return the hash of all names and sizes so far."""
+        self._digest.update("".join(self._lines).encode("utf-8", "surrogateescape"))
+        self._lines = []
+        return self._digest
 
     def _begin(self, key: str, start: int) -> None:
         if key in self._keys:
