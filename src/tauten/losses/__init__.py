@@ -1,7 +1,7 @@
 """Contrastive losses, each a function of reductions over the pair matrix."""
 
 from tauten.losses.amcl import AMCL
-from tauten.losses.base import ContrastiveLoss, NonFiniteLossError
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.cacr import CACR
 from tauten.losses.composition import CompositionWarning
 from tauten.losses.dcl import DCL
@@ -9,6 +9,7 @@ from tauten.losses.dclw import DCLW
 from tauten.losses.decoupled import DecoupledSoftmax
 from tauten.losses.dro import DRO
 from tauten.losses.fastclip import FastCLIP
+from tauten.losses.finite import NonFiniteLossError
 from tauten.losses.forces import Forces, forces
 from tauten.losses.gram import GRAM
 from tauten.losses.infonce import InfoNCE

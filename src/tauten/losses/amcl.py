@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tauten.checks import MOST, finite, whole
-from tauten.losses.base import NonFiniteLossError, check_rows
+from tauten.losses.finite import NonFiniteLossError, check_rows
 from tauten.modules import StateModule
 from tauten.pairwise.exchange import Ranks, gather_columns, several_processes
 from tauten.pairwise.sides import EPSILON, compute_dtype, within_range

@@ -1,33 +1,31 @@
-"""Base of all contrastive losses: checks, precision, force, weight, reduction."""
+"""Base of all contrastive losses: from the embeddings of a call to the loss of their batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tauten.candidates.keys import Keys
 from tauten.candidates.own import Negatives
-from tauten.checks import few, flag, names_options
-from tauten.controls import Control, Direction, Individual, TaU, TempNet, as_control
-from tauten.controls.base import advance
-from tauten.controls.tables import SideTables
+from tauten.controls import Control, Direction
 from tauten.ids import check_index
-from tauten.losses import parameters
+from tauten.losses import over_processes, parameters
 from tauten.losses.batch import Batch
 from tauten.losses.beside import KEYWORDS, Beside, check_with_keys, hard_negatives, taken
-from tauten.losses.composition import ALONE, WEIGHT, Composition, check_composition, check_range
 from tauten.losses.dro import DRO
-from tauten.losses.force import RunningMean
+from tauten.losses.finite import NonFiniteLossError, check_losses
+from tauten.losses.force import sized
 from tauten.losses.keyed import met
-from tauten.losses.traps import FOLLOWED, Traps, looks_up
-from tauten.modules import StateModule, parts, refuse_vmap
-from tauten.pairwise.engine import Tile, check_tile
+from tauten.losses.module import LossModule
+from tauten.losses.options import Directions, RelationOptions
+from tauten.losses.told_apart import check_ids_of_pairs, check_labels
+from tauten.losses.traps import FOLLOWED, looks_up
+from tauten.modules import refuse_vmap
 from tauten.pairwise.exchange import Ranks, grouped, several_processes
 from tauten.pairwise.once import transformed
 from tauten.pairwise.sides import within_range
@@ -38,53 +36,11 @@ from tauten.relations import Ids, Relation, Weights, relate
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Force = Literal["plain", "equalized", "reweighted"]
-Directions = Literal["both", "x2y", "y2x"]
-ReductionMode = Literal["mean", "sum", "none"]
-Across = Literal["auto", "gather", "ring", "local"]
-
-
-class SharedOptions(TypedDict, total=False):
-    """Keywords that every loss takes; :class:`InfoNCE` says what they mean."""
-
-    weight: Control | float | None
-    directions: Directions
-    normalize: bool
-    tile: Tile
-    reduction: ReductionMode | DRO
-    ranks: Across
-
-
-class Options(SharedOptions, total=False):
-    """Keywords of losses whose force can be equalized."""
-
-    force: Force
-
-
-class RelationOptions(TypedDict, total=False):
-    """Keywords that say who is positive and who is left out, as in ``ContrastiveLoss.forward``."""
-
-    positives: Tensor | None
-    labels: Ids | None
-    same: Tensor | Sequence[Ids]
-    ignore: Tensor | None
-    keys: Keys | None
-    targets: Weights | None
-    repulsion: Weights | None
-    negatives: Negatives | None
-
-
 _BESIDE = frozenset(KEYWORDS)
-#: of a loss that does not declare that it uses a keyword
-UNSAID = "it does not say that it uses them"
 _SHAPES = "x and y must be (N, d) and (M, d) with the same d > 0 and N > 0, got {} and {}"
 
 
-class NonFiniteLossError(FloatingPointError, ValueError):
-    """The loss, or an embedding that it was given, is NaN or infinite."""
-
-
-class ContrastiveLoss(StateModule):
+class ContrastiveLoss(LossModule):
     """Base of the losses between x and y; see :class:`InfoNCE` for the arguments.
 
     A subclass gives :meth:`anchor_losses`. What it can do beside that it declares with it: in
@@ -93,92 +49,6 @@ class ContrastiveLoss(StateModule):
     teaches are refused, also if the class above has them. For ``force="equalized"``
     :meth:`_inverse_size` says what divides the size of the force out.
     """
-
-    #: the name of what the control sets: "temperature" or "margin"
-    strength_name: str = "temperature"
-    #: what ``force=`` may be
-    forces: tuple[Force, ...] = ("plain",)
-    #: which controls may drive it
-    composition: Composition = ALONE
-    #: why it takes no ``keys=``; empty if it does
-    no_keys: str = ""
-    #: whether it compares the samples within x and within y too, so that two views are its sides
-    within_sides: bool = False
-    #: why it takes none of these keywords; empty if it does, which it must declare
-    no_targets: str = UNSAID
-    no_repulsion: str = UNSAID
-    no_negatives: str = UNSAID
-
-    _step: Tensor
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "anchor_losses" in cls.__dict__:
-            if "forces" not in cls.__dict__:
-                cls.forces = ("plain",)
-            if "composition" not in cls.__dict__:
-                cls.composition = ALONE
-            for name in KEYWORDS:
-                if f"no_{name}" not in cls.__dict__:
-                    setattr(cls, f"no_{name}", UNSAID)
-        also = {"tau": cls.strength_name, "logit_scale": cls.strength_name}
-        names_options(cls, also, passed=("force",))
-
-    def __init__(
-        self,
-        strength: Control | float,
-        *,
-        force: Force = "plain",
-        weight: Control | float | None = None,
-        directions: Directions = "both",
-        normalize: bool = True,
-        tile: Tile = "auto",
-        reduction: ReductionMode | DRO = "mean",
-        ranks: Across = "auto",
-    ) -> None:
-        super().__init__()
-        self.strength = as_control(strength)
-        self._check_strength()
-        name = type(self).__name__
-        check_composition(
-            name, self.strength_name, self.strength, self.composition, cosine=normalize
-        )
-        self.force = _one_of("force", force, self.forces)
-        if force == "equalized" and self.strength.granularity == "pair":
-            raise ValueError(
-                f"{name}'s force='equalized' divides an anchor's τ out, but {self.strength!r} has "
-                "one for each pair"
-            )
-        _one_of("directions", directions, ("both", "x2y", "y2x"))
-        self.directions: Directions = directions
-        if not isinstance(reduction, DRO):
-            _one_of("reduction", reduction, ("mean", "sum", "none"))
-        elif reduction.control.fixed is None:
-            self.robust = reduction.control
-        self.reduction: ReductionMode | DRO = reduction
-        self.ranks = _one_of("ranks", ranks, ("auto", "gather", "ring", "local"))
-        self.normalize = flag("normalize", normalize)
-        self.tile = check_tile(tile)
-        weight = None if weight is None else as_control(weight)
-        self.weight = None if weight is None or weight.fixed == 1 else weight
-        if self.weight is not None:
-            check_range("weight", self.weight, 0.0, strict=False)
-            check_composition(name, "weight", self.weight, WEIGHT, cosine=normalize)
-        self._use_controls()
-        self.running = RunningMean() if force == "equalized" else None
-        self.last_tau: tuple[Tensor, Tensor] | None = None
-        #: what the last compiled batch returned
-        self._unread: Tensor | None = None
-        #: whether the processes were found to have the same parameters
-        self.agreed = False
-        self._traps = Traps()
-        self.register_buffer("_step", torch.zeros((), dtype=torch.int64))
-
-    def _use_controls(self) -> None:
-        """Tell all controls in which directions they are used."""
-        for part in self.modules():
-            if isinstance(part, Control):
-                part.use(self.directions)
 
     def forward(
         self,
@@ -254,76 +124,6 @@ class ContrastiveLoss(StateModule):
     def check_beside(self, beside: Beside) -> None:
         """Refuse targets, weights or own negatives that do not go with the loss's options."""
 
-    def tau(self, index: Ids) -> Tensor | tuple[Tensor, Tensor]:
-        """Return the temperature (or margin) that these samples have now, detached.
-
-        Args:
-            index: (N,) long, samples of x; or (ids of x, ids of y), for which a pair is returned.
-
-        Raises:
-            ValueError: a control whose values follow from the batch; ``last_tau`` has the ids and
-                values (n,) of the rows of x in the last batch, at their positives.
-        """
-        with torch.no_grad():
-            if isinstance(index, tuple):
-                if len(index) != 2:
-                    raise ValueError(
-                        f"index must be ids, or (ids of x, ids of y), got {len(index)}"
-                    )
-                sides = [check_index(side) for side in index]
-                if not torch.equal(*sides):
-                    self._check_one_table()
-                return self._side(index[0], "x2y"), self._side(index[1], "y2x")
-            return self._side(index, "x2y")
-
-    def _side(self, index: Tensor, direction: Direction) -> Tensor:
-        return self.strength.side(index, direction)
-
-    def _check_one_table(self) -> None:
-        """Refuse a control that would look up ids of y in the table of x."""
-        for name, part in self.named_children():
-            if isinstance(part, Control) and part.needs_index and not part.two_sided:
-                name = self.strength_name if name == "strength" else name
-                raise ValueError(
-                    f"index= has other ids for y than for x, but {type(self).__name__}'s {name}, "
-                    f"{part!r}, has one table, of x: give it numbers of both sides, such as "
-                    "ClusterShift(counts=(counts of x, counts of y)), or one id for each pair"
-                )
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps done."""
-        return int(self._step)
-
-    def step(self, *, controls: bool = True) -> None:
-        """Advance by one optimiser step: schedules move, tables and running means are updated.
-
-        Call it once after each ``optimizer.step()``. A control that several losses share would be
-        advanced by each of them: let all but one of them leave it to that one.
-
-        Args:
-            controls: whether its controls are advanced; ``False`` where another loss, which shares
-                them, does so.
-        """
-        self._check_unread()
-        modules = parts(self)
-        self._traps.before_step(self, modules, controls)
-        if controls:
-            advance(modules)
-        self._traps.after_step(modules)
-        if self.running is not None:
-            self.running.commit(merge=self.ranks == "local")
-        self._step.add_(1)
-
-    def _check_unread(self) -> None:
-        """Refuse what a compiled loss returned, whose graph reads no number."""
-        value, self._unread = self._unread, None
-        if value is not None and not bool(torch.isfinite(value).all()):
-            raise NonFiniteLossError(
-                "the compiled loss of the last batch is NaN or infinite: pass the batch to the "
-                "loss itself, which names the rows"
-            )
-
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         """Return for each direction the loss of each of its anchors: (N,) for x2y, (M,) for y2x.
 
@@ -336,9 +136,6 @@ class ContrastiveLoss(StateModule):
     def _inverse_size(self, batch: Batch, direction: Direction) -> Tensor:
         """Return the detached factor of each anchor's loss that cancels τ's effect on its size."""
         return batch.values(self.strength, direction).detach()
-
-    def _check_strength(self) -> None:
-        check_range(f"{type(self).__name__}'s temperature", self.strength, 0.0, strict=True)
 
     def batch(
         self,
@@ -379,7 +176,7 @@ class ContrastiveLoss(StateModule):
     ) -> Batch:
         """Return a checked batch whose anchors are those of these directions."""
         itself = y is None
-        if itself and self._sided():
+        if itself and self.sided():
             raise ValueError(
                 f"{type(self).__name__} keeps numbers of two sides, and one set of embeddings has "
                 "one: use directions='x2y', or pass x and y"
@@ -408,7 +205,7 @@ class ContrastiveLoss(StateModule):
             self._check_labels(related, twice=not itself and _one_memory(x, y))
         ids = self._ids(index, rows, cols, x.device)
         if isinstance(index, (tuple, list)):
-            self._check_ids_of_pairs(ids, related)
+            check_ids_of_pairs(self, ids, related)
         given: dict[Direction, Tensor] = {"x2y": x, "y2x": y}
         whole = held(self.tile, rows, cols)
         trusting = (
@@ -445,46 +242,9 @@ class ContrastiveLoss(StateModule):
         hard = hard_negatives(beside, {"x2y": x, "y2x": y}, directions=sides, cosine=self.normalize)
         return replace(batch, targets=beside.targets, repulsion=beside.repulsion, hard=hard)
 
-    def _check_ids_of_pairs(self, ids: dict[Direction, Tensor], relation: Relation) -> None:
-        """Refuse ids of two kinds where a control has numbers of one kind only."""
-        rows, cols = ids["x2y"], ids["y2x"]
-        if relation.labels is None and not relation.itself:
-            cols = cols[relation.positive]
-        if torch.equal(rows, cols):
-            return
-        if relation.itself:
-            raise ValueError("one set of embeddings has one id for each row: pass index= as (N,)")
-        if self.directions == "both" or self.strength.granularity == "pair":
-            self._check_one_table()
-
     def _check_labels(self, relation: Relation, *, twice: bool) -> None:
         """Refuse labels where each anchor or each pair must be told apart."""
-        if self.strength.granularity == "pair":
-            raise ValueError(
-                f"{self.strength!r} gives each pair a value of its own and needs one positive for "
-                "each anchor: pass labels as same=, which leaves the further positives out"
-            )
-        if twice and not self._ignores_itself(relation):
-            raise ValueError(
-                "x and y are one tensor, and with labels= each row would be its own positive: pass "
-                "it once, loss_fn(z, labels=...), or set the diagonal of ignore="
-            )
-        if self.reduction == "none" and self.directions == "both" and not relation.paired:
-            raise ValueError(
-                "reduction='none' gives a value for each pair, but these labels make no pairs of x "
-                "and y: use directions='x2y' or 'y2x', or another reduction"
-            )
-
-    @staticmethod
-    def _ignores_itself(relation: Relation) -> bool:
-        rows = torch.arange(len(relation.positive), device=relation.positive.device)
-        return relation.ignore is not None and bool(relation.ignore[rows, relation.columns].all())
-
-    def _sided(self) -> bool:
-        """Return whether both directions are in use and some part has a state for each side."""
-        return self.directions == "both" and any(
-            isinstance(part, (SideTables, Individual, TempNet, TaU)) for part in self.modules()
-        )
+        check_labels(self, relation, twice=twice)
 
     def _ranks(self, rows: int, cols: int, device: torch.device) -> Ranks | None:
         if self.ranks == "local" or not several_processes():
@@ -544,51 +304,25 @@ class ContrastiveLoss(StateModule):
         compiled = torch.compiler.is_compiling()
         if not compiled:
             self._watch(batch)
-        if batch.ranks is None:
-            if not compiled and (self.reduction == "none" or isinstance(self.reduction, DRO)):
-                self._check_finite(losses, batch)
-            if self.reduction == "none":
-                whole = losses[0]
-            else:
-                price = None
-                if isinstance(self.reduction, DRO):
-                    price = self.reduction.price(losses, batch)
-                    losses = self.reduction.weighted(losses, batch)
-                means = [part.sum() if self.reduction == "sum" else part.mean() for part in losses]
-                whole = means[0] if len(means) == 1 else means[0] + means[1]
-                whole = whole if price is None else whole + price
-            if compiled:
-                self.__dict__["_unread"] = whole.detach()
-            elif self.reduction != "none":
-                self._check_whole(whole, losses, batch)
-            return whole
-        facts = [
-            torch.stack([part.detach().sum(), part.new_tensor(float(len(part))), _failed(part)])
-            for part in losses
-        ]
-        sums, anchors, failures = batch.ranks.sum_(torch.stack(facts)).T
-
-        def then(failed: bool) -> None:
-            if failed:
-                self._check_finite(losses, batch)
-                raise NonFiniteLossError("the loss of another process is NaN or infinite")
-
-        ask(failures.any(), then)
+        if batch.ranks is not None:
+            return over_processes.reduced(self, losses, batch, batch.ranks)
+        if not compiled and (self.reduction == "none" or isinstance(self.reduction, DRO)):
+            check_losses(self, losses, batch)
         if self.reduction == "none":
-            return losses[0]
-        price = None
-        if isinstance(self.reduction, DRO):
-            price = self.reduction.price(losses, batch)
-            losses = self.reduction.weighted(losses, batch)
-            sums = batch.ranks.sum_(torch.stack([part.detach().sum() for part in losses]))
-        of_all, mine = list(sums), [part.sum() for part in losses]
-        if self.reduction != "sum":
-            of_all = [part / count for part, count in zip(of_all, anchors, strict=True)]
-            mine = [part / count for part, count in zip(mine, anchors, strict=True)]
-        value, part = (side[0] if len(side) == 1 else side[0] + side[1] for side in (of_all, mine))
-        part = part * batch.ranks.size
-        loss: Tensor = part - part.detach() + value
-        return loss if price is None else loss + price
+            whole = losses[0]
+        else:
+            price = None
+            if isinstance(self.reduction, DRO):
+                price = self.reduction.price(losses, batch)
+                losses = self.reduction.weighted(losses, batch)
+            means = [part.sum() if self.reduction == "sum" else part.mean() for part in losses]
+            whole = means[0] if len(means) == 1 else means[0] + means[1]
+            whole = whole if price is None else whole + price
+        if compiled:
+            self.__dict__["_unread"] = whole.detach()
+        elif self.reduction != "none":
+            self._check_whole(whole, losses, batch)
+        return whole
 
     def _watch(self, batch: Batch) -> None:
         """Notice what the loop around the loss leaves out."""
@@ -630,36 +364,13 @@ class ContrastiveLoss(StateModule):
             losses += self.anchor_losses(batch.other, directions)
         self._note(batch, directions[0])
         if self.running is not None or self.weight is not None:
-            losses = self._sized(batch, losses, directions)
+            losses = sized(self, batch, losses, directions)
         if len(losses) == 2 and not batch.relation.paired:
             pairs = zip(losses, directions, strict=True)
             return [batch.anchored(loss, d) / 2 for loss, d in pairs]
         if "y2x" in directions and batch.relation.labels is None:
             losses[-1] = batch.relation.of_rows(losses[-1])
         return losses if len(losses) == 1 else [(losses[0] + losses[1]) / 2]
-
-    def _sized(
-        self, batch: Batch, losses: list[Tensor], directions: Sequence[Direction]
-    ) -> list[Tensor]:
-        """Return the losses with the size of the force, and the weights, that were asked for."""
-        anchors = [(part, d) for part in batch.parts for d in directions]
-        if self.running is not None:
-            sizes = [self._inverse_size(part, d).expand(len(part.ids[d])) for part, d in anchors]
-            means = [
-                part.mean(part.anchored(size, d))
-                for size, (part, d) in zip(sizes, anchors, strict=True)
-            ]
-            seen = torch.stack(means).mean()
-            if self.training and torch.is_grad_enabled():
-                batch.notes.append(partial(self.running.see, seen))
-            mean = self.running(seen).to(batch.dtype)
-            losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
-        if self.weight is not None:
-            losses = [
-                loss * part.values(self.weight, d)
-                for loss, (part, d) in zip(losses, anchors, strict=True)
-            ]
-        return losses
 
     def _note(self, batch: Batch, direction: Direction) -> None:
         tau, ids = batch.strength(self.strength, direction), batch.ids[direction]
@@ -675,60 +386,11 @@ class ContrastiveLoss(StateModule):
 
             def then(finite: bool) -> None:
                 if not finite:
-                    self._check_finite(losses, batch)
+                    check_losses(self, losses, batch)
 
             ask(torch.isfinite(whole.detach()), then)
         elif not math.isfinite(whole.item()):
-            self._check_finite(losses, batch)
-
-    def _check_finite(self, losses: Sequence[Tensor], batch: Batch) -> None:
-        if all(bool(torch.isfinite(part.detach()).all()) for part in losses):
-            return
-        for name, side, of_side in _named_sides(batch):
-            check_rows(name, side, of_side)
-        bad, ids = ~torch.isfinite(losses[0].detach()), batch.ids["x2y"]
-        if batch.relation.labels is not None and self.directions == "y2x":
-            ids = batch.ids["y2x"]
-        elif not bool(bad.any()):
-            bad, ids = ~torch.isfinite(losses[1].detach()), batch.anchored(batch.ids["y2x"], "y2x")
-        rows = bad.nonzero().squeeze(1)
-        assert self.last_tau is not None
-        tau = self.last_tau[1]
-        raise NonFiniteLossError(
-            f"the loss of {len(rows)} of {len(bad)} anchors is NaN or infinite: rows "
-            f"{few(rows.tolist())}, data set ids {few(ids[rows].tolist())}, {self.strength_name} "
-            f"in [{float(tau.min()):g}, {float(tau.max()):g}]"
-        )
-
-
-def check_rows(name: str, side: Tensor, ids: Tensor | None = None) -> None:
-    """Check that all rows (N, d) are finite, and name those that are not."""
-    if bool(torch.isfinite(side.detach()).all()):
-        return
-    rows = (~torch.isfinite(side.detach())).any(1).nonzero().squeeze(1)
-    known = "" if ids is None else f"; data set ids {few(ids.to(rows.device)[rows].tolist())}"
-    raise NonFiniteLossError(
-        f"{name} has NaN or infinite embeddings in {len(rows)} of {len(side)} rows: "
-        f"{few(rows.tolist())}{known}"
-    )
-
-
-def _named_sides(batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the name, the embeddings and the ids of each side of a batch."""
-    for part in batch.parts:
-        names = ("x", "y") if part.side is None else ("x", "keys.y")
-        if part.side == "y2x":
-            names = ("y", "keys.x")
-        yield names[0], part.x, part.ids["x2y"]
-        yield names[1], part.y, part.ids["y2x"]
-        for d, hard in part.hard.items():
-            name = "y" if d == "y2x" else names[0]
-            yield f"negatives= of {name}", hard.vectors.flatten(1), part.ids[d]
-
-
-def _failed(part: Tensor) -> Tensor:
-    """Return () the number of values that are NaN or infinite."""
-    return (~torch.isfinite(part.detach())).sum().to(part)
+            check_losses(self, losses, batch)
 
 
 def _check_embeddings(x: Tensor, y: Tensor) -> None:
@@ -752,9 +414,3 @@ def _one_memory(x: Tensor, y: Tensor) -> bool:
     if y is x or not x.numel() or torch.compiler.is_compiling() or transformed():
         return y is x
     return (x.data_ptr(), x.shape, x.stride()) == (y.data_ptr(), y.shape, y.stride())
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}")
-    return value

@@ -1,4 +1,4 @@
-"""One batch as a loss sees it.
+"""One batch as a loss sees it: values for its anchors, and reductions over its pairs.
 
 Shapes: N rows (anchors of x), M columns (anchors of y), of this process.
 """
@@ -6,96 +6,33 @@ Shapes: N rows (anchors of x), M columns (anchors of y), of this process.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tauten.controls import Anchors, Control, Direction
 from tauten.controls.anchors import DIRECTIONS
+from tauten.losses.batch_fields import BatchFields
 from tauten.losses.cached import Cached
-from tauten.losses.hard import HardNegatives
-from tauten.losses.stack import Stack
 from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled, reciprocal
-from tauten.pairwise.engine import Tile, reduce_pairs
-from tauten.pairwise.exchange import Ranks, gather_columns
-from tauten.pairwise.ranks import Exchange
+from tauten.pairwise.engine import reduce_pairs
+from tauten.pairwise.exchange import gather_columns
 from tauten.pairwise.reduction import Along, compute_dtype
-from tauten.pairwise.sides import within_range
 from tauten.pairwise.units import Units, unit_rows
 from tauten.pairwise.whole import reduce_whole
-from tauten.relations import PairWeights, Relation
-from tauten.state import Samples
+from tauten.relations import PairWeights
 
 #: the side of S on which the anchors of a direction lie
 ALONG: Mapping[Direction, Along] = {"x2y": "rows", "y2x": "cols"}
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Embeddings, ids and relation of one batch.
-
-    Attributes:
-        x: (N, d), as given.
-        y: (M, d), as given.
-        ids: for each direction its anchors' data set ids, (N,) and (M,).
-        relation: who is positive for whom.
-        tile: how the engine works.
-        cosine: whether similarities are cosines.
-        relevance: how relevant each positive is, (N,), or each pair, if known.
-        views: the embeddings that controls see, if they are not x and y.
-        ranks: the processes that share the pair matrix, if there are several.
-        exchange: how columns reach all of them.
-        named: whether the ids were given.
-        trusting: whether rows are taken to be fit for scaling: others make the loss NaN.
-        stack: how the rows of x are views of samples, where they are.
-        side: where candidates are keys: of which side the anchors are, which are all in x then.
-        other: the batch of the other side's anchors and their keys, if they count too.
-        targets: of the anchors, in the place of one positive each.
-        repulsion: weights of negatives in the denominator.
-        hard: for each direction the own negatives of its anchors, if they have any.
-        several: whether other processes have batches of their own.
-        held: whether the tile is such that one process holds S.
-        dtype: the precision of the reductions.
-        notes: what a loss leaves for the next step, each called once the loss is found to be
-            finite, so that a batch that is refused leaves nothing.
-    """
-
-    x: Tensor
-    y: Tensor
-    ids: dict[Direction, Tensor]
-    relation: Relation
-    tile: Tile
-    cosine: bool
-    relevance: Number | None = None
-    views: dict[Direction, Tensor] | None = None
-    ranks: Ranks | None = None
-    exchange: Exchange = "gather"
-    named: bool = True
-    trusting: bool = False
-    stack: Stack | None = None
-    side: Direction | None = None
-    other: Batch | None = None
-    targets: PairWeights | None = None
-    repulsion: PairWeights | None = None
-    hard: Mapping[Direction, HardNegatives] = field(default_factory=dict)
-    several: bool = False
-    held: bool = False
-    dtype: torch.dtype = field(init=False)
-    notes: list[Callable[[], None]] = field(init=False, default_factory=list)
-    _strengths: dict[tuple[int, Direction], Number] = field(init=False, default_factory=dict)
-    _positives: dict[Direction, Tensor] = field(init=False, default_factory=dict)
-    _samples: dict[Direction, Samples] = field(init=False, default_factory=dict)
-    _logs: dict[float, Tensor] = field(init=False, default_factory=dict)
-    _units: list[Units | None] = field(init=False, default_factory=list)
+class Batch(BatchFields):
+    """One batch: values of controls for its anchors, and reductions over its pair matrix."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", compute_dtype(self.x, self.y))
-
-    @property
-    def sides(self) -> dict[Direction, Tensor]:
-        """The anchors of each direction, as they were given: (n, d)."""
-        return self.views or {"x2y": self.x, "y2x": self.y}
 
     @property
     def parts(self) -> list[Batch]:
@@ -112,22 +49,6 @@ class Batch:
         """Return the batch with each of its parts changed."""
         first, *others = map(change, self.parts)
         return replace(first, other=others[0] if others else None)
-
-    def scaled(self) -> Batch:
-        """Return the batch, trusting no more: rows are scaled until they have lengths."""
-        if not self.trusting:
-            return self
-        x, y = within_range(self.x), within_range(self.y)
-        views: dict[Direction, Tensor] = {"x2y": self.x, "y2x": self.y}
-        return replace(self, x=x, y=y, views=views, trusting=False)
-
-    def samples(self, direction: Direction) -> Samples:
-        """Return the anchors of that direction as samples of the data set."""
-        if not self._samples:
-            of_x, of_y = self.ids["x2y"], self.ids["y2x"]
-            self._samples["x2y"] = Samples(of_x)
-            self._samples["y2x"] = self._samples["x2y"] if of_y is of_x else Samples(of_y)
-        return self._samples[direction]
 
     def strength(self, control: Control, direction: Direction) -> Number:
         """Return the control's values for the anchors of that direction.

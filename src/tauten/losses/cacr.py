@@ -11,9 +11,10 @@ from torch import Tensor
 
 from tauten.checks import finite
 from tauten.controls import Control, Direction, as_control
-from tauten.losses.base import ContrastiveLoss, SharedOptions
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_composition, check_range
+from tauten.losses.options import SharedOptions
 from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted

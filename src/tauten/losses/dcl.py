@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from tauten.controls import Control, Direction
-from tauten.losses.base import Force, Options
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful, Refused
 from tauten.losses.force import Forced
 from tauten.losses.infonce import InfoNCE
+from tauten.losses.options import Force, Options
 from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Mixed
 from tauten.losses.weighting import Weighted

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tauten.checks import finite
 from tauten.controls import Control, Direction
-from tauten.losses.base import Force, Options
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Refused
 from tauten.losses.dcl import DCL, DCLSpec
+from tauten.losses.options import Force, Options
 from tauten.losses.partition import logits_lse, need_negatives
 from tauten.pairwise import reciprocal
 from tauten.spec import Context, ControlSpec, Range

@@ -9,11 +9,11 @@ from typing import Annotated, ClassVar
 from torch import Tensor
 
 from tauten.controls import Direction
-from tauten.losses.base import Force
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.force import Forced
 from tauten.losses.of_positives import WithMargin, mean_logistic
+from tauten.losses.options import Force
 from tauten.losses.partition import filled, negatives_lse
 from tauten.losses.queued import Mixed
 from tauten.losses.weighting import Weighted

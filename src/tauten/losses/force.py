@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, distributed
 
+from tauten.controls import Direction
 from tauten.modules import StateModule
 from tauten.pairwise.exchange import gather_objects
 from tauten.spec import Context, ControlSpec, LossSpec
+
+if TYPE_CHECKING:
+    from tauten.losses.base import ContrastiveLoss
+    from tauten.losses.batch import Batch
 
 
 @dataclass
@@ -64,6 +71,30 @@ class RunningMean(StateModule):
             seen = (total / times).to(self.mean)
             self.count += 1
             self.mean += (seen - self.mean) / self.count
+
+
+def sized(
+    loss_fn: ContrastiveLoss, batch: Batch, losses: list[Tensor], directions: Sequence[Direction]
+) -> list[Tensor]:
+    """Return the losses with the size of the force, and the weights, that were asked for."""
+    anchors = [(part, d) for part in batch.parts for d in directions]
+    if loss_fn.running is not None:
+        sizes = [loss_fn._inverse_size(part, d).expand(len(part.ids[d])) for part, d in anchors]
+        means = [
+            part.mean(part.anchored(size, d))
+            for size, (part, d) in zip(sizes, anchors, strict=True)
+        ]
+        seen = torch.stack(means).mean()
+        if loss_fn.training and torch.is_grad_enabled():
+            batch.notes.append(partial(loss_fn.running.see, seen))
+        mean = loss_fn.running(seen).to(batch.dtype)
+        losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
+    if loss_fn.weight is not None:
+        losses = [
+            loss * part.values(loss_fn.weight, d)
+            for loss, (part, d) in zip(losses, anchors, strict=True)
+        ]
+    return losses
 
 
 def _merged(pending: tuple[Tensor, int] | None) -> tuple[Tensor, int] | None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tauten.losses.base import ContrastiveLoss, RelationOptions
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch
+from tauten.losses.options import RelationOptions
 from tauten.pairwise.sides import as_reduced
 from tauten.relations import Ids
 

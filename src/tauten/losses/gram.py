@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from tauten.checks import finite
 from tauten.controls import Control
-from tauten.losses.base import Directions, Force, ReductionMode
 from tauten.losses.dro import DRO
 from tauten.losses.infonce import InfoNCE
+from tauten.losses.options import Directions, Force, ReductionMode
 from tauten.pairwise.exchange import gather_columns
 from tauten.pairwise.reduction import compute_dtype
 from tauten.pairwise.sides import within_range

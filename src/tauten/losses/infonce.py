@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tauten.checks import finite
 from tauten.controls import Control, Direction, Individual, as_control
-from tauten.losses.base import ContrastiveLoss, Force, Options
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch
 from tauten.losses.beside import Beside
 from tauten.losses.composition import (
@@ -23,6 +23,7 @@ from tauten.losses.composition import (
     check_range,
 )
 from tauten.losses.force import Forced
+from tauten.losses.options import Force, Options
 from tauten.losses.partition import (
     Partition,
     above_mean,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from tauten.controls import Control, Direction
-from tauten.losses.base import RelationOptions, SharedOptions
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful, Refused
 from tauten.losses.of_positives import WithMargin
+from tauten.losses.options import RelationOptions, SharedOptions
 from tauten.losses.partition import need_negatives
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Reduction, Softplus

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from tauten.controls import Control, Direction
-from tauten.losses.base import ContrastiveLoss, Force, Options, RelationOptions
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_range
 from tauten.losses.force import Forced
 from tauten.losses.keyed import labels_of
+from tauten.losses.options import Force, Options, RelationOptions
 from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Mixed
 from tauten.losses.weighting import SizeWeighted

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from tauten.controls import Control, Direction
 from tauten.ids import check_index
-from tauten.losses.base import Across, ContrastiveLoss, ReductionMode
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch
 from tauten.losses.composition import ALONE, Refused
 from tauten.losses.dcl import DCL
 from tauten.losses.dro import DRO
+from tauten.losses.options import Across, ReductionMode
 from tauten.losses.partition import logits_lse, need_negatives
 from tauten.losses.stack import Stack
 from tauten.pairwise.engine import Tile

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from tauten.checks import whole
 from tauten.controls import Control, Direction, Individual, as_control
-from tauten.losses.base import ContrastiveLoss, SharedOptions
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch
 from tauten.losses.composition import NO_RADIUS, Composition, Refused, radius
+from tauten.losses.options import SharedOptions
 from tauten.losses.partition import (
     Partition,
     filled,

@@ -15,9 +15,9 @@ from tauten.checks import whole
 from tauten.controls import Control, Direction
 from tauten.controls.base import finite
 from tauten.controls.tables import SideTables
-from tauten.losses.base import RelationOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused
+from tauten.losses.options import RelationOptions
 from tauten.losses.partition import Partition, filled
 from tauten.losses.sogclr import SogCLR, TableOptions
 from tauten.pairwise import Offset, Reduction, Weight

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.controls import Control, Direction, as_control
-from tauten.losses.base import ContrastiveLoss, Options
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import MARGIN, check_composition, check_range
+from tauten.losses.options import Options
 from tauten.pairwise import Number, Reduction, Softplus, combine
 from tauten.pairwise.terms import LOST
 

@@ -11,7 +11,7 @@ from tauten.candidates.prototypes import Prototypes
 from tauten.checks import finite, whole
 from tauten.controls import Control
 from tauten.ids import check_index
-from tauten.losses.base import check_rows
+from tauten.losses.finite import check_rows
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.own_columns import ColumnOptions, OfPrototypes
 from tauten.losses.supcon import SupCon

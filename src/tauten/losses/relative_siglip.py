@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.controls import Control, Direction, Learnable
-from tauten.losses.base import Force, Options
 from tauten.losses.batch import Batch, along
+from tauten.losses.options import Force, Options
 from tauten.losses.siglip import SigLIP, SigLIPSpec
 from tauten.pairwise import Reduction, Term
 from tauten.pairwise.terms import LOST

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tauten.checks import MOST, whole
 from tauten.controls import Control
 from tauten.ids import check_index
-from tauten.losses.base import check_rows
 from tauten.losses.decoupled import DecoupledSoftmax
+from tauten.losses.finite import check_rows
 from tauten.losses.own_columns import ColumnOptions, OwnColumns
 from tauten.pairwise.exchange import gather_objects, several_processes
 from tauten.relations import Ids

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tauten.checks import finite, two
 from tauten.controls import Control, Direction
-from tauten.losses.base import Force, SharedOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.max_margin import MarginLoss
+from tauten.losses.options import Force, SharedOptions
 from tauten.losses.partition import need_negatives
 from tauten.pairwise import PairNumber, Reduction, Term
 from tauten.relations import Ids
@@ -22,7 +22,7 @@ from tauten.spec import Context, ControlSpec, LossSpec
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from tauten.losses.base import RelationOptions
+    from tauten.losses.options import RelationOptions
 
 #: (N, M) relevancies of a batch, or codes of its rows and columns in a table
 Relevancies = Tensor | tuple[Tensor, Tensor]

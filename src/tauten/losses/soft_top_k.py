@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 from tauten.checks import whole
 from tauten.controls import Control, Direction
-from tauten.losses.base import SharedOptions
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Doubtful, Refused
 from tauten.losses.of_positives import WithMargin, mean_logistic
+from tauten.losses.options import SharedOptions
 from tauten.losses.partition import logits_lse
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted

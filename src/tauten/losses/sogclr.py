@@ -14,7 +14,7 @@ from tauten.checks import warn
 from tauten.controls import Control, Direction, Individual, as_control
 from tauten.controls.base import Scheduled
 from tauten.controls.tables import SideTables, Sizes
-from tauten.losses.base import ContrastiveLoss, RelationOptions, SharedOptions
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch
 from tauten.losses.composition import (
     NO_RADIUS,
@@ -25,6 +25,7 @@ from tauten.losses.composition import (
     check_range,
     radius,
 )
+from tauten.losses.options import RelationOptions, SharedOptions
 from tauten.losses.partition import (
     Partition,
     filled,

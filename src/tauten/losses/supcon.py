@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from tauten.controls import Control
-from tauten.losses.base import Force, Options, RelationOptions
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.infonce import InfoNCE, Several
 from tauten.losses.keyed import labels_of
+from tauten.losses.options import Force, Options, RelationOptions
 from tauten.relations import Ids
 
 if TYPE_CHECKING:

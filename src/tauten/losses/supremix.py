@@ -13,9 +13,9 @@ from tauten.candidates.label_mixing import LabelMixtures
 from tauten.candidates.own import OwnNegatives
 from tauten.checks import few, flag
 from tauten.controls import Control, Direction
-from tauten.losses.base import Across, Force, ReductionMode
 from tauten.losses.batch import Batch
 from tauten.losses.dro import DRO
+from tauten.losses.options import Across, Force, ReductionMode
 from tauten.losses.partition import logits_lse
 from tauten.losses.supcon import SupCon
 from tauten.pairwise.engine import Tile

@@ -11,7 +11,7 @@ from torch import Tensor
 from tauten.candidates.prototypes import Prototypes
 from tauten.checks import whole
 from tauten.controls import Control
-from tauten.losses.base import check_rows
+from tauten.losses.finite import check_rows
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.own_columns import ColumnOptions, OfPrototypes
 from tauten.pairwise.sinkhorn import Marginal

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from tauten.controls import Control, Direction
-from tauten.losses.base import ContrastiveLoss, RelationOptions
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch
 from tauten.losses.multi_view import MVDHEL, MVInfoNCE, ViewOptions
+from tauten.losses.options import RelationOptions
 from tauten.losses.partition import need_negatives
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import PairMask, Reduction, Scaled

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from tauten.checks import finite
 from tauten.controls import Control, Direction
-from tauten.losses.base import ContrastiveLoss, SharedOptions
+from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import MARGIN, Composition, Refused, check_range
 from tauten.losses.of_positives import mean_logistic
+from tauten.losses.options import SharedOptions
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import SizeWeighted
 from tauten.pairwise import One, Reduction, Scaled, Term

@@ -1,0 +1,74 @@
+"""Refusal of losses and embeddings that are NaN or infinite, with the rows that are so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tauten.checks import few
+
+if TYPE_CHECKING:
+    from tauten.losses.base import ContrastiveLoss
+    from tauten.losses.batch import Batch
+
+
+class NonFiniteLossError(FloatingPointError, ValueError):
+    """The loss, or an embedding that it was given, is NaN or infinite."""
+
+
+def check_rows(name: str, side: Tensor, ids: Tensor | None = None) -> None:
+    """Check that all rows (N, d) are finite, and name those that are not."""
+    if bool(torch.isfinite(side.detach()).all()):
+        return
+    rows = (~torch.isfinite(side.detach())).any(1).nonzero().squeeze(1)
+    known = "" if ids is None else f"; data set ids {few(ids.to(rows.device)[rows].tolist())}"
+    raise NonFiniteLossError(
+        f"{name} has NaN or infinite embeddings in {len(rows)} of {len(side)} rows: "
+        f"{few(rows.tolist())}{known}"
+    )
+
+
+def check_losses(loss_fn: ContrastiveLoss, losses: Sequence[Tensor], batch: Batch) -> None:
+    """Check that all losses of a batch are finite, and name the rows that are not.
+
+    Args:
+        loss_fn: that gave them.
+        losses: of :meth:`ContrastiveLoss.sides`.
+        batch: that they belong to.
+
+    Raises:
+        NonFiniteLossError: an embedding, or the loss of an anchor, is NaN or infinite.
+    """
+    if all(bool(torch.isfinite(part.detach()).all()) for part in losses):
+        return
+    for name, side, of_side in _named_sides(batch):
+        check_rows(name, side, of_side)
+    bad, ids = ~torch.isfinite(losses[0].detach()), batch.ids["x2y"]
+    if batch.relation.labels is not None and loss_fn.directions == "y2x":
+        ids = batch.ids["y2x"]
+    elif not bool(bad.any()):
+        bad, ids = ~torch.isfinite(losses[1].detach()), batch.anchored(batch.ids["y2x"], "y2x")
+    rows = bad.nonzero().squeeze(1)
+    assert loss_fn.last_tau is not None
+    tau = loss_fn.last_tau[1]
+    raise NonFiniteLossError(
+        f"the loss of {len(rows)} of {len(bad)} anchors is NaN or infinite: rows "
+        f"{few(rows.tolist())}, data set ids {few(ids[rows].tolist())}, {loss_fn.strength_name} "
+        f"in [{float(tau.min()):g}, {float(tau.max()):g}]"
+    )
+
+
+def _named_sides(batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the name, the embeddings and the ids of each side of a batch."""
+    for part in batch.parts:
+        names = ("x", "y") if part.side is None else ("x", "keys.y")
+        if part.side == "y2x":
+            names = ("y", "keys.x")
+        yield names[0], part.x, part.ids["x2y"]
+        yield names[1], part.y, part.ids["y2x"]
+        for d, hard in part.hard.items():
+            name = "y" if d == "y2x" else names[0]
+            yield f"negatives= of {name}", hard.vectors.flatten(1), part.ids[d]
