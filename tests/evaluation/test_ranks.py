@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tauten.evaluation import ranks, retrieval
-from tauten.evaluation.ranks import _count_true, count_at_least
+from tauten.evaluation.ahead import _count_true, count_at_least
 
 
 def loop_ranks(sim, relevant):

@@ -13,7 +13,8 @@ from tauten.evaluation.multi_instance import multi_instance_retrieval, multi_ins
 from tauten.evaluation.neighbours import knn, knn_predict
 from tauten.evaluation.penalty import penalty
 from tauten.evaluation.probes import few_shot, sgd_predict, sgd_probe, svm_predict, svm_probe
-from tauten.evaluation.ranks import QueryRanks, ranks
+from tauten.evaluation.query_ranks import QueryRanks
+from tauten.evaluation.ranks import ranks
 from tauten.evaluation.retrieval import TIES, retrieval
 from tauten.evaluation.temperatures import TauProbe
 from tauten.evaluation.transport import transported

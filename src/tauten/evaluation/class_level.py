@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tauten.evaluation.ahead import count_at_least
 from tauten.evaluation.checks import group_names, whole, whole_numbers
 from tauten.evaluation.correspondence import (
     Correspondence,
@@ -26,7 +27,7 @@ from tauten.evaluation.correspondence import (
     rounding,
     sides,
 )
-from tauten.evaluation.ranks import QueryRanks, count_at_least
+from tauten.evaluation.query_ranks import QueryRanks
 from tauten.evaluation.summary import PerQuery, summarize
 
 WAYS = ("x2y", "y2x", "x2x", "y2y")

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tauten.evaluation.ahead import Ties
 from tauten.evaluation.checks import group_names, whole, whole_numbers
 from tauten.evaluation.correspondence import Correspondence, correspondence, propagate
-from tauten.evaluation.ranks import DIRECTIONS, QueryRanks, Ties, ranks
+from tauten.evaluation.query_ranks import QueryRanks
+from tauten.evaluation.ranks import DIRECTIONS, ranks
 from tauten.evaluation.summary import PerQuery, summarize
 
 TIES = (

@@ -14,7 +14,7 @@ from torch import Tensor
 from tauten.evaluation.bootstrap import percentile_interval, redraw, weighted_medians
 from tauten.evaluation.checks import members
 from tauten.evaluation.intervals import share_interval
-from tauten.evaluation.ranks import QueryRanks
+from tauten.evaluation.query_ranks import QueryRanks
 
 
 @dataclass(frozen=True)
