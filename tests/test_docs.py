@@ -80,19 +80,15 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
 
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {})
-    read_only = ("data_list", "data_check", "data_icons", "recipes")
-    for command in (
-        "demo",
-        "evaluate",
-        "embed",
-        "export",
-        "search",
-        "cluster",
-        "report",
-        "compare",
-        *read_only,
-    ):
-        monkeypatch.setattr(cli, f"_{command}", lambda options: None)
+    rooms = {
+        "inference": ("_embed", "_export", "_search"),
+        "data": ("_data_list", "_data_check", "_data_icons"),
+        **{room: (f"_{room}",) for room in ("demo", "evaluate", "cluster", "report", "compare")},
+        "recipes": ("_recipes",),
+    }
+    for room, commands in rooms.items():
+        for command in commands:
+            monkeypatch.setattr(f"tauten.cli.{room}.{command}", lambda options: None)
     whole = [code.replace("\\\n", "") for _, code in blocks(page, "bash")]
     lines = [line for code in whole for line in code.splitlines()]
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("tauten ")]

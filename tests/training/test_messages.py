@@ -65,15 +65,16 @@ def test_the_opening_tells_where_a_training_goes_on_and_how_far_a_temperature_mo
 
 @pytest.mark.parametrize("task", ["pairs", "views"])
 def test_the_closing_names_commands_that_are_understood(task, tmp_path, monkeypatch):
-    from tauten import cli
-
     config = of_task(task, output=tmp_path / "my run")
     lines = messages.closing(config, {}, 6, 12)
     following = [shlex.split(re.split(" {2,}", line.strip())[0]) for line in lines]
     following = [words for words in following if words[:1] == ["tauten"]]
     asked = []
-    for command in ("report", "evaluate", "embed", "search"):
-        monkeypatch.setattr(cli, f"_{command}", asked.append)
+    for command in (
+        *("report._report", "evaluate._evaluate"),
+        *("inference._embed", "inference._search"),
+    ):
+        monkeypatch.setattr(f"tauten.cli.{command}", asked.append)
     assert [main(words[1:]) for words in following] == [0] * len(following)
     assert len(asked) == len(following) == (4 if task == "pairs" else 3)
     assert [options.runs for options in asked if "runs" in options] == [[tmp_path / "my run"]]
