@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tauten.structure import Clusters, caption_clusters, kmeans
-from tauten.structure.clustering import _assign_all, _Assignment, _UnitRows
+from tauten.structure.assignment import Assignment, assign_all
+from tauten.structure.unit_rows import UnitRows
 
 
 def blobs(sizes: tuple[int, ...], noise: float = 0.05, d: int = 16) -> tuple[Tensor, Tensor]:
@@ -150,9 +151,9 @@ def test_empty_cluster_takes_the_row_that_fits_worst() -> None:
     x = np.eye(4, dtype=np.float32)
     x[3] = [0.0, 0.6, 0.8, 0.0]
     start = np.array([x[0], x[0], x[1]])
-    kept = _Assignment(4, None, {})
+    kept = Assignment(4, None, {})
     kept.start(start)
-    assignment, centroids = _assign_all(faiss, _UnitRows(x), kept, 4, False)
+    assignment, centroids = assign_all(faiss, UnitRows(x), kept, 4, False)
     assert sorted(np.bincount(assignment)) == [1, 1, 2]
     assert np.array_equal(centroids[1], x[2])
 
@@ -249,9 +250,9 @@ def test_streamed_assignment_is_that_of_all_rows_at_once(rows: int, width: int) 
     index = faiss.IndexFlatIP(width)
     index.add(start)
     similarity, nearest = index.search(unit(x), 1)
-    kept = _Assignment(rows, None, {})
+    kept = Assignment(rows, None, {})
     kept.start(start)
-    assignment, centroids = _assign_all(faiss, _UnitRows(x), kept, 2001, False)
+    assignment, centroids = assign_all(faiss, UnitRows(x), kept, 2001, False)
     assert np.array_equal(assignment, nearest[:, 0])
     assert np.array_equal(kept.similarity, similarity[:, 0])
     assert np.array_equal(centroids, start)
@@ -295,7 +296,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     stop_after(monkeypatch, blocks)
     with pytest.raises(KeyboardInterrupt):
         kmeans(x, 20, resume=folder, **FEW)
-    monkeypatch.setattr("tauten.structure.clustering._lloyd", None)
+    monkeypatch.setattr("tauten.structure.centroids._lloyd", None)
     given = stop_after(monkeypatch, 99)
     assert_same(kmeans(x, 20, resume=folder, **FEW), whole)
     assert [rows.start for rows in given] == [0, BLOCK, 2 * BLOCK][blocks:]
@@ -319,17 +320,17 @@ def test_empty_clusters_of_a_resumed_assignment(tmp_path: Path) -> None:
     """Clusters empty in the file but not in the sample: the worst rows of all blocks are found."""
     x = np.array(mapped(tmp_path))
     centroids = np.ascontiguousarray(unit(x)[[0, 0, 0, 1]])
-    fresh = _Assignment(len(x), None, {})
+    fresh = Assignment(len(x), None, {})
     fresh.start(centroids)
-    whole = _assign_all(faiss, _UnitRows(x), fresh, BLOCK, False)
+    whole = assign_all(faiss, UnitRows(x), fresh, BLOCK, False)
     for stopped in (0, BLOCK, 2 * BLOCK, len(x)):
         folder = tmp_path / str(stopped)
-        first = _Assignment(len(x), folder, {})
+        first = Assignment(len(x), folder, {})
         first.start(centroids)
-        _assign_all(faiss, _UnitRows(x), first, BLOCK, False)
+        assign_all(faiss, UnitRows(x), first, BLOCK, False)
         first.number[stopped:] = 0
-        again = _Assignment(len(x), folder, {})
-        found = _assign_all(faiss, _UnitRows(x), again, BLOCK, False)
+        again = Assignment(len(x), folder, {})
+        found = assign_all(faiss, UnitRows(x), again, BLOCK, False)
         assert np.array_equal(found[0], whole[0])
         assert np.array_equal(found[1], whole[1])
     assert set(whole[0]) == {0, 1, 2, 3}
