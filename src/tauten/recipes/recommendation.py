@@ -54,11 +54,20 @@ def films(epochs: float) -> Config:
     return _films(epochs, specs.control("constant", value=0.15), specs.loss("infonce"))
 
 
+def _by_popularity(kind: str) -> ControlSpec:
+    return specs.control(kind, alpha=0.0, shift_low=0.1, shift_high=0.2)
+
+
 @partial(_row, remark="τ by the number of ratings that a film has.")
 def films_by_popularity(epochs: float) -> Config:
     """MovieLens, users and films, τ from 0.1 for rare to 0.2 for popular films, no oscillation."""
-    control = specs.control("mmts", alpha=0.0, shift_low=0.1, shift_high=0.2)
-    return _films(epochs, control, specs.loss("infonce"))
+    return _films(epochs, _by_popularity("mmts"), specs.loss("infonce"))
+
+
+@partial(_row, remark="the fair control of films_by_popularity, whose mean τ it has.")
+def films_matched(epochs: float) -> Config:
+    """MovieLens, users and films, τ constant at the mean of films_by_popularity."""
+    return _films(epochs, _by_popularity("matched"), specs.loss("infonce"))
 
 
 @partial(_row, remark="an offset for each film and user takes popularity out of the negatives.")
