@@ -46,3 +46,13 @@ def test_bag_padding_changes_nothing():
 def test_bag_refuses_a_vocabulary_of_padding_only():
     with pytest.raises(ValueError, match="vocabulary_size >= 2"):
         BagTower(1, 4)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_pixels_are_folded_as_torch_does_also_of_no_images(count):
+    torch.manual_seed(0)
+    images = torch.rand(count, 3, 16, 16)
+    fold = ConvTower((4,), 2).layers[0]
+    expected = torch.nn.PixelUnshuffle(2)(images) if count else images.reshape(0, 12, 8, 8)
+    assert torch.equal(fold(images), expected)
+    assert ConvTower((4,), 2).eval()(images).shape == (count, 16)

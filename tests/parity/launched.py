@@ -121,6 +121,26 @@ def views(root, name):
     return made
 
 
+def modalities(root, name):
+    """Samples that lack an image, a caption or, most of them, a second picture."""
+    made = mmts(root, name)
+    made.data = DataConfig(str(root / "partial.parquet"), others=("back",), label="label")
+    return made
+
+
+def write_partial(root):
+    columns = {"image": [], "caption": [], "label": [], "back": [], "split": []}
+    for split, count in (("train", SAMPLES), ("val", 24), ("test", 24)):
+        rows = emoji_lt(split).select(range(count)).cast_column("image", Image(decode=False))
+        for i, row in enumerate(rows):
+            columns["image"].append(None if i % 8 == 0 else row["image"])
+            columns["caption"].append(None if i % 8 == 1 else row["caption"])
+            columns["back"].append(row["image"] if i % 8 in (0, 1) else None)
+            columns["label"].append(row["label"])
+            columns["split"].append(split)
+    Dataset.from_dict(columns).to_parquet(root / "partial.parquet")
+
+
 def write_shards(root):
     for split, count, damaged in (("train", SAMPLES, [5]), ("val", 24, [])):
         rows = emoji_lt(split).select(range(count)).cast_column("image", Image(decode=False))
@@ -141,6 +161,7 @@ CASES = {
     "shards": shards,
     "views": views,
     "queue": queue,
+    "modalities": modalities,
 }
 #: captions, keywords, pixels and dropout are drawn
 DRAWN = [
@@ -291,6 +312,7 @@ def main(root):
         root / "vit"
     )
     write_shards(root)
+    write_partial(root)
     plain = tiny(root, "").data
     for data in (plain, replace(plain, keywords=0.3, alternative=0.3)):
         load_splits(data)  # kept for all forks

@@ -24,6 +24,7 @@ STEPS = {
     "shards": 8,
     "views": 8,
     "queue": 8,
+    "modalities": 8,
 }
 
 
@@ -86,7 +87,7 @@ def same_training(first, second, step, within=1e-9, saved="", partly="nothing"):
 @pytest.mark.parametrize("case", STEPS)
 def test_two_processes_train_the_weights_tables_and_metrics_of_one(runs, case):
     """In float64. Batch normalisation; τ by schedule, gradient, table and network; SigLIP's bias;
-    a transformer; accumulated and clipped gradients; a queue of pairs.
+    a transformer; accumulated and clipped gradients; a queue of pairs; missing modalities.
     """
     root, ends = runs
     assert ends[f"{case}.1"][0][0] == [0], ends[f"{case}.1"]

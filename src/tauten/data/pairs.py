@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -38,6 +38,7 @@ def load_pairs(
     media: Media = "image",
     captions: bool = True,
     bare: bool = False,
+    partial: Sequence[str] = (),
     progress: bool = True,
 ) -> Dataset:
     """Load pairs of pictures (or anything else) and captions.
@@ -79,6 +80,9 @@ def load_pairs(
             read too, with the folder's name as column `label`.
         bare: without captions, whether pictures are read too that have nothing beside them and
             are in no folder of a class.
+        partial: columns of further modalities, such as a second picture. A sample then needs two of
+            its modalities, whichever they are: its picture is None, or it has no caption, where it
+            lacks them. A picture that cannot be read counts as missing, unless `strict`.
         progress: show a bar if it takes long.
 
     Returns:
@@ -92,8 +96,10 @@ def load_pairs(
         ValueError: no pairs there, a missing column (with those there are), a cut tar file, a file
             that does not parse, no usable sample; with `strict`, any sample that cannot be used.
     """
-    request = Request(image, caption, media, allow_truncated, not captions, bare)
+    request = Request(image, caption, media, allow_truncated, not captions, bare, tuple(partial))
     samples_found, warnings = find_samples(path, request)
+    if partial:
+        samples_found = _unless_missing(samples_found, image)
     samples = list(_checked(samples_found, media, strict, progress))
     if media == "text" and image == caption:
         for sample in samples:
@@ -116,7 +122,9 @@ def load_pairs(
             numbers[0].fields[caption],
         )
     for sample in samples:
-        take_caption(sample, caption, captions)
+        take_caption(sample, caption, captions and not partial)
+    if partial:
+        _take_partial(samples, partial, str(path), strict)
     usable = _usable(samples, str(path), strict)
     return _as_dataset(usable, image if media == "raw" else "image", pictures=media == "image")
 
@@ -128,7 +136,7 @@ def _checked(
 
     def check(sample: Sample) -> Sample:
         if sample.problem is None and media == "image":
-            sample.problem = unreadable(sample.media)
+            sample.problem = None if sample.media is None else unreadable(sample.media)
         elif sample.problem is None and media == "text":
             sample.media, sample.problem = _one_text(sample.media)
         elif sample.problem is None and sample.media is None:
@@ -145,6 +153,40 @@ def _checked(
                     raise ValueError(f"{sample.where}: {sample.problem}")
                 yield sample
             bar.update(len(chunk))
+
+
+def _unless_missing(samples: Iterator[Sample], image: str) -> Iterator[Sample]:
+    """Let samples pass that have no picture, which is then no problem of theirs."""
+    for sample in samples:
+        if (sample.problem or "").startswith(("no image", f"no .{image}:")):
+            sample.problem = None
+        yield sample
+
+
+def _take_partial(
+    samples: Sequence[Sample], partial: Sequence[str], path: str, strict: bool
+) -> None:
+    """Count pictures that cannot be read as missing; note which samples have too few modalities."""
+    unread = [s for s in samples if (s.problem or "").startswith("unreadable image")]
+    if unread and not strict:
+        logger.warning(
+            "%s: %d pictures cannot be read and count as missing; first: %s: %s",
+            path,
+            len(unread),
+            unread[0].where,
+            unread[0].problem,
+        )
+        for sample in unread:
+            sample.media, sample.problem = None, None
+    for sample in samples:
+        has = {
+            "image": sample.media is not None,
+            "caption": bool(sample.fields["caption"]),
+            **{name: not missing(sample.fields.get(name)) for name in partial},
+        }
+        if sample.problem is None and sum(has.values()) < 2:
+            only = next((name for name, there in has.items() if there), "none")
+            sample.problem = f"fewer than two modalities: {only}"
 
 
 def _is_number(cell: Any) -> bool:

@@ -53,6 +53,7 @@ class Request:
         allow_truncated: use what is whole in a shard that is cut.
         class_folders: take the folders of pictures without captions as their classes.
         bare: take pictures without anything beside them, too.
+        partial: columns of further modalities, whose members are no pictures of the first one.
     """
 
     image: str = "image"
@@ -61,6 +62,7 @@ class Request:
     allow_truncated: bool = False
     class_folders: bool = False
     bare: bool = False
+    partial: tuple[str, ...] = ()
 
     @property
     def extensions(self) -> tuple[str, ...]:
@@ -80,7 +82,8 @@ class Request:
 
         A sample's name ends at the first dot: files whose names have dots fall into one sample.
         """
-        dots = [name for name in members if name.rpartition(".")[2] in self.extensions]
+        beside = [name for name in members if name not in self.partial]
+        dots = [name for name in beside if name.rpartition(".")[2] in self.extensions]
         if self.image == "image" and dots:
             return (
                 f"name with dots: {len(dots)} pictures begin with '{short(key, 80)}.' and are one "

@@ -17,7 +17,7 @@ from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
 from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes
-from tauten.training.tasks.encode import Encoded
+from tauten.training.tasks.encoded import Encoded
 
 #: columns of the first texts, for a model that embeds texts alone
 _FIRST = ("image", "query", "question", "anchor", "x")

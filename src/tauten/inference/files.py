@@ -19,7 +19,7 @@ from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
 from tauten.training.stores.rows import UNLABELLED, class_names
 from tauten.training.stores.splits import Classes
-from tauten.training.tasks.encode import Encoded
+from tauten.training.tasks.encoded import Encoded
 
 logger = logging.getLogger("tauten.inference")
 

@@ -15,7 +15,7 @@ from tauten.outcome.files import EMBEDDINGS
 from tauten.training.evaluation import check_output, written
 from tauten.training.options.ranges import RANGES, check
 from tauten.training.stores.splits import Classes
-from tauten.training.tasks.encode import Encoded
+from tauten.training.tasks.encoded import Encoded
 from tauten.training.tasks.results import embeddings, of_classes, of_intervals
 
 Groups = Literal["counts", "thirds"]

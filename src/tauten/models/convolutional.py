@@ -11,6 +11,17 @@ from tauten.models.batch_norm import BatchNorm
 from tauten.models.tower import Description, Tower
 
 
+class _Unshuffle(nn.PixelUnshuffle):
+    """``nn.PixelUnshuffle``, also of no images, which torch leaves in their shape."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C·r², H/r, W/r)."""
+        r, (count, channels, height, width) = self.downscale_factor, images.shape
+        folded = images.reshape(count, channels, height // r, r, width // r, r)
+        whole = (count, channels * r * r, height // r, width // r)
+        return folded.permute(0, 1, 3, 5, 2, 4).reshape(whole)
+
+
 class ConvTower(Tower):
     """Space-to-depth stem, then 3x3 convolutions of which all but the first halve the size.
 
@@ -39,7 +50,7 @@ class ConvTower(Tower):
         self.grid = grid
         self.width = self.channels[-1] * grid**2
         self.minimum_size = 2 ** len(self.channels) * grid
-        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+        layers: list[nn.Module] = [_Unshuffle(2)]
         inputs = 12
         for depth, outputs in enumerate(self.channels):
             stride = 1 if depth == 0 else 2

@@ -188,7 +188,7 @@ class DualEncoder(nn.Module):
         """Return pictures in [0, 1], in training mode changed at random."""
         if images.dtype == torch.uint8:
             images = images.to(self.image_projection.weight.dtype) / 255
-        if self.training and self.augmentation is not None:
+        if self.training and self.augmentation is not None and len(images):
             images = self.augmentation(images)
         return images
 

@@ -317,7 +317,8 @@ def _clusters(
     splits: Mapping[Split, PairData], count: int, progress: bool
 ) -> dict[Split, list[str]]:
     """Return the name of each sample's cluster, of each split."""
-    captions = {name: [texts[0] for texts in data.all_captions()] for name, data in splits.items()}
+    all_captions = {name: data.all_captions() for name, data in splits.items()}
+    captions = {name: [texts[0] for texts in rows if texts] for name, rows in all_captions.items()}
     clusters, train = embedded_clusters(
         captions.pop("train"),
         count,
@@ -326,7 +327,11 @@ def _clusters(
     )
     others = {name: embed_captions(texts, progress=progress) for name, texts in captions.items()}
     embeddings: dict[Split, Tensor] = {"train": train, **others}
-    return {name: _nearest(rows, clusters) for name, rows in embeddings.items()}
+    names = {name: iter(_nearest(rows, clusters)) for name, rows in embeddings.items()}
+    return {
+        name: [next(names[name]) if texts else UNLABELLED for texts in rows]
+        for name, rows in all_captions.items()
+    }
 
 
 def _nearest(embeddings: Tensor, clusters: Clusters) -> list[str]:

@@ -18,7 +18,7 @@ from tauten.training.stores.named import variant_of
 from tauten.training.stores.pair_data import PairData, as_published
 from tauten.training.stores.pairs import PairStore
 from tauten.training.stores.splits import load_split, load_splits
-from tauten.training.tasks.encode import Encoded
+from tauten.training.tasks.encoded import Encoded
 
 
 @pytest.fixture(scope="module")

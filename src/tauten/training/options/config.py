@@ -65,8 +65,8 @@ class DataConfig:
     """name of the caption column"""
     others: Annotated[tuple[str, ...], _PAIRS, _PICTURES] = ()
     """columns of further pictures of each sample, such as a second view, each of which is a
-    modality with a tower of its own; a cell may be empty. emoji_lt has another: a second drawing of
-    every second concept"""
+    modality with a tower of its own. A sample may lack any of them, its image and its caption too,
+    if it has two. emoji_lt has another: a second drawing of every second concept"""
     negatives: Annotated[str | None, _PAIRS] = None
     """name of a column of texts, one or a list for each sample, that are wrong for it, such as a
     caption with one word changed: hard negatives that this sample alone meets, which family infonce

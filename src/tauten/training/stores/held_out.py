@@ -40,7 +40,10 @@ def assign(
     Returns:
         The split of each sample; the log has the realised shares.
     """
-    pictures = [_text(raw) if texts else _digest(raw) for raw in raw_images(dataset)]
+    pictures = [
+        f"sample {row}" if raw is None else _text(raw) if texts else _digest(raw)
+        for row, raw in enumerate(raw_images(dataset))
+    ]
     captions = _texts(dataset)
     if again := len(pictures) - len(set(pictures)):
         logger.info(

@@ -15,6 +15,7 @@ from datasets import Dataset
 from PIL import Image
 from torch import Tensor
 
+from tauten.data.orientation import upright
 from tauten.data.pixels import resized, to_rgb, unreadable
 from tauten.data.sources import stored_picture
 from tauten.structure.cells import missing, some
@@ -33,6 +34,10 @@ class OtherMedia:
 
     pixels: Tensor
     present: Tensor
+
+    def at(self, rows: Tensor) -> OtherMedia:
+        """Return the pictures of these samples."""
+        return OtherMedia(self.pixels[rows], self.present[rows])
 
     def ids(self) -> Tensor:
         """Return (N,) long, equal for equal pixels, one of its own for each sample without any."""
@@ -97,7 +102,7 @@ def other_media(
             pictures.append(None)
             continue
         with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]) as one:
-            pictures.append(np.asarray(resized(to_rgb(one), size)))
+            pictures.append(np.asarray(resized(to_rgb(upright(one)), size)))
     shown = next((picture for picture in pictures if picture is not None), None)
     if shown is None:
         first = f"; first: {problems[0]}" if problems else ""

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from tauten.data import Relevancy
@@ -49,7 +50,9 @@ class PairData:
         negatives: for each image texts that are wrong for it, or None where the data have none.
         unseen: captions of training that are searched beside, without those that each first text
             has there; or None.
-        others: pictures of further modalities by the name of their column.
+        others: pictures of further modalities by the name of their column. With them a sample may
+            lack its image, or have no caption.
+        has_image: (N,) bool, which samples have an image, zeros where not; None where all do.
         galleries: equal parts of the images that are searched one by one.
     """
 
@@ -67,6 +70,7 @@ class PairData:
     unseen: Unseen | None = None
     others: dict[str, OtherMedia] = dataclasses.field(default_factory=dict)
     contents: str = ""
+    has_image: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,7 +82,42 @@ class PairData:
 
     def usable(self) -> int:
         """Return the position of a sample that can be used."""
+        if self.others:
+            return int(self.complete().nonzero()[0])
         return self.media.usable()
+
+    def present(self) -> tuple[Tensor, Tensor]:
+        """Return which samples have an image, and which a caption, each (N,) bool."""
+        captioned = torch.ones(len(self), dtype=torch.bool)
+        if self.others:
+            captioned = torch.tensor([bool(texts) for texts in self.captions])
+        pictured = torch.ones_like(captioned) if self.has_image is None else self.has_image
+        return pictured, captioned
+
+    def complete(self) -> Tensor:
+        """Return which samples have both an image and a caption, (N,) bool."""
+        pictured, captioned = self.present()
+        return pictured & captioned
+
+    def pairs(self) -> PairData:
+        """Return the samples that have both an image and a caption; the split itself if all do."""
+        rows = self.complete().nonzero().flatten()
+        if not self.others or len(rows) == len(self):
+            return self
+        assert isinstance(self.images, Tensor)
+        at = rows.tolist()
+        labels, negatives = self.labels, self.negatives
+        return dataclasses.replace(
+            self,
+            images=self.images[rows],
+            captions=[self.captions[i] for i in at],
+            alternatives=[self.alternatives[i] for i in at],
+            keywords=[self.keywords[i] for i in at],
+            labels=None if labels is None else [labels[i] for i in at],
+            negatives=None if negatives is None else [negatives[i] for i in at],
+            others={name: media.at(rows) for name, media in self.others.items()},
+            has_image=None,
+        )
 
     def all_captions(self) -> list[list[str]]:
         """Return the captions of each image."""

@@ -19,6 +19,9 @@ from tauten.training.stores.text_changes import TextChanges
 if TYPE_CHECKING:
     from tauten.training.stores.pair_data import PairData
 
+#: number of the caption of a sample that has none
+_NONE = -1
+
 
 class PairStore:
     """A store of batches by sample position.
@@ -64,7 +67,9 @@ class PairStore:
         self.negatives = None
         if data.negatives is not None:
             self.negatives = OwnTexts(data.negatives, tokenizer, config.negatives_drawn)
-        if bare:
+        present = data.present()
+        self._present = None if bool((present[0] & present[1]).all()) else present
+        if bare and not data.others:
             raise ValueError(f"{len(bare)} of {len(data)} images have no caption, first: {bare[0]}")
 
     def __len__(self) -> int:
@@ -86,8 +91,10 @@ class PairStore:
             long; texts (a tokenizer's output), index (n,), same (image ids, caption ids), each (n,)
             long. Where the data have relevancies also graded: (rows, columns) of the table, each
             (n,) long, and the relevancy of each pair, (n,). Where captions have ids of their own
-            also caption, (n,) long; with own negatives what :meth:`OwnTexts.batch` returns. n is N
-            less the clips that cannot be read.
+            also caption, (n,) long; with own negatives what :meth:`OwnTexts.batch` returns. Where
+            some sample lacks its image or has no caption also present: which have an image, and
+            which a caption, each (n,) bool; zeros and no text stand in their place. n is N less the
+            clips that cannot be read.
 
         Raises:
             ValueError: no clip can be read, or with ``data.strict`` one cannot.
@@ -103,10 +110,16 @@ class PairStore:
             places.append(place)
             captions.append(number)
             beside = self.data.alternatives[i], self.data.keywords[i]
-            texts.append(self._text(self._captions[number], *beside, draws[1:]))
+            usual = "" if number == _NONE else self._captions[number]
+            texts.append(usual and self._text(usual, *beside, draws[1:]))
         same = (
             self.image_ids[index],
-            torch.tensor([self._caption_id[self._captions[number]] for number in captions]),
+            torch.tensor(
+                [
+                    _NONE if number == _NONE else self._caption_id[self._captions[number]]
+                    for number in captions
+                ]
+            ),
         )
         batch = {
             "images": images,
@@ -121,6 +134,8 @@ class PairStore:
                 name: (media.pixels[index], media.present[index], ids[index])
                 for name, (media, ids) in self._others.items()
             }
+        if self._present is not None:
+            batch["present"] = (self._present[0][index], self._present[1][index])
         if self.negatives is not None:
             batch |= self.negatives.batch(index)
         relevancy = self.data.relevancy
@@ -146,12 +161,17 @@ class PairStore:
         return (images[usable] if problems else images), usable
 
     def _caption(self, i: int, draw: float) -> tuple[int, int]:
-        """Return the place of the drawn caption among those of its image, and its number."""
+        """Return the place of the drawn caption among those of its image, and its number.
+
+        A sample without a caption has the number ``_NONE``.
+        """
         if self.data.drawn is not None:
             options = self.data.drawn[i]
             place = int(draw * len(options))
             return place, int(options[place])
         captions = self.data.captions[i]
+        if not captions:
+            return 0, _NONE
         place = int(draw * len(captions))
         return place, self._caption_id[captions[place]]
 

@@ -44,7 +44,9 @@ def one_per_picture(
     rows: dict[Any, list[int]] = defaultdict(list)
     stored = raw_images(dataset)
     for row, cell in enumerate(stored):
-        content = hashlib.sha256(cell).digest() if isinstance(cell, bytes) else str(cell)
+        content: Any = hashlib.sha256(cell).digest() if isinstance(cell, bytes) else str(cell)
+        if cell is None:  # a missing picture is that of no other row
+            content = row
         rows[content, tuple(str(column[row]) for column in columns)].append(row)
     groups: list[list[int]] = []
     for places in rows.values():

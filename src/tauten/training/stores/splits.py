@@ -24,7 +24,7 @@ from tauten.training.options.config import DataConfig
 from tauten.training.options.pretrained import prepared
 from tauten.training.stores.clips import decode, located
 from tauten.training.stores.epic import epic_splits
-from tauten.training.stores.held_out import assign, realised
+from tauten.training.stores.held_out import assign, raw_images, realised
 from tauten.training.stores.named import is_named, named_split, named_splits
 from tauten.training.stores.other_media import OtherMedia, other_media
 from tauten.training.stores.own_negatives import negatives_of
@@ -186,12 +186,13 @@ def to_pairs(
     if label is not None and label not in names:
         raise ValueError(f"no label column {label!r} in {place}; columns: {some(names, 20)}")
     pixels: Any
+    has_image: Tensor | None = None
     if config.texts:
         pixels, content = _first_texts(dataset, place), fingerprint(dataset)
     elif config.frames:
         pixels, dataset, content = decode(dataset, config, progress)
     else:
-        pixels = images(dataset, prepared(config), progress=progress)
+        pixels, has_image = _pictures(dataset, config, place, progress)
         content = fingerprint(dataset)
     captions = [texts_of(cell) for cell in dataset["caption"]]
     count = len(captions)
@@ -214,15 +215,62 @@ def to_pairs(
         fingerprint=content,
         contents="" if config.frames else _contents(dataset, others),
         others=others,
+        has_image=has_image,
         negatives=None
         if config.negatives is None
         else negatives_of(dataset[config.negatives], captions, config.negatives, place),
     )
+    if others:
+        _check_modalities(pairs, config, place)
     if config.relevancy == "none":
         return pairs
     first_captions = [texts[0] for texts in pairs.captions]
     relevancy = name_relevancy(first_captions, pairs.unique_captions()[0])
     return dataclasses.replace(pairs, relevancy=relevancy)
+
+
+def _pictures(
+    dataset: Dataset, config: DataConfig, place: str, progress: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the pixels of all samples, and (N,) bool which have a picture; None where all do."""
+    stored = raw_images(dataset) if config.others else []
+    rows = [row for row, cell in enumerate(stored) if cell is not None]
+    if len(rows) == len(stored):
+        return images(dataset, prepared(config), progress=progress), None
+    if not rows:
+        raise ValueError(f"no picture in the column {config.image!r} of a split of {place}")
+    shown = images(dataset.select(rows), prepared(config), progress=progress)
+    pixels = shown.new_zeros(len(dataset), *shown.shape[1:])
+    pixels[rows] = shown
+    has_image = torch.zeros(len(dataset), dtype=torch.bool)
+    has_image[rows] = True
+    return pixels, has_image
+
+
+def _check_modalities(data: PairData, config: DataConfig, place: str) -> None:
+    """Say how many samples lack an image or a caption, and refuse data that have no pair.
+
+    Raises:
+        ValueError: no sample with both, or relevancies of captions that are not there.
+    """
+    pictured, captioned = (int(there.sum()) for there in data.present())
+    both = int(data.complete().sum())
+    if both == len(data):
+        return
+    logger.info(
+        "%s: of %d samples %d have an image, %d a caption, %d both",
+        *(place, len(data), pictured, captioned, both),
+    )
+    if not both:
+        raise ValueError(
+            f"no sample of a split of {place} has both an image ({config.image!r}) and a caption "
+            f"({config.caption!r}): the loss of the run and its retrieval are of these two"
+        )
+    if config.relevancy != "none":
+        raise ValueError(
+            f"data.relevancy={config.relevancy} needs an image and a caption of each sample: "
+            f"{len(data) - both} of {len(data)} samples of {place} lack one"
+        )
 
 
 def _contents(dataset: Dataset, others: Mapping[str, OtherMedia]) -> str:
@@ -277,13 +325,14 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
         media="raw" if videos else ("text" if config.texts else "image"),
         captions=not views,
         bare=views and config.label is None,
+        partial=config.others,
         progress=progress,
     )
     if config.texts:
         texts = [text.encode() for text in pairs["image"]]  # content, where a text is a path
         pairs = pairs.remove_columns("image").add_column("image", texts)
     if config.label == config.caption and config.label not in pairs.column_names:
-        names = [cell if isinstance(cell, str) else cell[0] for cell in pairs["caption"]]
+        names = [next(iter(texts_of(cell)), None) for cell in pairs["caption"]]
         pairs = pairs.add_column(config.label, names)
     if videos:
         return located(pairs, config.image, path)

@@ -13,6 +13,9 @@ from tauten.training import processes
 from tauten.training.options.further import Further
 from tauten.training.tasks.added import AddedTerms
 
+#: samples of a batch, over all processes, below which a loss is left out of it
+FEWEST = 2
+
 
 @dataclass(frozen=True)
 class Side:
@@ -63,7 +66,7 @@ class FurtherLosses(nn.Module):
             x, y = (sides[name] for name in line.sides)
             both = x.present & y.present
             a, b = x.vectors[both[x.present]], y.vectors[both[y.present]]
-            if sum(processes.gather(len(a))) < 2:
+            if sum(processes.gather(len(a))) < FEWEST:
                 continue
             if isinstance(part, ContrastiveLoss):
                 masked = line.config.loss.mask_duplicates
@@ -86,9 +89,13 @@ class FurtherLosses(nn.Module):
 
     @torch.no_grad()
     def summary(self) -> dict[str, float]:
-        """Return the last value of each, and the mean temperature or margin of each loss."""
+        """Return the last value of each, and the mean temperature or margin of each loss.
+
+        All processes ask together, and have the same answer.
+        """
         shown = {f"loss/{name}": float(value) for name, value in self.values.items()}
         for line, part in zip(self.lines, self.parts, strict=True):
             if isinstance(part, ContrastiveLoss) and part.last_tau is not None:
-                shown[f"tau/{line.name}"] = float(part.last_tau[1].mean())
+                parts = processes.gather(part.last_tau[1].flatten().cpu())
+                shown[f"tau/{line.name}"] = float(torch.cat(parts).mean())
         return shown

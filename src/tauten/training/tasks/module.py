@@ -21,7 +21,8 @@ from tauten.training.tasks.added import AddedTerms
 from tauten.training.tasks.chunks import check_rowwise, encode_in_chunks, texts_in_chunks
 from tauten.training.tasks.followed import FollowedModule
 from tauten.training.tasks.force import ANCHORS, force_by_group
-from tauten.training.tasks.further import FurtherLosses, Side
+from tauten.training.tasks.further import FEWEST, FurtherLosses, Side
+from tauten.training.tasks.inputs import PairInputs
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,7 @@ class ContrastiveModule(FollowedModule):
         negatives: Mapping[str, Tensor] | None = None,
         negative_rows: Tensor | None = None,
         others: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
+        present: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return the loss of a batch, as ``{"loss": scalar}``.
 
@@ -189,26 +191,42 @@ class ContrastiveModule(FollowedModule):
             negatives: of the tokenizer, T texts that are hard negatives of single pairs.
             negative_rows: (N, K) long, those of each pair; -1 where it has fewer than K.
             others: pictures of each further modality, (N,) bool of which are there, and ids.
+            present: with others which samples have an image, and which a caption, each (N,) bool;
+                None where all have both.
 
         Raises:
             NonFiniteLossError: an embedding or the loss is NaN or infinite, on any process.
         """
-        if self.chunk is None or not self.training:
-            x, y = self.encoder(images, texts)
-        else:
-            x, y = encode_in_chunks(self.encoder, images, texts, self.chunk)
+        x, y = self._embedded(images, texts, present)
         broken = torch.stack([~side.detach().isfinite().all() for side in (x, y)])
         if self.training:
             broken = processes.any_of(broken)
         for name, bad in zip(("image", "text"), broken, strict=True):
             ask(bad, partial(refuse, f"the {name} tower returned NaN or infinite values"))
-        masked = same if self.mask_duplicates else ()
-        captions = () if caption is None else (caption,)
+        inputs = PairInputs(images, texts, index, same, graded, caption, negatives, negative_rows)
+        pairs = x, y
+        if present is not None:
+            both = present[0] & present[1]
+            inputs = inputs.at(both)
+            pairs = x[both[present[0]]], y[both[present[1]]]
+        if present is not None and sum(processes.gather(len(inputs.index))) < FEWEST:
+            loss = self.encoder.image_projection.weight.sum() * 0
+        else:
+            loss = self._of_pairs(*pairs, inputs)
+        if self.further is not None and others is not None:
+            loss = loss + self._further(x, y, index, caption, same, others, present)
+        return {"loss": loss}
+
+    def _of_pairs(self, x: Tensor, y: Tensor, inputs: PairInputs) -> Tensor:
+        """Return the loss of image and caption, with its terms, and keep the batch."""
+        masked = inputs.same if self.mask_duplicates else ()
+        captions = () if inputs.caption is None else (inputs.caption,)
+        index, graded = inputs.index, inputs.graded
         batch = EmbeddedBatch(x.detach(), y.detach(), index, masked, graded, captions)
         made = None
         if self.queue is not None:
-            of_sides = (index, index if caption is None else caption)
-            made = Keys(*self._keys(images, texts), of_sides, masked)
+            of_sides = (index, captions[0] if captions else index)
+            made = Keys(*self._keys(inputs.images, inputs.texts), of_sides, masked)
             batch = replace(
                 batch,
                 keys=self.queue.candidates(made),
@@ -216,19 +234,43 @@ class ContrastiveModule(FollowedModule):
                 mixed=self.mixed,
             )
         relation = batch.relation
-        if negatives is not None and negative_rows is not None:
-            relation["negatives"] = self._own(negatives, negative_rows)
+        if inputs.negatives is not None and inputs.negative_rows is not None:
+            relation["negatives"] = self._own(inputs.negatives, inputs.negative_rows)
             batch = replace(batch, negatives=relation["negatives"].each(Tensor.detach))
         loss: Tensor = self.loss_fn(x, y, batch.ids, **relation, **self.graded(graded))
         if self.terms is not None:
             loss = loss + self.terms(x, y)
-        if self.further is not None and others is not None:
-            loss = loss + self._further(x, y, index, caption, same, others)
         if self.training:
             self.last_batch = batch
             if made is not None:
                 self.queue.push(made)
-        return {"loss": loss}
+        return loss
+
+    def _embedded(
+        self,
+        images: Tensor,
+        texts: Mapping[str, Tensor],
+        present: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of both sides, of those samples that have them."""
+        if present is not None:
+            pictured, captioned = present
+            shown = {name: ids[captioned] for name, ids in texts.items()}
+            return (
+                self._those(self.encoder.encode_image, images[pictured], int(pictured.sum())),
+                self._those(self.encoder.encode_text, shown, int(captioned.sum())),
+            )
+        if self.chunk is None or not self.training:
+            sides: tuple[Tensor, Tensor] = self.encoder(images, texts)
+            return sides
+        return encode_in_chunks(self.encoder, images, texts, self.chunk)
+
+    def _those(self, encode: Callable[[Any], Tensor], inputs: Any, count: int) -> Tensor:
+        """Return embeddings of a side of which this process may have none, see ``BatchNorm``."""
+        if sum(processes.gather(count)):
+            return encode(inputs)
+        none: Tensor = self.encoder.image_projection.weight.new_zeros(0, self.encoder.dim)
+        return none
 
     def _taught(self) -> tuple[float, float] | None:
         """Return the share of the targets that the keys make now, and their temperature."""
@@ -260,19 +302,21 @@ class ContrastiveModule(FollowedModule):
         caption: Tensor | None,
         same: tuple[Tensor, Tensor],
         others: Mapping[str, tuple[Tensor, Tensor, Tensor]],
+        present: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         """Return the value of the further losses of a batch."""
         assert self.further is not None
         every = torch.ones_like(index, dtype=torch.bool)
+        pictured, captioned = (every, every) if present is None else present
         of_caption = index if caption is None else caption
         sides = {
-            IMAGE: Side(x, every, same[0], index),
-            CAPTION: Side(y, every, same[1], of_caption),
+            IMAGE: Side(x, pictured, same[0], index),
+            CAPTION: Side(y, captioned, same[1], of_caption),
         }
-        for name, (images, present, ids) in others.items():
-            there = images[present]
-            vectors = self.encoder.encode_other(name, there) if len(there) else x[:0]
-            sides[name] = Side(vectors, present, ids, index)
+        for name, (images, there, ids) in others.items():
+            encode = partial(self.encoder.encode_other, name)
+            vectors = self._those(encode, images[there], int(there.sum()))
+            sides[name] = Side(vectors, there, ids, index)
         value: Tensor = self.further(sides)
         return value
 

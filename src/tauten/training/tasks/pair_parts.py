@@ -84,7 +84,7 @@ def _tokenizer(training: Training, start: Initial | None) -> Tokenizer:
     before = None if start is None else start.tokenizer_for(config, texts)
     tokenizer = before or build_tokenizer(config.model, texts)
     if config.model.text not in _FITTED:
-        check_texts(tokenizer, train.captions, config.model.text)
+        check_texts(tokenizer, [c for c in train.captions if c], config.model.text)
     return tokenizer
 
 

@@ -78,7 +78,8 @@ class Pairs(Task):
     def validate(self, training: Training, built: Built, step: int) -> dict[str, float]:
         """Return retrieval on the validation split."""
         from tauten.training import processes
-        from tauten.training.tasks.encode import Encoded, encode_together
+        from tauten.training.tasks.encode import encode_together
+        from tauten.training.tasks.encoded import Encoded
 
         assert built.tokenizer is not None
         config = training.config

@@ -31,7 +31,8 @@ from tauten.training.stores.rows import UNLABELLED
 from tauten.training.stores.splits import Classes, PairData, Split
 from tauten.training.stores.stream import SKIPPED
 from tauten.training.stores.text_source import TextSource
-from tauten.training.tasks.encode import Encoded, encode_together
+from tauten.training.tasks.encode import encode_together
+from tauten.training.tasks.encoded import Encoded
 from tauten.training.tasks.task import Training
 
 ENCODER_PREFIX = "encoder."
@@ -142,7 +143,7 @@ def _write(
         for name, side in encoded.items()
     }
     write_npz(training.folder.path / EMBEDDINGS, embeddings(encoded["test"], training.classes))
-    shown = _pictures(splits["test"].images)
+    shown = _pictures(splits["test"].pairs().images)
     write_record(
         training,
         probe,
@@ -252,6 +253,11 @@ def protocol(training: Training, test: Encoded) -> dict[str, str]:
         lines["clips"] = f"{config.data.frames} frames of each clip, evenly spaced"
         if splits["train"].media.lazy:
             lines["clips"] += "; in training one drawn at random from each of as many segments"
+    if len(test.x) < len(splits["test"]):
+        lines["missing"] = (
+            f"{len(splits['test']) - len(test.x)} of {len(splits['test'])} test samples lack an "
+            "image or a caption and are searched by their other modalities alone"
+        )
     if test.unreadable:
         lines["unreadable"] = f"{test.unreadable} test clips, searched as black frames"
     for name, source in (("validation", config.data.val), ("test", config.data.test)):
