@@ -66,19 +66,12 @@ NOT_NOUNS = re.compile(
 #: names that say nothing of what they hold, and how many files of each room still have them
 EMPTY_NAMES = {"found", "kept", "mine", "own", "told"}
 FILES_WITH_EMPTY_NAMES = {
-    ".": 1,
-    "candidates": 3,
-    "comparison": 2,
-    "controls": 3,
+    "candidates": 1,
     "data": 1,
-    "evaluation": 14,
-    "files": 1,
-    "losses": 9,
-    "models": 1,
-    "pairwise": 14,
+    "evaluation": 1,
+    "losses": 2,
+    "pairwise": 8,
     "relations": 1,
-    "report": 2,
-    "structure": 1,
     "training": 1,
 }
 

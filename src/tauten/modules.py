@@ -20,7 +20,7 @@ def full_precision(fn: Conversion) -> Conversion:
     In bfloat16 a moving average or a learned temperature no longer moves by small steps.
     """
 
-    def kept(tensor: Tensor) -> Tensor:
+    def converted(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point() or tensor.dtype.itemsize < 4:
             return fn(tensor)
         asked = fn(torch.empty(0, dtype=tensor.dtype, device=tensor.device))
@@ -28,7 +28,7 @@ def full_precision(fn: Conversion) -> Conversion:
             return tensor.to(asked.device)
         return fn(tensor)
 
-    return kept
+    return converted
 
 
 class StateModule(nn.Module):

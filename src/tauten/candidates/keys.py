@@ -86,12 +86,12 @@ class Keys:
 
     def relation(self, anchors: int) -> dict[str, Any]:
         """Return the relation of so many anchors, the first, to all keys."""
-        found: dict[str, Any] = {
+        keywords: dict[str, Any] = {
             "same": [(ids[:anchors], ids) for ids in (self.ids("y2x"), *self.same)]
         }
         if self.labels is not None:
-            found["labels"] = (self.labels[:anchors], self.labels)
-        return found
+            keywords["labels"] = (self.labels[:anchors], self.labels)
+        return keywords
 
     @classmethod
     def joined(cls, parts: Sequence[Keys], anchors: Sequence[int]) -> Keys:

@@ -50,13 +50,13 @@ class MomentumEncoder(nn.Module):
         Raises:
             ValueError: an encoder with other parameters.
         """
-        mine, theirs = dict(self.encoder.named_parameters()), dict(encoder.named_parameters())
-        if mine.keys() != theirs.keys():
-            other = sorted(mine.keys() ^ theirs.keys())
+        averages, weights = dict(self.encoder.named_parameters()), dict(encoder.named_parameters())
+        if averages.keys() != weights.keys():
+            other = sorted(averages.keys() ^ weights.keys())
             raise ValueError(f"the encoder has other parameters than the copy: {other[:5]}")
-        for name, parameter in mine.items():
+        for name, parameter in averages.items():
             exact = self.exact.of(name, parameter)
-            exact.lerp_(theirs[name].to(exact.dtype), 1 - self.momentum)
+            exact.lerp_(weights[name].to(exact.dtype), 1 - self.momentum)
             if exact is not parameter:
                 parameter.copy_(exact)
 
@@ -69,12 +69,12 @@ class _Exact(StateModule):
         if parameter.dtype.itemsize >= 4:
             return parameter
         buffer = name.replace(".", "/")
-        kept = self._buffers.get(buffer)
+        average = self._buffers.get(buffer)
         # a parameter that was loaded or set meanwhile counts, and not what was kept before
-        if kept is None or not torch.equal(kept.to(parameter.dtype), parameter):
-            kept = parameter.detach().float()
-            self.register_buffer(buffer, kept)
-        return kept
+        if average is None or not torch.equal(average.to(parameter.dtype), parameter):
+            average = parameter.detach().float()
+            self.register_buffer(buffer, average)
+        return average
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -92,10 +92,10 @@ class KeyQueue(nn.Module):
             ranks = Ranks(len(keys), len(keys), keys.device)
             keys, index = ranks.gather(keys), ranks.gather(index)
         size = len(self._keys)
-        kept = slice(max(len(keys) - size, 0), None)
-        at = torch.arange(len(keys), device=self._keys.device)[kept] + self._pushed
-        self._keys[at % size] = keys[kept].to(self._keys.dtype)
-        self._ids[at % size] = index[kept]
+        newest = slice(max(len(keys) - size, 0), None)
+        at = torch.arange(len(keys), device=self._keys.device)[newest] + self._pushed
+        self._keys[at % size] = keys[newest].to(self._keys.dtype)
+        self._ids[at % size] = index[newest]
         self._pushed += len(keys)
 
     def _check(self, keys: Tensor, index: Tensor) -> None:
@@ -159,12 +159,12 @@ class PairQueue(nn.Module):
         """
         self.pairs.push(*self._joined(own))
 
-    def _joined(self, own: Keys) -> tuple[Tensor, Tensor]:
-        columns = own.columns()
+    def _joined(self, batch: Keys) -> tuple[Tensor, Tensor]:
+        columns = batch.columns()
         if len(columns) != self.ids:
             raise ValueError(
                 f"PairQueue(ids={self.ids}) keeps so many id vectors, and the keys have "
                 f"{len(columns)} in index, same and labels"
             )
         ids = columns[0] if self.ids == 1 else torch.stack(columns, dim=1)
-        return torch.cat([own.x, own.y], dim=1), ids
+        return torch.cat([batch.x, batch.y], dim=1), ids

@@ -47,31 +47,31 @@ class Part(NamedTuple):
 
     Attributes:
         variance: (K,) of each comparison.
-        own: (R, K) |T| of each.
+        each: (R, K) |T| of each.
         most: (R,) the largest |T| of all.
     """
 
     variance: Tensor
-    own: Tensor
+    each: Tensor
     most: Tensor
 
 
 def seed_part(compared: Sequence[Compared]) -> Part:
     """Return a and |T| over seeds; both are 0 for what has one seed."""
     variance_K = torch.zeros(len(compared), dtype=torch.float64)
-    own_RK = torch.zeros(1, len(compared), dtype=torch.float64)
+    each_RK = torch.zeros(1, len(compared), dtype=torch.float64)
     several = [k for k, one in enumerate(compared) if len(one.values) > 1]
     if not several:
-        return Part(variance_K, own_RK, torch.zeros(1, dtype=torch.float64))
+        return Part(variance_K, each_RK, torch.zeros(1, dtype=torch.float64))
     groups = sorted({compared[k].group for k in several})
     plan = tuple(compared[k].same_runs for k in several if compared[k].group == groups[0])
-    own_RP, most_R = simulated(plan, len(groups))
-    own_RK = torch.zeros(len(own_RP), len(compared), dtype=torch.float64)
+    each_RP, most_R = simulated(plan, len(groups))
+    each_RK = torch.zeros(len(each_RP), len(compared), dtype=torch.float64)
     for group in groups:
         here = [k for k in several if compared[k].group == group]
         variance_K[here] = seed_variance([compared[k].values for k in here])
-        own_RK[:, here] = own_RP
-    return Part(variance_K, own_RK, most_R)
+        each_RK[:, here] = each_RP
+    return Part(variance_K, each_RK, most_R)
 
 
 def query_part(compared: Sequence[Compared], seed: int) -> Part:
@@ -108,7 +108,7 @@ def half_widths(seeds: Part, queries: Part) -> tuple[Tensor, Tensor]:
         return (t_RK**2 * seeds.variance + queries_t**2 * queries.variance).sqrt()
 
     return (
-        half(seeds.own, queries.own),
+        half(seeds.each, queries.each),
         half(seeds.most[:, None], queries.most[:, None]),
     )
 

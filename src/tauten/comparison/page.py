@@ -244,5 +244,5 @@ def _tuning(summary: Summary) -> list[list[str]]:
             score = "–" if trial.val is None else tables.percent(trial.val)
             fixed = summary.grid.catalogue[control].fixed
             tuned = {name: value for name, value in trial.settings.items() if name not in fixed}
-            rows.append([control, trial.setting, score, outcome, protocol.told(tuned)])
+            rows.append([control, trial.setting, score, outcome, protocol.one_line(tuned)])
     return rows

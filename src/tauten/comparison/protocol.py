@@ -28,11 +28,11 @@ def settings(summary: Summary) -> list[list[str]]:
     rows = []
     for variant in summary.variants:
         method = summary.grid.catalogue[variant.control]
-        rows.append([variant.name, method.what, told({**variant.settings, **method.fixed})])
+        rows.append([variant.name, method.what, one_line({**variant.settings, **method.fixed})])
     return rows
 
 
-def told(settings: Mapping[str, Any]) -> str:
+def one_line(settings: Mapping[str, Any]) -> str:
     """Return settings in one line."""
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 

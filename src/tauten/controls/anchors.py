@@ -44,7 +44,7 @@ class Anchors:
         (1, M, ...).
         """
         there = self.direction == "x2y"
-        own, other = (of_x, of_y) if there else (of_y, of_x)
-        anchors = self.number(own[self.index.to(own.device)])
+        table, other = (of_x, of_y) if there else (of_y, of_x)
+        anchors = self.number(table[self.index.to(table.device)])
         keys = self.key_number(other[self.keys.to(other.device)])
         return (anchors, keys) if there or self.turned else (keys, anchors)

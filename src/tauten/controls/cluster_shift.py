@@ -107,8 +107,8 @@ class ClusterShift(OfData):
         )
 
     def _size(self) -> str:
-        own = str(len(self.shift))
-        return own if self.shift_of_y is None else f"{own} + {len(self.shift_of_y)}"
+        size = str(len(self.shift))
+        return size if self.shift_of_y is None else f"{size} + {len(self.shift_of_y)}"
 
     def __repr__(self) -> str:
         return (

@@ -101,11 +101,11 @@ class PairDistance(OfData):
 
     def on(self, anchors: Anchors) -> Number:
         of_y = self.metadata if self.metadata_of_y is None else self.metadata_of_y
-        own, other = self.metadata, of_y
+        of_anchors, of_keys = self.metadata, of_y
         if anchors.direction == "y2x":
-            own, other = other, own
-        check_ids(anchors.index, len(own))
-        check_ids(anchors.keys, len(other))
+            of_anchors, of_keys = of_keys, of_anchors
+        check_ids(anchors.index, len(of_anchors))
+        check_ids(anchors.keys, len(of_keys))
         return PairNumber(self._rule, anchors.both(self.metadata, of_y))
 
     def _rule(self, s: Tensor, rows: Tensor, cols: Tensor) -> Tensor:

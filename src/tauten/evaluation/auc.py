@@ -91,10 +91,10 @@ def _by_pairs(y_of_x: Any, n: int, m: int) -> Relevance:
     pairs = correspondence(y_of_x, n, m)
 
     def relevant(index: Tensor) -> Tensor:
-        found = torch.zeros(len(index), m, dtype=torch.bool)
+        matching = torch.zeros(len(index), m, dtype=torch.bool)
         for row, i in enumerate(index.tolist()):
-            found[row, pairs.targets[pairs.offsets[i] : pairs.offsets[i + 1]]] = True
-        return found
+            matching[row, pairs.targets[pairs.offsets[i] : pairs.offsets[i + 1]]] = True
+        return matching
 
     return relevant
 
@@ -103,10 +103,10 @@ def _by_pairs(y_of_x: Any, n: int, m: int) -> Relevance:
 def _auc(
     rows: Tensor, others: Tensor, blocks: list[Tensor], relevant: Relevance, exclude_self: bool
 ) -> float:
-    found = []
+    scores = []
     for index in blocks:
-        found.append((rows[index] @ others.T)[relevant(index).to(rows.device)])
-    above = torch.cat(found).sort().values
+        scores.append((rows[index] @ others.T)[relevant(index).to(rows.device)])
+    above = torch.cat(scores).sort().values
     wins, negatives = 0, 0
     for index in blocks:
         counted = ~relevant(index)

@@ -59,10 +59,10 @@ def numbers(values: Any, name: str) -> Tensor:
     Raises:
         ValueError: what is no tensor of real numbers.
     """
-    found = tensor(values, name).cpu()
-    if found.is_complex():
-        raise ValueError(f"{name} must hold real numbers, not {found.dtype}")
-    return found
+    read = tensor(values, name).cpu()
+    if read.is_complex():
+        raise ValueError(f"{name} must hold real numbers, not {read.dtype}")
+    return read
 
 
 def integers(values: Any, name: str) -> Tensor:
@@ -71,10 +71,10 @@ def integers(values: Any, name: str) -> Tensor:
     Raises:
         ValueError: what is no tensor, or holds bools or fractions.
     """
-    found = numbers(values, name)
-    if found.dtype == torch.bool or (found.is_floating_point() and found.numel()):
-        raise ValueError(f"{name} must hold integers, not {found.dtype}")
-    return found.long()
+    read = numbers(values, name)
+    if read.dtype == torch.bool or (read.is_floating_point() and read.numel()):
+        raise ValueError(f"{name} must hold integers, not {read.dtype}")
+    return read.long()
 
 
 def tensor(values: Any, name: str) -> Tensor:

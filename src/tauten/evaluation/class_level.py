@@ -51,10 +51,10 @@ class ClassScores:
 
     def average_precision(self) -> Tensor:
         """Return (Q,) float64; NaN where no candidate is relevant."""
-        found = torch.full((self.queries,), torch.nan, dtype=torch.float64)
+        precision = torch.full((self.queries,), torch.nan, dtype=torch.float64)
         if len(self.rows):
-            found[self.rows] = self.scores.means["mAP"]
-        return found
+            precision[self.rows] = self.scores.means["mAP"]
+        return precision
 
 
 def class_scores(
@@ -175,7 +175,7 @@ def class_retrieval(
         groups = list(groups)
     if group_of_y is not None:
         group_names(group_of_y, "group_of_y", "y", len(y))
-    found = class_scores(
+    scores = class_scores(
         x, labels, y, labels_of_y, ks, ways=ways, normalize=normalize, budget=budget
     )
     from_y = any(way[0] == "y" for way in ways)
@@ -185,12 +185,12 @@ def class_retrieval(
         pairs.inverse().require_complete("y", "y2x")
         group_of_y = propagate(groups, pairs, "group_of_y")
     return of_class_scores(
-        found, pairs if from_y else None, groups, group_of_y, bootstrap=bootstrap, seed=seed
+        scores, pairs if from_y else None, groups, group_of_y, bootstrap=bootstrap, seed=seed
     )
 
 
 def of_class_scores(
-    found: Mapping[str, ClassScores],
+    of_ways: Mapping[str, ClassScores],
     pairs: Correspondence | None,
     groups: Sequence[str] | None = None,
     group_of_y: Sequence[str] | None = None,
@@ -201,7 +201,7 @@ def of_class_scores(
     """Return the metrics of scores by direction, see :func:`class_retrieval`.
 
     Args:
-        found: what :func:`class_scores` returns.
+        of_ways: what :func:`class_scores` returns.
         pairs: who belongs to whom, where known: the y's of one x are drawn together.
         groups: name of each x.
         group_of_y: name of each y.
@@ -210,9 +210,9 @@ def of_class_scores(
     """
     first = None if pairs is None else _first(pairs)
     out: dict[str, float] = {}
-    for way, own in found.items():
+    for way, scores in of_ways.items():
         names, clusters = (groups, None) if way[0] == "x" else (group_of_y, first)
-        out |= _told(way, own, names, clusters, bootstrap, seed)
+        out |= _told(way, scores, names, clusters, bootstrap, seed)
     return out
 
 
@@ -235,18 +235,18 @@ def class_numbers_of(*given: tuple[Any, int, str]) -> list[Tensor]:
 
 def _told(
     way: str,
-    found: ClassScores,
+    scores: ClassScores,
     names: Sequence[str] | None,
     clusters: Tensor | None,
     bootstrap: int,
     seed: int,
 ) -> dict[str, float]:
-    of_query = None if names is None else [names[i] for i in found.rows.tolist()]
-    together = None if clusters is None else clusters[found.rows]
+    of_query = None if names is None else [names[i] for i in scores.rows.tolist()]
+    together = None if clusters is None else clusters[scores.rows]
     out = {f"{way}/n": 0.0}
-    if len(found.rows):
-        out = summarize(way, found.scores, of_query, together, bootstrap, seed)
-    out[f"{way}/n_without"] = float(found.queries - len(found.rows))
+    if len(scores.rows):
+        out = summarize(way, scores.scores, of_query, together, bootstrap, seed)
+    out[f"{way}/n_without"] = float(scores.queries - len(scores.rows))
     for group in sorted(set(names or ())):
         left = (names or ()).count(group) - (of_query or []).count(group)
         out[f"{way}/n_without/{group}"] = float(left)

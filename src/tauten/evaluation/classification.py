@@ -90,13 +90,15 @@ def accuracy(
         groups = list(groups)
     size_C = torch.bincount(of)
     keys, weight_KC = _means(size_C, groups, name)
-    own = [right[of == c] for c in range(len(size_C))]
-    of_class_C = torch.stack([scores.mean() if len(scores) else scores.sum() for scores in own])
+    right_C = [right[of == c] for c in range(len(size_C))]
+    of_class_C = torch.stack([scores.mean() if len(scores) else scores.sum() for scores in right_C])
     out = dict(zip(keys, _values(of_class_C[None], weight_KC)[0].tolist(), strict=True))
     out[f"{name}/n"] = float(len(right))
     if bootstrap:
         generator = torch.Generator().manual_seed(seed)
-        drawn_RC = torch.stack([_redrawn(scores, bootstrap, generator) for scores in own], dim=1)
+        drawn_RC = torch.stack(
+            [_redrawn(scores, bootstrap, generator) for scores in right_C], dim=1
+        )
         low, high = percentile_interval(_values(drawn_RC, weight_KC))
         low, high = _with_extremes(of_class_C, size_C, weight_KC, low, high)
         for key, lower, upper in zip(keys, low.tolist(), high.tolist(), strict=True):

@@ -49,13 +49,13 @@ def compositional(
             negative at all.
     """
     whole(bootstrap, "bootstrap", 0)
-    anchors, own = sides(x, y, normalize)
+    anchors, matches = sides(x, y, normalize)
     other = tensor(negatives, "negatives")
     right = other.ndim == 3 and other.shape[1] >= 1 and other.is_floating_point()
-    if len(own) != len(anchors) or not right or other[:, 0].shape != anchors.shape:
+    if len(matches) != len(anchors) or not right or other[:, 0].shape != anchors.shape:
         raise ValueError(
             f"x and y must be (N, d) and negatives (N, K, d) with K >= 1, got "
-            f"{tuple(anchors.shape)}, {tuple(own.shape)} and {tuple(other.shape)}"
+            f"{tuple(anchors.shape)}, {tuple(matches.shape)} and {tuple(other.shape)}"
         )
     gone_NK = torch.zeros(other.shape[:2], dtype=torch.bool)
     if missing is not None:
@@ -76,12 +76,12 @@ def compositional(
         raise ValueError(f"none of {len(anchors)} x has a negative: missing= marks all of them")
     if groups is not None:
         groups = [name for name, asked in zip(groups, asked_N.tolist(), strict=True) if asked]
-    anchors, own, there_NK = anchors[asked_N], own[asked_N], there_NK[asked_N]
+    anchors, matches, there_NK = anchors[asked_N], matches[asked_N], there_NK[asked_N]
     other = other[asked_N].to(anchors.dtype).where(there_NK[:, :, None], anchors[:, None])
     if normalize:
         other = unit(other.flatten(0, 1)).view(other.shape)
-    score_N = (anchors * own).sum(dim=1)
-    tolerance_N = rounding(anchors.norm(dim=1) * own.norm(dim=1))
+    score_N = (anchors * matches).sum(dim=1)
+    tolerance_N = rounding(anchors.norm(dim=1) * matches.norm(dim=1))
     beaten_NK = torch.einsum("nd,nkd->nk", anchors, other) < (score_N - tolerance_N)[:, None]
     shares = {
         "accuracy": (beaten_NK | ~there_NK).all(dim=1),

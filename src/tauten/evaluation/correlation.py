@@ -62,15 +62,15 @@ def spearman(
         sizes = owner.unique(return_counts=True)[1].tolist()
         members = list(order.split(sizes))
     generator = torch.Generator().manual_seed(whole(seed, "seed"))
-    found: list[Tensor] = []
+    correlations: list[Tensor] = []
     for _ in range(bootstrap):
         drawn = torch.randint(len(members), (len(members),), generator=generator).tolist()
         index = torch.cat([members[i] for i in drawn])
-        found.append(_correlations(rows[:, index], other[index]))
+        correlations.append(_correlations(rows[:, index], other[index]))
     value_S = _correlations(rows, other)
     value = float(value_S.mean())
     low = high = value
-    replicates = [one for one in found if bool(one.isfinite().all())]
+    replicates = [one for one in correlations if bool(one.isfinite().all())]
     if replicates:
         low, high = over_seeds_and_queries(value_S, torch.stack(replicates))
     return Estimate(value, low, high, queries=len(members), seeds=len(rows))

@@ -206,12 +206,12 @@ def propagate(groups: Sequence[str], pairs: Correspondence, argument: str) -> li
     Raises:
         ValueError: A candidate's queries are of different groups.
     """
-    found: list[str | None] = [None] * pairs.candidates
+    group_of_y: list[str | None] = [None] * pairs.candidates
     for owner, target in zip(pairs.owners.tolist(), pairs.targets.tolist(), strict=True):
-        if found[target] not in (None, groups[owner]):
+        if group_of_y[target] not in (None, groups[owner]):
             raise ValueError(
-                f"y {target} matches x of different groups ({found[target]!r} and "
+                f"y {target} matches x of different groups ({group_of_y[target]!r} and "
                 f"{groups[owner]!r}): say which it is with {argument}="
             )
-        found[target] = groups[owner]
-    return [name for name in found if name is not None]
+        group_of_y[target] = groups[owner]
+    return [name for name in group_of_y if name is not None]

@@ -78,16 +78,16 @@ def knn_predict(
     Raises:
         ValueError: shapes that do not fit, values that are not finite, k not within 1..N.
     """
-    known, found = features(gallery, "gallery"), features(x, "x")
+    known, queries = features(gallery, "gallery"), features(x, "x")
     of_gallery = classes(gallery_labels, known, "gallery")
-    if known.shape[1] != found.shape[1]:
-        raise ValueError(f"gallery has width {known.shape[1]} but x has width {found.shape[1]}")
+    if known.shape[1] != queries.shape[1]:
+        raise ValueError(f"gallery has width {known.shape[1]} but x has width {queries.shape[1]}")
     ks = whole_numbers(ks, "ks", len(known))
     whole(tile, "tile", 1)
-    known, found = unit(known), unit(found)
+    known, queries = unit(known), unit(queries)
     number = int(of_gallery.max()) + 1
     votes: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for part in found.split(tile):
+    for part in queries.split(tile):
         neighbours = of_gallery[(part @ known.T).topk(max(ks), dim=1).indices]
         for k, predicted in votes.items():
             predicted.append(F.one_hot(neighbours[:, :k], number).sum(dim=1).argmax(dim=1))

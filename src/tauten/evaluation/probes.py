@@ -98,12 +98,12 @@ def svm_predict(train: Any, train_labels: Any, x: Any, *, seed: int = 42) -> Ten
         from sklearn.svm import LinearSVC
     except ImportError as error:
         raise ImportError("svm_probe needs scikit-learn: pip install scikit-learn") from error
-    known, of_known, found = _checked(train, train_labels, x)
+    known, of_known, queries = _checked(train, train_labels, x)
     if len(of_known.unique()) < 2:
         raise ValueError("svm_probe needs samples of two or more classes, all are of one")
     machine = LinearSVC(random_state=seed)
     machine.fit(known.numpy(), of_known.numpy())
-    return torch.as_tensor(machine.predict(found.numpy()))
+    return torch.as_tensor(machine.predict(queries.numpy()))
 
 
 def sgd_probe(
@@ -183,7 +183,7 @@ def sgd_predict(
         least: outputs that the layer has at least, also where fewer classes are in training.
             :func:`sgd_probe` gives it those of its test labels.
     """
-    known, of_known, found = _checked(train, train_labels, x)
+    known, of_known, queries = _checked(train, train_labels, x)
     positive(lr, "lr")
     positive(factor, "factor")
     whole(epochs, "epochs", 0)
@@ -203,13 +203,13 @@ def sgd_predict(
                 optimizer.step()
             scheduler.step()
     with torch.no_grad():
-        predicted: Tensor = layer(found).argmax(dim=1)
+        predicted: Tensor = layer(queries).argmax(dim=1)
     return predicted
 
 
 def _checked(train: Any, train_labels: Any, x: Any) -> tuple[Tensor, Tensor, Tensor]:
-    known, found = features(train, "train"), features(x, "x")
-    if known.shape[1] != found.shape[1]:
-        raise ValueError(f"train has width {known.shape[1]} but x has width {found.shape[1]}")
+    known, queries = features(train, "train"), features(x, "x")
+    if known.shape[1] != queries.shape[1]:
+        raise ValueError(f"train has width {known.shape[1]} but x has width {queries.shape[1]}")
     of_known = classes(train_labels, known, "train")
-    return unit(known), of_known, unit(found)
+    return unit(known), of_known, unit(queries)

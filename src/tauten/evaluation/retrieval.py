@@ -92,7 +92,7 @@ def retrieval(
     if group_of_y is not None:
         group_names(group_of_y, "group_of_y", "y", len(y))
         group_of_y = list(group_of_y)
-    found = ranks(
+    of_directions = ranks(
         x,
         y,
         y_of_x,
@@ -106,11 +106,11 @@ def retrieval(
         ties=ties,
     )
     pairs = correspondence(y_of_x, len(x), len(y))
-    return of_ranks(found, pairs, ks, groups, group_of_y, bootstrap=bootstrap, seed=seed)
+    return of_ranks(of_directions, pairs, ks, groups, group_of_y, bootstrap=bootstrap, seed=seed)
 
 
 def of_ranks(
-    found: Mapping[str, QueryRanks],
+    of_directions: Mapping[str, QueryRanks],
     pairs: Correspondence,
     ks: Sequence[int] = (1, 5, 10),
     groups: Sequence[str] | None = None,
@@ -122,7 +122,7 @@ def of_ranks(
     """Return the metrics of ranks by direction, see :func:`retrieval`.
 
     Args:
-        found: what :func:`tauten.evaluation.ranks` returns.
+        of_directions: what :func:`tauten.evaluation.ranks` returns.
         pairs: who belongs to whom.
         ks: of hit@K and recall@K.
         groups: name of each x.
@@ -133,14 +133,14 @@ def of_ranks(
     Raises:
         ValueError: y's in several groups where ``group_of_y`` is not given.
     """
-    if groups is not None and group_of_y is None and "y2x" in found:
+    if groups is not None and group_of_y is None and "y2x" in of_directions:
         group_of_y = propagate(groups, pairs, "group_of_y")
     out: dict[str, float] = {}
-    for direction in found:
+    for direction in of_directions:
         names, clusters = groups, None
         if direction == "y2x":
             first = pairs.inverse()
             names, clusters = group_of_y, first.targets[first.offsets[:-1]]
-        scores = PerQuery.of(found[direction], ks)
+        scores = PerQuery.of(of_directions[direction], ks)
         out |= summarize(direction, scores, names, clusters, bootstrap, seed)
     return out

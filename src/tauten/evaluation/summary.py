@@ -32,12 +32,12 @@ class PerQuery:
     best: Tensor | None = None
 
     @staticmethod
-    def of(found: QueryRanks, ks: Sequence[int]) -> PerQuery:
+    def of(ranks: QueryRanks, ks: Sequence[int]) -> PerQuery:
         """Return the scores that ranks give."""
-        shares = {f"hit@{k}": found.hit(k) for k in ks}
-        shares |= {f"recall@{k}": found.recall(k) for k in ks}
-        best = found.best.double()
-        means = {"mean_rank": best, "mAP": found.average_precision(), "MRR": found.reciprocal()}
+        shares = {f"hit@{k}": ranks.hit(k) for k in ks}
+        shares |= {f"recall@{k}": ranks.recall(k) for k in ks}
+        best = ranks.best.double()
+        means = {"mean_rank": best, "mAP": ranks.average_precision(), "MRR": ranks.reciprocal()}
         return PerQuery(shares, means, best)
 
     @staticmethod
@@ -73,8 +73,8 @@ class PerQuery:
             value |= dict(zip(self.shares, share_QK.mean(dim=0).tolist(), strict=True))
             if bootstrap:
                 ends = share_interval(share_QK, clusters)
-                for found, end in zip((low, high), ends, strict=True):
-                    found |= dict(zip(self.shares, end.tolist(), strict=True))
+                for bounds, end in zip((low, high), ends, strict=True):
+                    bounds |= dict(zip(self.shares, end.tolist(), strict=True))
         drawn_names = [*self.means, *(("median_rank",) if self.best is not None else ())]
         once = torch.ones(1, len(self), dtype=torch.float64)
         value |= {name: float(score.mean()) for name, score in self.means.items()}
@@ -84,8 +84,8 @@ class PerQuery:
             generator = torch.Generator().manual_seed(seed)
             parts = redraw(len(self), clusters, bootstrap, generator)
             ends = percentile_interval(torch.cat([self._drawn(weight) for weight in parts]))
-            for found, end in zip((low, high), ends, strict=True):
-                found |= dict(zip(drawn_names, end.tolist(), strict=True))
+            for bounds, end in zip((low, high), ends, strict=True):
+                bounds |= dict(zip(drawn_names, end.tolist(), strict=True))
         out: dict[str, tuple[float, ...]] = {"n": (float(len(self)),)}
         ends_of = {name: (low[name], high[name]) if bootstrap else () for name in value}
         return {name: (number, *ends_of[name]) for name, number in value.items()} | out

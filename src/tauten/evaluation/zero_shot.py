@@ -85,15 +85,15 @@ def zero_shot(
     Raises:
         ValueError: shapes, values or classes that do not fit, k < 1.
     """
-    found, named = features(x, "x"), features(class_vectors, "class_vectors")
-    of = classes(labels, found, "x")
-    if found.shape[1] != named.shape[1] or int(of.max()) >= len(named):
+    images, named = features(x, "x"), features(class_vectors, "class_vectors")
+    of = classes(labels, images, "x")
+    if images.shape[1] != named.shape[1] or int(of.max()) >= len(named):
         raise ValueError(
-            f"x has width {found.shape[1]} and classes to {int(of.max())}, class_vectors has shape "
-            f"{tuple(named.shape)}"
+            f"x has width {images.shape[1]} and classes to {int(of.max())}, class_vectors has "
+            f"shape {tuple(named.shape)}"
         )
     ks = whole_numbers(ks, "ks")
-    scores = unit(found) @ unit(named).T
+    scores = unit(images) @ unit(named).T
     rank = (scores >= scores.gather(1, of.unsqueeze(1))).sum(dim=1)
     out: dict[str, float] = {}
     for k in ks:

@@ -15,6 +15,7 @@ from tauten.files.atomic import (
 from tauten.files.home import expanded
 from tauten.files.lock import Lock
 from tauten.files.plain import (
+    error_line,
     need,
     opened_arrays,
     parse_json,
@@ -25,13 +26,13 @@ from tauten.files.plain import (
     read_tensors,
     read_text,
     read_yaml,
-    told,
 )
 from tauten.files.sums import read_sealed, sealed, sha256
 from tauten.files.texts import packed, unpacked
 
 __all__ = [
     "Lock",
+    "error_line",
     "expanded",
     "is_part",
     "make_folder",
@@ -56,7 +57,6 @@ __all__ = [
     "sha256",
     "sync_folder",
     "sync_tree",
-    "told",
     "unpacked",
     "write_npz",
 ]

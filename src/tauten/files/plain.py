@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SHOWN = 160
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return the first line of an error's message, and its kind where there is none."""
     text = next(iter(str(error).strip().splitlines()), "")
     return (text[:_SHOWN] + "..." if len(text) > _SHOWN else text) or type(error).__name__
@@ -35,7 +35,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: it is no UTF-8 text ({told(error)})") from error
+        raise ValueError(f"{path} is damaged: it is no UTF-8 text ({error_line(error)})") from error
 
 
 def read_json(path: Path) -> Any:
@@ -63,7 +63,7 @@ def parse_json(text: str | bytes, where: Path | str) -> Any:
     except RecursionError as error:
         raise ValueError(f"{where} is nested too deeply to be read as JSON") from error
     except ValueError as error:
-        raise ValueError(f"{where} is not valid JSON: {told(error)}") from error
+        raise ValueError(f"{where} is not valid JSON: {error_line(error)}") from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -196,7 +196,7 @@ def read_arrays(
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{path} is damaged or no file of arrays: {told(error)}") from error
+        raise ValueError(f"{path} is damaged or no file of arrays: {error_line(error)}") from error
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
@@ -230,7 +230,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(f"{path} is damaged or no file of tensors: {told(error)}") from error
+        raise ValueError(f"{path} is damaged or no file of tensors: {error_line(error)}") from error
     return tensors
 
 

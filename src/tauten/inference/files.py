@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tauten.files import told
+from tauten.files import error_line
 from tauten.inference.kept import Groups, check_wanted, finished
 from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
@@ -155,7 +155,9 @@ def _matrix(given: Any, name: str) -> Tensor:
             with path.open("rb") as file:
                 given = np.lib.format.read_array(file, allow_pickle=False)
         except (OSError, ValueError, EOFError, MemoryError) as error:
-            raise ValueError(f"{name}={path} is no readable .npy file: {told(error)}") from error
+            raise ValueError(
+                f"{name}={path} is no readable .npy file: {error_line(error)}"
+            ) from error
         name = f"{name}={path}"
     if not isinstance(given, Tensor | np.ndarray) or given.ndim != 2 or 0 in given.shape:
         shape = getattr(given, "shape", None)

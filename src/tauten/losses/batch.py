@@ -67,14 +67,14 @@ class Batch(BatchFields):
         """Return the values, computed anew."""
         if control.fixed is not None:
             return torch.full((), control.fixed, dtype=self.dtype, device=self.x.device)
-        found = control.on(self._anchors("x2y" if control.shared else direction))
-        if isinstance(found, Tensor):
-            found = found.to(self.x.device, self.dtype)
+        values = control.on(self._anchors("x2y" if control.shared else direction))
+        if isinstance(values, Tensor):
+            values = values.to(self.x.device, self.dtype)
             if control.shared:
-                return found.reshape(())
-            if found.shape != self.ids[direction].shape:
-                found = found.expand(self.ids[direction].shape[0])
-        return found
+                return values.reshape(())
+            if values.shape != self.ids[direction].shape:
+                values = values.expand(self.ids[direction].shape[0])
+        return values
 
     def _alike(self, control: Control) -> bool:
         """Return whether both directions have the same values."""
@@ -106,9 +106,9 @@ class Batch(BatchFields):
 
     def values(self, control: Control, direction: Direction) -> Tensor:
         """Return :meth:`strength` of a control that has no values for pairs."""
-        found = self.strength(control, direction)
-        assert isinstance(found, Tensor)
-        return found
+        values = self.strength(control, direction)
+        assert isinstance(values, Tensor)
+        return values
 
     def _anchors(self, direction: Direction) -> Anchors:
         other: Direction = "y2x" if direction == "x2y" else "x2y"

@@ -44,13 +44,13 @@ class Composition:
 
     def of(self, control: Control) -> list[Verdict]:
         """Return the verdicts that apply to this control."""
-        found = [self.pair] if control.granularity == "pair" else []
+        verdicts = [self.pair] if control.granularity == "pair" else []
         if control.learns == "dual":
-            found.append(self.dual)
+            verdicts.append(self.dual)
         elif control.learns == "gradient":
             shared = control.learned_granularity == "global"
-            found.append(self.learned if shared else self.learned_anchor)
-        return found
+            verdicts.append(self.learned if shared else self.learned_anchor)
+        return verdicts
 
 
 class CompositionWarning(UserWarning):

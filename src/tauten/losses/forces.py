@@ -79,8 +79,8 @@ def forces(
         of_pairs = batch.each(lambda part: _of_pairs(part, sims))
         with torch.enable_grad():
             whole = loss_fn.per_anchor(of_pairs).sum()
-            found = torch.autograd.grad(whole, [sim for sim, _ in sims])
-        pairs = torch.cat([f[rows] for f, (_, rows) in zip(found, sims, strict=True)], dim=1)
+            slopes = torch.autograd.grad(whole, [sim for sim, _ in sims])
+        pairs = torch.cat([f[rows] for f, (_, rows) in zip(slopes, sims, strict=True)], dim=1)
     finally:
         for module, training in modes:
             module.training = training

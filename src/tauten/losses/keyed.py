@@ -76,8 +76,8 @@ def _check_own(keys: Keys, rows: int, index: Ids) -> None:
     """Refuse ids of a batch that are not those of its keys."""
     sides = index if isinstance(index, (tuple, list)) else (index, index)
     for direction, side in zip(DIRECTIONS, sides, strict=True):
-        own = keys.ids(direction)[:rows]
-        if not torch.equal(check_index(side).to(own.device), own.long()):
+        ids = keys.ids(direction)[:rows]
+        if not torch.equal(check_index(side).to(ids.device), ids.long()):
             raise ValueError(
                 "index= must be that of the batch's keys, which are the first: leave it out with "
                 "keys="

@@ -165,8 +165,12 @@ class NUCLR(SogCLR):
         log_whole = torch.logaddexp(part.log_average, log_own)
         offset = part.positives / part.tau + log_whole
         numbers = ((1 / part.tau).expand_as(offset), zeta, filled(offset, part.alone, math.inf))
-        own = filled(torch.exp(log_own - log_whole), part.alone)
-        own = own.new_zeros(len(zeta)).index_add(0, column, own) if d == "x2y" else own[column]
+        weight = filled(torch.exp(log_own - log_whole), part.alone)
+        weight = (
+            weight.new_zeros(len(zeta)).index_add(0, column, weight)
+            if d == "x2y"
+            else weight[column]
+        )
         # another process may have candidates of several anchors, or of none
         if batch.ranks is None and batch.relation.single and batch.relation.times is None:
             (mass,) = batch.reduce(self._weights(batch, d, *numbers), own=True)
@@ -178,7 +182,7 @@ class NUCLR(SogCLR):
                 self._weights(batch, d, *numbers), self._weights(batch, d, *one), own=True
             )
         keep = (anchors > 0).expand_as(mass)
-        total = mass / anchors.clamp(min=1) + own
+        total = mass / anchors.clamp(min=1) + weight
         batch.notes.append(
             partial(self._masses[side].add, Samples(batch.ids[side][keep]), total[keep].double())
         )

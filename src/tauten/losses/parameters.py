@@ -87,13 +87,13 @@ class _Averaged(torch.autograd.Function):
 def _check_equal(owner: str, learned: Mapping[str, Tensor], device: torch.device) -> None:
     if any(hasattr(parameter, "full_tensor") for parameter in learned.values()):
         return
-    mine = torch.stack(
+    sums = torch.stack(
         [
             torch.stack([p.detach().double().sum(), p.detach().double().abs().sum()]).to(device)
             for p in learned.values()
         ]
     )
-    least, most = mine.clone(), mine.clone()
+    least, most = sums.clone(), sums.clone()
     distributed.all_reduce(least, distributed.ReduceOp.MIN)
     distributed.all_reduce(most, distributed.ReduceOp.MAX)
     for name, low, high in zip(learned, least, most, strict=True):

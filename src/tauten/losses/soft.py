@@ -35,10 +35,10 @@ def soft_logits(
         ValueError: an anchor without any weight, or weights below 0.
     """
     numbers = of_anchors(batch, scales, directions)
-    found = _in_one_sweep(batch, numbers, scales, directions)
-    if found is None:
-        found = _in_two_sweeps(batch, numbers, directions)
-    partitions, logits = found
+    sums = _in_one_sweep(batch, numbers, scales, directions)
+    if sums is None:
+        sums = _in_two_sweeps(batch, numbers, directions)
+    partitions, logits = sums
     return [
         (with_own(batch, log_sum, scale, d), logit)
         for log_sum, logit, scale, d in zip(partitions, logits, scales, directions, strict=True)

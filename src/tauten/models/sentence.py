@@ -88,9 +88,9 @@ def sentence_settings(
     if kinds[0][0] != "Transformer":
         raise ValueError(f"{name} begins with the module {kinds[0][0]}: it cannot be a text tower")
     settings: dict[str, Any] = {"folder": kinds[0][1], "dense": (), "weights": ()}
-    own = saved_json(name, f"{_inside(kinds[0][1])}sentence_bert_config.json", **place) or {}
-    settings["lower"] = bool(own.get("do_lower_case"))
-    settings["max_length"] = own.get("max_seq_length")
+    tokenizing = saved_json(name, f"{_inside(kinds[0][1])}sentence_bert_config.json", **place) or {}
+    settings["lower"] = bool(tokenizing.get("do_lower_case"))
+    settings["max_length"] = tokenizing.get("max_seq_length")
     _tell_of_prompt(name, saved_json(name, "config_sentence_transformers.json", **place) or {})
     for position, (kind, path) in enumerate(kinds[1:], 1):
         config = saved_json(name, f"{_inside(path)}config.json", **place) or {}

@@ -56,9 +56,9 @@ class Ranks:
     def __init__(self, rows: int, cols: int, device: torch.device) -> None:
         self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
         self.device = device
-        mine = torch.tensor([[rows, cols]], device=device)
-        sizes = torch.empty(self.size, 2, dtype=mine.dtype, device=device)
-        _all_gather(sizes, mine)
+        counts = torch.tensor([[rows, cols]], device=device)
+        sizes = torch.empty(self.size, 2, dtype=counts.dtype, device=device)
+        _all_gather(sizes, counts)
         self.rows: list[int] = sizes[:, 0].tolist()
         self.cols: list[int] = sizes[:, 1].tolist()
 
@@ -72,29 +72,29 @@ class Ranks:
         """The columns of this process."""
         return slice(self.first, self.first + self.cols[self.rank])
 
-    def gather(self, mine: Tensor, counts: list[int] | None = None) -> Tensor:
+    def gather(self, shard: Tensor, counts: list[int] | None = None) -> Tensor:
         """Gather (M, ...) from (m_r, ...) of each process; ``counts`` if not columns are meant."""
         counts = self.cols if counts is None else counts
         if distributed.get_backend() == "gloo":
-            return self._exchange(mine.contiguous(), counts)
+            return self._exchange(shard.contiguous(), counts)
         most = max(counts)
-        if mine.shape[0] < most:
-            padding = mine.new_zeros(most - mine.shape[0], *mine.shape[1:])
-            mine = torch.cat([mine, padding])
-        whole = mine.new_empty(self.size * most, *mine.shape[1:])
-        _all_gather(whole, mine.contiguous())
+        if shard.shape[0] < most:
+            padding = shard.new_zeros(most - shard.shape[0], *shard.shape[1:])
+            shard = torch.cat([shard, padding])
+        whole = shard.new_empty(self.size * most, *shard.shape[1:])
+        _all_gather(whole, shard.contiguous())
         if min(counts) == most:
             return whole
         return torch.cat([part[:n] for part, n in zip(whole.split(most), counts, strict=True)])
 
-    def _exchange(self, mine: Tensor, counts: list[int]) -> Tensor:
+    def _exchange(self, shard: Tensor, counts: list[int]) -> Tensor:
         """Gather straight into the result; gloo's own function holds everything twice."""
-        whole = mine.new_empty(sum(counts), *mine.shape[1:])
+        whole = shard.new_empty(sum(counts), *shard.shape[1:])
         parts = whole.split(counts)
-        parts[self.rank].copy_(mine)
+        parts[self.rank].copy_(shard)
         works = []
         for distance in range(1, self.size):
-            works += self.swap(mine, parts[(self.rank - distance) % self.size], distance)
+            works += self.swap(shard, parts[(self.rank - distance) % self.size], distance)
         for work in works:
             work.wait()
         return whole
@@ -106,9 +106,9 @@ class Ranks:
         """
         n = self.cols[self.rank]
         if min(self.cols) == max(self.cols) and distributed.get_backend() != "gloo":
-            mine = whole.new_empty(n, *whole.shape[1:])
-            _reduce_scatter(mine, whole.contiguous())
-            return mine
+            shard = whole.new_empty(n, *whole.shape[1:])
+            _reduce_scatter(shard, whole.contiguous())
+            return shard
         parts = whole.new_empty(self.size * n, *whole.shape[1:])
         distributed.all_to_all_single(parts, whole.contiguous(), [n] * self.size, self.cols)
         return parts.view(self.size, n, *whole.shape[1:]).sum(0)
@@ -123,31 +123,31 @@ class Ranks:
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return tensor
 
-    def arrivals(self, mine: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def arrivals(self, shard: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield every process's block (m, d), ours first, all others sent at the start."""
         owners = [(self.rank - distance) % self.size for distance in range(1, self.size)]
         if distributed.get_backend() != "gloo":
-            whole = self.gather(mine)
-            yield self.rank, mine
+            whole = self.gather(shard)
+            yield self.rank, shard
             for owner in owners:
                 yield owner, whole[self.columns_of(owner)]
             return
-        mine = mine.contiguous()
-        coming = [self._blank(owner, mine) for owner in owners]
-        sent = [self.swap(mine, block, at + 1) for at, block in enumerate(coming)]
-        yield self.rank, mine
+        shard = shard.contiguous()
+        coming = [self._blank(owner, shard) for owner in owners]
+        sent = [self.swap(shard, block, at + 1) for at, block in enumerate(coming)]
+        yield self.rank, shard
         for owner, block, works in zip(owners, coming, sent, strict=True):
             for work in works:
                 work.wait()
             yield owner, block
 
-    def around(self, mine: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def around(self, shard: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield every process's block (m, d) in turn, ours first, the next on its way meanwhile."""
-        block, owner = mine.contiguous(), self.rank
+        block, owner = shard.contiguous(), self.rank
         for hop in range(self.size):
             coming, after = None, (owner - 1) % self.size
             if hop < self.size - 1:
-                coming = self._blank(after, mine)
+                coming = self._blank(after, shard)
                 sent = self.swap(block, coming)
             yield owner, block
             if coming is not None:
@@ -197,23 +197,23 @@ class Ranks:
         return works
 
 
-def gather_columns(mine: Tensor, ranks: Ranks) -> Tensor:
+def gather_columns(columns: Tensor, ranks: Ranks) -> Tensor:
     """Gather (M, ...) the numbers of all columns from every process, differentiable."""
-    whole: Tensor = apply_once(_Gather, mine, ranks)
+    whole: Tensor = apply_once(_Gather, columns, ranks)
     return whole
 
 
-def total(mine: Tensor, ranks: Ranks) -> Tensor:
+def total(share: Tensor, ranks: Ranks) -> Tensor:
     """Sum over processes, differentiable."""
-    whole: Tensor = apply_once(_Total, mine, ranks)
+    whole: Tensor = apply_once(_Total, share, ranks)
     return whole
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mine: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, shard: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks
-        return ranks.gather(mine.detach())
+        return ranks.gather(shard.detach())
 
     @staticmethod
     @first_only
@@ -223,9 +223,9 @@ class _Gather(torch.autograd.Function):
 
 class _Total(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mine: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, shard: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks
-        return ranks.sum_(mine.detach().clone())
+        return ranks.sum_(shard.detach().clone())
 
     @staticmethod
     @first_only

@@ -61,12 +61,12 @@ def _regroup(
     parts: Sequence[tuple[Rule | None, int]], s: Tensor, numbers: Sequence[Tensor]
 ) -> list[Tensor]:
     """Return each part's value from the flat numbers."""
-    found, start = [], 0
+    values, start = [], 0
     for rule, count in parts:
-        mine = numbers[start : start + count]
-        found.append(mine[0] if rule is None else rule(s, *mine))
+        group = numbers[start : start + count]
+        values.append(group[0] if rule is None else rule(s, *group))
         start += count
-    return found
+    return values
 
 
 def _flatten(

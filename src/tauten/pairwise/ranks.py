@@ -73,9 +73,9 @@ def _dense(
     *,
     cosine: bool,
 ) -> tuple[Tensor, ...]:
-    found = reduce_dense(x, gather_columns(y, ranks), reductions, mask, cosine=cosine)
+    partials = reduce_dense(x, gather_columns(y, ranks), reductions, mask, cosine=cosine)
     results = []
-    for partial, reduction in zip(found, reductions, strict=True):
+    for partial, reduction in zip(partials, reductions, strict=True):
         if reduction.along == "rows":
             results.append(partial)
             continue
@@ -99,16 +99,16 @@ class _OnRanks(torch.autograd.Function):
         left = plan.side(x)
         results = plan.empty(left, sum(ranks.cols))
         bring = ranks.arrivals if exchange == "gather" else ranks.around
-        kept: list[Tensor] = []
+        arrived: list[Tensor] = []
         for owner, block in bring(y.detach()):
             first = ranks.columns_of(owner).start
             accumulate(plan, left, plan.side(block), first, numbers, results)
             if exchange == "gather" and owner != ranks.rank:
-                kept.append(block)
+                arrived.append(block)
         plan.finish(results, [at for at, dim in enumerate(plan.dims) if dim == 1])
         _merge(plan, ranks, results)
-        ctx.save_for_backward(x, y, *kept, *numbers, *results)
-        ctx.plan, ctx.ranks, ctx.exchange, ctx.kept = plan, ranks, exchange, len(kept)
+        ctx.save_for_backward(x, y, *arrived, *numbers, *results)
+        ctx.plan, ctx.ranks, ctx.exchange, ctx.kept = plan, ranks, exchange, len(arrived)
         return tuple(
             result if dim == 1 else result[ranks.own].clone()
             for result, dim in zip(results, plan.dims, strict=True)
@@ -120,7 +120,7 @@ class _OnRanks(torch.autograd.Function):
         plan: Plan = ctx.plan
         ranks: Ranks = ctx.ranks
         x, y, *saved = ctx.saved_tensors
-        kept, saved = saved[: ctx.kept], saved[ctx.kept :]
+        arrived, saved = saved[: ctx.kept], saved[ctx.kept :]
         numbers, results = saved[: -len(plan.dims)], saved[-len(plan.dims) :]
         need_x, need_y, *needs = ctx.needs_input_grad[3:]
         left = plan.side(x)
@@ -131,7 +131,7 @@ class _OnRanks(torch.autograd.Function):
         blocks: Iterable[tuple[int, Tensor]]
         if ctx.exchange == "gather":
             owners = [(ranks.rank - distance) % ranks.size for distance in range(ranks.size)]
-            blocks = zip(owners, [y, *kept], strict=True)
+            blocks = zip(owners, [y, *arrived], strict=True)
             sums = ranks.sums_sent(like) if need_y else None
         else:
             blocks, sums = ranks.around(y), ranks.sums_along(like) if need_y else None
@@ -178,25 +178,25 @@ def _merge(plan: Plan, ranks: Ranks, results: list[Tensor]) -> None:
 def _of_all(plan: Plan, ranks: Ranks, cotangents: Sequence[Tensor]) -> list[Tensor]:
     """Return the cotangents of all columns in the place of this process's."""
     cols = [at for at, dim in enumerate(plan.dims) if dim == 0]
-    found = list(cotangents)
+    gradients = list(cotangents)
     if cols:
         whole = ranks.gather(torch.stack([cotangents[at] for at in cols], dim=1))
         for row, at in enumerate(cols):
-            found[at] = whole[:, row]
-    return found
+            gradients[at] = whole[:, row]
+    return gradients
 
 
-def _stack(mine: Tensor, ranks: Ranks) -> Tensor:
+def _stack(shard: Tensor, ranks: Ranks) -> Tensor:
     """Stack this vector of every process, (W, M), differentiable."""
-    stacked: Tensor = apply_once(_Stack, mine, ranks)
+    stacked: Tensor = apply_once(_Stack, shard, ranks)
     return stacked
 
 
 class _Stack(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mine: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, shard: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks
-        return ranks.gather(mine.detach().unsqueeze(0), [1] * ranks.size)
+        return ranks.gather(shard.detach().unsqueeze(0), [1] * ranks.size)
 
     @staticmethod
     @first_only

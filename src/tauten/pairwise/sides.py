@@ -153,8 +153,9 @@ class _PairSimilarity(torch.autograd.Function):
             x, y = x.view_as(x), y.view_as(y)  # told apart where they are one tensor
             wanted = [v for v, need in zip((x, y), ctx.needs_input_grad, strict=False) if need]
             result = _plain_similarity(x, y, column, cosine=ctx.cosine)
-            found = iter(torch.autograd.grad(result, wanted, cotangent, create_graph=True))
-            return *(next(found) if need else None for need in ctx.needs_input_grad[:2]), None, None
+            gradients = iter(torch.autograd.grad(result, wanted, cotangent, create_graph=True))
+            needs = ctx.needs_input_grad[:2]
+            return *(next(gradients) if need else None for need in needs), None, None
         left, right = (Side(v, cotangent.dtype, cosine=ctx.cosine) for v in (x, y))
         grad_x = left.zeros() if ctx.needs_input_grad[0] else None
         grad_y = right.zeros() if ctx.needs_input_grad[1] else None

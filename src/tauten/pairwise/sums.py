@@ -26,18 +26,18 @@ class Sums:
             return self.own[which]
         return self.like.new_zeros(which.stop - which.start, *self.like.shape[1:])
 
-    def add(self, owner: int, piece: int, mine: Tensor) -> None:
+    def add(self, owner: int, piece: int, share: Tensor) -> None:
         """Add what :meth:`room` was filled with; others' blocks are sent."""
         if owner != self.ranks.rank:
             self._settle()
-            self._send(owner, piece, mine)
+            self._send(owner, piece, share)
 
     def arrived(self) -> Tensor:
         """Return the sum for our own block."""
         self._settle()
         return self.own
 
-    def _send(self, owner: int, piece: int, mine: Tensor) -> None:
+    def _send(self, owner: int, piece: int, share: Tensor) -> None:
         raise NotImplementedError
 
     def _settle(self) -> None:
@@ -45,11 +45,11 @@ class Sums:
             work.wait()
         self.works, self.leaving = [], None
 
-    def _swap(self, mine: Tensor, sender: int, piece: int, distance: int) -> Tensor:
+    def _swap(self, share: Tensor, sender: int, piece: int, distance: int) -> Tensor:
         """Send a piece; the room for that of ``sender``'s block, which comes in exchange."""
         which = self.ranks.pieces(sender)[piece]
         coming = self.like.new_empty(which.stop - which.start, *self.like.shape[1:])
-        self.leaving, self.works = mine, self.ranks.swap(mine, coming, distance)
+        self.leaving, self.works = share, self.ranks.swap(share, coming, distance)
         return coming
 
 
@@ -66,11 +66,11 @@ class Along(Sums):
             self.own[self.ranks.pieces(self.ranks.rank)[piece]] += part
         return self.own
 
-    def _send(self, owner: int, piece: int, mine: Tensor) -> None:
+    def _send(self, owner: int, piece: int, share: Tensor) -> None:
         if piece in self.coming:
-            mine += self.coming.pop(piece)
+            share += self.coming.pop(piece)
         after = (owner - 1) % self.ranks.size
-        self.coming[piece] = self._swap(mine, after, piece, 1)
+        self.coming[piece] = self._swap(share, after, piece, 1)
 
 
 class Sent(Sums):
@@ -80,9 +80,9 @@ class Sent(Sums):
         super().__init__(ranks, like)
         self.coming: tuple[int, Tensor] | None = None
 
-    def _send(self, owner: int, piece: int, mine: Tensor) -> None:
+    def _send(self, owner: int, piece: int, share: Tensor) -> None:
         distance = (owner - self.ranks.rank) % self.ranks.size
-        self.coming = piece, self._swap(mine, self.ranks.rank, piece, distance)
+        self.coming = piece, self._swap(share, self.ranks.rank, piece, distance)
 
     def _settle(self) -> None:
         super()._settle()

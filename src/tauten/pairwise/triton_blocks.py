@@ -57,14 +57,14 @@ class Part:
 
 def parts_of(plan: Plan) -> dict[Name, Part | None]:
     """Return the plan's reduction along rows and the one along columns."""
-    found: dict[Name, Part | None] = {"row": None, "col": None}
+    parts: dict[Name, Part | None] = {"row": None, "col": None}
     for group in plan.groups:
         how = "exponentials" if group.small else group.how
         for at in group.members:
             dim = plan.dims[at]
             part = Part(at, dim, TERMS[type(group.term)], how, group.numbers)
-            found["row" if dim == 1 else "col"] = part
-    return found
+            parts["row" if dim == 1 else "col"] = part
+    return parts
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,12 @@ class Blocks:
         for top in range(0, len(self.left), height):
             rows = slice(top, min(top + height, len(self.left)))
             for start in range(0, len(self.right), width):
-                own = slice(start, min(start + width, len(self.right)))
-                yield Block(rows, slice(self.first + own.start, self.first + own.stop), own)
+                rows_of_y = slice(start, min(start + width, len(self.right)))
+                yield Block(
+                    rows,
+                    slice(self.first + rows_of_y.start, self.first + rows_of_y.stop),
+                    rows_of_y,
+                )
 
     def room(self) -> Tensor:
         """Return the memory for one block of S, flat."""
@@ -153,7 +157,7 @@ class Blocks:
             sim: (n, m) room for S, overwritten; None where no kernel reads or writes it.
         """
         n, m = block.shape
-        found: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             **self._vectors(block),
             **self._marks.of_block(block),
             "n": n,
@@ -167,14 +171,14 @@ class Blocks:
             torch.mm(self.left.rows(block.rows), self.right.rows(block.own).T, out=sim)
         for name, part in self.parts.items():
             upper = name.upper()
-            found[f"{upper}_TERM"] = "one" if part is None else part.term
-            found[f"{upper}_HOW"] = "sum" if part is None else part.how
+            arguments[f"{upper}_TERM"] = "one" if part is None else part.term
+            arguments[f"{upper}_HOW"] = "sum" if part is None else part.how
             places = () if part is None else part.numbers
             for at, letter in enumerate("ab"):
                 known = at < len(places)
-                found[f"{name}_{letter}"] = self._number(places[at], block) if known else None
-                found[f"{upper}_{letter.upper()}"] = self.axes[places[at]] if known else 2
-        return found
+                arguments[f"{name}_{letter}"] = self._number(places[at], block) if known else None
+                arguments[f"{upper}_{letter.upper()}"] = self.axes[places[at]] if known else 2
+        return arguments
 
     def _vectors(self, block: Block) -> dict[str, Any]:
         names = ("x", "y")
@@ -182,15 +186,15 @@ class Blocks:
             return {f"{name}{end}": None for name in names for end in ("", "_scale")} | {
                 f"{name}_stride": 0 for name in names
             }
-        found: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         for name, side, which in (
             ("x", self.left, block.rows),
             ("y", self.right, block.own),
         ):
             vectors = dense_rows(side.vectors[which])
-            found[name], found[f"{name}_stride"] = vectors, vectors.stride(0)
-            found[f"{name}_scale"] = None if side.inverse is None else side.inverse[which]
-        return found
+            arguments[name], arguments[f"{name}_stride"] = vectors, vectors.stride(0)
+            arguments[f"{name}_scale"] = None if side.inverse is None else side.inverse[which]
+        return arguments
 
     def _number(self, place: int, block: Block) -> Tensor:
         number, axis = self._numbers[place], self.axes[place]

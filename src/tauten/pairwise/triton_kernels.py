@@ -199,7 +199,7 @@ def product_kernel(
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     col = tl.program_id(1) * COLS + tl.arange(0, COLS)
-    found = tl.zeros((ROWS, COLS), tl.float32)
+    products = tl.zeros((ROWS, COLS), tl.float32)
     for start in range(0, k, STEP):
         at = start + tl.arange(0, STEP)
         w = tl.load(
@@ -214,10 +214,10 @@ def product_kernel(
             mask=(at < k)[:, None] & (col < d)[None, :],
             other=0.0,
         )
-        found = _times(w, v, found)
+        products = _times(w, v, products)
     place = total + row[:, None] * total_stride + col[None, :]
     inside = (row < n)[:, None] & (col < d)[None, :]
-    tl.store(place, tl.load(place, mask=inside, other=0.0) + found, mask=inside)
+    tl.store(place, tl.load(place, mask=inside, other=0.0) + products, mask=inside)
 
 
 @triton.jit
@@ -267,21 +267,21 @@ def _left_out(
     """Return pairs that are masked or outside; positives are the pairs of equal labels."""
     out = ((row < n)[:, None] & (col < m)[None, :]) == 0
     if label_x is not None:
-        mine = tl.load(label_x + row, mask=row < n, other=0)[:, None]
-        other = (mine == tl.load(label_y + col, mask=col < m, other=0)[None, :]) == 0
+        labels = tl.load(label_x + row, mask=row < n, other=0)[:, None]
+        other = (labels == tl.load(label_y + col, mask=col < m, other=0)[None, :]) == 0
         if OWN:
             out = out | (other == 0)
         for k in tl.static_range(SAME):
-            mine = tl.load(same_x + k * same_x_stride + row, mask=row < n, other=0)[:, None]
+            labels = tl.load(same_x + k * same_x_stride + row, mask=row < n, other=0)[:, None]
             theirs = tl.load(same_y + k * same_y_stride + col, mask=col < m, other=0)[None, :]
-            out = out | ((mine == theirs) & other)
+            out = out | ((labels == theirs) & other)
         if ignore is not None:
-            told = tl.load(
+            ignored = tl.load(
                 ignore + row[:, None].to(tl.int64) * ignore_stride + col[None, :],
                 mask=(row < n)[:, None] & (col < m)[None, :],
                 other=0,
             )
-            out = out | (told != 0)
+            out = out | (ignored != 0)
     return out
 
 
@@ -289,14 +289,14 @@ def _left_out(
 def _number(number, row, col, n, m, AXIS: tl.constexpr):
     """Return a term's number; 0 where the term has none."""
     if number is None:
-        found = 0.0
+        loaded = 0.0
     elif AXIS == 0:
-        found = tl.load(number + row, mask=row < n, other=0.0)[:, None]
+        loaded = tl.load(number + row, mask=row < n, other=0.0)[:, None]
     elif AXIS == 1:
-        found = tl.load(number + col, mask=col < m, other=0.0)[None, :]
+        loaded = tl.load(number + col, mask=col < m, other=0.0)[None, :]
     else:
-        found = tl.load(number)
-    return found
+        loaded = tl.load(number)
+    return loaded
 
 
 @triton.jit

@@ -13,62 +13,62 @@ import triton.language as tl
 def value(s, a, b, TERM: tl.constexpr):
     """Return φ."""
     if TERM == "scaled":
-        found = s * a
+        phi = s * a
     elif TERM == "softplus":
-        found = _softplus(s * a + b)
+        phi = _softplus(s * a + b)
     elif TERM == "hinge":
-        found = tl.where(s + a < 0, 0.0, s + a)
+        phi = tl.where(s + a < 0, 0.0, s + a)
     elif TERM == "active":
-        found = tl.where(s + a > 0, 1.0, 0.0)
+        phi = tl.where(s + a > 0, 1.0, 0.0)
     elif TERM == "tilted":
-        found = s * tl.exp(s * a - b)
+        phi = s * tl.exp(s * a - b)
     else:
         tl.static_assert(TERM == "one")
-        found = s * 0.0 + 1.0
-    return found
+        phi = s * 0.0 + 1.0
+    return phi
 
 
 @triton.jit
 def slope(s, a, b, TERM: tl.constexpr):
     """Return ∂φ/∂s."""
     if TERM == "scaled":
-        found = s * 0.0 + a
+        derivative = s * 0.0 + a
     elif TERM == "softplus":
-        found = tl.sigmoid(s * a + b) * a
+        derivative = tl.sigmoid(s * a + b) * a
     elif TERM == "hinge":
-        found = tl.where(s + a > 0, 1.0, 0.0)
+        derivative = tl.where(s + a > 0, 1.0, 0.0)
     elif TERM == "tilted":
-        found = (1.0 + s * a) * tl.exp(s * a - b)
+        derivative = (1.0 + s * a) * tl.exp(s * a - b)
     else:
-        found = s * 0.0
-    return found
+        derivative = s * 0.0
+    return derivative
 
 
 @triton.jit
 def slope_of_a(s, a, b, TERM: tl.constexpr):
     """Return ∂φ/∂a."""
     if TERM == "scaled":
-        found = s
+        derivative = s
     elif TERM == "softplus":
-        found = tl.sigmoid(s * a + b) * s
+        derivative = tl.sigmoid(s * a + b) * s
     elif TERM == "hinge":
-        found = tl.where(s + a > 0, 1.0, 0.0)
+        derivative = tl.where(s + a > 0, 1.0, 0.0)
     elif TERM == "tilted":
-        found = s * s * tl.exp(s * a - b)
+        derivative = s * s * tl.exp(s * a - b)
     else:
-        found = s * 0.0
-    return found
+        derivative = s * 0.0
+    return derivative
 
 
 @triton.jit
 def slope_of_b(s, a, b, TERM: tl.constexpr):
     """Return ∂φ/∂b."""
     if TERM == "softplus":
-        found = tl.sigmoid(s * a + b)
+        derivative = tl.sigmoid(s * a + b)
     else:
         tl.static_assert(TERM == "tilted")
-        found = -s * tl.exp(s * a - b)
-    return found
+        derivative = -s * tl.exp(s * a - b)
+    return derivative
 
 
 @triton.jit
@@ -84,12 +84,12 @@ def _softplus(z):
 def weighted(phi, factor, shift, HOW: tl.constexpr):
     """Return ∂result/∂φ times the factor."""
     if HOW == "sum":
-        found = factor
+        weight = factor
     elif HOW == "exponentials":
-        found = factor * tl.exp(phi)
+        weight = factor * tl.exp(phi)
     else:
-        found = factor * tl.exp(phi - shift)
-    return found
+        weight = factor * tl.exp(phi - shift)
+    return weight
 
 
 @triton.jit
@@ -99,9 +99,9 @@ def reduced(phi, out, HOW: tl.constexpr, AXIS: tl.constexpr):
         phi = tl.where(out, -float("inf"), phi)
         peak = tl.max(phi, AXIS)
         peak = tl.where(peak == -float("inf"), 0.0, peak)
-        found = peak + tl.log(tl.sum(tl.exp(phi - tl.expand_dims(peak, AXIS)), AXIS))
+        result = peak + tl.log(tl.sum(tl.exp(phi - tl.expand_dims(peak, AXIS)), AXIS))
     else:
         if HOW == "exponentials":
             phi = tl.exp(phi)
-        found = tl.sum(tl.where(out, 0.0, phi), AXIS)
-    return found
+        result = tl.sum(tl.where(out, 0.0, phi), AXIS)
+    return result

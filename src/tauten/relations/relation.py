@@ -127,9 +127,9 @@ class Relation:
         if self.labels is None:
             return 1, 1
         x_code, y_code, classes = self._codes()
-        own = 1 if self.itself else 0
+        itself = 1 if self.itself else 0
         sizes = self._sizes(y_code, classes)[x_code], self._sizes(x_code, classes)[y_code]
-        return sizes[0] - own, sizes[1] - own
+        return sizes[0] - itself, sizes[1] - itself
 
     def _codes(self) -> tuple[Tensor, Tensor, int]:
         """Return the labels of this process's two sides as 0 .. classes-1, the same on all."""
@@ -295,20 +295,20 @@ def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Rel
     lacking = ""
     if relation.itself or relation.ignore is not None:
         lacking = " but itself" if relation.ignore is None else " that ignore= leaves"
-    own = slice(None) if ranks is None else ranks.own
+    here = slice(None) if ranks is None else ranks.own
     if relation.itself:
         directions = "x2y"
     checks = []
     if directions != "y2x":
         checks.append(("x", labels[0], left[0], lacking or " on the other side"))
     if directions == "y2x":
-        checks.append(("y", labels[1][own], left[1][own], lacking or " on the other side"))
+        checks.append(("y", labels[1][here], left[1][here], lacking or " on the other side"))
     elif directions == "both":
-        checks.append(("y", labels[1][own], (left[1] | ~meant[1])[own], lacking))
+        checks.append(("y", labels[1][here], (left[1] | ~meant[1])[here], lacking))
     check_labelled(checks, ranks)
     alone = bool((~left[1]).any())
     lengths = (rows, cols) if ranks is None else (ranks.rows, ranks.cols)
-    some_rows, some_cols = ~left[0].all(), ~left[1][own].all()
+    some_rows, some_cols = ~left[0].all(), ~left[1][here].all()
     return Relation(
         relation.positive,
         diagonal=True,
@@ -318,7 +318,7 @@ def _by_labels(relation: Relation, rows: int, cols: int, directions: str) -> Rel
         ranks=ranks,
         itself=relation.itself,
         rows_paired=left[0] if bool(some_rows) else None,
-        columns_paired=left[1][own] if bool(some_cols) else None,
+        columns_paired=left[1][here] if bool(some_cols) else None,
         paired=directions != "both" or (lengths[0] == lengths[1] and not alone),
     )
 

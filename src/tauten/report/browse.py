@@ -80,7 +80,7 @@ def browsed(numbers: Numbers, images: Array | None, seed: int) -> tuple[Markup, 
         search, side = first.searches[way], first.outcome.sides[way]
         labels = _classes(numbers, way)
         for i in rows.tolist():
-            matches = () if search.own is None else search.own[i]
+            matches = () if search.matches is None else search.matches[i]
             tile = sheet.add(pictures.query(way, i, matches))
             queries.append([search.texts[i], tile, side.groups[i], labels[i]])
         names: list[list[Any]] = []

@@ -60,4 +60,4 @@ def _read(reader: Callable[..., Value], path: Path, *more: Any) -> Value:
     try:
         return reader(path, *more)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {files.told(error)}") from error
+        raise ValueError(f"{path} cannot be read: {files.error_line(error)}") from error

@@ -119,7 +119,7 @@ def gallery(numbers: Numbers, images: Array | None, per_group: int, seed: int) -
     for i, answer_row in zip(rows.tolist(), zip(*answers, strict=True), strict=True):
         text = search.texts[i]
         what = f"test image of {text}" if not way else f"the image that belongs to: {text}"
-        target = pictures.query(way, i, () if search.own is None else search.own[i])
+        target = pictures.query(way, i, () if search.matches is None else search.matches[i])
         shown = Shown(data_uri(target), True, what, text)
         queries.append(Query(text, side.groups[i] or ALL, shown, answer_row))
     return queries

@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 
     Neither HTML nor SVG may hold them, and half a character cannot be written to a file.
     """
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def all_printable(tree: Any) -> Any:

@@ -28,7 +28,7 @@ class Search:
         candidates: (C, d).
         texts: (Q,) of the queries: a caption, a class.
         names: (C,) of the candidates.
-        own: for each query the right candidates; None where those of its class are right.
+        matches: for each query the right candidates; None where those of its class are right.
         classes: (Q,) and (C,) long, classes where these decide.
     """
 
@@ -36,18 +36,18 @@ class Search:
     candidates: Tensor
     texts: Sequence[str]
     names: Sequence[str]
-    own: Sequence[Sequence[int]] | None
+    matches: Sequence[Sequence[int]] | None
     classes: tuple[Tensor, Tensor] | None = None
 
     def right(self, rows: Tensor) -> Tensor:
         """Return (b, C) bool, the right candidates of some queries."""
-        if self.own is None:
+        if self.matches is None:
             assert self.classes is not None
             of_query, of_candidate = self.classes
             return of_query[rows, None] == of_candidate
         relevant = torch.zeros(len(rows), len(self.candidates), dtype=torch.bool)
         for row, i in zip(relevant, rows.tolist(), strict=True):
-            row[list(self.own[i])] = True
+            row[list(self.matches[i])] = True
         return relevant
 
     def blocks(self, rows: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tauten.files import need, read_json, replace_text, sha256, sync_folder, sync_tree, told
+from tauten.files import error_line, need, read_json, replace_text, sha256, sync_folder, sync_tree
 
 logger = logging.getLogger("tauten.training")
 
@@ -180,7 +180,7 @@ def best_of(root: Path) -> Path:
                 "no other copy of it is whole: bring the folder back from a copy, or train anew"
             )
             raise ValueError(f"{str(error).partition('; load')[0]}; {remedy}") from error
-        logger.warning("%s; using %s, which it is a copy of", told(error), same)
+        logger.warning("%s; using %s, which it is a copy of", error_line(error), same)
         return same
     return best
 
@@ -216,7 +216,9 @@ def reading(checkpoint: Path, name: str) -> Iterator[None]:
 
 
 def _unusable(checkpoint: Path, name: str, error: Exception) -> str:
-    return f"{checkpoint}: {name} cannot be used, damaged or of another version: {told(error)}"
+    return (
+        f"{checkpoint}: {name} cannot be used, damaged or of another version: {error_line(error)}"
+    )
 
 
 def _link(source: str, target: str) -> None:

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
-from tauten.files import told
+from tauten.files import error_line
 
 _CLASSES = {
     metadata.__name__: (
@@ -84,7 +84,7 @@ class PlainReader(FileSystemReader):
             self._check(metadata)
         except Exception as error:
             raise ValueError(
-                f"{path} is damaged or not from a checkpoint of tauten: {told(error)}; load "
+                f"{path} is damaged or not from a checkpoint of tauten: {error_line(error)}; load "
                 "another checkpoint"
             ) from error
         if getattr(metadata, "storage_meta", None) is None:
@@ -111,7 +111,8 @@ class PlainReader(FileSystemReader):
                 raise
             except Exception as error:
                 raise ValueError(
-                    f"{self._folder / name} is damaged: {told(error)}; load another checkpoint"
+                    f"{self._folder / name} is damaged: {error_line(error)}; load another "
+                    "checkpoint"
                 ) from error
         done: Future[None] = Future()
         done.set_result(None)
@@ -140,7 +141,7 @@ class PlainPlanner(DefaultLoadPlanner):
         except Exception as error:
             raise ValueError(
                 f"{read_item.dest_index.fqn} of the checkpoint is damaged or no plain value: "
-                f"{told(error)}"
+                f"{error_line(error)}"
             ) from error
         ours = io.BytesIO()
         torch.save(plain, ours)

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from tauten.files import need, told
+from tauten.files import error_line, need
 from tauten.state import SampleTable
 from tauten.training.checkpoints.shares import contents
 
@@ -52,7 +52,9 @@ def open_saved(folder: Path) -> Saved:
     try:
         plain = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} is damaged or no file of plain values: {told(error)}") from error
+        raise ValueError(
+            f"{path} is damaged or no file of plain values: {error_line(error)}"
+        ) from error
     need(plain, {"groups": (list, type(None)), "rest": dict, "extra": dict}, path)
     return Saved(tensors, plain["groups"], plain["rest"], plain["extra"])
 

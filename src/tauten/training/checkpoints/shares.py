@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
-from tauten.files import told
+from tauten.files import error_line
 from tauten.training import processes
 from tauten.training.checkpoints.plain_reader import PlainPlanner, PlainReader
 
@@ -131,7 +131,7 @@ def read(folder: Path, state: dict[str, Any]) -> None:
 
 def _first(error: CheckpointException) -> str:
     """Return the error of the first process that failed, as text."""
-    return next((told(failed[0]) for failed in error.failures.values()), told(error))
+    return next((error_line(failed[0]) for failed in error.failures.values()), error_line(error))
 
 
 def contents(folder: Path) -> Metadata:
