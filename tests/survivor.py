@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import tauten as tt
+from cases import FURTHER
 
 SAMPLES, TEXTS, WIDTH, DIM, BATCH = 24, 31, 6, 4, 8
 SAVED, KILLED, END = 5, 7, 8
@@ -78,6 +79,12 @@ BY_NAME: dict[str, Callable[[], tt.ContrastiveLoss]] = {
     "two-ids-grow": lambda: tt.DCL(tt.Individual((None, None), 0.5, 0.2)),
     "weighted": lambda: tt.InfoNCE(0.2, weight=1 / tt.mmts(COUNTS, 0.1, (0.1, 0.3), 7)),
     "two-views": lambda: tt.iSogCLR(SAMPLES, 0.5, gamma(), 0.2, directions="x2y"),
+    **{
+        f"{name} {'own' if case.constant else 'mmts'}": lambda case=case: case.build(
+            0.1 if case.constant else CONTROLS["mmts"]()
+        )
+        for name, case in FURTHER.items()
+    },
 }
 
 
@@ -98,6 +105,8 @@ def call(name: str, loss_fn: tt.ContrastiveLoss, x: Tensor, y: Tensor, ids: Tens
     """The loss of a batch whose ids may repeat; in "two-ids" samples of y have ids of their own."""
     if name == "two-views":
         return loss_fn.two_views(x, y, ids)
+    if (kind := name.split()[0]) in FURTHER:
+        return FURTHER[kind].call(loss_fn, x, y, ids)
     index = (ids, (ids * 5 + 3) % TEXTS) if name.startswith("two-ids") else ids
     return loss_fn(x, y, index, same=ids)
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from cases import FURTHER
 from forks import Fork, run
 
 SCRIPT = Path(__file__).with_name("survivor.py")
 LOSSES = ["infonce", "equalized", "reweighted", "dcl", "siglip", "max-margin", "sogclr", "robust"]
 LOSSES += ["nuclr", "isogclr", "fastclip-v0", "fastclip-v1", "fastclip-v2", "fastclip-v3"]
 LOSSES += ["grows", "grows-adam", "two-ids", "two-ids-nuclr", "two-ids-grow", "two-views"]
+LOSSES += [*FURTHER]
 CONTROLS = ["learnable", "cosine", "mmts", "composed", "individual", "individual-adam", "tempnet"]
 CONTROLS += ["tau", "dystress", "temo", "macl", "pair-distance"]
 
@@ -78,6 +80,11 @@ def test_the_end_is_the_same_bit_for_bit(ends):
         ("loss_fn/offsets.y2x.values", "nuclr mmts"),
         ("loss_fn/largest", "nuclr cosine"),
         *(("loss_fn/tables.y2x.values", f"fastclip-v{v}") for v in range(4)),
+        ("loss_fn/_step", "supremix mmts"),
+        ("loss_fn/prototypes.vectors", "palm mmts"),
+        ("loss_fn/prototypes.vectors", "swav mmts"),
+        ("loss_fn/gate.classes.weight", "simlap mmts"),
+        ("loss_fn/temperatures.0.last.weight", "amcl own"),
         ("model/x.weight", "max-margin mmts"),
     ],
 )

@@ -226,7 +226,7 @@ def test_gram_learns_a_temperature_and_leaves_duplicates_out():
         (lambda: tt.CACR(1.0, tt.Individual(9, rho=1.0)), "no partition"),
         (lambda: tt.CACR(1.0, normalize=False), "rows of length 1"),
         (lambda: tt.CACR(1.0, attraction=-1.0), "must be >= 0"),
-        (lambda: tt.GRAM(tt.DySTreSS()), "normalize=False"),
+        (lambda: tt.GRAM(tt.DySTreSS()), "GRAM's temperature: it follows from embeddings"),
         (lambda: tt.GRAM(tt.TempNet(4)), "a tuple of modalities has neither"),
         (lambda: tt.GRAM(0.1, eps=0.0), "eps must be > 0"),
         (lambda: tt.GRAM(0.1)(tuples(2)), "at least 3 modalities"),

@@ -99,7 +99,11 @@ def test_a_mixture_with_the_anchor_is_nearer_than_what_it_is_mixed_of(z):
         (lambda z: LabelMixer(beta=(2.0, 0.0)), "two numbers > 0"),
         (lambda z: LabelMixer()(z, LABELS[:3]), r"labels must be \(8,\) finite"),
         (lambda z: tt.SupReMix(0.1)(z, LABELS[:3]), r"labels must be \(8,\) finite"),
-        (lambda z: tt.SupReMix(0.1)(z, torch.arange(8.0)), "have no positive"),
+        (lambda z: tt.SupReMix(0.1)(z, torch.arange(8.0)), "labels 0.0, 1.0, .* have no positive"),
+        (
+            lambda z: tt.SupReMix(0.1)(z, torch.arange(8.0), mixed(z)),
+            "labels 0.0, 1.0, .* have no positive",
+        ),
         (lambda z: tt.SupReMix(tt.DySTreSS()), "labels give several"),
     ],
 )

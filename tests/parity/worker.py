@@ -15,6 +15,7 @@ import torch
 from torch import distributed as dist
 
 import tauten as tt
+from cases import FURTHER, of_three
 from tauten.candidates import Keys, OwnNegatives, PairQueue
 from tauten.relations import Codes, Teacher
 
@@ -45,33 +46,6 @@ class PerSample(tt.Control):
         return 0.2, 0.6
 
 
-class OfThree:
-    """A loss over three views, as one of pairs."""
-
-    def forward(self, x, y, index=None, **relation):
-        if relation or y is None or x.shape != y.shape:
-            raise ValueError("views have no relation")
-        return super().forward([x, y, 0.5 * x - y], index)
-
-
-class ThreeInfoNCE(OfThree, tt.MVInfoNCE):
-    pass
-
-
-class ThreeDHEL(OfThree, tt.MVDHEL):
-    pass
-
-
-class ThreeGRAM(OfThree, tt.GRAM):
-    pass
-
-
-def local(loss_fn, ranks):
-    """Return a loss that has no option for it, on this process alone or on all."""
-    loss_fn.ranks = ranks
-    return loss_fn
-
-
 CONTROLS = {
     "constant": lambda: tt.Constant(0.2),
     "learnable": lambda: tt.Learnable(0.2, 0.01, 1.0),
@@ -98,8 +72,7 @@ LOSSES = {
     "arc": lambda c, **k: tt.InfoNCE(
         c, margin=tt.ClusterShift(COUNTS, -0.1, 0.3), margin_of="angle", **k
     ),
-    "mv-infonce": ThreeInfoNCE,
-    "mv-dhel": lambda c, **k: ThreeDHEL(c, reduction=tt.DRO(0.7), **k),
+    "mv-dhel-dro": lambda c, **k: tt.MVDHEL(c, reduction=tt.DRO(0.7), **k),
     "paired-mv-infonce": tt.PairedMVInfoNCE,
     "paired-mv-dhel": tt.PairedMVDHEL,
     "infonce-sum": lambda c, **k: tt.InfoNCE(c, reduction="sum", **k),
@@ -114,7 +87,6 @@ LOSSES = {
     "cacr": tt.CACR,
     "relative-siglip": lambda c, **k: tt.RelativeSigLIP(c, tt.Learnable(0.3, -1.0, 1.0), **k),
     "neuclip": lambda c, **k: tt.NeuCLIP(DIM, c, 0.5, prototypes=5, **k),
-    "gram": lambda c, ranks="auto", **k: local(ThreeGRAM(c), ranks),
     "soft-top-k": lambda c, **k: tt.SoftTopK(c, 2, **k),
     "siglip": lambda c, **k: tt.SigLIP(c, tt.Learnable(-1.0, -5.0, 5.0), **k),
     "max-margin": tt.MaxMargin,
@@ -122,10 +94,13 @@ LOSSES = {
     "sogclr": lambda c, **k: tt.SogCLR(SAMPLES, c, 0.6, **k),
     "rgcl": lambda c, **k: tt.SogCLR(SAMPLES, c, 0.6, 0.5, **k),
     "nuclr": lambda c, **k: tt.NUCLR(SAMPLES, c, 0.6, **k),
+    **{name: case.build for name, case in FURTHER.items()},
 }
+#: losses that take more than pairs, and their calls
+CALLS = {"mv-dhel-dro": of_three, **{name: case.call for name, case in FURTHER.items()}}
 #: losses that differ from others in nothing that a control could change over processes
 FEW = ("arc", "learned-dro", "paired-mv-infonce", "paired-mv-dhel", "decoupled", "soft-top-k")
-FEW += ("z-loss", "mann-whitney", "cacr", "relative-siglip", "neuclip", "gram")
+FEW += ("z-loss", "mann-whitney", "cacr", "relative-siglip", "neuclip", *FURTHER)
 ROWS, SHARDS = 8, {2: [5, 3], 4: [3, 0, 1, 4]}
 WHOLE = slice(0, ROWS)
 
@@ -173,7 +148,7 @@ def options(y_kept=..., further=None, queue=None, own=None, **relation):
     return relation if queue is None else {"keys": queue.candidates(own)}
 
 
-def run(loss_fn, shard, relation, steps=2):
+def run(loss_fn, call, shard, relation, steps=2):
     """Loss values, gradients of embeddings and parameters, and state after some steps."""
     found = {}
     for step in range(steps):
@@ -183,7 +158,10 @@ def run(loss_fn, shard, relation, steps=2):
         a, b = x[shard].clone().requires_grad_(), (x + y)[shard].clone().requires_grad_()
         loss_fn.zero_grad()
         own = Keys(*torch.tanh(torch.stack([x, y]))[:, shard], ids[shard], (ids[shard] // 3,))
-        loss = loss_fn(a, *sides(b, ids[shard], **relation), **options(**relation, own=own))
+        if call is None:
+            loss = loss_fn(a, *sides(b, ids[shard], **relation), **options(**relation, own=own))
+        else:
+            loss = call(loss_fn, a, b, ids[shard])
         loss.backward()
         if "queue" in relation:
             relation["queue"].push(own)
@@ -237,9 +215,18 @@ def build(loss, control, **options):
     return loss(control(), **options).double()
 
 
+#: the name of the control of a loss that has numbers of its own in its place
+OWN = "own"
+#: endings of names of which all ways over processes are tried
+EVERY = ("per-sample", OWN)
+
+
 def cases():
     """(name, constructor of options -> loss, relation) that may be built."""
     for loss_name, loss in LOSSES.items():
+        if loss_name in FURTHER and FURTHER[loss_name].constant:
+            yield f"{loss_name} {OWN}", partial(build, loss, lambda: 0.1)
+            continue
         for control_name, control in CONTROLS.items():
             if loss_name in FEW and control_name != "per-sample":
                 continue
@@ -282,16 +269,19 @@ def alone():
                 told = (*told, "siglip learnable", "max-margin per-sample", "infonce individual")
             if relation == "keys":
                 told = ("per-sample", "individual", "tempnet", "distance", "infonce learnable")
-            if relation != "plain" and not name.endswith(told):
+            call = CALLS.get(name.split()[0])
+            if relation != "plain" and (call or not name.endswith(told)):
                 continue
             with suppress(ValueError):
-                found[name, relation] = run(make(tile="dense", ranks="local"), WHOLE, keywords)
+                loss_fn = make(tile="dense", ranks="local")
+                found[name, relation] = run(loss_fn, call, WHOLE, keywords)
+    assert {name.split()[0] for name, _ in found} == {*LOSSES}, "a loss that was always refused"
     return found
 
 
 def modes(name, relation, at):
     """Names of all modes for every loss, every control and every relation; else one in turn."""
-    if name.startswith("infonce ") or (relation == "plain" and name.endswith("per-sample")):
+    if name.startswith("infonce ") or (relation == "plain" and name.endswith(EVERY)):
         return list(MODES)
     return [list(MODES)[at % len(MODES)]]
 
@@ -304,10 +294,12 @@ def compare(rank, world, expected):
     dist.broadcast_object_list(names)
     makers, problems, count = dict(cases()), [], 0
     for at, (name, relation) in enumerate(names[0]):
-        if world > 2 and not name.startswith("infonce ") and not name.endswith("per-sample"):
+        if world > 2 and not name.startswith("infonce ") and not name.endswith(EVERY):
             continue
         for mode in modes(name, relation, at + world // 2):
-            mine = run(makers[name](**MODES[mode]), shard, relations(shard, WHOLE)[relation])
+            keywords = relations(shard, WHOLE)[relation]
+            call = CALLS.get(name.split()[0])
+            mine = run(makers[name](**MODES[mode]), call, shard, keywords)
             across = gathered(*mine, world)
             count += 1
             if rank == 0:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tauten.checks import MOST, finite, whole
+from tauten.controls import Control
 from tauten.losses.finite import NonFiniteLossError, check_rows
 from tauten.modules import StateModule
 from tauten.pairwise.exchange import Ranks, gather_columns, several_processes
@@ -67,7 +68,7 @@ class AMCL(StateModule):
         ranks: ``"auto"`` for the negatives of all processes, ``"local"`` for one's own.
 
     Raises:
-        ValueError: numbers out of range.
+        ValueError: numbers out of range, or a control in the place of one.
     """
 
     def __init__(
@@ -82,6 +83,12 @@ class AMCL(StateModule):
         ranks: Literal["auto", "local"] = "auto",
     ) -> None:
         super().__init__()
+        for name, value in (("heads", heads), ("low", low), ("high", high)):
+            if isinstance(value, Control):
+                raise ValueError(
+                    f"{value!r} cannot be AMCL's {name}: it predicts a temperature of each pair, "
+                    "learned within two numbers, and takes no control"
+                )
         for name, value in (("heads", heads), ("dim", dim), ("hidden", hidden)):
             if whole(name, value, -MOST) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -134,6 +141,9 @@ class AMCL(StateModule):
                     check_rows(f"head {head} of {name}", part)
             raise NonFiniteLossError("the loss is NaN or infinite: an embedding may be")
         return loss
+
+    def step(self, *, controls: bool = True) -> None:
+        """Return at once: no schedule moves, and a loop calls it after each step of any loss."""
 
     def _of_head(self, x: Tensor, y: Tensor, tau: nn.Module, group: Ranks | None) -> Tensor:
         dtype = compute_dtype(x, y)

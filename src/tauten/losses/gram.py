@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tauten.checks import finite
-from tauten.controls import Control
+from tauten.controls import Control, as_control
 from tauten.losses.dro import DRO
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.options import Directions, Force, ReductionMode
@@ -90,12 +90,13 @@ class GRAM(InfoNCE):
         eps: float = 1e-6,
         **options: Unpack[TupleOptions],
     ) -> None:
-        super().__init__(temperature, normalize=False, tile="dense", **options)
-        if self.strength.needs_batch:
+        control = as_control(temperature)
+        if control.needs_batch:
             raise ValueError(
-                f"{self.strength!r} cannot be GRAM's temperature: it follows from embeddings or "
-                "their cosines, and a tuple of modalities has neither"
+                f"{control!r} cannot be GRAM's temperature: it follows from embeddings or their "
+                "cosines, and a tuple of modalities has neither"
             )
+        super().__init__(control, normalize=False, tile="dense", **options)
         if finite("eps", eps) <= 0:
             raise ValueError(f"eps must be > 0, got {eps!r}")
         self.eps = eps

@@ -12,7 +12,6 @@ from tauten.checks import finite, whole
 from tauten.controls import Control
 from tauten.ids import check_index
 from tauten.losses.finite import check_rows
-from tauten.losses.infonce import InfoNCE
 from tauten.losses.own_columns import ColumnOptions, OfPrototypes
 from tauten.losses.supcon import SupCon
 from tauten.pairwise.sinkhorn import Marginal
@@ -74,8 +73,7 @@ class PALM(OfPrototypes):
     ) -> None:
         classes, each = whole("classes", classes, 1), whole("each", each, 1)
         prototypes = Prototypes(classes * each, dim, momentum=momentum, seed=seed)
-        loss = InfoNCE(temperature, directions="x2y", **options)
-        super().__init__(loss, prototypes, marginal, eps, iterations)
+        super().__init__(temperature, prototypes, marginal, eps, iterations, **options)
         self.classes, self.each = classes, each
         if top is not None and not 1 <= whole("top", top, 1) <= each:
             raise ValueError(f"top must be in 1 .. {each}, the prototypes of a class, got {top}")

@@ -74,11 +74,14 @@ class SimLAP(OwnColumns):
         ValueError: a temperature that can reach 0 or below, or one of pairs.
     """
 
+    asked = DecoupledSoftmax
+    composition = DecoupledSoftmax.composition
+    unfit = "embeddings, of which each pair of classes has its own"
+
     def __init__(
         self, temperature: Control | float, gate: nn.Module, **options: Unpack[ColumnOptions]
     ) -> None:
-        loss = DecoupledSoftmax(temperature, directions="x2y", reduction="sum", **options)
-        super().__init__(loss, "embeddings, of which each pair of classes has its own")
+        super().__init__(temperature, "sum", **options)
         self.gate = gate
 
     def forward(

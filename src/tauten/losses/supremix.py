@@ -99,7 +99,7 @@ class SupReMix(SupCon):
         y = labels.detach().to(z.device, torch.float64)
         distinct, rows = y.unique(return_counts=True)
         alone = (rows == 1).nonzero().squeeze(1)
-        if len(alone) and mixtures is None and not several_processes():
+        if len(alone) and not several_processes():
             raise ValueError(
                 f"labels {few(distinct[alone].tolist())} have no positive but "
                 "one row each: give two views of each sample, or leave these rows out of the batch"

@@ -12,7 +12,6 @@ from tauten.candidates.prototypes import Prototypes
 from tauten.checks import whole
 from tauten.controls import Control
 from tauten.losses.finite import check_rows
-from tauten.losses.infonce import InfoNCE
 from tauten.losses.own_columns import ColumnOptions, OfPrototypes
 from tauten.pairwise.sinkhorn import Marginal
 from tauten.relations import Given, Ids
@@ -61,8 +60,7 @@ class SwAV(OfPrototypes):
     ) -> None:
         if not isinstance(prototypes, Prototypes) or prototypes.momentum is not None:
             raise ValueError(f"SwAV needs learned Prototypes(count, dim), got {prototypes!r}")
-        loss = InfoNCE(temperature, directions="x2y", **options)
-        super().__init__(loss, prototypes, marginal, eps, iterations)
+        super().__init__(temperature, prototypes, marginal, eps, iterations, **options)
         self.frozen = whole("frozen", frozen, 0)
 
     def forward(

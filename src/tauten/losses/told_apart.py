@@ -20,6 +20,8 @@ def check_ids_of_pairs(
     """Refuse ids of two kinds where a control has numbers of one kind only."""
     rows, cols = ids["x2y"], ids["y2x"]
     if relation.labels is None and not relation.itself:
+        if not len(cols):  # all columns lie on other processes
+            return
         cols = cols[relation.positive]
     if torch.equal(rows, cols):
         return
