@@ -18,144 +18,16 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
+from contenders import RATE, SMALL, Maker, Step, contenders, infonce, own, sides, step_of
 from shared import peak_in_fork
-from torch import Tensor
 
 import tauten as tt
 from tauten.pairwise.nearest import topk_pairs
 from tauten.pairwise.tiled import TILE
-from tauten.relations import Codes, Kernel, Teacher
-from tauten.spec import Context
-from tauten.training import specs
-
-Step = Callable[[], object]
-Maker = Callable[[int, int], Step]
-
-#: the time of these grows faster than B²
-SMALL = {"mannwhitney": 256, "gram, 3 modalities": 256}
-CLASSES, KINDS, RATE = 256, 32, 0.07
-
-
-def sides(batch: int, dim: int, count: int = 2) -> list[Tensor]:
-    """Return embeddings of so many sides, the later ones near the first."""
-    generator = torch.Generator().manual_seed(0)
-    first = torch.randn(batch, dim, generator=generator)
-    others = (first + torch.randn(batch, dim, generator=generator) for _ in range(count - 1))
-    return [first.requires_grad_(), *(side.requires_grad_() for side in others)]
-
-
-def step_of(loss_fn: Callable[..., Tensor], *inputs: object, **known: object) -> Step:
-    """Return one forward and backward pass, after which no gradient is kept."""
-    leaves = [
-        leaf
-        for given in (*inputs, *known.values())
-        for leaf in (given if isinstance(given, list) else [given])
-        if isinstance(leaf, Tensor) and leaf.requires_grad
-    ]
-
-    def step() -> None:
-        loss_fn(*inputs, **known).backward()
-        for leaf in leaves:
-            leaf.grad = None
-
-    return step
-
-
-def infonce(batch: int, dim: int) -> Step:
-    return step_of(tt.InfoNCE(RATE), *sides(batch, dim))
-
-
-def by_name(name: str, batch: int, dim: int) -> Step:
-    """Return a step of the loss of this name, with its defaults and the control that it takes."""
-    torch.manual_seed(0)
-    spec = specs.loss(name)
-    labels = torch.arange(batch) % max(1, min(CLASSES, batch // 4))
-    context = Context(
-        num_samples=batch,
-        total_steps=100,
-        per_epoch=10,
-        dim=dim,
-        counts=1 + torch.arange(batch),
-        labels=[str(label) for label in labels.tolist()],
-        relevancies=torch.eye(KINDS) + 0.25 * (1 - torch.eye(KINDS)),
-    )
-    loss_fn = spec.build(specs.control(spec.own_control() or "constant"), context)
-    known: dict[str, object] = {}
-    if spec.relevance == "pairs":
-        known["relevancy"] = (torch.arange(batch) % KINDS, torch.arange(batch) % KINDS)
-    if name == "supcon":
-        known["labels"] = labels
-    x, y = sides(batch, dim)
-    return step_of(loss_fn, x, y, torch.arange(batch), **known)
-
-
-def with_words(batch: int, dim: int, word: str) -> Step:
-    """Return a step of InfoNCE with one of the words that a call says beside its pairs."""
-    x, y = sides(batch, dim)
-    u, v = (side.detach() for side in sides(batch, dim))
-    kinds = torch.arange(batch) % KINDS
-    options: dict[str, dict[str, object]] = {
-        "label smoothing": {"label_smoothing": 0.1},
-        "margin": {"margin": 0.1},
-        "DRO over anchors": {"reduction": tt.DRO(1.0)},
-    }
-    known: dict[str, Callable[[], dict[str, object]]] = {
-        "classes, mean of positives": lambda: {"labels": torch.arange(batch) % CLASSES},
-        "targets of a teacher": lambda: {"targets": Teacher(u, v, RATE)},
-        "targets of a kernel": lambda: {"targets": Kernel(u, v)},
-        "targets of codes": lambda: {"targets": Codes(torch.eye(KINDS) + 0.1, kinds, kinds)},
-        "weights of negatives": lambda: {"repulsion": Kernel(u, v)},
-        "4 own negatives": lambda: {"negatives": own(batch, 4, dim)},
-        "16 own negatives": lambda: {"negatives": own(batch, 16, dim)},
-    }
-    loss_fn = tt.InfoNCE(RATE, **options.get(word, {}))  # type: ignore[arg-type]
-    return step_of(loss_fn, x, y, **known.get(word, dict)())
-
-
-def own(batch: int, count: int, dim: int) -> Tensor:
-    """Return negatives (batch, count, dim) of each row of x."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, count, dim, generator=generator).requires_grad_()
-
-
-def of_three(batch: int, dim: int, loss_fn: Callable[..., Tensor]) -> Step:
-    return step_of(loss_fn, sides(batch, dim, 3))
-
-
-def of_term(batch: int, dim: int, term: Callable[..., Tensor], count: int = 1) -> Step:
-    return step_of(term, *sides(batch, dim, count))
-
-
-WORDS = (
-    "label smoothing",
-    "margin",
-    "DRO over anchors",
-    "classes, mean of positives",
-    "targets of a teacher",
-    "targets of a kernel",
-    "targets of codes",
-    "weights of negatives",
-    "4 own negatives",
-    "16 own negatives",
-)
-
-
-def contenders() -> dict[str, Maker]:
-    """Return what is measured, by name."""
-    return {
-        **{name: partial(by_name, name) for name in sorted(specs.known_losses())},
-        **{f"infonce, {word}": partial(with_words, word=word) for word in WORDS},
-        "mvinfonce, 3 modalities": partial(of_three, loss_fn=tt.MVInfoNCE(RATE)),
-        "mvdhel, 3 modalities": partial(of_three, loss_fn=tt.MVDHEL(RATE)),
-        "gram, 3 modalities": partial(of_three, loss_fn=tt.GRAM(RATE)),
-        "term KoLeo": partial(of_term, term=tt.terms.KoLeo()),
-        "term uniformity": partial(of_term, term=tt.terms.Uniformity()),
-        "term alignment": partial(of_term, term=tt.terms.Alignment(), count=2),
-    }
+from tauten.relations import Kernel, Teacher
 
 
 def spent(step: Step) -> float:
