@@ -61,7 +61,7 @@ def queue_distill_accumulation_chunk(config, name):
 def freeze_compile_chunk(config, name):
     config = started(config, name)
     config.model.freeze, config.optim.compile, config.optim.chunk = "both", True, 5
-    config.optim.max_grad_norm = 1.0
+    config.optim.max_grad_norm, config.optim.name = 1.0, "am-adamw"
     return config
 
 
@@ -108,6 +108,7 @@ def test_options_together_go_on_with_the_same_bits(
     assert all(torch.equal(first[name], second[name]) for name in first)
     histories = [(config.output / "history.jsonl").read_text() for config in (whole, broken)]
     assert histories[0] == histories[1]
+    assert ('"momentum"' in histories[0]) == (whole.optim.name == "am-adamw")
     assert all(
         json.loads(line)["loss"] > 0 for line in histories[0].splitlines() if '"loss"' in line
     )

@@ -191,7 +191,11 @@ def test_numbers_outside_their_range_are_refused_by_name(key):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("optim.name", "adam", "optim.name must be one of adamw, sgd, lars, got 'adam'"),
+        (
+            "optim.name",
+            "adam",
+            "optim.name must be one of adamw, sgd, lars, am-sgd, am-adamw, got 'adam'",
+        ),
         ("data.stream", 1, "data.stream must be of type bool, got 1"),
         ("data.source", None, "data.source must be of type str, got None"),
         ("data.label", 3, "data.label must be of type str | None, got 3"),

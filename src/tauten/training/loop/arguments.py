@@ -8,6 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from tauten.training import processes
+from tauten.training.loop.adaptive_memory import AdaptiveMemory
 from tauten.training.loop.lars import LARS
 from tauten.training.loop.steps import Steps
 from tauten.training.options.config import Config, OptimConfig
@@ -15,7 +16,7 @@ from tauten.training.run.run_folder import RunFolder
 
 
 def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
-    """Build AdamW or LARS with weight decay on the towers' matrices, or SGD with it on all.
+    """Build AdamW and its kin with weight decay on the towers' matrices, or SGD with it on all.
 
     The loss's own parameters have no weight decay, and may have their own rate, as may the towers.
 
@@ -40,6 +41,9 @@ def make_optimizer(config: OptimConfig, module: Any) -> torch.optim.Optimizer:
     assert held == {id(p) for p in (*module.encoder.parameters(), *loss) if p.requires_grad}
     if config.name == "lars":
         return LARS(groups, lr=config.lr, momentum=config.momentum)
+    if config.name in ("am-sgd", "am-adamw"):
+        beta2 = config.beta2 if config.name == "am-adamw" else None
+        return AdaptiveMemory(groups, config.lr, config.momentum, config.memory, beta2=beta2)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     # a fused one is called where a step is left out, too, so that accelerate does not know of it

@@ -129,7 +129,13 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         return control
 
     def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        logs: dict[str, float] | None = None,
+        optimizer: Any = None,
+        **_: Any,
     ) -> None:
         """Write one line of history for a training log or an evaluation."""
         logs = logs or {}
@@ -138,6 +144,9 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
             values = {"loss": self.loss.take(state.global_step)}
             values |= {name: logs[name] for name in ("grad_norm", "learning_rate") if name in logs}
             values |= self.values
+            beta = getattr(getattr(optimizer, "optimizer", optimizer), "beta", None)
+            if beta is not None:  # a momentum that each step sets
+                values["momentum"] = float(beta)
             if args.fp16:
                 values["steps_left_out"] = state.global_step - self.probe.loss_fn.steps
             self._show(loss=values["loss"], tau=values["tau/mean"])

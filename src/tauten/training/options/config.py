@@ -27,7 +27,9 @@ _OWN_TEXT = When("model.text", ("words", "ngrams"))
 _OTHER_TEXT = When("model.text", but=("words", "ngrams"))
 _CUT, _CLIPS, _STREAM = When("data.edge"), When("data.frames"), When("data.stream")
 _LORA = When("model.lora")
-_ADAMW, _MOMENTUM = When("optim.name", ("adamw",)), When("optim.name", ("sgd", "lars"))
+_ADAMW = When("optim.name", ("adamw", "am-adamw"))
+_MOMENTUM = When("optim.name", ("sgd", "lars", "am-sgd", "am-adamw"))
+_MEMORY = When("optim.name", ("am-sgd", "am-adamw"))
 
 
 @dataclass
@@ -211,9 +213,10 @@ class ModelConfig:
 class OptimConfig:
     """AdamW, SGD or LARS, with linear warm-up and cosine decay."""
 
-    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    name: Literal["adamw", "sgd", "lars", "am-sgd", "am-adamw"] = "adamw"
     """sgd: with momentum, and weight decay on all of the towers' parameters, as TS; lars: with a
-    rate for each matrix, as iSogCLR"""
+    rate for each matrix, as iSogCLR; am-sgd, am-adamw: with a momentum that each step's gradient
+    sets (adaptive memory)"""
     epochs: float = 12.0
     """passes over the training split"""
     batch_size: int = 128
@@ -241,7 +244,9 @@ class OptimConfig:
     beta2: Annotated[float, _ADAMW] = 0.98
     """AdamW's decay of squared gradients"""
     momentum: Annotated[float, _MOMENTUM] = 0.9
-    """of sgd and lars"""
+    """of sgd and lars; of am-sgd and am-adamw the largest"""
+    memory: Annotated[float, _MEMORY] = 0.1
+    """how much a step is held near the momentum's own"""
     max_grad_norm: float = 0.0
     """gradients are scaled down to this norm; 0 for never"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -77,6 +77,7 @@ RANGES: dict[str, Range] = {
     "optim.warmup": _SHARE,
     "optim.beta2": _DECAY,
     "optim.momentum": _DECAY,
+    "optim.memory": _LEVEL,
     "optim.max_grad_norm": Range(0.0, 1e6),
     "losses.weight": _LEVEL,
     "terms.alignment": _LEVEL,
