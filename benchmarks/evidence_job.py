@@ -13,7 +13,8 @@ from typing import Any
 
 from evidence_settings import Setting
 
-from tauten.comparison.cells import Cell, finished, load_queries, run_cell
+from tauten.comparison.cell_run import run_cell
+from tauten.comparison.cells import Cell, finished, load_queries
 from tauten.comparison.grid import Grid
 from tauten.comparison.methods import Method, configure
 from tauten.outcome import ALL, GROUPS, Outcome

@@ -33,7 +33,7 @@ ORDER = (
     ("evaluation", "extend"),
     ("losses",),
     ("terms", "relations", "candidates", "controls"),
-    ("pairwise", "state"),
+    ("pairwise", "state", "observations"),
 )
 #: what every room may use
 TOOLS = {"checks", "extras", "files", "ids", "lazy", "modules", "reads", "spec", "tauten"}

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tauten as tt
 from forks import run_all
 from tauten import state
-from tauten.state import Pending, Samples, mean_by_sample
+from tauten.observations import Pending, Samples, mean_by_sample
 
 COLUMNS = {"a": 1.0, "b": -2.0}
 BIG = 5000

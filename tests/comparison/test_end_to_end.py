@@ -171,7 +171,7 @@ def test_a_grid_of_views_goes_on_and_takes_a_control_more(views, monkeypatch):
         trained.append(folder.parent.name)
         return train_run(config, folder, **options)
 
-    monkeypatch.setattr("tauten.comparison.cells.train_run", watched)
+    monkeypatch.setattr("tauten.comparison.cell_run.train_run", watched)
     assert compare(grid, bootstrap=50).text == found.text
     more = dataclasses.replace(grid, controls=("constant", "cosine"))
     assert not compare(more, bootstrap=50).summary.trained.failures

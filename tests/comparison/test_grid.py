@@ -140,7 +140,7 @@ def test_started_again_it_trains_nothing(finished, monkeypatch):
     def never(*args, **options):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("tauten.comparison.cells.train_heads", never)
+    monkeypatch.setattr("tauten.comparison.cell_run.train_heads", never)
     assert compare(grid, bootstrap=100).text == found.text
 
 
@@ -305,7 +305,7 @@ def test_cells_of_an_earlier_version_go_on(make_grid, tmp_path, monkeypatch):
         del config["optim"]["chunk"], config["model"]["views"], config["checkpoint"]
 
     store(earlier)
-    monkeypatch.setattr("tauten.comparison.cells.train_heads", None)
+    monkeypatch.setattr("tauten.comparison.cell_run.train_heads", None)
     assert train_grid(grid).results == whole.results
     assert load_cell(path.parent).config["optim"].get("chunk", "lacking") == "lacking"
     monkeypatch.undo()

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 import tauten as tt
-from tauten.state import Samples
+from tauten.observations import Samples
 
 N, RHO = 6, 0.7
 TAU = 0.3125  # exact in float32

@@ -7,7 +7,8 @@ from tauten.extras import need
 need("tauten.comparison", "numpy", "transformers", "datasets", "matplotlib", "jinja2", "yaml")
 
 from tauten.comparison.catalogue import METHODS
-from tauten.comparison.cells import Cell, Result, load_cell, load_result, rerun, run_cell
+from tauten.comparison.cell_run import rerun, run_cell
+from tauten.comparison.cells import Cell, Result, load_cell, load_result
 from tauten.comparison.compare import Comparison, compare
 from tauten.comparison.contrasts import Contrast, contrasts
 from tauten.comparison.features import Features, FeatureSplit, load, save

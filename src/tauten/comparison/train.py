@@ -13,7 +13,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tauten.comparison.cells import FEATURES, RESULT, Cell, Result, run_cell
+from tauten.comparison.cell_run import run_cell
+from tauten.comparison.cells import FEATURES, RESULT, Cell, Result
 from tauten.comparison.features import Features, load, of_pairs, save
 from tauten.comparison.grid import DEFAULT, TUNED, Grid
 from tauten.comparison.methods import Method, configure, trials

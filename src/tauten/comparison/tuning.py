@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tauten.comparison.cells import Cell, run_cell
+from tauten.comparison.cell_run import run_cell
+from tauten.comparison.cells import Cell
 
 #: finished trials before one may be stopped
 _BEFORE_STOPPING = 2

@@ -14,10 +14,11 @@ from tauten.controls.anchors import Anchors, Direction
 from tauten.controls.base import Control, Range, finite
 from tauten.controls.tables import SideTables, Sizes
 from tauten.ids import check_index
+from tauten.observations import Pending, Samples, mean_by_sample
 from tauten.pairwise.numbers import Number
 from tauten.spec import Context, ControlSpec, Level, NewestWeight, Rate
 from tauten.spec import Range as Interval
-from tauten.state import Pending, Samples, SampleTable, mean_by_sample
+from tauten.state import SampleTable
 
 _EPSILON = 1e-8
 

@@ -2,7 +2,8 @@
 
 from tauten.evaluation.auc import pair_auc
 from tauten.evaluation.bootstrap import Difference, Estimate, bootstrap_mean, paired_bootstrap
-from tauten.evaluation.class_level import ClassScores, class_retrieval, class_scores
+from tauten.evaluation.class_level import class_retrieval
+from tauten.evaluation.class_scores import ClassScores, class_scores
 from tauten.evaluation.classification import accuracy, thirds
 from tauten.evaluation.compositional import compositional
 from tauten.evaluation.correlation import spearman

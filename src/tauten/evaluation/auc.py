@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation.checks import group_names, members, whole
-from tauten.evaluation.class_level import BUDGET, class_numbers_of, relevance
+from tauten.evaluation.class_scores import BUDGET, class_numbers_of, relevance
 from tauten.evaluation.correspondence import correspondence, sides
 
 Relevance = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation.checks import group_names, integers, numbers, positive, whole
-from tauten.evaluation.class_level import BUDGET
+from tauten.evaluation.class_scores import BUDGET
 from tauten.evaluation.correspondence import sides
 from tauten.evaluation.summary import PerQuery, summarize
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from tauten.controls import Direction
 from tauten.losses.hard import HardNegatives
 from tauten.losses.stack import Stack
+from tauten.observations import Samples
 from tauten.pairwise import Number
 from tauten.pairwise.engine import Tile
 from tauten.pairwise.exchange import Ranks
@@ -22,7 +23,6 @@ from tauten.pairwise.ranks import Exchange
 from tauten.pairwise.sides import within_range
 from tauten.pairwise.units import Units
 from tauten.relations import PairWeights, Relation
-from tauten.state import Samples
 
 if TYPE_CHECKING:
     from typing import Self

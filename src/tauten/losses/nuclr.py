@@ -20,10 +20,10 @@ from tauten.losses.composition import Composition, Refused
 from tauten.losses.options import RelationOptions
 from tauten.losses.partition import Partition, filled
 from tauten.losses.sogclr import SogCLR, TableOptions
+from tauten.observations import Pending, Samples, mean_by_sample
 from tauten.pairwise import Offset, Reduction, Weight
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, LossSpec, NewestWeight, Rate
-from tauten.state import Pending, Samples, mean_by_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -16,10 +16,10 @@ from torch import Tensor
 from tauten.controls import Direction, Individual
 from tauten.losses.batch import ALONG, Batch, along
 from tauten.losses.hard import log_add_exp
+from tauten.observations import Samples
 from tauten.pairwise import Number, Reduction, Scaled, Term, Tilted
 from tauten.pairwise.reduction import How
 from tauten.reads import ask
-from tauten.state import Samples
 
 _SCALED = Scaled()
 

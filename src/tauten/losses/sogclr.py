@@ -36,10 +36,10 @@ from tauten.losses.partition import (
     robust_gradients,
 )
 from tauten.losses.weighting import SizeWeighted
+from tauten.observations import Pending, log_mean_by_sample
 from tauten.pairwise.once import hold
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, NewestWeight, Range
-from tauten.state import Pending, log_mean_by_sample
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

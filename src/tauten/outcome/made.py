@@ -16,7 +16,7 @@ from tauten.evaluation import (
     multi_instance_scores,
     ranks,
 )
-from tauten.evaluation.class_level import ClassScores
+from tauten.evaluation.class_scores import ClassScores
 from tauten.evaluation.classification import class_numbers
 from tauten.outcome.metrics import CLASS_MAP
 from tauten.outcome.outcome import Outcome, Queries

@@ -3,16 +3,9 @@
 from tauten.pairwise.sinkhorn import Marginal, sinkhorn
 from tauten.relations.checks import Ids
 from tauten.relations.geodesic import geodesics
+from tauten.relations.pair_weights import PairWeights
 from tauten.relations.relation import Relation, relate
-from tauten.relations.weights import (
-    Codes,
-    Given,
-    Kernel,
-    PairWeights,
-    Teacher,
-    Weights,
-    as_weights,
-)
+from tauten.relations.weights import Codes, Given, Kernel, Teacher, Weights, as_weights
 
 __all__ = [
     "Codes",

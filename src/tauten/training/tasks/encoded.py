@@ -21,7 +21,8 @@ from tauten.evaluation import (
     multi_instance_retrieval,
     ranks,
 )
-from tauten.evaluation.class_level import ClassScores, of_class_scores
+from tauten.evaluation.class_level import of_class_scores
+from tauten.evaluation.class_scores import ClassScores
 from tauten.evaluation.correspondence import correspondence
 from tauten.evaluation.retrieval import of_ranks
 from tauten.evaluation.summary import PerQuery, summarize
