@@ -15,7 +15,7 @@ from tauten.candidates.own import Negatives
 from tauten.controls import Control, Direction
 from tauten.ids import check_index
 from tauten.losses import over_processes, parameters
-from tauten.losses.batch import Batch
+from tauten.losses.batch import Batch, of_pairs
 from tauten.losses.beside import KEYWORDS, Beside, check_with_keys, hard_negatives, taken
 from tauten.losses.dro import DRO
 from tauten.losses.finite import NonFiniteLossError, check_losses
@@ -126,6 +126,8 @@ class ContrastiveLoss(LossModule):
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         """Return for each direction the loss of each of its anchors: (N,) for x2y, (M,) for y2x.
+
+        Or one tensor (2, N) of both directions, from :meth:`Batch.both`.
 
         Args:
             batch: embeddings, ids and relation; its values and sums are those of all processes.
@@ -301,6 +303,8 @@ class ContrastiveLoss(LossModule):
 
     def _reduced(self, batch: Batch) -> Tensor:
         losses = parameters.sides(self, batch) if batch.several else self.sides(batch)
+        if self.reduction != "mean":
+            losses = of_pairs(losses)
         compiled = torch.compiler.is_compiling()
         if not compiled:
             self._watch(batch)
@@ -340,15 +344,15 @@ class ContrastiveLoss(LossModule):
                 self._traps.reached(self, rho, batch)
 
     def per_anchor(self, batch: Batch) -> Tensor:
-        """Return all of :meth:`sides`, one after the other."""
-        return torch.cat(self.sides(batch))
+        """Return all of :meth:`sides`, of pairs or anchors, one after the other."""
+        return torch.cat(of_pairs(self.sides(batch)))
 
     def sides(self, batch: Batch) -> list[Tensor]:
         """Return the loss of each anchor, weighted, with its force.
 
         Returns:
-            One vector (N,), for each pair the mean of its two anchors; or, where labels make no
-            pairs, half the losses of the anchors of x and half those of y.
+            One vector (N,), for each pair the mean of its two anchors, or (2, N) these two; or,
+            where labels make no pairs, half the losses of the anchors of x and half those of y.
         """
         kind = batch.x.device.type
         if torch.is_autocast_enabled(kind):
@@ -363,7 +367,12 @@ class ContrastiveLoss(LossModule):
         if batch.other is not None:
             losses += self.anchor_losses(batch.other, directions)
         self._note(batch, directions[0])
-        if self.running is not None or self.weight is not None:
+        plain = self.running is None and self.weight is None
+        if losses[0].dim() == 2:
+            if plain:
+                return losses
+            losses = list(losses[0].unbind())
+        if not plain:
             losses = sized(self, batch, losses, directions)
         if len(losses) == 2 and not batch.relation.paired:
             pairs = zip(losses, directions, strict=True)

@@ -16,8 +16,10 @@ from tauten.controls.anchors import DIRECTIONS
 from tauten.losses.batch_fields import BatchFields
 from tauten.losses.cached import Cached
 from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled, reciprocal
+from tauten.pairwise.both import reduce_both
 from tauten.pairwise.engine import reduce_pairs
 from tauten.pairwise.exchange import gather_columns
+from tauten.pairwise.objectives import Objective
 from tauten.pairwise.reduction import Along, compute_dtype
 from tauten.pairwise.units import Units, unit_rows
 from tauten.pairwise.whole import reduce_whole
@@ -290,6 +292,28 @@ class Batch(BatchFields):
         """Return the reductions over S without ignored pairs, and without positives if ``own``."""
         return self._reduce(self.relation.mask(own=own), *reductions)
 
+    def both(
+        self, objective: Objective, directions: Sequence[Direction], *numbers: Sequence[Number]
+    ) -> Tensor | None:
+        """Return (2, N) what an objective makes of S for the anchors of both sides, in one step.
+
+        None where that is not all there is to do: another relation than pairs, several processes, a
+        number for each pair, one direction, or unit rows that something else has asked for already.
+
+        Args:
+            objective: in closed form.
+            directions: of the anchors.
+            numbers: of the objective, each those of the anchors of x and of y, one object if equal.
+        """
+        if not (self.trusting and self.relation.diagonal) or len(directions) < 2 or self._units:
+            return None
+        given = []
+        for of_x, of_y in numbers:
+            if isinstance(of_x, PairNumber) or isinstance(of_y, PairNumber):
+                return None
+            given.append(of_x if of_x is of_y else torch.stack((of_x, of_y)))
+        return reduce_both(self.x, self.y, objective, *given)
+
     def units(self) -> Units | None:
         """Return both sides with rows of length 1; None where S is not held, or not of cosines."""
         if not self._units:
@@ -382,3 +406,8 @@ class Batch(BatchFields):
 def along(direction: Direction) -> Along:
     """Return the side of S on which the anchors of that direction lie."""
     return ALONG[direction]
+
+
+def of_pairs(losses: Sequence[Tensor]) -> list[Tensor]:
+    """Return losses (n,) as they are, and those of both anchors of each pair, (2, N), as means."""
+    return [part.mean(0) if part.dim() == 2 else part for part in losses]

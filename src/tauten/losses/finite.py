@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from tauten.checks import few
+from tauten.losses.batch import Batch, of_pairs
 
 if TYPE_CHECKING:
     from tauten.losses.base import ContrastiveLoss
-    from tauten.losses.batch import Batch
 
 
 class NonFiniteLossError(FloatingPointError, ValueError):
@@ -42,6 +42,7 @@ def check_losses(loss_fn: ContrastiveLoss, losses: Sequence[Tensor], batch: Batc
     Raises:
         NonFiniteLossError: an embedding, or the loss of an anchor, is NaN or infinite.
     """
+    losses = of_pairs(losses)
     if all(bool(torch.isfinite(part.detach()).all()) for part in losses):
         return
     for name, side, of_side in _named_sides(batch):

@@ -28,6 +28,7 @@ from tauten.losses.partition import (
     Partition,
     above_mean,
     filled,
+    gaps,
     logits_lse,
     lse_of_positives,
     need_negatives,
@@ -292,6 +293,10 @@ class InfoNCE(ContrastiveLoss):
             what = repr(self.strength) if learned else "force='reweighted'"
             raise ValueError(f"{what} needs one positive for each anchor: pass labels as same=")
         scales = batch.scales(self.strength, directions, detached=learned)
+        if not learned and self.margin is None and not self.label_smoothing:
+            z = gaps(batch, scales, directions)
+            if z is not None:
+                return [self._of(z)]
         partitions = negatives_lse(batch, scales, directions)
         logits = self._logits(batch, scales, directions)
         margins = [
@@ -307,8 +312,7 @@ class InfoNCE(ContrastiveLoss):
                 tau = batch.values(self.strength, d)
                 count = batch.log_negatives(d)
                 log_g = (z - count).detach()
-                positives = batch.positives(d).detach()
-                parts[d] = Partition(log_g, log_g, log_g, empty, tau, positives, count)
+                parts[d] = Partition(log_g, log_g, log_g, empty, tau, count)
             return self._taught(batch, parts, losses)
         return losses
 

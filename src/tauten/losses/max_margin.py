@@ -20,6 +20,7 @@ from tauten.losses.partition import need_negatives
 from tauten.losses.queued import Mixed
 from tauten.losses.weighting import SizeWeighted
 from tauten.pairwise import Active, Hinge, Number, Reduction, combine
+from tauten.pairwise.objectives import Hinges
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _SHRINKS = Refused("the loss falls as the margin does, so a learned margin only shrinks")
 _NO_TARGETS = "a hinge compares each negative with one positive: SMS takes graded relevancies"
+_HINGES = Hinges()
 _NO_REPULSION = "each negative has a hinge of its own, and its margin is its strength: use SMS"
 
 
@@ -134,6 +136,11 @@ class MaxMargin(MarginLoss):
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         need_negatives(self, batch, directions)
+        if batch.relevance is None:
+            margins = [batch.strength(self.strength, d) for d in directions]
+            both = batch.both(_HINGES, directions, margins)
+            if both is not None:
+                return [both / (batch.candidates("x2y") - 1)]
         hinges = [
             Reduction.of(along(d), "sum", Hinge(), self._violation(batch, d)) for d in directions
         ]

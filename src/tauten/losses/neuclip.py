@@ -178,7 +178,7 @@ class NeuCLIP(ContrastiveLoss):
             value = tau * (torch.exp(log_g - alpha) + alpha - 1 + self.rho)
             losses.append(filled(value, alone))
             log_u = alpha.detach()
-            parts[d] = Partition(log_g, log_u, log_u, alone, tau, positives.detach(), log_negatives)
+            parts[d] = Partition(log_g, log_u, log_u, alone, tau, log_negatives)
         if isinstance(self.strength, Individual) and self.training and torch.is_grad_enabled():
             report(self.strength, batch, parts, robust_gradients(batch, parts, self.rho))
         return losses

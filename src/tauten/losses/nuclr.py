@@ -163,7 +163,7 @@ class NUCLR(SogCLR):
         own_zeta = zeta[column] if d == "x2y" else batch.of(zeta, d)
         log_own = -own_zeta / part.tau - math.log(len(self.tables.of(side)) - 1)
         log_whole = torch.logaddexp(part.log_average, log_own)
-        offset = part.positives / part.tau + log_whole
+        offset = batch.positives(d).detach() / part.tau + log_whole
         numbers = ((1 / part.tau).expand_as(offset), zeta, filled(offset, part.alone, math.inf))
         weight = filled(torch.exp(log_own - log_whole), part.alone)
         weight = (

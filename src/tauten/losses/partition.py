@@ -18,10 +18,12 @@ from tauten.losses.batch import ALONG, Batch, along
 from tauten.losses.hard import log_add_exp
 from tauten.observations import Samples
 from tauten.pairwise import Number, Reduction, Scaled, Term, Tilted
+from tauten.pairwise.objectives import Gap, GapAndHeight
 from tauten.pairwise.reduction import How
 from tauten.reads import ask
 
 _SCALED = Scaled()
+_GAP, _GAP_AND_HEIGHT = Gap(), GapAndHeight()
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Partition:
         alone: (n,) bool, anchors without a negative, which contribute nothing, and rows that are no
             anchors; None if there are none.
         tau: (n,) or ().
-        positives: (n,) detached.
         log_negatives: (n,) or () log of the number of negatives.
+        heights: (n,) mean of h_ij under the weights exp(h_ij/τ_i), detached; None if not yet known.
     """
 
     log_g: Tensor
@@ -44,8 +46,8 @@ class Partition:
     log_average: Tensor
     alone: Tensor | None
     tau: Tensor
-    positives: Tensor
     log_negatives: Tensor
+    heights: Tensor | None = None
 
 
 def logits_lse(
@@ -94,6 +96,19 @@ def negatives_lse(
         (log_sum if empty is None else log_sum.masked_fill(empty, 0.0), empty)
         for log_sum, empty in zip(sums, alone, strict=True)
     ]
+
+
+def gaps(batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]) -> Tensor | None:
+    """Return (2, N) z_i = LSE_{j≠i}(s_ij/τ_i) − s_ii/τ_i of both sides, if one step does."""
+    return batch.both(_GAP, directions, scales)
+
+
+def gaps_and_heights(
+    batch: Batch, scales: Sequence[Number], directions: Sequence[Direction]
+) -> tuple[Tensor, Tensor] | None:
+    """Return :func:`gaps`, and (2, N) the mean of s_ij − s_ii under the weights, detached."""
+    both = batch.both(_GAP_AND_HEIGHT, directions, scales)
+    return None if both is None else (both[:2], both[2:].detach())
 
 
 def filled(values: Tensor, empty: Tensor | None, number: float = 0.0) -> Tensor:
@@ -209,24 +224,32 @@ def robust_gradients(
 
     G_i = log u_i + ρ − mean_j w_ij·h_ij/τ_i,  w_ij = exp(h_ij/τ_i)/u_i
     """
-    reductions = []
+    known = {d: part.heights for d, part in parts.items() if part.heights is not None}
+    heights = known if len(known) == len(parts) else _heights(batch, parts)
+    gradients: dict[Direction, Tensor] = {}
+    for d, part in parts.items():
+        ratio = torch.exp(part.log_g - part.log_u)
+        gradients[d] = part.log_u + rho - ratio * heights[d] / part.tau
+    return gradients
+
+
+def _heights(batch: Batch, parts: Mapping[Direction, Partition]) -> dict[Direction, Tensor]:
+    """Return for each direction (n,) the mean of h_ij under the weights exp(h_ij/τ_i)."""
+    reductions, logs = [], {}
     for d, part in parts.items():
         scale = part.tau.reciprocal().expand_as(part.log_u)
-        offset = part.positives * scale + part.log_u + part.log_negatives
-        numbers = (batch.number(scale, d), batch.number(offset, d))
+        logs[d] = batch.positives(d).detach() * scale + part.log_g + part.log_negatives
+        numbers = (batch.number(scale, d), batch.number(logs[d], d))
         reductions.append(Reduction.of(along(d), "sum", Tilted(), *numbers))
     sums = batch.reduce(*reductions, own=True)
-    gradients: dict[Direction, Tensor] = {}
+    heights = {}
     for tilted, (d, part) in zip(sums, parts.items(), strict=True):
         if d in batch.hard:
             hard, scale = batch.hard[d], part.tau.reciprocal().expand_as(part.log_u)
-            log = part.positives * scale + part.log_u + part.log_negatives
-            raised = (hard.similarity * scale.unsqueeze(1) - log.unsqueeze(1)).exp()
+            raised = (hard.similarity * scale.unsqueeze(1) - logs[d].unsqueeze(1)).exp()
             tilted = tilted + hard.sum(hard.similarity * raised)
-        ratio = torch.exp(part.log_g - part.log_u)
-        mean_wz = (tilted - part.positives * ratio) / part.tau
-        gradients[d] = part.log_u + rho - mean_wz
-    return gradients
+        heights[d] = tilted - batch.positives(d).detach()
+    return heights
 
 
 def report(

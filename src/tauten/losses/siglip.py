@@ -18,6 +18,7 @@ from tauten.losses.options import Force, Options
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Number, Reduction, Softplus
+from tauten.pairwise.objectives import Sigmoids
 from tauten.pairwise.terms import LOST
 from tauten.spec import Context, ControlSpec, Range
 
@@ -29,6 +30,7 @@ _BIAS = Composition(
     dual=Refused("the robust objective says nothing of a bias"),
     pair=Refused("an anchor has one bias; a pair's logit is set by its temperature"),
 )
+_SIGMOIDS = Sigmoids()
 
 
 class SigLIP(ContrastiveLoss):
@@ -74,6 +76,9 @@ class SigLIP(ContrastiveLoss):
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:
         scales = batch.scales(self.strength, directions)
         biases = [batch.values(self.bias, d) for d in directions]
+        both = batch.both(_SIGMOIDS, directions, scales, biases)
+        if both is not None:
+            return [both]
         slopes = [batch.number(scale, d) for scale, d in zip(scales, directions, strict=True)]
         offsets = [batch.number(bias, d) for bias, d in zip(biases, directions, strict=True)]
         if self.strength.granularity == "global":

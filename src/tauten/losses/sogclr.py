@@ -29,6 +29,7 @@ from tauten.losses.options import RelationOptions, SharedOptions
 from tauten.losses.partition import (
     Partition,
     filled,
+    gaps_and_heights,
     need_negatives,
     negatives_lse,
     note_anchors,
@@ -231,6 +232,12 @@ class SogCLR(ContrastiveLoss):
         self, batch: Batch, directions: Sequence[Direction]
     ) -> dict[Direction, Partition]:
         scales = batch.scales(self.strength, directions)
+        both = gaps_and_heights(batch, scales, directions)
+        if both is not None:
+            return {
+                d: self._averaged(batch, d, z - batch.log_negatives(d), None, heights)
+                for d, z, heights in zip(directions, *both, strict=True)
+            }
         return {
             d: self._partition(batch, d, lse, alone)
             for (lse, alone), d in zip(
@@ -241,14 +248,25 @@ class SogCLR(ContrastiveLoss):
     def _partition(
         self, batch: Batch, direction: Direction, lse: Tensor, alone: Tensor | None
     ) -> Partition:
+        tau, positives = batch.values(self.strength, direction), batch.positives(direction)
+        log_g = lse - positives / tau - batch.log_negatives(direction)
+        return self._averaged(batch, direction, log_g, alone, None)
+
+    def _averaged(
+        self,
+        batch: Batch,
+        direction: Direction,
+        log_g: Tensor,
+        alone: Tensor | None,
+        heights: Tensor | None,
+    ) -> Partition:
+        """Return the partitions whose estimates in this batch are log_g, with their averages."""
         tau = batch.values(self.strength, direction)
-        log_negatives = batch.log_negatives(direction)
-        positives = batch.positives(direction)
-        log_g = lse - positives / tau - log_negatives
         average = self._moving_average(batch, direction, log_g.detach())
         constant = self._log_constant(direction, tau.detach())
         log_u = average if constant is None else torch.logaddexp(average, constant.to(average))
-        return Partition(log_g, log_u, average, alone, tau, positives.detach(), log_negatives)
+        log_negatives = batch.log_negatives(direction)
+        return Partition(log_g, log_u, average, alone, tau, log_negatives, heights)
 
     def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
         """Log of what is added to u inside the logarithm, if anything is."""

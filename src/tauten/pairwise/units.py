@@ -13,7 +13,7 @@ from tauten.pairwise.reduction import compute_dtype
 from tauten.pairwise.sides import EPSILON, as_reduced
 
 #: lengths of rows whose squares neither overflow nor vanish in float32
-_LENGTHS = (1e-10, 1e15)
+LENGTHS = (1e-10, 1e15)
 
 
 @dataclass
@@ -58,14 +58,14 @@ def _fit(vectors: Tensor) -> Tensor:
     lengths: Tensor = torch.linalg.vector_norm(
         vectors.detach(), dim=1, keepdim=True, dtype=compute_dtype(vectors)
     )
-    return lengths == lengths.clamp(*_LENGTHS)
+    return lengths == lengths.clamp(*LENGTHS)
 
 
 def _lengths(vectors: Tensor, *, trusting: bool) -> Tensor:
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     if not trusting:
         return lengths.clamp_(min=EPSILON)
-    fit = lengths.clamp(*_LENGTHS)
+    fit = lengths.clamp(*LENGTHS)
     return lengths.masked_fill_(lengths != fit, torch.nan)
 
 

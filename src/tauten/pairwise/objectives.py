@@ -1,0 +1,276 @@
+"""Objectives of both sides of a square S, whose diagonal is the positives.
+
+Shapes: s (N, N); results (2, N), of the rows and of the columns. A number is (), of all anchors;
+(N,), of both anchors of each pair; or (2, N), of each anchor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tauten.pairwise.normal import SAFE_EXPONENT, least, raised
+from tauten.pairwise.terms import LOST
+from tauten.reads import FREE
+
+#: the sides of S in the order of results, as the dimension of S that is summed away
+_SIDES = (1, 0)
+
+
+class Objective:
+    """A number of each anchor, in closed form; :meth:`plain` is its formula."""
+
+    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+        """Return the results in operations that can be differentiated any number of times."""
+        raise NotImplementedError
+
+    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the results, and what their derivatives need beside s and the numbers."""
+        raise NotImplementedError
+
+    def slope(
+        self, s: Tensor, numbers: Sequence[Tensor], saved: Sequence[Tensor], cotangent: Tensor
+    ) -> Tensor:
+        """Return (N, N) the gradient of s, from that of the results."""
+        raise NotImplementedError
+
+    def of_numbers(
+        self,
+        s: Tensor,
+        numbers: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangent: Tensor,
+        pull: Tensor,
+    ) -> list[Tensor]:
+        """Return the gradients of the numbers, each (2, N) or of the number's shape.
+
+        Args:
+            s: as given.
+            numbers: as given.
+            saved: of :meth:`value`.
+            cotangent: of the results.
+            pull: (N, N) s times its gradient.
+        """
+        raise NotImplementedError
+
+
+class Gap(Objective):
+    """z = LSE_{j≠i}(s_ij·a_i) − s_ii·a_i, how far all negatives lie above the positive."""
+
+    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+        (a,) = numbers
+        logits = [_off(s * number, -math.inf) for number in sided(a)]
+        sums = [side.logsumexp(dim) for side, dim in zip(logits, _SIDES, strict=True)]
+        return torch.stack(sums) - s.diagonal() * a
+
+    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        (a,) = numbers
+        total, weights, peaks = s.new_empty(2, s.shape[0]), [], []
+        small = _small(a, s.shape[0])
+        logits, before = s, None
+        for number, dim, out in zip(sided(a), _SIDES, total.unbind(), strict=True):
+            if number is not before:
+                logits = (s * number).fill_diagonal_(-math.inf)
+            if not small:
+                above, peak = raised(logits, dim, gaps=False)
+                weights.append(above)
+                peaks.append(peak.view(-1))
+            elif number is not before:
+                weights.append(logits.exp_())
+            torch.sum(weights[-1], dim, out=out)
+            before = number
+        log = total.log()
+        if peaks:
+            log += torch.stack(peaks)
+        return log.sub_(s.diagonal() * a), (total, *weights)
+
+    def slope(
+        self, s: Tensor, numbers: Sequence[Tensor], saved: Sequence[Tensor], cotangent: Tensor
+    ) -> Tensor:
+        (a,), (total, *weights) = numbers, saved
+        scaled = torch.hardshrink(cotangent, least(s.dtype)) * a
+        grad = _spread(weights, scaled / total)
+        grad.diagonal().sub_(scaled.sum(0))
+        return grad
+
+    def of_numbers(
+        self,
+        s: Tensor,
+        numbers: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangent: Tensor,
+        pull: Tensor,
+    ) -> list[Tensor]:
+        (a,) = numbers
+        return [pull.sum() / a if a.dim() == 0 else _heights(s, saved) * cotangent]
+
+
+class GapAndHeight(Gap):
+    """z of :class:`Gap`, and the mean of s_ij − s_ii under its weights, detached: (4, N).
+
+    The mean is ∂z_i/∂a_i, and what the robust objective's temperatures learn from.
+    """
+
+    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+        values = self.value(s.detach(), *(number.detach() for number in numbers))[0]
+        return torch.cat((super().plain(s, *numbers), values[2:]))
+
+    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        z, saved = super().value(s, *numbers)
+        return torch.cat((z, _heights(s, saved))), saved
+
+    def slope(
+        self, s: Tensor, numbers: Sequence[Tensor], saved: Sequence[Tensor], cotangent: Tensor
+    ) -> Tensor:
+        return super().slope(s, numbers, saved, cotangent[:2])
+
+    def of_numbers(
+        self,
+        s: Tensor,
+        numbers: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangent: Tensor,
+        pull: Tensor,
+    ) -> list[Tensor]:
+        return super().of_numbers(s, numbers, saved, cotangent[:2], pull)
+
+
+class Hinges(Objective):
+    """Σ_{j≠i} [s_ij − s_ii + m_i]₊, by how much negatives come nearer than the margin m."""
+
+    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+        offsets = sided(numbers[0] - s.diagonal())
+        hinges = [_off(F.relu(s + offset), 0.0) for offset in offsets]
+        return torch.stack([side.sum(dim) for side, dim in zip(hinges, _SIDES, strict=True)])
+
+    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        results, hinges = s.new_empty(2, s.shape[0]), []
+        offsets = sided(numbers[0] - s.diagonal())
+        for offset, dim, out in zip(offsets, _SIDES, results.unbind(), strict=True):
+            hinges.append((s + offset).relu_().fill_diagonal_(0.0))
+            torch.sum(hinges[-1], dim, out=out)
+        return results, hinges
+
+    def slope(
+        self, s: Tensor, numbers: Sequence[Tensor], saved: Sequence[Tensor], cotangent: Tensor
+    ) -> Tensor:
+        violated = [hinge.sign() for hinge in saved]
+        grad = _spread(violated, cotangent)
+        counts = [side.sum(dim) for side, dim in zip(violated, _SIDES, strict=True)]
+        rows, cols = cotangent.unbind()
+        grad.diagonal().sub_(counts[0] * rows).sub_(counts[1] * cols)
+        return grad
+
+    def of_numbers(
+        self,
+        s: Tensor,
+        numbers: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangent: Tensor,
+        pull: Tensor,
+    ) -> list[Tensor]:
+        counts = [hinge.sign().sum(dim) for hinge, dim in zip(saved, _SIDES, strict=True)]
+        return [torch.stack(counts) * cotangent]
+
+
+class Sigmoids(Objective):
+    """Σ_j softplus(∓(s_ij·a_i + b_i)), each pair judged alone; minus for the positive j = i."""
+
+    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+        a, b = numbers
+        results = []
+        for slope, offset, dim in zip(sided(a), sided(b), _SIDES, strict=True):
+            logits = s * slope + offset
+            diagonal = torch.eye(s.shape[0], dtype=torch.bool, device=s.device)
+            judged = torch.where(diagonal, -logits, logits)
+            results.append(F.softplus(judged, threshold=LOST).sum(dim))
+        return torch.stack(results)
+
+    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+        a, b = numbers
+        results, saved, before = s.new_empty(2, s.shape[0]), [], None
+        losses = s
+        both = zip(sided(a), sided(b), strict=True)
+        for given, dim, out in zip(both, _SIDES, results.unbind(), strict=True):
+            if before is None or given[0] is not before[0] or given[1] is not before[1]:
+                logits = torch.addcmul(given[1], s, given[0])
+                logits.diagonal().neg_()
+                losses = F.softplus(logits, threshold=LOST)
+                saved.append(logits)
+            torch.sum(losses, dim, out=out)
+            before = given
+        return results, saved
+
+    def slope(
+        self, s: Tensor, numbers: Sequence[Tensor], saved: Sequence[Tensor], cotangent: Tensor
+    ) -> Tensor:
+        return _spread(_chances(saved), cotangent * numbers[0])
+
+    def of_numbers(
+        self,
+        s: Tensor,
+        numbers: Sequence[Tensor],
+        saved: Sequence[Tensor],
+        cotangent: Tensor,
+        pull: Tensor,
+    ) -> list[Tensor]:
+        a, chances = numbers[0], _two(_chances(saved))
+        of_b = torch.stack([c.sum(d) for c, d in zip(chances, _SIDES, strict=True)])
+        if a.dim() == 0:
+            return [pull.sum() / a, of_b * cotangent]
+        of_a = torch.stack([(c * s).sum(d) for c, d in zip(chances, _SIDES, strict=True)])
+        return [of_a * cotangent, of_b * cotangent]
+
+
+def sided(number: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a number as it broadcasts against s for rows and for columns; one object if equal."""
+    if number.dim() == 0:
+        return number, number
+    rows, cols = number.unbind() if number.dim() == 2 else (number, number)
+    return rows.unsqueeze(1), cols.unsqueeze(0)
+
+
+def _small(a: Tensor, size: int) -> bool:
+    """Return whether exp(s·a) can be summed as it is, |s| <= 1; a GPU is not asked."""
+    if a.device.type not in FREE:
+        return False
+    largest = a if a.dim() == 0 else a.abs().max()
+    return abs(largest.item()) <= SAFE_EXPONENT - math.log(size)
+
+
+def _chances(judged: Sequence[Tensor]) -> list[Tensor]:
+    """Return the derivatives (N, N) of softplus losses from their logits, -z of positives."""
+    chances = [logits.sigmoid() for logits in judged]
+    for chance in chances:
+        chance.diagonal().neg_()
+    return chances
+
+
+def _heights(s: Tensor, saved: Sequence[Tensor]) -> Tensor:
+    """Return (2, N) mean of s_ij − s_ii under the weights of a gap."""
+    total, *weights = saved
+    sums = [(w * s).sum(dim) for w, dim in zip(_two(weights), _SIDES, strict=True)]
+    return torch.stack(sums).div_(total).sub_(s.diagonal())
+
+
+def _spread(weights: Sequence[Tensor], factor: Tensor) -> Tensor:
+    """Return the weights of rows times their factors, plus those of columns times theirs."""
+    rows, cols = factor.unbind()
+    if len(weights) == 1:
+        return weights[0] * (rows.unsqueeze(1) + cols)
+    return (weights[0] * rows.unsqueeze(1)).addcmul_(weights[1], cols)
+
+
+def _two(shared: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return what rows and columns have, which may be one."""
+    return shared if len(shared) == 2 else [shared[0], shared[0]]
+
+
+def _off(values: Tensor, number: float) -> Tensor:
+    """Return the values (N, N) with a number on the diagonal."""
+    diagonal = torch.eye(values.shape[0], dtype=torch.bool, device=values.device)
+    return values.masked_fill(diagonal, number)
