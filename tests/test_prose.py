@@ -84,7 +84,7 @@ TERMS = {
     "τ of each sample in iSogCLR": "controls/individual.py",
     "iSogCLR": "losses/isogclr.py",
     "mAP": "evaluation/multi_instance.py",
-    "equalized force": "losses/force.py",
+    "equalized force": "losses/equalized_force.py",
 }
 
 LONGEST = 520

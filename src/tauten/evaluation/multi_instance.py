@@ -1,4 +1,4 @@
-"""Multi-instance retrieval with graded relevancy: mAP and nDCG of EPIC-KITCHENS-100.
+"""Multi-instance retrieval with graded relevancy: mAP and nDCG of EPIC-KITCHENS-100 (EK-100).
 
 Damen et al. 2022, "Rescaling Egocentric Vision"; metrics from Wray et al. 2019 (JPoSE), as used by
 LaViLa, AVION and MM-TS. Shape suffixes: N queries, M candidates, n rows of one chunk.

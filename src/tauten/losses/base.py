@@ -18,8 +18,8 @@ from tauten.losses import over_processes, parameters
 from tauten.losses.batch import Batch, of_pairs
 from tauten.losses.beside import KEYWORDS, Beside, check_with_keys, hard_negatives, taken
 from tauten.losses.dro import DRO
+from tauten.losses.equalized_force import sized
 from tauten.losses.finite import NonFiniteLossError, check_losses
-from tauten.losses.force import sized
 from tauten.losses.keyed import met
 from tauten.losses.module import LossModule
 from tauten.losses.options import Directions, RelationOptions

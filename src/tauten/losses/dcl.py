@@ -11,7 +11,7 @@ from torch import Tensor
 from tauten.controls import Control, Direction
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Doubtful, Refused
-from tauten.losses.force import Forced
+from tauten.losses.equalized_force import Forced
 from tauten.losses.infonce import InfoNCE
 from tauten.losses.options import Force, Options
 from tauten.losses.partition import need_negatives

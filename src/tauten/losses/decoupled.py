@@ -11,7 +11,7 @@ from torch import Tensor
 from tauten.controls import Direction
 from tauten.losses.batch import Batch
 from tauten.losses.composition import Composition, Refused
-from tauten.losses.force import Forced
+from tauten.losses.equalized_force import Forced
 from tauten.losses.of_positives import WithMargin, mean_logistic
 from tauten.losses.options import Force
 from tauten.losses.partition import filled, negatives_lse

@@ -1,4 +1,4 @@
-"""Attraction and repulsion of each pair of a batch."""
+"""Measured forces: attraction and repulsion of each pair of a batch."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tauten.losses.composition import (
     check_composition,
     check_range,
 )
-from tauten.losses.force import Forced
+from tauten.losses.equalized_force import Forced
 from tauten.losses.options import Force, Options
 from tauten.losses.partition import (
     Partition,

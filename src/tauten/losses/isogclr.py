@@ -1,4 +1,4 @@
-"""iSogCLR: individual temperatures by distributionally robust optimisation."""
+"""iSogCLR: its loss, and how the τ of each sample is updated (by ``controls/individual.py``)."""
 
 from __future__ import annotations
 

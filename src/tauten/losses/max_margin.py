@@ -13,7 +13,7 @@ from tauten.controls import Control, Direction
 from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_range
-from tauten.losses.force import Forced
+from tauten.losses.equalized_force import Forced
 from tauten.losses.keyed import labels_of
 from tauten.losses.options import Force, Options, RelationOptions
 from tauten.losses.partition import need_negatives

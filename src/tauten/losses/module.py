@@ -15,8 +15,8 @@ from tauten.ids import check_index
 from tauten.losses.beside import KEYWORDS
 from tauten.losses.composition import ALONE, WEIGHT, Composition, check_composition, check_range
 from tauten.losses.dro import DRO
+from tauten.losses.equalized_force import RunningMean
 from tauten.losses.finite import NonFiniteLossError
-from tauten.losses.force import RunningMean
 from tauten.losses.options import Across, Directions, Force, ReductionMode, one_of
 from tauten.losses.traps import Traps
 from tauten.modules import StateModule, parts

@@ -13,7 +13,7 @@ from tauten.controls import Control, Direction, Learnable, as_control
 from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused, check_composition, check_range
-from tauten.losses.force import Forced
+from tauten.losses.equalized_force import Forced
 from tauten.losses.options import Force, Options
 from tauten.losses.queued import Queued
 from tauten.losses.weighting import Weighted
