@@ -75,6 +75,8 @@ def opening(
     low, high = module.loss_fn.strength.range()
     value = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     lines.append(f"loss: {config.family}, {config.loss.strength} {value}")
+    if config.protect.groups:
+        lines.append(f"protected: {module.guard.line()}")
     device = device_of(config.device)
     threads = f", {_number(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else ""
     shared = "" if processes.count() == 1 else f", {processes.count()} processes"

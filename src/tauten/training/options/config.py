@@ -10,6 +10,7 @@ from tauten.models.augmentation_options import AugmentationConfig, ViewConfig
 from tauten.spec import ControlSpec, LossSpec, When
 from tauten.training.options.compute_rules import check_compute
 from tauten.training.options.further import check_further
+from tauten.training.options.protect import ProtectConfig, check_protected
 from tauten.training.options.ranges import check_values
 from tauten.training.options.stream_rules import check_stream
 from tauten.training.options.term_weights import TermsConfig
@@ -290,6 +291,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossSpec = field(default_factory=loss)
     terms: TermsConfig = field(default_factory=TermsConfig)
+    protect: ProtectConfig = field(default_factory=ProtectConfig)
     losses: tuple[str, ...] = ()
     """with data.others: losses beside that of image and caption, each a text of two modalities
     (image, caption, columns of data.others) and its options, such as "back+caption weight=0.5
@@ -356,6 +358,7 @@ class Config:
         check_stream(self.data, self.task)
         check_texts(self.data, self.model, self.task)
         check_further(self)
+        check_protected(self)
         check_compute(self.model, self.optim.precision, self.task, anew=self.init is None)
         self._check_clips()
         self._check_splits()

@@ -16,6 +16,7 @@ from tauten.training.options.config import (
     OptimConfig,
 )
 from tauten.training.options.option_types import described, fits
+from tauten.training.options.protect import ProtectConfig
 from tauten.training.options.term_weights import TermsConfig
 from tauten.training.options.upgrade import upgraded
 from tauten.training.specs import control, loss, same_options
@@ -26,6 +27,7 @@ _PARTS: dict[str, Any] = {
     "optim": OptimConfig,
     "evaluation": EvaluationConfig,
     "terms": TermsConfig,
+    "protect": ProtectConfig,
 }
 _NAMES = {kind: name for name, kind in _PARTS.items()}
 

@@ -20,6 +20,7 @@ from tauten.training.options.config import (
     ModelConfig,
     OptimConfig,
 )
+from tauten.training.options.protect import ProtectConfig
 from tauten.training.options.term_weights import TermsConfig
 
 logger = logging.getLogger("tauten.training")
@@ -35,6 +36,7 @@ _PARTS = {
     "evaluation": EvaluationConfig,
     "model": ModelConfig,
     "optim": OptimConfig,
+    "protect": ProtectConfig,
     "terms": TermsConfig,
 }
 

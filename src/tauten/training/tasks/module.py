@@ -22,6 +22,7 @@ from tauten.training.tasks.chunks import check_rowwise, encode_in_chunks, texts_
 from tauten.training.tasks.followed import FollowedModule
 from tauten.training.tasks.force import ANCHORS, force_by_group
 from tauten.training.tasks.further import FEWEST, FurtherLosses, Side
+from tauten.training.tasks.guard import Guard
 from tauten.training.tasks.inputs import PairInputs
 
 
@@ -135,6 +136,7 @@ class ContrastiveModule(FollowedModule):
         teacher: with a queue, see :class:`EmbeddedBatch`.
         mixed: with a queue, see :class:`EmbeddedBatch`.
         further: losses of further modalities; None for none.
+        guard: of protected groups; None for none.
 
     Raises:
         ValueError: chunks with an encoder that normalises over the batch.
@@ -153,6 +155,7 @@ class ContrastiveModule(FollowedModule):
         teacher: tuple[float, float] | None = None,
         mixed: tuple[int, int, int] | None = None,
         further: FurtherLosses | None = None,
+        guard: Guard | None = None,
     ) -> None:
         if chunk is not None:
             check_rowwise(encoder)
@@ -162,7 +165,7 @@ class ContrastiveModule(FollowedModule):
         self.mask_duplicates = mask_duplicates
         self.chunk = chunk
         self.adaptive = adaptive
-        self.terms, self.further = terms, further
+        self.terms, self.further, self.guard = terms, further, guard
         self.teacher, self.mixed = teacher, mixed
         self.last_batch: EmbeddedBatch | None = None
 
@@ -178,6 +181,7 @@ class ContrastiveModule(FollowedModule):
         negative_rows: Tensor | None = None,
         others: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
         present: tuple[Tensor, Tensor] | None = None,
+        protected: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, Tensor]:
         """Return the loss of a batch, as ``{"loss": scalar}``.
 
@@ -193,6 +197,7 @@ class ContrastiveModule(FollowedModule):
             others: pictures of each further modality, (N,) bool of which are there, and ids.
             present: with others which samples have an image, and which a caption, each (N,) bool;
                 None where all have both.
+            protected: samples of each protected group, as the store gives them.
 
         Raises:
             NonFiniteLossError: an embedding or the loss is NaN or infinite, on any process.
@@ -215,6 +220,8 @@ class ContrastiveModule(FollowedModule):
             loss = self._of_pairs(*pairs, inputs)
         if self.further is not None and others is not None:
             loss = loss + self._further(x, y, index, caption, same, others, present)
+        if self.guard is not None and protected is not None:
+            loss = loss + self.guard(self.encoder, protected)
         return {"loss": loss}
 
     def _of_pairs(self, x: Tensor, y: Tensor, inputs: PairInputs) -> Tensor:
@@ -364,5 +371,6 @@ class ForceProbe:
         by_group = force_by_group(
             self.module.loss_fn, batch.x, batch.y, batch.ids, self.groups, **keywords
         )
-        further = self.module.further
-        return by_group if further is None else by_group | further.summary()
+        for part in (self.module.further, self.module.guard):
+            by_group |= {} if part is None else part.summary()
+        return by_group

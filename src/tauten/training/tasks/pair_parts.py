@@ -27,7 +27,10 @@ from tauten.training.initial import Initial
 from tauten.training.loop.compute import compiled, fitted
 from tauten.training.options.pretrained import tell_of_pixels
 from tauten.training.stores.pairs import caption_counts, training_texts
+from tauten.training.stores.protected import ProtectedStore, rows_of
 from tauten.training.stores.store import Store
+from tauten.training.tasks.followed import FollowedModule
+from tauten.training.tasks.guard import Guard, losses_before
 from tauten.training.tasks.task import Built, Task, Training
 
 #: text towers whose vocabulary is that of the training captions
@@ -72,9 +75,22 @@ def build(task: Task, training: Training, start: Initial | None = None) -> Built
     made.rise = round(config.loss.teacher_rise * training.steps.per_epoch)
     store = task.store(train, tokenizer, config.data, captions)
     _try_one(encoder, store, train.usable())
+    if config.protect.groups:
+        store = _guarded(training, made, store)
     if config.optim.compile:
         compiled(encoder)
     return Built(made, store, tokenizer)
+
+
+def _guarded(training: Training, module: FollowedModule, store: Store) -> Store:
+    """Hold protected groups at the loss that they have now; return batches with some of each."""
+    options, train, classes = training.config.protect, training.splits["train"], training.classes
+    names = None if classes is None or not train.labels else classes.groups(train.labels)
+    rows = rows_of(options.groups, train.labels, names)
+    before = losses_before(module.encoder, store, rows, options, training.config.seed)
+    module.guard = guard = Guard(options, before)
+    training.folder.notes["protected"] = guard.line()
+    return ProtectedStore(store, rows, options.samples)
 
 
 def _tokenizer(training: Training, start: Initial | None) -> Tokenizer:
