@@ -9,7 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import matplotlib as mpl
-from evidence_tables import Row, read
+from evidence_forces import forces
+from evidence_tables import STUDIES, Row, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,7 +20,10 @@ from tauten.report.theme import MARKERS, TOKENS, figure
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 METRICS = {"mean_recall": "pairs: mean recall", "class_map": "classes: class mAP"}
 #: rules of the trade-off beside the constants
-RULES = ("learnable", "MM-TS", "MM-TS reversed", "TS", "iSogCLR")
+RULES = ("learnable", "MM-TS", "MM-TS reversed", "TS", "iSogCLR", "TempNet", "FastCLIP")
+COLORS = ("run2", "run3", "run4", "run5", "run6", "good", "bad")
+#: constants whose τ is written beside their point
+TOLD = ("0.02", "0.03", "0.07", "0.085", "0.1", "0.18", "0.4")
 PARTS = {
     "MM-TS 0.089 to 0.485 plain": "true sizes",
     "MM-TS reversed 0.089 to 0.485 plain": "reversed",
@@ -31,10 +35,12 @@ PARTS = {
 
 
 def main() -> None:
-    """Draw the three figures of the page."""
-    save(trade_off(read("study_search")), "trade_off")
-    save(rules(read("study_rules_differences")), "rules")
-    save(forest(read("study_parts_differences"), PARTS), "parts")
+    """Draw the figures of the page."""
+    for study in STUDIES:
+        save(trade_off(read(f"{study}_search")), f"{study}_trade_off")
+        save(rules(read(f"{study}_rules_differences")), f"{study}_rules")
+        save(forest(read(f"{study}_parts_differences"), PARTS), f"{study}_parts")
+    save(forces(), "forces")
 
 
 def trade_off(rows: Sequence[Row]) -> Figure:
@@ -47,8 +53,10 @@ def trade_off(rows: Sequence[Row]) -> Figure:
             _curve(axes, [row for row in own if row["rule"] == "constant"])
             for k, rule in enumerate(RULES):
                 found = [place(row) for row in own if row["rule"] == rule]
-                style = {"color": TOKENS[f"run{k + 2}"], "markersize": 5.5}
-                axes.plot(*zip(*found, strict=True), MARKERS[k + 1], ls="", label=rule, **style)
+                style = {"color": TOKENS[COLORS[k]], "markersize": 5}
+                marker = MARKERS[(k + 1) % len(MARKERS)]
+                if found:
+                    axes.plot(*zip(*found, strict=True), marker, ls="", label=rule, **style)
             axes.set_title("all queries" if group == ALL else group, fontsize=9)
         panels[0].legend(loc="lower left")
         drawing.supxlabel("pairs: mean recall, percent", fontsize=8.5)
@@ -68,19 +76,23 @@ def _curve(axes: Axes, rows: Sequence[Row]) -> None:
         *zip(*found, strict=True), "o-", color=TOKENS["ink"], markersize=3.5, label="constant"
     )
     for row, at in zip(rows, found, strict=True):
-        if row["setting"] in ("0.02", "0.03", "0.085", "0.18", "0.4"):
+        if row["setting"] in TOLD:
             axes.annotate(row["setting"], at, (4, 3), textcoords="offset points", fontsize=7)
 
 
 def rules(rows: Sequence[Row]) -> Figure:
-    """Each rule that was trained with several seeds, minus both best constants."""
+    """Rules chosen for a target minus the best constant for it."""
+    targets = {"instances": "for pairs", "classes": "for classes", "both": "for both"}
+    own: dict[str, str] = {}
+    for row in rows:
+        own.setdefault(row["family"], row["b"])
 
     def name(row: Row) -> str:
         rule = row["a"][: re.search(r" [\d(ρf]", row["a"]).start()]  # type: ignore[union-attr]
-        return f"{rule} − {row['b'].removeprefix('constant ')}"
+        return f"{rule}, {targets[row['family']]} − {row['b'].removeprefix('constant ')}"
 
-    named = [row | {"a": name(row)} for row in rows]
-    return forest(named, {row["a"]: row["a"] for row in sorted(named, key=lambda r: r["b"])})
+    kept = [row | {"a": name(row)} for row in rows if row["b"] == own[row["family"]]]
+    return forest(kept, {row["a"]: row["a"] for row in kept})
 
 
 def forest(rows: Sequence[Row], names: Mapping[str, str]) -> Figure:

@@ -34,14 +34,12 @@ class Study:
 
     Attributes:
         root: its folder.
-        recipe: whose data, model and optimiser all cells share.
-        data: source of the data; None for that of the recipe.
+        data: source of the data, and its column of classes; None for emoji_lt.
         epochs: of each training.
     """
 
     root: Path
-    recipe: str = "emoji"
-    data: str | None = None
+    data: tuple[str, str] | None = None
     epochs: float = 20.0
 
     @property
@@ -53,8 +51,8 @@ class Study:
             "log_every": 145,
         }
         if self.data is not None:
-            shared["data.source"] = self.data
-        return Grid(self.root, recipe=self.recipe, mode="train", settings=shared).base()
+            shared |= dict(zip(("data.source", "data.label"), self.data, strict=True))
+        return Grid(self.root, recipe="emoji", mode="train", settings=shared).base()
 
     def cell(self, setting: Setting, seed: int) -> Cell:
         """Return the training of a setting with a seed."""
@@ -65,7 +63,7 @@ class Study:
             setting=setting.name.replace(" ", "-"),
             settings=setting.settings,
             config=to_dict(config),
-            data=config.data.source.partition(":")[0],
+            data=Path(config.data.source).name,
             fingerprint="",
             runner="train",
             hidden=0,

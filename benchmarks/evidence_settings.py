@@ -6,27 +6,49 @@ A shift and what takes it apart have the same mean over training samples and ste
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 #: constant temperatures, and starts and rates of learned ones
 LEVELS = (0.02, 0.03, 0.05, 0.07, 0.085, 0.1, 0.13, 0.18, 0.25, 0.4)
-STARTS, RATES = (0.05, 0.07), (3e-4, 3e-3)
+STARTS, RATES = (0.03, 0.05, 0.07, 0.1), (3e-4, 3e-3)
 #: mean, lowest and highest level of a shift; the first has about the mean of the best constant
 #: for instances, the second is as wide around a higher one
 SHIFTS = ((0.107, 0.05, 0.30), (0.18, 0.089, 0.485))
 #: peak-to-peak amplitude of the oscillation beside a shift
 BESIDE = 0.04
-#: of an oscillation alone over its mean level
-AMPLITUDES = (0.6, 1.4)
+#: further shifts, lowest and highest level and force: wider and higher than those, and gentle
+#: around the best constant for instances
+MORE_SHIFTS = {
+    "MM-TS": (
+        (0.085, 0.115, "equalized"),
+        (0.07, 0.13, "equalized"),
+        (0.05, 0.485, "plain"),
+        (0.13, 0.7, "plain"),
+    ),
+    "MM-TS reversed": (
+        (0.085, 0.115, "equalized"),
+        (0.07, 0.13, "equalized"),
+        (0.05, 0.18, "equalized"),
+        (0.05, 0.485, "equalized"),
+    ),
+}
+#: mean level of an oscillation alone, and its amplitude over that level
+OSCILLATIONS = (
+    *((0.107, 0.6), (0.107, 1.4), (0.18, 0.6), (0.18, 1.4)),
+    *((0.085, 0.6), (0.107, 0.3), (0.25, 1.4), (0.25, 1.8)),
+)
 #: the radius of the robust objective as a share of the most that a batch allows, the logarithm of
 #: its number of negatives
 SHARES = (0.25, 0.35, 0.45, 0.55)
+LOW_SHARES = (0.1, 0.17)
 NEGATIVES = 127
+#: icons are for the question whether the answers hold on another set, with a coarser grid
+COARSE = (0.03, 0.05, 0.07, 0.1, 0.18, 0.4, 0.7, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setting:
     """One setting of one rule.
 
@@ -46,15 +68,15 @@ class Setting:
         return f"{self.rule} {self.name}"
 
 
-def constants() -> list[Setting]:
-    """Return the grid of constant temperatures."""
+def constants(levels: Sequence[float] = LEVELS) -> list[Setting]:
+    """Return a grid of constant temperatures."""
     return [
         Setting("constant", f"{tau:g}", {"control.kind": "constant", "control.value": tau})
-        for tau in LEVELS
+        for tau in levels
     ]
 
 
-def learnables() -> list[Setting]:
+def learnables(starts: Sequence[float] = STARTS) -> list[Setting]:
     """Return the grid of learned temperatures: where they start, and how fast they go."""
     own = {"control.kind": "learnable", "control.low": 0.01, "control.high": 1.0}
     return [
@@ -63,7 +85,7 @@ def learnables() -> list[Setting]:
             f"from {start:g} at {rate:g}",
             {**own, "control.value": start, "optim.loss_lr": rate},
         )
-        for start in STARTS
+        for start in starts
         for rate in RATES
     ]
 
@@ -81,26 +103,42 @@ def shift(number: int) -> dict[str, Any]:
 
 
 def searched() -> list[Setting]:
-    """Return all that is tried with the first seed: constants, and four settings of each rule."""
-    return [*constants(), *learnables(), *schedules(), *oscillations(), *individual()]
+    """Return what is tried on emoji_lt with the first seed: ten constants, eight of each rule."""
+    found = [*constants(), *learnables(), *schedules(), *oscillations(), *individual()]
+    return [*found, *predicted(), *global_ones()]
+
+
+def searched_coarsely() -> list[Setting]:
+    """Return what is tried on icons with the first seed: eight constants, four of each rule."""
+    kept = {
+        "MM-TS": ("0.05 to 0.3 e", "0.089 to 0.485 p", "0.05 to 0.485 p", "0.13 to 0.7 p"),
+        "MM-TS reversed": ("0.05 to 0.3 e", "0.05 to 0.485 e", "0.05 to 0.18 e", "0.07 to 0.13 e"),
+    }
+    own = [s for s in schedules() if s.name.startswith(kept[s.rule])]
+    return [*constants(COARSE), *own]
+
+
+def wide() -> list[tuple[str, float, float, str]]:
+    """Return name, lowest and highest level, and force of the wide shifts."""
+    return [
+        (f"{low:g} to {high:g} {force}", low, high, force)
+        for _, low, high in SHIFTS
+        for force in ("plain", "equalized")
+    ]
 
 
 def schedules() -> list[Setting]:
-    """Return MM-TS, in its own direction and reversed: level and force; and the demo's, gentle."""
-    gentle = {
-        **shift(0),
-        "control.alpha": 0.03,
-        "control.shift_low": 0.085,
-        "control.shift_high": 0.115,
-        "loss.force": "equalized",
-    }
-    wide = [
-        Setting(rule, f"{low:g} to {high:g} {force}", {**shift(n), **more, "loss.force": force})
-        for rule, more in (("MM-TS", {}), ("MM-TS reversed", {"control.sizes": "reversed"}))
-        for n, (_, low, high) in enumerate(SHIFTS)
-        for force in ("plain", "equalized")
-    ]
-    return [*wide, Setting("MM-TS", "0.085 to 0.115 equalized", gentle)]
+    """Return MM-TS, in its own direction and reversed: level, width and force."""
+    found = []
+    for rule, direction in (("MM-TS", {}), ("MM-TS reversed", {"control.sizes": "reversed"})):
+        more = [(f"{low:g} to {high:g} {f}", low, high, f) for low, high, f in MORE_SHIFTS[rule]]
+        for name, low, high, force in (*wide(), *more):
+            levels = {"control.shift_low": low, "control.shift_high": high}
+            own = {**shift(0), **levels, **direction, "loss.force": force}
+            # the oscillation of a gentle shift is no wider than the shift
+            own["control.alpha"] = min(BESIDE, round(high - low, 4))
+            found.append(Setting(rule, name, own))
+    return found
 
 
 def oscillations() -> list[Setting]:
@@ -117,27 +155,69 @@ def oscillations() -> list[Setting]:
                 "control.oscillations": 5.0,
             },
         )
-        for level, _, _ in SHIFTS
-        for amplitude in AMPLITUDES
+        for level, amplitude in OSCILLATIONS
     ]
 
 
 def individual() -> list[Setting]:
-    """Return iSogCLR with radii that a batch can reach."""
+    """Return iSogCLR with radii that a batch can reach, and at one of them other options."""
+
+    def of(share: float, told: str = "", **more: float) -> Setting:
+        own = {
+            "family": "isogclr",
+            "control.kind": "individual",
+            "control.value": 0.1,
+            "control.low": 0.02,
+            "control.rho": radius(share),
+            "control.lr": 0.01,
+            "loss.gamma": 0.8,
+        }
+        changed = {name.replace("_", ".", 1): value for name, value in more.items()}
+        return Setting("iSogCLR", f"ρ {radius(share):g}{told}", {**own, **changed})
+
+    further = [of(0.35, " γ 0.5", loss_gamma=0.5), of(0.35, " floor 0.05", control_low=0.05)]
+    return [*map(of, SHARES), *map(of, LOW_SHARES), *further]
+
+
+def predicted() -> list[Setting]:
+    """Return TempNet: the radius, and the largest temperature."""
     return [
         Setting(
-            "iSogCLR",
-            f"ρ {radius(share):g}",
+            "TempNet",
+            f"ρ {radius(share):g} to {high:g}",
             {
-                "family": "isogclr",
-                "control.kind": "individual",
-                "control.value": 0.1,
+                "family": "sogclr",
+                "control.kind": "tempnet",
                 "control.low": 0.02,
+                "control.high": high,
                 "control.rho": radius(share),
-                "control.lr": 0.01,
                 "loss.gamma": 0.8,
+                "optim.loss_lr": 3e-3,
             },
         )
+        for high in (0.2, 1.0)
+        for share in SHARES
+    ]
+
+
+def global_ones() -> list[Setting]:
+    """Return FastCLIP-v3: the radius, and how fast its one temperature goes."""
+    return [
+        Setting(
+            "FastCLIP",
+            f"ρ {radius(share):g} at {rate:g}",
+            {
+                "family": "fastclip",
+                "control.kind": "learnable",
+                "control.value": 0.1,
+                "control.low": 0.02,
+                "control.high": 1.0,
+                "loss.gamma": 0.8,
+                "loss.rho": radius(share),
+                "optim.loss_lr": rate,
+            },
+        )
+        for rate in (3e-3, 3e-4)
         for share in SHARES
     ]
 
@@ -148,7 +228,10 @@ def radius(share: float) -> float:
 
 
 def causes() -> list[Setting]:
-    """Return the second shift, and what takes it apart, of its mean over samples and steps."""
+    """Return the second shift, and what takes it apart, of its mean over samples and steps.
+
+    The last two have its values without its order.
+    """
     own, mean = shift(1), {"control.kind": "matched"}
     rules = {setting.key: setting for setting in schedules()}
     parts = {

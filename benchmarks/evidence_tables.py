@@ -17,6 +17,10 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 EVIDENCE = DOCS / "evidence"
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n)(?:(?!<!--).)*(<!-- end -->)", re.DOTALL)
 Row = dict[str, str]
+Table = Callable[[], str]
+#: the sets that were studied: the beginning of their files' and tables' names
+STUDIES = ("study",)
+RECALL, CLASSES = "mean_recall", "class_map"
 
 
 def read(name: str) -> list[Row]:
@@ -38,6 +42,7 @@ def differences(
     label: Callable[[str, str], str | None],
     metric: str | None = None,
     first: str = "",
+    family: str | None = None,
 ) -> str:
     """A row for each pair of variants, a column for each group.
 
@@ -46,11 +51,13 @@ def differences(
         label: of a row for (a, b), or None to leave it out.
         metric: whose differences; None for all that there are.
         first: title of the first column.
+        family: of comparisons that were corrected together; None for all that there are.
     """
     rows: dict[str, dict[str, str]] = {}
     for row in read(f"{name}_differences"):
         told = label(row["a"], row["b"])
-        if told is not None and metric in (None, row["metric"]):
+        asked = metric in (None, row["metric"]) and family in (None, row.get("family"))
+        if told is not None and asked:
             rows.setdefault(told, {})[row["group"]] = difference(row)
     body = [[told, *(found.get(g, "–") for g in (ALL, *GROUPS))] for told, found in rows.items()]
     return pipes([first, ALL, *GROUPS], body)
@@ -64,16 +71,16 @@ def levels(name: str, metric: str) -> str:
             key = f"{row['control']} {row['setting']}"
             values.setdefault(key, {}).setdefault(row["group"], []).append(float(row["value"]))
     body = [
-        [key, *(percent(sum(found[g]) / len(found[g])) for g in (ALL, *GROUPS))]
-        for key, found in values.items()
+        [key, str(len(of[ALL])), *(percent(sum(of[g]) / len(of[g])) for g in (ALL, *GROUPS))]
+        for key, of in values.items()
     ]
-    return pipes([metric, ALL, *GROUPS], body)
+    return pipes([metric, "seeds", ALL, *GROUPS], body)
 
 
-def searched() -> str:
+def searched(study: str) -> str:
     """What was tried, on validation: both targets, and class mAP by group."""
     rows: dict[str, dict[str, Row]] = {}
-    for row in read("study_search"):
+    for row in read(f"{study}_search"):
         if row["split"] == "val":
             rows.setdefault(f"{row['rule']} {row['setting']}", {})[row["group"]] = row
     body = [
@@ -87,44 +94,50 @@ def searched() -> str:
     return pipes(["validation, seed 0", "mean recall", "class mAP", *GROUPS], body)
 
 
-def chosen() -> str:
-    """The best setting of each rule on validation for each target, and out of how many."""
-    tried: dict[str, set[str]] = {}
-    for row in read("study_search"):
-        tried.setdefault(row["rule"], set()).add(row["setting"])
-    found: dict[str, dict[str, str]] = {}
-    for row in read("study_chosen"):
-        found.setdefault(row["rule"], {})[row["target"]] = row["setting"]
-    body = [
-        [rule, str(len(tried[rule])), own["instances"], own["classes"]]
-        for rule, own in found.items()
-    ]
-    return pipes(["rule", "tried", "for pairs", "for classes"], body)
+def chosen(study: str) -> str:
+    """The best setting of each rule on validation for each target, both values, and out of how
+    many.
+    """
+    tried: dict[str, dict[str, Row]] = {}
+    for row in read(f"{study}_search"):
+        if (row["split"], row["group"]) == ("val", ALL):
+            tried.setdefault(row["rule"], {})[row["setting"]] = row
+    found: dict[str, list[str]] = {}
+    for row in read(f"{study}_chosen"):
+        own = tried[row["rule"]][row["setting"]]
+        both = " / ".join(percent(float(own[metric])) for metric in (RECALL, CLASSES))
+        found.setdefault(row["rule"], []).append(f"{row['setting']}: {both}")
+    body = [[rule, str(len(tried[rule])), *own] for rule, own in found.items()]
+    return pipes(["rule", "tried", "for pairs", "for classes", "for both"], body)
 
 
-def rules(target: str, metric: str) -> Callable[[], str]:
-    """Rules minus the best constant for a target, in a metric."""
+def rules(study: str, target: str, other: str, metric: str) -> Table:
+    """Rules chosen for a target minus the best constant for one, in a metric."""
 
     def made() -> str:
-        constant = f"constant {_constant(target)}"
+        constant = f"constant {_constant(study, other)}"
         return differences(
-            "study_rules", lambda a, b: a if b == constant else None, metric, f"minus {constant}"
+            f"{study}_rules",
+            lambda a, b: a if b == constant else None,
+            metric,
+            f"minus {constant}",
+            target,
         )
 
     return made
 
 
-def _constant(target: str) -> str:
+def _constant(study: str, target: str) -> str:
     """Return the best constant for a target."""
     (setting,) = (
         row["setting"]
-        for row in read("study_chosen")
+        for row in read(f"{study}_chosen")
         if (row["rule"], row["target"]) == ("constant", target)
     )
     return setting
 
 
-def parts(metric: str) -> Callable[[], str]:
+def parts(study: str, metric: str) -> Table:
     """The parts of a wide shift minus its mean, in a metric."""
     names = {
         "MM-TS 0.089 to 0.485 plain": "true sizes (MM-TS)",
@@ -135,7 +148,14 @@ def parts(metric: str) -> Callable[[], str]:
         "part noise": "sizes exchanged between samples",
     }
     return lambda: differences(
-        "study_parts", lambda a, b: names.get(a), metric, "minus the constant of its mean"
+        f"{study}_parts", lambda a, b: names.get(a), metric, "minus the constant of its mean"
+    )
+
+
+def directions(metric: str) -> Table:
+    """MM-TS minus its mirror image on synthetic pairs, in a metric."""
+    return lambda: differences(
+        "synthetic", lambda a, b: a.removeprefix("MM-TS "), metric, "MM-TS minus reversed"
     )
 
 
@@ -145,7 +165,7 @@ def pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(r)} |" for r in rows)])
 
 
-def _grid(name: str, setting: str) -> Callable[[], str]:
+def _grid(name: str, setting: str) -> Table:
     """Controls minus the baseline of a grid."""
     baseline = "matched"
 
@@ -176,22 +196,37 @@ def published() -> str:
     return pipes(header, body)
 
 
-RECALL, CLASSES = "mean_recall", "class_map"
-TABLES: dict[str, Callable[[], str]] = {
-    "searched": searched,
-    "chosen": chosen,
-    "rules-instances": rules("instances", RECALL),
-    "rules-instances-classes": rules("instances", CLASSES),
-    "rules-classes": rules("classes", CLASSES),
-    "rules-classes-instances": rules("classes", RECALL),
-    "parts-instances": parts(RECALL),
-    "parts-classes": parts(CLASSES),
-    "levels-rules-instances": lambda: levels("study_rules", RECALL),
-    "levels-rules-classes": lambda: levels("study_rules", CLASSES),
-    "levels-rules-across": lambda: levels("study_rules", "class_map_across"),
-    "levels-rules-within": lambda: levels("study_rules", "class_map_within"),
-    "levels-parts-instances": lambda: levels("study_parts", RECALL),
-    "levels-parts-classes": lambda: levels("study_parts", CLASSES),
+def of_study(study: str) -> dict[str, Table]:
+    """The tables of a study by name."""
+    found: dict[str, Table] = {
+        "searched": lambda: searched(study),
+        "chosen": lambda: chosen(study),
+        "pairs": rules(study, "instances", "instances", RECALL),
+        "pairs-classes": rules(study, "instances", "instances", CLASSES),
+        "classes": rules(study, "classes", "classes", CLASSES),
+        "classes-pairs": rules(study, "classes", "classes", RECALL),
+        "both": rules(study, "both", "both", RECALL),
+        "both-classes": rules(study, "both", "both", CLASSES),
+        "price": rules(study, "classes", "instances", RECALL),
+        "price-classes": rules(study, "classes", "instances", CLASSES),
+        "parts-pairs": parts(study, RECALL),
+        "parts-classes": parts(study, CLASSES),
+        "levels-pairs": lambda: levels(f"{study}_rules", RECALL),
+        "levels-classes": lambda: levels(f"{study}_rules", CLASSES),
+        "levels-across": lambda: levels(f"{study}_rules", "class_map_across"),
+        "levels-within": lambda: levels(f"{study}_rules", "class_map_within"),
+        "levels-parts-pairs": lambda: levels(f"{study}_parts", RECALL),
+        "levels-parts-classes": lambda: levels(f"{study}_parts", CLASSES),
+    }
+    return {f"{study}-{name}": made for name, made in found.items()}
+
+
+TABLES: dict[str, Table] = {
+    **{name: made for study in STUDIES for name, made in of_study(study).items()},
+    "synthetic-pairs": directions(RECALL),
+    "synthetic-classes": directions(CLASSES),
+    "synthetic-levels": lambda: levels("synthetic", RECALL),
+    "synthetic-levels-classes": lambda: levels("synthetic", CLASSES),
     "frozen-tuned": _grid("emoji_frozen", "tuned"),
     "frozen-default": _grid("emoji_frozen", "default"),
     "end-to-end-tuned": _grid("emoji_end_to_end", "tuned"),

@@ -1,4 +1,4 @@
-"""Writes docs/evidence/study_*.csv from finished trainings, and the tables of a comparison."""
+"""Writes docs/evidence/*.csv from finished trainings, and the tables of a comparison."""
 
 from __future__ import annotations
 
@@ -17,56 +17,74 @@ from tauten.comparison.summary import CELLS, COLUMNS, CONTRASTS
 from tauten.outcome import ALL, GROUPS
 
 EVIDENCE = Path(__file__).resolve().parents[1] / "docs" / "evidence"
-TARGETS = {"instances": "mean_recall", "classes": "class_map"}
+TARGETS = ("instances", "classes", "both")
+#: what is compared: the first is for instances, the second for classes, their sum for both
+COMPARED = ("mean_recall", "class_map")
 METRICS = ("mean_recall", "hit@1", "class_map", "class_map_across", "class_map_within", "n")
 #: of the validation and test split, and of two views
 KEPT = ("mean_recall", "hit@1", "x2y/hit@5", "n", "knn@1/class_mean", "knn@10/class_mean")
-SEARCH, CHOSEN = "study_search", "study_chosen"
+#: seeds of what is compared
+FEWEST = 3
+#: of rules and of the constant that is subtracted: the target that each was chosen for
+FAMILIES = (
+    ("instances", "instances"),
+    ("classes", "classes"),
+    ("both", "both"),
+    ("classes", "instances"),
+)
 
 
-def write(study: Study, seeds: Sequence[int], chosen: Mapping[tuple[str, str], Setting]) -> None:
+def write(
+    study: Study,
+    name: str,
+    settings: Sequence[Setting],
+    seeds: Sequence[int],
+    chosen: Mapping[tuple[str, str], Setting],
+) -> None:
     """Write what the study has found so far.
 
     Args:
         study: with finished trainings.
-        seeds: that count; those in which something is missing are left out.
+        name: with which its files begin.
+        settings: that were tried with the first seed.
+        seeds: that count; what has fewer than :data:`FEWEST` of them is left out.
         chosen: best setting on validation by (rule, target).
     """
-    _search(study)
+    _search(study, name, settings)
     table(
-        CHOSEN,
+        f"{name}_chosen",
         ("rule", "target", "setting", "settings"),
-        [(*key, s.name, _told(s)) for key, s in chosen.items()],
+        [(*key, s.name, options(s)) for key, s in chosen.items()],
     )
-    best = [chosen["constant", target] for target in TARGETS]
-    done = [seed for seed in seeds if len(study.finished(best, seed)) == len(best)]
-    rules = {
-        setting.key: setting
-        for setting in chosen.values()
-        if all(study.finished([setting], seed) for seed in done)
+    best = {target: chosen["constant", target].key for target in TARGETS}
+    families = {
+        (target, best[other]): [
+            (setting.key, best[other])
+            for (rule, own), setting in chosen.items()
+            if own == target and rule != "constant"
+        ]
+        for target, other in FAMILIES
     }
-    families = [
-        [(key, constant.key) for key in rules if not key.startswith("constant ")]
-        for constant in best
-    ]
-    _compared(study, "study_rules", list(rules.values()), seeds, families)
+    rules = {setting.key: setting for setting in chosen.values()}
+    _compared(study, f"{name}_rules", list(rules.values()), seeds, families)
     parts = tried.causes()
     mean = next(part for part in parts if part.name == "mean")
-    _compared(study, "study_parts", parts, seeds, [[(s.key, mean.key) for s in parts if s != mean]])
+    families = {("parts", mean.key): [(s.key, mean.key) for s in parts if s != mean]}
+    _compared(study, f"{name}_parts", parts, seeds, families)
 
 
-def _search(study: Study) -> None:
+def _search(study: Study, name: str, settings: Sequence[Setting]) -> None:
     """Write validation and test metrics of all that was tried with the first seed."""
     rows = []
-    for setting in study.finished(tried.searched(), 0):
+    for setting in study.finished(settings, 0):
         for split in ("val", "test"):
             found = study.metrics(setting, 0, split)
             rows += [
-                (setting.rule, setting.name, split, group, *found[group], _told(setting))
+                (setting.rule, setting.name, split, group, *found[group], options(setting))
                 for group in (ALL, *GROUPS)
             ]
-    names = ("rule", "setting", "split", "group", *TARGETS.values(), "settings")
-    table(SEARCH, names, rows)
+    names = ("rule", "setting", "split", "group", *COMPARED, "settings")
+    table(f"{name}_search", names, rows)
 
 
 def _compared(
@@ -74,40 +92,43 @@ def _compared(
     name: str,
     settings: Sequence[Setting],
     seeds: Sequence[int],
-    families: Sequence[Sequence[tuple[str, str]]],
+    families: Mapping[tuple[str, str], Sequence[tuple[str, str]]],
 ) -> None:
     """Write the cells of settings and their differences, corrected within each family."""
-    whole = [s for s in seeds if len(study.finished(settings, s)) == len(settings)]
-    found: Found = study.queries(settings, whole)
+    found: Found = {
+        key: of for key, of in study.queries(settings, seeds).items() if len(of) >= FEWEST
+    }
     rows: list[Sequence[Any]] = []
-    for seed in whole:
-        for setting in settings:
+    for setting in (s for s in settings if s.key in found):
+        for seed, outcome in found[setting.key].items():
             data = study.cell(setting, seed).data
-            for group, metrics in found[setting.key][seed].metrics().items():
-                place = (data, setting.rule, _force(setting), seed, group)
-                own = _told(setting), setting.name
+            for group, metrics in outcome.metrics().items():
+                place = (data, setting.rule, force(setting), seed, group)
+                own = options(setting), setting.name
                 rows += [(*place, m, repr(metrics[m]), *own) for m in METRICS]
     table(name, COLUMNS, rows)
     compared = [
-        (metric, contrast)
-        for pairs in families
-        for metric in TARGETS.values()
-        for contrast in contrasts(found, pairs, metric)
+        (family, metric, contrast)
+        for (family, _), pairs in families.items()
+        for metric in COMPARED
+        for contrast in contrasts(found, [p for p in pairs if found.keys() >= {*p}], metric)
     ]
     fields = list(Contrast.__dataclass_fields__)
     table(
         f"{name}_differences",
-        ["metric", *fields, "verdict"],
-        [[metric, *(getattr(c, f) for f in fields), c.verdict] for metric, c in compared],
+        ["family", "metric", *fields, "verdict"],
+        [[*keys, *(getattr(c, f) for f in fields), c.verdict] for *keys, c in compared],
     )
-    print(f"{name}: seeds {whole}")
+    print(name, {key: len(of) for key, of in found.items()})
 
 
-def _force(setting: Setting) -> str:
+def force(setting: Setting) -> str:
+    """Return the force of its loss."""
     return str(setting.settings.get("loss.force", "plain"))
 
 
-def _told(setting: Setting) -> str:
+def options(setting: Setting) -> str:
+    """Return its options as text."""
     return json.dumps(dict(setting.settings), sort_keys=True, ensure_ascii=False)
 
 
