@@ -358,6 +358,7 @@ def test_rows_travel_on_a_stream_of_their_own_and_are_waited_for(monkeypatch):
         state.side_stream.cache_clear()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("device", [None, "cpu"])
 def test_rows_prefetched_to_a_gpu_are_those_read(device):

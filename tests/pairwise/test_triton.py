@@ -38,6 +38,7 @@ def test_the_cases_in_interpreter_mode():
 
 
 @needs_triton
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_cases_on_a_gpu():
     run_cases(interpreted=False)
