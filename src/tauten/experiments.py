@@ -14,7 +14,7 @@ class Experiment:
 
     Attributes:
         line: about it, for listings.
-        module: of the function of this experiment, imported when it is run.
+        module: module of the function of this experiment, imported when it is run.
         function: its name; called with ``output``, it trains and returns what it wrote.
     """
 

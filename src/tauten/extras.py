@@ -53,7 +53,7 @@ def explained(what: str, error: ModuleNotFoundError) -> ImportError:
 
     Args:
         what: needs the module.
-        error: of its import.
+        error: error of its import.
     """
     top = (error.name or "").partition(".")[0]
     return ImportError(_message(what, [top])) if top in (*_TRAIN, *_EXTRAS) else error

@@ -97,7 +97,7 @@ class Context:
         captions: (num_samples,) how many captions each sample has, where they have ids of their
             own; None where pairs have one id.
         one_sided: whether x alone has anchors, as for two views of one modality.
-        seed: of the run.
+        seed: seed of the run.
     """
 
     num_samples: int

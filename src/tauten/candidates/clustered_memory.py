@@ -37,8 +37,8 @@ class ClusteredMemory(StateModule):
         marginal: (K,) > 0, the share of a batch that each partition is to have, or ``"uniform"``.
         momentum: in [0, 1): how slowly a prototype follows.
         eps: ε > 0 of Sinkhorn.
-        iterations: of Sinkhorn, >= 1.
-        seed: of the start.
+        iterations: iterations of Sinkhorn, >= 1.
+        seed: seed of the start.
 
     Raises:
         ValueError: numbers out of range.

@@ -32,7 +32,7 @@ def drawn_negatives(
         y: (N, d) of the other; x[i] and y[i] match.
         temperature: τ > 0.
         same: id vectors (N,); pairs that agree in one are no negatives of each other.
-        generator: of the random numbers.
+        generator: generator of the random numbers.
 
     Returns:
         (N,) long rows of y for x, and (N,) long rows of x for y.

@@ -41,8 +41,8 @@ class LabelMixer:
     such partners lacks the mixture.
 
     Args:
-        negatives: of each anchor, >= 0.
-        positives: of each anchor, >= 0.
+        negatives: negatives of each anchor, >= 0.
+        positives: positives of each anchor, >= 0.
         window: largest distance of y_j and y_k from y_i, > 0.
         beta: both parameters of λ; published: (2, 8).
 
@@ -79,7 +79,7 @@ class LabelMixer:
         Args:
             z: (N, d).
             labels: (N,) numbers.
-            generator: of the random numbers, on the CPU.
+            generator: generator of the random numbers, on the CPU.
 
         Raises:
             ValueError: labels that do not fit, or are not finite.

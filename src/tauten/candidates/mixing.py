@@ -58,7 +58,7 @@ class Mixer:
             x: (N, d).
             y: (N, d).
             keys: those of the batch first; with labels, keys of an anchor's label are left out.
-            generator: of the random numbers, on the device of the anchors.
+            generator: generator of the random numbers, on the device of the anchors.
 
         Raises:
             ValueError: fewer keys than anchors, or another width.
@@ -85,7 +85,7 @@ class Mixer:
             keys: (M, d).
             same: id vectors ((N,), (M,)); keys that agree with an anchor in any of them, such as
                 its own, are not mixed. An anchor without any other key has no mixtures.
-            generator: of the random numbers.
+            generator: generator of the random numbers.
         """
         nobody = torch.full((len(anchors),), -1, device=anchors.device)
         mask = PairMask(nobody, own=False, same=tuple(same), diagonal=None)

@@ -36,7 +36,7 @@ class SignNoise(nn.Module):
 
         Args:
             embeddings: (..., d), where a component is 0 it stays so.
-            generator: of the random numbers, on the device of the embeddings.
+            generator: generator of the random numbers, on the device of the embeddings.
         """
         if not self.training or not self.eps:
             return embeddings

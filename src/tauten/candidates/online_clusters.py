@@ -38,7 +38,7 @@ class OnlineClusters(StateModule):
         dim: width d of the embeddings.
         clusters: K >= 1.
         momentum: in [0, 1): how slowly an embedding follows.
-        seed: of the centroids' start.
+        seed: seed of the centroids' start.
 
     Raises:
         ValueError: numbers out of range.
@@ -130,7 +130,7 @@ class OnlineClusters(StateModule):
             index: (N,) long, data set positions that have been updated.
             count: negatives of each, drawn from its nearest with repetition.
             nearest: from how many of the nearest samples of other clusters.
-            generator: of the random numbers, on the device of the table.
+            generator: generator of the random numbers, on the device of the table.
 
         Returns:
             (N, d), the own embedding where a sample is alone in its cluster; and negatives of x,

@@ -35,7 +35,7 @@ class Prototypes(StateModule):
         dim: width d of the embeddings.
         momentum: in [0, 1): how slowly they move towards the mean of their samples; None for
             vectors that an optimiser learns.
-        seed: of their start, uniform on the sphere, the same on all processes.
+        seed: seed of their start, uniform on the sphere, the same on all processes.
 
     Raises:
         ValueError: a number or a width below 1, a momentum outside [0, 1).
@@ -94,7 +94,7 @@ class Prototypes(StateModule):
             marginal: (K,) the share of all samples that each prototype is to have, such as that of
                 classes; ``"uniform"`` for equal ones.
             eps: width of the assignment.
-            iterations: of Sinkhorn.
+            iterations: iterations of Sinkhorn.
             earlier: (Q, d) embeddings of earlier batches, which are assigned with them where a
                 batch is smaller than the number of prototypes.
             ranks: ``"local"`` takes the samples of this process alone.

@@ -261,7 +261,7 @@ def get(names: Sequence[str], methods: Mapping[str, Method] = METHODS) -> list[M
     """Return the methods of these names, in their order.
 
     Args:
-        names: of controls.
+        names: names of controls.
         methods: those that there are, see :func:`tauten.comparison.kinds.methods_of`.
 
     Raises:

@@ -98,7 +98,7 @@ def rerun(folder: Path, scratch: Path) -> tuple[Result, Result]:
     """Train a finished cell again from its record.
 
     Args:
-        folder: of the cell, within its comparison.
+        folder: folder of the cell, within its comparison.
         scratch: an empty or new folder to train it in.
 
     Returns:

@@ -42,10 +42,10 @@ class Cell:
         settings: options of the control by name.
         config: the training configuration as a tree of plain values.
         data: name of the data.
-        fingerprint: of the features; "" end to end, where the run folder has it.
+        fingerprint: fingerprint of the features; "" end to end, where the run folder has it.
         runner: "frozen" (heads on features) or "train" (end to end).
         hidden: width of the heads' hidden layer.
-        threads: of torch.
+        threads: threads of torch.
         test: whether the test queries are ranked.
     """
 
@@ -129,8 +129,8 @@ class Result:
         steps: optimiser steps done.
         stopped: whether median stopping ended it.
         seconds_per_step: median; where the steps were not timed, all time over their number.
-        memory_mib: of a step and of the loss's state; None where it was not measured.
-        seconds: of the whole cell.
+        memory_mib: MiB of a step and of the loss's state; None where it was not measured.
+        seconds: seconds that the whole cell took.
     """
 
     metrics: dict[str, dict[str, float]]

@@ -52,7 +52,7 @@ class Contrast:
         value: the difference of the means.
         low: lower end of the 95 % interval of this comparison by itself.
         high: upper end.
-        p: of this comparison by itself.
+        p: p of this comparison by itself.
         corrected_low: lower end of the simultaneous interval.
         corrected_high: upper end.
         corrected_p: corrected for all comparisons.
@@ -129,7 +129,7 @@ def contrasts(
         pairs: (a, b) names. A pair without a seed in common is left out.
         metric: one of their :attr:`tauten.outcome.Outcome.known`.
         bootstrap: replicates.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: bootstrap < 1, or variants tested on different queries.

@@ -26,8 +26,8 @@ def train_run(config: Config, folder: Path, *, test: bool) -> Found:
     """Train a run in the cell's folder, of which what is large and not needed is dropped.
 
     Args:
-        config: of the run.
-        folder: of the cell; the run is in its folder ``run``.
+        config: configuration of the run.
+        folder: folder of the cell; the run is in its folder ``run``.
         test: whether the scores of the test queries are kept, and a step is measured; the run then
             keeps what a report needs.
     """

@@ -62,7 +62,7 @@ class Features:
     """All splits.
 
     Attributes:
-        name: of the data.
+        name: name of the data.
         splits: by name: train, val, test.
         truth: arrays that only the maker of synthetic data can know, by name.
     """
@@ -153,7 +153,7 @@ def of_pairs(name: str, splits: Mapping[Split, PairData], progress: bool = True)
     (d = 384). Both are centred on the training split and scaled to a mean length of 1.
 
     Args:
-        name: of the data.
+        name: name of the data.
         splits: with labels, or caption clusters in their place.
         progress: show bars.
 

@@ -58,8 +58,8 @@ class Heads(nn.Module):
     """A head for each side, to a common space.
 
     Args:
-        widths: of the features of x and y.
-        dim: of the common space.
+        widths: widths of the features of x and y.
+        dim: width of the common space.
         hidden: width of a hidden layer; 0 for none.
     """
 
@@ -103,7 +103,7 @@ def train_heads(
     Args:
         config: ``model.dim``, ``optim``, ``loss``, ``control``, ``seed`` and ``data.head``,
             ``data.tail`` are used.
-        features: of all splits.
+        features: features of all splits.
         hidden: width of the heads' hidden layer; 0 for linear heads.
         test: rank the test queries at the end; without it the test split is not touched.
         stop: asked at each look at the validation split.

@@ -34,13 +34,13 @@ class Grid:
             optimiser all cells share.
         controls: names out of :attr:`catalogue`; () for the usual ones of its kind.
         baseline: the one that all are compared with.
-        seeds: of each setting.
+        seeds: seeds of each setting.
         mode: "frozen", heads on fixed features; "train", end to end; "auto", end to end except for
             synthetic data and given features. Two views are always trained end to end.
         trials: settings tried for each control on the validation split, the default among them.
         tried: settings by control to try in the place of those drawn; whatever ``trials`` is, all
             of them are, beside the default.
-        force: of the schedules' loss.
+        force: force of the schedules' loss.
         family: of the schedules' loss: infonce, dcl, maxmargin, whose margin they drive, ...; by
             default that of the recipe if it is one of them, else infonce.
         hidden: width of a hidden layer in the heads; 0 for linear heads.
@@ -48,7 +48,7 @@ class Grid:
         synthetic: what synthetic pairs are like.
         settings: options of the training configuration by name, for all cells.
         processes: workers.
-        threads: of torch in each; by default the cores divided by the processes.
+        threads: threads of torch in each; by default the cores divided by the processes.
         progress: show a bar.
     """
 

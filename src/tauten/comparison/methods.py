@@ -121,8 +121,8 @@ def trials(method: Method, base: Config, number: int, seed: int) -> list[dict[st
     Args:
         method: to draw settings of; one without settings of its own has none.
         base: the configuration that they change.
-        number: of trials, the default among them, where they are drawn.
-        seed: of the draws.
+        number: number of trials, the default among them, where they are drawn.
+        seed: seed of the draws.
 
     Raises:
         ValueError: number < 1, hardly any draw that the loss accepts, or settings to try that it

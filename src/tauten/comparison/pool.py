@@ -25,8 +25,8 @@ class Task:
 
     Attributes:
         name: unique.
-        function: of a module, to be called.
-        arguments: of the call.
+        function: function of a module, to be called.
+        arguments: arguments of the call.
         units: how much of the progress bar it is.
     """
 

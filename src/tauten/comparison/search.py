@@ -93,7 +93,7 @@ def search(
     Args:
         output: folder for trials.csv and the comparisons.
         families: losses, or ways to learn a temperature, to search for.
-        epochs: of each training.
+        epochs: epochs of each training.
         candidates: schedules or learned settings tried for each, at most.
         seeds: the first for the search, all for what it finds.
         progress: show bars.

@@ -39,7 +39,7 @@ def check_settings(grid: Grid) -> None:
     """Refuse a setting that no cell, or not every cell, would follow.
 
     Args:
-        grid: whose names are known to exist.
+        grid: a grid whose names are known to exist.
 
     Raises:
         ValueError: with the settings and what to do instead.

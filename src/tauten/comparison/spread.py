@@ -47,7 +47,7 @@ def simulated(plan: Plan, groups: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     Args:
         plan: the pairs that are compared, each with 2 or more seeds.
         groups: number of groups in which each pair is compared.
-        seed: of the simulation.
+        seed: seed of the simulation.
 
     Returns:
         (R, P) of each pair by itself, and (R,) the largest over all pairs and groups.

@@ -43,8 +43,8 @@ def step_cost(config: Config, total_steps: int) -> StepCost | None:
     anew, with the tables of the whole training split.
 
     Args:
-        config: of a finished run that has its checkpoints.
-        total_steps: of its training.
+        config: configuration of a finished run that has its checkpoints.
+        total_steps: optimiser steps of its training.
 
     Returns:
         None where it cannot be told: on a GPU, of a stream, of data without classes, or where the

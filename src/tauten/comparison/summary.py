@@ -33,7 +33,7 @@ class Variant:
         control: name of the control.
         setting: "default" or "tuned".
         settings: options of the control by name.
-        seeds: that finished.
+        seeds: seeds that finished.
         means: mean and 95 % interval in each group.
         seconds_per_step: median over seeds; None where no seed finished.
         memory_mib: median over seeds; None where it was not measured.

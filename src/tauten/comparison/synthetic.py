@@ -38,7 +38,7 @@ class SyntheticConfig:
         pairs: training pairs.
         exponent: of the tail: class sizes fall like rank to the power of −exponent; 0 for equal.
         dim: d, of the latent vectors.
-        width: of the features, at least d; the rest is nuisance.
+        width: width of the features, at least d; the rest is nuisance.
         spread: s, standard deviation of the centres relative to that within a class.
         noise: σ of a class of middle size.
         noise_gradient: g, σ_c = noise·exp(g·(share − 1/2)), where share goes from 0 for the rarest
@@ -46,7 +46,7 @@ class SyntheticConfig:
         false_negatives: chance that a training pair repeats the latent vector of an earlier pair of
             its class, by which dense classes have more false negatives.
         queries: validation and test pairs of each concept, none of them repeated.
-        seed: of everything.
+        seed: seed of everything that is drawn.
     """
 
     concepts: int = 60

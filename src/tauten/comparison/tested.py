@@ -13,7 +13,7 @@ def tested_by(config: Config, *, whole: bool) -> Metrics:
     """Return the metrics of trainings with this configuration.
 
     Args:
-        config: of the trainings.
+        config: configuration of the trainings.
         whole: whether they are whole runs, and not heads on features.
     """
     if config.task == "views":

@@ -36,12 +36,12 @@ class Trained:
 
     Attributes:
         cells: each planned cell by the name of its place, finished or not.
-        results: of the finished ones, by the same names.
+        results: results of the finished ones, by the same names.
         variants: (control, setting) to the names of its cells by seed. Where tuning chose the
             default setting, "tuned" has the default's cells.
-        trials: of each control that was tuned, the default first.
+        trials: trials of each control that was tuned, the default first.
         chosen: settings of each (control, setting).
-        failures: of cells and of tuning.
+        failures: failed cells and failed tuning.
     """
 
     cells: dict[str, Cell] = field(default_factory=dict)

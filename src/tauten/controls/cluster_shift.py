@@ -162,7 +162,7 @@ def shuffled_counts(counts: Tensor, classes: Sequence[Hashable], seed: int = 0) 
     Args:
         counts: (num_samples,) size of each sample's class.
         classes: (num_samples,) the class of each sample.
-        seed: of the permutation.
+        seed: seed of the permutation.
 
     Returns:
         (num_samples,) of the type of ``counts``.

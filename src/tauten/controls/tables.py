@@ -19,7 +19,7 @@ class SideTables(nn.ModuleDict):
     """The tables of x, as "x2y", and of y, as "y2x".
 
     Args:
-        sizes: of the data set, or of each side.
+        sizes: sizes of the data set, or of each side.
         columns: as for :class:`SampleTable`.
         device: as for :class:`SampleTable`.
     """

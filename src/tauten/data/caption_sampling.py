@@ -14,7 +14,7 @@ class Candidates:
     Clips of one action share their list.
 
     Args:
-        relevancy: of clips and sentences.
+        relevancy: relevancy of clips and sentences.
         threshold: relevancy that a sentence must exceed.
         progress: whether to show a progress bar.
     """
@@ -54,9 +54,9 @@ class CaptionSampler:
     and the clip alone: not on the order of batches, on workers or on processes.
 
     Args:
-        relevancy: of the training split.
+        relevancy: relevancy of the training split.
         threshold: relevancy that a caption must exceed; published: 0.1.
-        seed: of the draws.
+        seed: seed of the draws.
         progress: whether to show a progress bar while candidates are listed.
 
     Raises:

@@ -19,7 +19,7 @@ class Shard:
         path: the file.
         size: its bytes when it was read.
         changed: its time of change then, in nanoseconds.
-        bounds: of a tar, n + 1 byte offsets, sample i being bounds[i] .. bounds[i + 1]; of a
+        bounds: bounds of a tar, n + 1 byte offsets, sample i being bounds[i] .. bounds[i + 1]; of a
             parquet file, the first row of each row group, and the number of rows.
         digest: hash of the content.
         damage: what is wrong with a tar whose whole members are used nevertheless, or None.

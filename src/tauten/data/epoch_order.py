@@ -20,7 +20,7 @@ class EpochOrder:
     Random Numbers: As Easy as 1, 2, 3, SC 2011): the same on every machine.
 
     Args:
-        catalogue: of N samples.
+        catalogue: catalogue of N samples.
         seed: 0 or more.
         epoch: 0 or more.
         buffer: most samples of a window.

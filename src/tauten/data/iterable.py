@@ -26,7 +26,7 @@ def as_iterable(pairs: ShardPairs, order: EpochOrder) -> IterableDataset:
 
     Args:
         pairs: what is read; pictures are given as stored, for ``datasets`` to decode.
-        order: of the same catalogue.
+        order: order of the same catalogue.
 
     Returns:
         Columns `index`, `image`, `caption` and the others of the first usable sample, with its

@@ -91,7 +91,7 @@ def long_tailed(
     Args:
         labels: (N,) class of each sample.
         counts: samples to draw of each class. The smallest label takes the first of them.
-        seed: of the draw.
+        seed: seed of the draw.
         shuffle_classes: which class takes which count is drawn too, before the samples.
 
     Returns:
@@ -117,7 +117,7 @@ def balanced(labels: Sequence[int] | Indices, per_class: int, *, seed: int = 0) 
     Args:
         labels: (N,) class of each sample.
         per_class: samples of each.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         (classes · per_class,) positions, class after class.

@@ -131,7 +131,7 @@ def table_samples(
     """Make samples of rows.
 
     Args:
-        rows: of a table.
+        rows: rows of a table.
         columns: that it has.
         where: for messages, the number of the row follows.
         base: folder that paths are relative to.

@@ -51,7 +51,7 @@ class PairStream:
     Args:
         pairs: what is read and how.
         batch_size: rows of this process in a batch.
-        seed: of the order.
+        seed: seed of the order.
         shuffle: False for the order of ids.
         buffer: samples that are shuffled with each other, see :class:`EpochOrder`.
         run: neighbours in a tar that stay together until then.

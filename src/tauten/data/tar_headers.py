@@ -44,7 +44,7 @@ def usual_members(read: Read, size: int) -> Iterator[Member]:
 
     Args:
         read: gives bytes of the tar.
-        size: of the tar.
+        size: size of the tar.
 
     Raises:
         UnusualTarError: anything else, such as sparse files, global headers, a wrong checksum or a

@@ -53,7 +53,7 @@ def sample_positions(
     """Divide [0, length) into equal segments and take one position of each.
 
     Args:
-        length: of the clip, in any unit, above 0.
+        length: length of the clip, in any unit, above 0.
         frames: number of segments T, at least 1.
         generator: where in its segment each position is drawn from; None takes the centres.
 

@@ -22,7 +22,7 @@ def packets_end(path: Path, whole: bool) -> float | None:
     the one before it.
 
     Args:
-        path: of the file.
+        path: path of the file.
         whole: read from its beginning, where a seek can't be believed.
 
     Returns:

@@ -97,7 +97,7 @@ def redraw(
         queries: Q.
         clusters: (Q,) long, numbers 0, 1, ... of the clusters; None draws each query by itself.
         replicates: rows in all.
-        generator: of the draws.
+        generator: source of the draws.
     """
     if clusters is None:
         yield from resample(queries, replicates, generator)
@@ -233,9 +233,9 @@ def replicates(
 
     Args:
         scores: (S, Q) each, of S seeds.
-        statistics: of each of them, over queries.
+        statistics: the statistic of each of them, over queries.
         bootstrap: R replicates.
-        seed: of the resampling.
+        seed: seed of the resampling.
         clusters: (Q,) long, numbers 0, 1, ... of queries that are drawn together.
         strata: parts within which queries are drawn, for weighted means.
 
@@ -272,7 +272,7 @@ def sums_within(
         parts: (S, Q) float64 each, the terms of S sums.
         of_Q: (Q,) long, the stratum of each query.
         bootstrap: R replicates.
-        generator: of the draws, which all parts share.
+        generator: generator of the draws, which all parts share.
 
     Returns:
         For each (S,) sums and (R, S) replicates.

@@ -61,7 +61,7 @@ def class_retrieval(
         directions: some of the four; by default all that x and y allow.
         normalize: rank by cosine, else by the dot product.
         bootstrap: replicates; 0 leaves the intervals out.
-        seed: of the resampling.
+        seed: seed of the resampling.
         budget: at most so many scores exist at any time, but at least those of one query.
 
     Raises:
@@ -115,7 +115,7 @@ def of_class_scores(
         groups: name of each x.
         group_of_y: name of each y.
         bootstrap: replicates.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     first = None if pairs is None else _first(pairs)
     out: dict[str, float] = {}

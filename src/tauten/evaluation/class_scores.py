@@ -33,7 +33,7 @@ class ClassScores:
 
     Attributes:
         rows: (q,) long, the queries that have one, ascending.
-        scores: of these.
+        scores: metrics of those queries.
         queries: Q, all queries.
     """
 

@@ -66,7 +66,7 @@ def accuracy(
         groups: name of each class's group, (C,).
         name: what the keys begin with.
         bootstrap: replicates; 0 leaves the intervals out.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: lengths that differ, nothing to score, values that are not right or wrong,

@@ -30,7 +30,7 @@ def spearman(
         b: (Q,) another value of the same samples.
         clusters: (Q,) long, the cluster of each sample.
         bootstrap: replicates.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         The correlation in [-1, 1]; ``queries`` is the number of independent draws.

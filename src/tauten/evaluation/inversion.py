@@ -30,7 +30,7 @@ def inverted(
         targets: (N, d), as given.
         encode: (N, ...) inputs to (N, d); its parameters stay as they are.
         start: (N, ...), where each search begins.
-        steps: of AdamW.
+        steps: steps of AdamW.
         lr: its rate.
 
     Returns:

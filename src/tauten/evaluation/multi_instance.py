@@ -41,7 +41,7 @@ def multi_instance_retrieval(
         relevancy: (N, M) relevancies in [0, 1].
         bootstrap: replicates of 95 % intervals over queries, ``.../low`` and ``.../high``, in which
             a query without a value counts for nothing. 0 for none.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         ``nDCG/x2y``, ``nDCG/y2x``, ``nDCG/mean`` (mean of the two directions), the same for

@@ -41,7 +41,7 @@ def knn(
         ks: numbers of neighbours.
         groups: group of each class, see :func:`tauten.evaluation.thirds`.
         bootstrap: replicates of the intervals; 0 leaves them out.
-        seed: of the resampling.
+        seed: seed of the resampling.
         tile: samples classified at a time.
 
     Returns:

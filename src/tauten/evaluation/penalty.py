@@ -50,9 +50,9 @@ def penalty(
         tau: one temperature, or (N,) of each anchor, such as ``control.at(index)``.
         groups: a name per x.
         own: (N,) position of each anchor's candidate; by default i for anchor i.
-        share: of the negatives that are hard, in (0, 1].
+        share: share of the negatives that are hard, in (0, 1].
         bootstrap: replicates; 0 leaves the intervals out.
-        seed: of the resampling.
+        seed: seed of the resampling.
         budget: at most so many scores exist at any time, but at least those of one anchor.
 
     Raises:

@@ -31,7 +31,7 @@ def few_shot(labels: Any, per_class: int | None = None, seed: int = 42) -> Tenso
     Args:
         labels: (N,) class of each sample.
         per_class: samples of each class; by default the size of the rarest one.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         (C · per_class,) long, ascending.
@@ -140,7 +140,7 @@ def sgd_probe(
         batch_size: samples of a step.
         name: what the keys begin with.
         bootstrap: replicates of the intervals.
-        seed: of the order of the samples.
+        seed: seed of the order of the samples.
 
     Returns:
         See :func:`tauten.evaluation.accuracy`.

@@ -124,11 +124,11 @@ def of_ranks(
     Args:
         of_directions: what :func:`tauten.evaluation.ranks` returns.
         pairs: who belongs to whom.
-        ks: of hit@K and recall@K.
+        ks: the Ks of hit@K and recall@K.
         groups: name of each x.
         group_of_y: name of each y; by default that of its x's.
         bootstrap: replicates.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: y's in several groups where ``group_of_y`` is not given.

@@ -113,11 +113,11 @@ def summarize(
 
     Args:
         prefix: what keys begin with; "" for nothing.
-        scores: of the queries.
+        scores: scores of the queries.
         names: (Q,) group of each query; None for no groups.
         clusters: (Q,) long, queries of one number are drawn together; None: each by itself.
         bootstrap: replicates; 0 leaves the intervals out.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     start = f"{prefix}/" if prefix else ""
     out: dict[str, float] = {}

@@ -23,7 +23,7 @@ def transported(support: Any, queries: Any, *, eps: float = 0.05, iterations: in
         support: (C, d) a prototype of each class, or labelled samples.
         queries: (Q, d).
         eps: ε > 0 of Sinkhorn.
-        iterations: of Sinkhorn.
+        iterations: iterations of Sinkhorn.
 
     Raises:
         ValueError: shapes that do not fit, or numbers that are not finite.

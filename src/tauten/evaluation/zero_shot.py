@@ -31,7 +31,7 @@ def class_embeddings(
 
     Args:
         encode: texts to (n, d) embeddings.
-        names: of the C classes.
+        names: names of the C classes.
         templates: each with one ``{}`` for the name.
 
     Returns:
@@ -77,7 +77,7 @@ def zero_shot(
         ks: how many classes may be named.
         groups: group of each class.
         bootstrap: replicates of the intervals; 0 leaves them out.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         For each k the keys of :func:`tauten.evaluation.accuracy` with the name ``top@K``.

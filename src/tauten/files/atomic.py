@@ -28,7 +28,7 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     A link at ``path`` is replaced, not followed.
 
     Args:
-        path: of the file; its folder exists.
+        path: path of the file; its folder exists.
 
     Raises:
         OSError: it cannot be written; the error names ``path``, and nothing is left behind.

@@ -179,7 +179,7 @@ def read_arrays(
     """Read the arrays of an .npz file.
 
     Args:
-        path: of the file; texts in it are an array of objects, or as numpy stores them.
+        path: path of the file; texts in it are an array of objects, or as numpy stores them.
         names: that it must have.
         only: arrays to read, of those there are; by default all.
 

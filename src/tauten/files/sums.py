@@ -21,7 +21,7 @@ def sha256(path: Path, most: int | None = None) -> str:
     """Return the SHA-256 of a file's content.
 
     Args:
-        path: of the file.
+        path: path of the file.
         most: bytes to read from its start; by default all.
     """
     digest, block = hashlib.sha256(), bytearray(2**20)
@@ -37,9 +37,9 @@ def sealed(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> dic
     """Return a record with the sums of itself and of files.
 
     Args:
-        record: of values that JSON has.
-        folder: of the files.
-        names: of the files; those that are not there are left out.
+        record: record of values that JSON has.
+        folder: folder of the files.
+        names: names of the files; those that are not there are left out.
     """
     there = [name for name in names if (folder / name).is_file()]
     files = {name: sha256(folder / name) for name in there}
@@ -50,7 +50,7 @@ def read_sealed(path: Path, files: Sequence[str] | None = None) -> Any:
     """Read a record, and check it and the files that it seals.
 
     Args:
-        path: of the record. One without a seal, of an earlier version, is read as it is.
+        path: path of the record. One without a seal, of an earlier version, is read as it is.
         files: names of those to check; by default all. One that is gone is left to its reader.
 
     Raises:

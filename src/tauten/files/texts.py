@@ -17,7 +17,7 @@ def packed(name: str, texts: Sequence[str]) -> Arrays:
     """Return the two arrays that stand for N texts.
 
     Args:
-        name: of both, as ``{name}_utf8`` and ``{name}_offsets``.
+        name: name of both, as ``{name}_utf8`` and ``{name}_offsets``.
         texts: N of them.
 
     Returns:

@@ -51,7 +51,7 @@ def write_card(model: Model, folder: Path, to: str) -> None:
 
     Args:
         model: exported.
-        folder: of the export.
+        folder: folder of the export.
         to: its format.
     """
     results = _results(Path(model.name))
@@ -166,7 +166,7 @@ def upload(folder: Path, name: str, private: bool) -> None:
 
     Args:
         folder: that was exported.
-        name: of the repository.
+        name: name of the repository.
         private: whether one that is made is.
 
     Raises:

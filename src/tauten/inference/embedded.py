@@ -85,7 +85,7 @@ class Embedded:
 
         Args:
             queries: (Q, d) or (d,), such as :meth:`tauten.inference.Model.encode_text` returns.
-            k: of each query.
+            k: number of results for each query.
             side: "images" or "texts".
 
         Returns:

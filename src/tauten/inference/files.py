@@ -67,7 +67,7 @@ def evaluate_files(
         bootstrap: replicates of the 95 % intervals; 0 for none.
         output: a json file to write the metrics to.
         keep: a folder to write what ``tauten report`` reads, with the page's numbers by query.
-        name: of the model, in that report.
+        name: name of the model, in that report.
 
     Returns:
         Metrics as of :func:`tauten.training.evaluate`.

@@ -62,11 +62,11 @@ def finished(
 
     Args:
         encoded: both sides.
-        classes: of the data; None where there are none.
+        classes: classes of the data; None where there are none.
         bootstrap: replicates of the intervals.
         output: a json file for the metrics.
         keep: a folder for what the report reads.
-        name: of the model.
+        name: name of the model.
         data: what it was evaluated on.
     """
     metrics = encoded.retrieval(bootstrap) | encoded.geometry()

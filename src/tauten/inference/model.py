@@ -53,9 +53,9 @@ class Towers:
             None: the model takes no pictures.
         images: a batch to (N, dim); None: the model embeds no first modality.
         texts: N texts to (N, dim); None: the model embeds no texts.
-        frames: of a clip; 0: the model takes pictures.
+        frames: number of frames of a clip; 0: the model takes pictures.
         settings: whatever else the embeddings depend on, for the fingerprint.
-        tokenizer: of a text tower of ours.
+        tokenizer: tokenizer of a text tower of ours.
         size: that pictures of a tower of ours are brought to, and how.
     """
 
@@ -157,7 +157,7 @@ class Model:
 
         Args:
             images: (N, ...), or anything that gives such tensors by slices.
-            batch_size: of them at a time.
+            batch_size: number of them at a time.
             device: that the model is moved to first.
 
         Returns:
@@ -210,7 +210,7 @@ class Model:
 
         Args:
             images: as :meth:`encode_image` takes them.
-            names: of the C classes.
+            names: names of the C classes.
             templates: each with one ``{}`` for the name; a class is their mean direction.
             batch_size: pictures at a time.
 

@@ -43,7 +43,7 @@ def write_open_clip(
         model: to be written.
         encoder: its towers and projections.
         text: its text tower.
-        tokenizer: of the text tower.
+        tokenizer: tokenizer of the text tower.
         folder: that is there.
 
     Raises:
@@ -80,7 +80,7 @@ def name_tokenizer(folder: Path, name: str) -> None:
     """Let a model's own tokenizer be found under the name that it is uploaded to.
 
     Args:
-        folder: of the export.
+        folder: folder of the export.
         name: on the hub.
     """
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ def as_list(images: Any, frames: int = 0) -> Sequence[Any]:
 
     Args:
         images: a path, PIL image or array, or a sequence of them.
-        frames: of a clip, which is a sequence of pictures; 0: pictures.
+        frames: number of frames of a clip, which is a sequence of pictures; 0: pictures.
     """
     if isinstance(images, _ONE):
         return [images]

@@ -57,7 +57,7 @@ def of_dual(
 
     Args:
         encoder: both towers and projections.
-        tokenizer: of the text tower.
+        tokenizer: tokenizer of the text tower.
         how: pictures are brought to their size; None: it takes no pictures.
         settings: for the fingerprint.
     """

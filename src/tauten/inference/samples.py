@@ -31,7 +31,7 @@ class Samples:
     Attributes:
         ids: a name for each picture, all different.
         files: where each picture is, "" where it is in a table or shard.
-        captions: of each picture, perhaps none.
+        captions: captions of each picture, perhaps none.
         labels: class of each picture, "" for none; None where there are no classes.
         encode: positions [start, stop) to embeddings by a model with batches of a size.
         fingerprint: hash of the content.

@@ -34,7 +34,7 @@ class RegisteredLoss:
                 optimizer.zero_grad()
 
     Args:
-        accelerator: of the training.
+        accelerator: accelerator of the training.
         loss_fn: the loss.
         labels: (N,) the class of each training sample, by position, for temperatures by group.
     """

@@ -49,7 +49,7 @@ class Loader:
     """A loader that hands on images and texts, and notes their positions.
 
     Args:
-        loader: of triples.
+        loader: loader of triples.
         batches: where positions are noted.
     """
 
@@ -132,8 +132,8 @@ class Numbered:
 
     Args:
         table: the data set's class.
-        arguments: of the data set.
-        options: of the data set.
+        arguments: arguments of the data set.
+        options: options of the data set.
     """
 
     def __init__(self, table: Callable[..., Any], *arguments: Any, **options: Any) -> None:

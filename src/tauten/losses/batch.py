@@ -91,8 +91,8 @@ class Batch(BatchFields):
         """Return 1/τ of the anchors of each direction; the same object where they share it.
 
         Args:
-            control: of τ.
-            directions: of the anchors.
+            control: the control of τ.
+            directions: directions of the anchors.
             detached: whether τ gets no gradient through them.
         """
         scales: list[Number] = []
@@ -251,7 +251,7 @@ class Batch(BatchFields):
 
         Args:
             log_sum: (n,) log-sum-exp over the negatives.
-            direction: of the anchors.
+            direction: direction of the anchors.
         """
         single = self.relation.single and self.repulsion is None and self.paired(direction) is None
         if single and self.candidates(direction) > 1:
@@ -302,7 +302,7 @@ class Batch(BatchFields):
 
         Args:
             objective: in closed form.
-            directions: of the anchors.
+            directions: directions of the anchors.
             numbers: of the objective, each those of the anchors of x and of y, one object if equal.
         """
         if not (self.trusting and self.relation.diagonal) or len(directions) < 2 or self._units:

@@ -30,7 +30,7 @@ class Beside:
     Attributes:
         targets: of the anchors, in the place of one positive each.
         repulsion: weight of each negative in the denominator.
-        negatives: of each anchor's own.
+        negatives: each anchor's own negatives.
     """
 
     targets: PairWeights | None = None
@@ -103,9 +103,9 @@ def hard_negatives(
     """Return for each direction the own negatives of its anchors.
 
     Args:
-        beside: of the call.
+        beside: further keywords of the call.
         anchors: (n, d) of each direction.
-        directions: of the loss in this batch.
+        directions: directions of the loss in this batch.
         cosine: whether similarities are cosines.
 
     Raises:

@@ -108,7 +108,7 @@ def check_composition(
     Args:
         owner: name of the loss.
         role: "temperature", "margin", "weight" or "bias".
-        control: that is to play it.
+        control: the control that is to play the part.
         composition: what the loss says of controls.
         cosine: whether its similarities are cosines.
 

@@ -88,7 +88,7 @@ class DRO:
 
         Args:
             parts: of :meth:`ContrastiveLoss.sides`; two are half the losses of each side.
-            batch: that they belong to.
+            batch: the batch that they belong to.
         """
         return [
             part * weight for part, weight in zip(parts, self._weights(parts, batch), strict=True)

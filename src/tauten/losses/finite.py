@@ -35,9 +35,9 @@ def check_losses(loss_fn: ContrastiveLoss, losses: Sequence[Tensor], batch: Batc
     """Check that all losses of a batch are finite, and name the rows that are not.
 
     Args:
-        loss_fn: that gave them.
-        losses: of :meth:`ContrastiveLoss.sides`.
-        batch: that they belong to.
+        loss_fn: the loss that gave them.
+        losses: losses of :meth:`ContrastiveLoss.sides`.
+        batch: the batch that they belong to.
 
     Raises:
         NonFiniteLossError: an embedding, or the loss of an anchor, is NaN or infinite.

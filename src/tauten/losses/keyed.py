@@ -31,8 +31,8 @@ def met(
     """Return for each direction of a loss its anchors and what they meet.
 
     Args:
-        loss_fn: that was called with ``keys=``.
-        keys: those.
+        loss_fn: the loss that was called with ``keys=``.
+        keys: its ``keys=``.
         x: (N, d).
         y: (N, d).
         index: as the loss was given it.

@@ -30,10 +30,10 @@ def mean_logistic(
     """Return (n,) mean over an anchor's positives p of log(1 + exp(offset − s_p·slope)).
 
     Args:
-        batch: of embeddings.
-        slopes: of each direction, of its anchors or pairs.
+        batch: the checked batch.
+        slopes: slopes of each direction, of its anchors or pairs.
         offsets: (n,) of each direction.
-        directions: of the anchors.
+        directions: directions of the anchors.
     """
     if batch.relation.labels is None:
         return [

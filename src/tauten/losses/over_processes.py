@@ -24,9 +24,9 @@ def reduced(
     """Return the loss of the batch of all processes, or with "none" this one's anchors.
 
     Args:
-        loss_fn: that gave them.
-        losses: of :meth:`ContrastiveLoss.sides`, of this process's anchors.
-        batch: that they belong to.
+        loss_fn: the loss that gave them.
+        losses: losses of :meth:`ContrastiveLoss.sides`, of this process's anchors.
+        batch: the batch that they belong to.
         ranks: the processes that share it.
 
     Raises:

@@ -46,7 +46,7 @@ class OwnColumns(StateModule):
 
     Args:
         temperature: a control or a number.
-        reduction: of the loss that is asked.
+        reduction: reduction of the loss that is asked.
 
     Raises:
         ValueError: a temperature that can reach 0 or below, that follows from the pairs of a batch,
@@ -96,8 +96,8 @@ class OfPrototypes(OwnColumns):
         temperature: a control or a number.
         prototypes: K of them.
         marginal: (K,) > 0 their shares of all samples, or ``"uniform"``.
-        eps: of Sinkhorn, > 0.
-        iterations: of Sinkhorn, >= 1.
+        eps: regularisation of Sinkhorn, > 0.
+        iterations: iterations of Sinkhorn, >= 1.
 
     Raises:
         ValueError: options out of range, or shares that do not fit the prototypes.

@@ -44,8 +44,8 @@ class PALM(OfPrototypes):
         momentum: m in [0, 1).
         contrast: λ >= 0.
         eps: ε > 0.
-        iterations: of Sinkhorn, >= 1.
-        seed: of the prototypes' start.
+        iterations: iterations of Sinkhorn, >= 1.
+        seed: seed of the prototypes' start.
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         tile: as for :class:`InfoNCE`.
         ranks: as for :class:`InfoNCE`; ``"local"`` assigns the samples of each process alone.

@@ -58,9 +58,9 @@ def logits_lse(
     Own negatives are among the candidates, and weights of negatives count.
 
     Args:
-        batch: of embeddings.
+        batch: the checked batch.
         scales: 1/τ of each direction; the same object where the directions share it.
-        directions: of the anchors.
+        directions: directions of the anchors.
         own: whether positives are left out.
     """
     if batch.repulsion is None:
@@ -161,10 +161,10 @@ def above_mean(
     """Return how far the logit of each anchor's positive lies above the mean of its candidates.
 
     Args:
-        batch: of embeddings.
+        batch: the checked batch.
         scales: 1/τ of each direction.
         positives: (n,) of each direction the mean logit of each anchor's positives.
-        directions: of the anchors.
+        directions: directions of the anchors.
     """
     sums = batch.reduce(*_of_logits("sum", batch, scales, directions), own=True)
     gaps = []
@@ -275,10 +275,10 @@ def note_anchors(
     """Leave values (n,) of the anchors that are not empty for the next step.
 
     Args:
-        batch: of embeddings.
-        direction: of the anchors.
+        batch: the checked batch.
+        direction: direction of the anchors.
         empty: (n,) bool; None if none is.
-        values: of all.
+        values: values of all anchors.
         see: takes the samples and values of those that count.
     """
     if empty is None:

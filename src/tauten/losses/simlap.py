@@ -65,7 +65,7 @@ class SimLAP(OwnColumns):
 
     Args:
         temperature: a control or a number; must stay > 0 over all steps and samples.
-        gate: of two (n,) vectors of classes to (n, d), such as :class:`PairGate`.
+        gate: gate of two (n,) vectors of classes to (n, d), such as :class:`PairGate`.
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         tile: as for :class:`InfoNCE`.
         ranks: as for :class:`InfoNCE`.

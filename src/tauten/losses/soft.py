@@ -29,7 +29,7 @@ def soft_logits(
     Args:
         batch: with targets.
         scales: 1/τ of each direction; the same object where the directions share it.
-        directions: of the anchors.
+        directions: directions of the anchors.
 
     Raises:
         ValueError: an anchor without any weight, or weights below 0.

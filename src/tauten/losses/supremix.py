@@ -86,7 +86,7 @@ class SupReMix(SupCon):
         Args:
             z: (N, d); two views of a sample are two rows of one label.
             labels: (N,) numbers.
-            mixtures: of :class:`~tauten.candidates.LabelMixer`.
+            mixtures: mixtures of :class:`~tauten.candidates.LabelMixer`.
             index: (N,) long, data set positions. Required by per-sample controls.
 
         Raises:

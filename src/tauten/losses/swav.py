@@ -36,7 +36,7 @@ class SwAV(OfPrototypes):
             optimiser with those of the loss.
         marginal: m, (K,) > 0, or ``"uniform"``, as published.
         eps: ε > 0.
-        iterations: of Sinkhorn, >= 1.
+        iterations: iterations of Sinkhorn, >= 1.
         frozen: steps in which the prototypes have no gradient.
         weight: a control or a number >= 0 that multiplies each anchor's loss.
         tile: as for :class:`InfoNCE`.

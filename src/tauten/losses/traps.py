@@ -119,7 +119,7 @@ class Traps:
         so it is where an optimiser is found that has them, whose learning rate may be 0 for now.
 
         Args:
-            loss_fn: that is about to step.
+            loss_fn: the loss that is about to step.
             modules: all that it is made of.
             controls: whether it advances its controls.
         """

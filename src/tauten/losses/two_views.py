@@ -63,7 +63,7 @@ class OfTwoSides(ContrastiveLoss):
         """Return (n,) log-sum-exp of s·scale over the other samples of one side.
 
         Args:
-            batch: of two sides.
+            batch: a batch of two sides.
             scale: 1/τ of each sample, (n,) or ().
             side: "x2y" for that of x, "y2x" for that of y.
         """

@@ -20,7 +20,7 @@ def adapt(tower: nn.Module, rank: int, alpha: float, seed: int) -> int:
         tower: with a Hugging Face ``model``; it is changed where it is.
         rank: rows of A, columns of B.
         alpha: see above.
-        seed: of A.
+        seed: seed of A.
 
     Returns:
         The number of layers.
@@ -54,7 +54,7 @@ def merged(state: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
     """Return a state dict with adapters added to the weights that they adapt, without peft.
 
     Args:
-        state: of a tower or an encoder; without adapters it stays as it is.
+        state: state of a tower or an encoder; without adapters it stays as it is.
         scale: alpha / rank.
     """
     layers = {name.removesuffix(_DOWN) for name in state if name.endswith(_DOWN)}

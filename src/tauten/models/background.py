@@ -27,7 +27,7 @@ def mix_backgrounds(
         most: largest share of the background, in [0, 1].
         others: (B, T', ...) whose backgrounds are taken, as of another domain; the next clip's of
             the batch where it is not given.
-        generator: of the random numbers, on the device of the clips.
+        generator: generator of the random numbers, on the device of the clips.
 
     Raises:
         ValueError: shapes that do not fit, a share outside [0, 1], or no other clip.

@@ -101,7 +101,7 @@ class DualEncoder(nn.Module):
             dim: width of the common space; None: that of the one model, else 256. With another
                 width than the model's own, projections start at random, which the log says.
             augmentation: applied to images in training mode.
-            pooling: of the text model's tokens; "auto": as saved with it.
+            pooling: pooling of the text model's tokens; "auto": as saved with it.
             **kwargs: passed to ``AutoModel.from_pretrained`` of both.
 
         Raises:

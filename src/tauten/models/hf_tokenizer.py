@@ -76,7 +76,7 @@ class HFTokenizer:
         says that it is, which a line in the log tells.
 
         Args:
-            name: of the tokenizer.
+            name: name of the tokenizer.
             max_length: tokens kept per text; by default as saved, else 64.
 
         Raises:

@@ -79,7 +79,7 @@ class HFImageTower(Tower):
         """Load weights as float32, with the mean and std that the model was trained with.
 
         Args:
-            name: of the model, or its folder.
+            name: name of the model, or its folder.
             **kwargs: passed to ``AutoModel.from_pretrained``.
 
         Raises:
@@ -96,7 +96,7 @@ class HFImageTower(Tower):
 
         Args:
             model: the whole model.
-            settings: of its processor.
+            settings: settings of its processor.
             missing: weights that its file did not have.
             name: for messages.
 
@@ -221,7 +221,7 @@ class HFTextTower(Tower):
         end of a sentence encoder is left out: it changes no direction.
 
         Args:
-            name: of the model, its folder, or "minilm", see :func:`folder_of`.
+            name: name of the model, its folder, or "minilm", see :func:`folder_of`.
             pooling: takes the place of the saved one, unless it is "auto".
             **kwargs: passed to ``AutoModel.from_pretrained``.
 

@@ -40,7 +40,7 @@ def joint_projections(
         model: with ``get_image_features`` and ``get_text_features``.
         image: tower of its image part.
         text: tower of its text part.
-        name: of the model, for messages.
+        name: name of the model, for messages.
 
     Returns:
         The weights (dim, image.width) and (dim, text.width).

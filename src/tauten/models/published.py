@@ -70,10 +70,10 @@ def load_published(
 
     Args:
         source: a file, or a state dict.
-        frames: of a clip; by default as published.
-        image_size: of a frame; by default as published, taken to be square.
-        head_width: of each attention head; 64 in all that were published.
-        augmentation: of the dual encoder.
+        frames: number of frames of a clip; by default as published.
+        image_size: size of a frame; by default as published, taken to be square.
+        head_width: width of each attention head; 64 in all that were published.
+        augmentation: augmentation of the dual encoder.
 
     Returns:
         A dual encoder whose ``dim`` is that of the published projections.

@@ -64,7 +64,7 @@ def saved_json(name: str | Path, file: str, kind: type = dict, **place: Any) -> 
     Args:
         name: folder of the model, or its name on the hub.
         file: path inside it.
-        kind: of what it holds.
+        kind: kind of what it holds.
         **place: as of :func:`saved_file`.
 
     Raises:

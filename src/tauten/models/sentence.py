@@ -35,10 +35,10 @@ class SentenceSettings:
     """Settings by which a sentence encoder makes one vector of its tokens.
 
     Attributes:
-        folder: of the transformer inside the model; "" is the model's own folder.
+        folder: folder of the transformer inside the model; "" is the model's own folder.
         pooling: over tokens; None: nothing is said.
         dense: layers after it, as ``DenseLayers`` takes them.
-        weights: of those layers.
+        weights: weights of those layers.
         lower: texts are put into lower case.
         max_length: tokens that it takes of a text; None: nothing is said.
     """

@@ -37,10 +37,10 @@ class SpaceTimeViT(Tower):
 
     Args:
         image_size: height and width of a frame.
-        patch_size: of a patch; divides image_size.
+        patch_size: side of a patch; divides image_size.
         width: D.
         depth: number of layers.
-        heads: of each attention; divides width.
+        heads: number of heads of each attention; divides width.
         frames: T.
         attention: "joint" or "divided".
         activation: "gelu" (AVION) or "quick_gelu" (LaViLa, CLIP).

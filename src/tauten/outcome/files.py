@@ -63,7 +63,7 @@ def of_run(
     """Return the outcome that a run has written, or that its embeddings or features give.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         features: arrays of its ``embeddings.npz`` or ``features.npz``.
         ks: numbers of neighbours, of features.
         relevancy: (N, M) graded relevancies, of embeddings.

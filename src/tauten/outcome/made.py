@@ -86,7 +86,7 @@ def with_classes(
     get NaN.
 
     Args:
-        outcome: of searching y by x and x by y.
+        outcome: outcome of searching y by x and x by y.
         x: (N, d) embeddings.
         y: (M, d) embeddings.
         labels: (N,) class of each x, "" for none; where all are "" the outcome stays as it is.

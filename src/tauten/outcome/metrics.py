@@ -30,7 +30,7 @@ class Metrics(NamedTuple):
     """Metrics of one kind of evaluation.
 
     Attributes:
-        names: of all, each a fraction.
+        names: names of all metrics, each a fraction.
         main: the one that is compared unless told otherwise.
     """
 

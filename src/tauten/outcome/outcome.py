@@ -50,7 +50,7 @@ class Queries:
         groups: (Q,) "head", "mid", "tail" or another name; "" where not known.
         labels: (Q,) classes; "" where not known.
         scores: (Q,) numbers by metric, such as ``nDCG`` or ``knn@10``; NaN where undefined.
-        ranks: of all matches, where candidates were ranked.
+        ranks: ranks of all matches, where candidates were ranked.
     """
 
     groups: Sequence[str]

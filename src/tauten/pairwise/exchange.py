@@ -48,8 +48,8 @@ class Ranks:
     """The processes of the default group and how many rows and columns each has.
 
     Args:
-        rows: of this process.
-        cols: of this process.
+        rows: number of rows of this process.
+        cols: number of columns of this process.
         device: where collectives run.
     """
 

@@ -52,7 +52,7 @@ class Objective:
             s: as given.
             numbers: as given.
             saved: of :meth:`value`.
-            cotangent: of the results.
+            cotangent: cotangent of the results.
             pull: (N, N) s times its gradient.
         """
         raise NotImplementedError

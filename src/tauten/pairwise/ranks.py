@@ -45,7 +45,7 @@ def reduce_on_ranks(
         x: (n_r, d) this rank's rows, possibly none.
         y: (m_r, d) this rank's columns.
         reductions: what to reduce; numbers of columns are those of all ranks, (1, M).
-        mask: of these rows against the columns of all ranks.
+        mask: mask of these rows against the columns of all ranks.
         ranks: the processes.
         exchange: ``"gather"`` or ``"ring"``.
         tile: rows and columns of a tile; None for the dense reference, which gathers.

@@ -142,7 +142,7 @@ def propagate(
         right: the columns first, first + 1, ...
         first: the first of these columns.
         numbers: of all rows and columns.
-        results: of the forward pass.
+        results: results of the forward pass.
         factors: cotangents, from :meth:`Plan.factors`.
         gradients: added to.
         grad_y: (m, d) gradient of the block's columns, added to.

@@ -45,8 +45,8 @@ def tiles(
         left: all rows.
         right: the columns first, first + 1, ...
         first: the first of these columns.
-        rows: of the area.
-        cols: of the area, counted from the first of ``right``.
+        rows: rows of the area.
+        cols: columns of the area, counted from the first of ``right``.
     """
     height, width = _even(rows, plan.tile[0]), _even(cols, plan.tile[1])
     if not height or not width:

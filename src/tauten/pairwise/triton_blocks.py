@@ -72,8 +72,8 @@ class Block:
     """A block of rows and columns of S.
 
     Attributes:
-        rows: of all rows.
-        cols: of all columns.
+        rows: place of the block among all rows.
+        cols: place of the block among all columns.
         own: the same columns among those at hand.
     """
 

@@ -72,7 +72,7 @@ def get(name: str, others: Iterable[str] = ()) -> Recipe:
     """Return the recipe of this name.
 
     Args:
-        name: of a recipe.
+        name: name of a recipe.
         others: names of other things that may be meant.
 
     Raises:

@@ -90,7 +90,7 @@ def run_demo(
 
     Args:
         output: the only folder written to: ``runs/`` and ``report.html``.
-        epochs: of each training.
+        epochs: epochs of each training.
         seeds: how many, 0, 1, ...; or which.
         progress: show bars.
         panel: schedules (constant against MM-TS) or temperatures (constant, MM-TS, and learned).

@@ -58,7 +58,7 @@ class Learned:
 
     Attributes:
         family: the loss.
-        kind: of the control.
+        kind: kind of the control.
         rho: radius of the uncertainty set.
         rate: learning rate of the temperatures, or of what predicts them.
         bounds: smallest and largest temperature.

@@ -36,7 +36,7 @@ def runlocal(config: Config, source: str | None = None) -> Config:
     drawings of emoji_lt with their classes.
 
     Args:
-        config: of the whole training; it is not changed.
+        config: configuration of the whole training; it is not changed.
         source: data to try it on, NAME:FOLDER, such as ``coco35:data``, ``emoji_video:data`` or
             ``epic_kitchens:data/ek100`` (with its videos where the configuration is of clips, else
             with its features, by default synthetic ones); by default the embedded emoji_lt. For

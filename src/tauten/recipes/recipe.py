@@ -25,8 +25,8 @@ class Recipe:
 
     Attributes:
         build: the function of the recipe's name, from a number of epochs to a configuration.
-        epochs: of the training, unless told otherwise.
-        options: of ``tauten train NAME`` that its data need.
+        epochs: epochs of the training, unless told otherwise.
+        options: options of ``tauten train NAME`` that its data need.
         then: options of ``tauten evaluate`` afterwards, for a further test set.
         data: what to get.
         published: the figures; "" where there are none.
@@ -55,7 +55,7 @@ class Recipe:
         Args:
             output: folder of the run; by default ``runs/NAME``.
             epochs: passes over the training data; by default the recipe's.
-            seed: of the run.
+            seed: seed of the run.
         """
         config = self.build(self.epochs if epochs is None else epochs)
         config.name, config.seed = self.name, seed

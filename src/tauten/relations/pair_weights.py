@@ -95,7 +95,7 @@ class PairWeights:
         """Return log w_ij, or w_ij, as a number of each pair.
 
         Args:
-            name: of the keyword that they were given for.
+            name: name of the keyword that they were given for.
             size: rows and columns of this process.
             like: of the precision and device of the reductions.
             ranks: the processes, whose columns are brought together.

@@ -28,7 +28,7 @@ class Teacher(PairWeights):
         u: (N, d) the teacher's embeddings of x.
         v: (M, d) the teacher's embeddings of y.
         tau: temperature of the teacher, > 0; that of the loss stays as it is.
-        share: of the target, in [0, 1].
+        share: share of the target, in [0, 1].
         normalize: whether rows are scaled to length 1; otherwise cos is the dot product.
 
     Raises:
@@ -74,7 +74,7 @@ class Kernel(PairWeights):
         u: (N, d) embeddings that stand for the rows of x.
         v: (M, d) embeddings that stand for the rows of y.
         of: of cosines (n, m) to weights >= 0.
-        share: of the target, in [0, 1].
+        share: share of the target, in [0, 1].
 
     Raises:
         ValueError: embeddings that do not fit, or a share outside [0, 1].
@@ -104,7 +104,7 @@ class Codes(PairWeights):
         table: (A, C) >= 0, of kinds of rows and kinds of columns.
         rows: (N,) long, the kind of each row of x.
         cols: (M,) long, the kind of each row of y.
-        share: of the target, in [0, 1].
+        share: share of the target, in [0, 1].
 
     Raises:
         ValueError: a table with numbers below 0, codes outside it, or a share outside [0, 1].
@@ -134,7 +134,7 @@ class Given(PairWeights):
 
     Args:
         matrix: (N, M) >= 0; over processes with the columns of all of them in their order.
-        share: of the target, in [0, 1].
+        share: share of the target, in [0, 1].
 
     Raises:
         ValueError: numbers below 0, or a share outside [0, 1].

@@ -168,7 +168,7 @@ class _Part(NamedTuple):
     """Values of a run and their replicates, of the same draws for all runs.
 
     Attributes:
-        seeds: that have a score of each query.
+        seeds: seeds that have a score of each query.
         scores: (S, Q) of these.
         values: (S,) their statistic.
         drawn: (R, S) its replicates.
@@ -185,12 +185,12 @@ class _Resampling(NamedTuple):
 
     Attributes:
         bootstrap: replicates.
-        seed: of the draws.
+        seed: seed of the draws.
         rows: (Q,) long, the queries of the group.
         clusters: (Q,) long, queries drawn together.
         strata: parts of which queries are drawn.
-        number: of queries that the mean is over.
-        metric: whose statistic is taken.
+        number: number of queries that the mean is over.
+        metric: the metric whose statistic is taken.
     """
 
     bootstrap: int

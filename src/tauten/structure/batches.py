@@ -54,8 +54,8 @@ class ClusterBatches:
     Args:
         labels: (N,) long, pseudo-labels.
         batch_size: samples of a batch over all processes.
-        seed: of the order.
-        rank: of this process.
+        seed: seed of the order.
+        rank: number of this process.
         world: number of processes, which divides the batch.
 
     Raises:

@@ -58,7 +58,7 @@ def cluster_file(
         k: number of clusters, 2 <= k <= distinct captions.
         output: .parquet file to write, with the columns index, caption, cluster, count. The plot
             is written beside it under the same name with .png.
-        seed: of the k-means.
+        seed: seed of k-means.
         model: sentence encoder, see `embed_captions`.
         column: name of the caption column.
         progress: show progress bars.

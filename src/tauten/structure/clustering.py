@@ -40,7 +40,7 @@ def caption_clusters(
     Args:
         captions: N texts; equal texts land in the same cluster.
         k: number of clusters, 2 <= k <= distinct captions.
-        seed: of the k-means. Same captions, k and seed on the same machine: same result.
+        seed: seed of the k-means. Same captions, k and seed on the same machine: same result.
         model: sentence encoder, see `embed_captions`.
         iterations: most rounds of k-means.
         starts: independent starts of k-means, of which the best is kept.
@@ -114,7 +114,7 @@ def kmeans(
         embeddings: (N, d) floats, finite, no zero row; scaled to norm 1 here. A tensor, or an array
             such as `numpy.load(file, mmap_mode="r")`.
         k: number of clusters, 2 <= k <= distinct rows.
-        seed: of the start and of the subsample.
+        seed: seed of the start and of the subsample.
         iterations: most rounds; fewer when the centroids stop moving.
         starts: independent starts, all drawn from ``seed``.
         max_points_per_centroid: centroids are fitted on at most this times k rows, drawn at

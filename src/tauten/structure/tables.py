@@ -32,8 +32,8 @@ def headed(path: Path, *names: str) -> str | None:
     """Return what separates the cells of a .txt that is a table, as Flickr8k's captions.txt is.
 
     Args:
-        path: of the file.
-        names: of columns. The first line of a table has two or more of these, or of "image",
+        path: path of the file.
+        names: names of columns. The first line of a table has two or more of these, or of "image",
             "file_name" and "caption".
 
     Returns:

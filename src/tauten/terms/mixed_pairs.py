@@ -104,7 +104,7 @@ def mixtures(
         positives: (N, K, ...) of each anchor: inputs, features, or embeddings.
         negatives: the same of negatives.
         beta: > 0; published: 2.
-        generator: of the random numbers, on the CPU.
+        generator: generator of the random numbers, on the CPU.
 
     Returns:
         (N, K, ...) and (N, K).

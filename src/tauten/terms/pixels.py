@@ -45,8 +45,8 @@ def pixel_centres(boxes: Tensor, rows: int, columns: int) -> tuple[Tensor, Tenso
     Args:
         boxes: (B, 4) left, top, right and bottom of each crop in the picture; of a crop that was
             flipped, left lies right of right (or top below bottom).
-        rows: of the feature map.
-        columns: of it.
+        rows: rows of the feature map.
+        columns: columns of the feature map.
 
     Returns:
         (B, rows·columns, 2) x and y of the centres, row by row, and (B,) the diagonal of a pixel.

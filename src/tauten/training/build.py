@@ -254,7 +254,7 @@ def context(
     """Return what the specs of control and loss are told of a training.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         num_samples: size of the training split.
         counts: (num_samples,) training count of each sample's class; None where not known.
         total_steps: optimiser steps of the whole training.
@@ -282,7 +282,7 @@ def build_control(config: Config, *args: Any, **kwargs: Any) -> Control:
     """Return the configured control.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         args: of :func:`context`.
         kwargs: of :func:`context`.
 
@@ -297,7 +297,7 @@ def build_further(config: Config, *args: Any, captions: Tensor | None) -> Furthe
     """Return the losses and terms of further modalities, each with its control; None for none.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         args: of :func:`context` but for captions.
         captions: see :func:`context`.
     """
@@ -317,7 +317,7 @@ def build_loss(config: Config, *args: Any, **kwargs: Any) -> ContrastiveLoss:
     """Return the configured loss, driven by the configured control.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         args: of :func:`context`.
         kwargs: of :func:`context`.
 

@@ -135,7 +135,7 @@ def on_other_data(
     """Return how other data are read as a test split, as a run's own are but for what is given.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         place: of the data.
         label: their class column.
         image: their column of pictures.

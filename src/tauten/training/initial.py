@@ -51,7 +51,7 @@ class Initial:
         run: its folder, or that of a checkpoint, as given.
         step: of the checkpoint.
         checkpoint: its folder.
-        config: of the run.
+        config: configuration of the run.
         encoder: with the weights.
         tokenizer: of the text tower; None for two views.
         taken: parts that the new run has begun with.

@@ -49,7 +49,7 @@ def opening(
     """Return what is trained on what, before the first step, in a few lines.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         splits: train, val and test.
         classes: of the training split, or None.
         module: of encoder and loss.
@@ -95,7 +95,7 @@ def closing(
     """Return the results of the test split in a table, where all of them are, and what can follow.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         test: its metrics.
         best_step: of the checkpoint that was chosen.
         total_steps: of the training.

@@ -91,10 +91,10 @@ def long_tailed_cifar(
       exactly as LDAM and iSogCLR draw them: 12,406 and 10,847. No validation split.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         layout: CIFAR10 or CIFAR100.
         family: which of the two.
-        seed: of what is drawn.
+        seed: seed of what is drawn.
     """
 
     def read(root: Path) -> Collection:

@@ -52,7 +52,7 @@ def conceptual(name: str, links: str, published: int) -> Callable[[Path], Collec
     """Make a reader of pictures that were downloaded from a published list of links.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         links: the published table, counted if it is there.
         published: its number of lines.
     """

@@ -71,7 +71,7 @@ class Collection:
     """Everything that a reader returns of one data set.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         variant: family of splits or annotations.
         splits: samples by split, in the order of the annotations.
         notes: what the reader saw beside the samples.

@@ -40,8 +40,8 @@ def listed(name: str, variant: str, files: Mapping[str, str]) -> Callable[[Path]
     """Make a reader of list files.
 
     Args:
-        name: of the data set.
-        variant: of the lists.
+        name: name of the data set.
+        variant: variant of the lists.
         files: list file by split; they may lie in the root or in a folder of splits.
     """
 

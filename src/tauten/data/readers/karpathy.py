@@ -28,7 +28,7 @@ def karpathy(
     """Make a reader of Karpathy's format.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         files: where the json may be below the root.
         folders: where the pictures may be below the root.
     """

@@ -43,7 +43,7 @@ def tars(
     """Make a reader of NAME-SPLIT.tar with KEY.png or .jpg, and KEY.txt, KEY.json or KEY.cls.
 
     Args:
-        name: of the set.
+        name: name of the set.
         splits: that there are.
         label: key of the json with the class; None: the number in KEY.cls.
         group: key of the json with the coarser class.

@@ -53,7 +53,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
     A line has the loss up to a step, and the temperatures and forces in that step.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         probe: of the loss's values.
         force: of its forces.
         steps: of the training, which say where a line is due.

@@ -36,7 +36,7 @@ class ShardReads(Reads):
 
     Args:
         pairs: the training split.
-        seed: of the order.
+        seed: seed of the order.
         buffer: samples that are shuffled with each other.
 
     Attributes:

@@ -32,7 +32,7 @@ class Training:
     """A training, as its task knows it.
 
     Attributes:
-        config: of the run.
+        config: configuration of the run.
         folder: where it writes.
         splits: train, val and test.
         classes: training counts; None where the data have no classes.
