@@ -247,7 +247,13 @@ def contenders() -> dict[str, Maker]:
         "term Uniformity": partial(of_term, term=tt.terms.Uniformity()),
         **{
             f"term {name}": partial(of_term, term=getattr(tt.terms, name)(), count=2)
-            for name in ("Alignment", "CrossUniformity", "Distillation", "JointEntropy")
+            for name in (
+                "Alignment",
+                "CrossCorrelation",
+                "CrossUniformity",
+                "Distillation",
+                "JointEntropy",
+            )
         },
         **{f"term {name}": make for name, make in other_terms().items()},
     }

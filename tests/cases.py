@@ -145,7 +145,7 @@ LOSSES = sorted({*specs.known_losses(), *FURTHER})
 #: kinds of controls: learned by gradient, for each sample, by the robust objective, for each pair
 LEARNED, EACH = ("learnable",), ("tau_uncertainty",)
 ROBUST, PAIR = ("individual", "tempnet"), ("dystress", "temo")
-OF_BATCH = (*EACH, *PAIR, "macl")
+OF_BATCH = (*EACH, *PAIR, "macl", "glate")
 
 
 def because(*reasons):

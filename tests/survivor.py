@@ -45,6 +45,7 @@ CONTROLS: dict[str, Callable[[], tt.Control]] = {
     "dystress": lambda: tt.DySTreSS() + tt.Cosine(0.0, 0.05, period=7),
     "temo": lambda: tt.TeMo(0.1, 0.2),
     "macl": lambda: tt.MACL(),
+    "glate": lambda: tt.GLATE(0.3, 0.1, rate=0.01),
     "pair-distance": lambda: tt.PairDistance(metadata(), 0.2) + tt.Cosine(0.0, 0.1, period=7),
 }
 

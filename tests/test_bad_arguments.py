@@ -35,6 +35,7 @@ BUILT = {
     tt.DySTreSS: {"low": 0.1, "high": 0.2, "peak": 1.0, "width": 1.0},
     tt.TeMo: {"low": 0.1, "high": 0.2, "detach": False},
     tt.MACL: {"init": 0.1, "slope": 0.5, "threshold": 0.0},
+    tt.GLATE: {"init": 0.2, "low": 0.1, "rate": 0.1, "discount": 0.7, "t": 2.0},
     tt.PairDistance: {
         "metadata": META, "value": 0.5, "kind": "linear", "distances": (0.0, 1.0),
         "steepness": 1.0, "middle": 0.0, "floor": 0.1,

@@ -15,7 +15,7 @@ LOSSES += ["nuclr", "isogclr", "fastclip-v0", "fastclip-v1", "fastclip-v2", "fas
 LOSSES += ["grows", "grows-adam", "two-ids", "two-ids-nuclr", "two-ids-grow", "two-views"]
 LOSSES += [*FURTHER]
 CONTROLS = ["learnable", "cosine", "mmts", "composed", "individual", "individual-adam", "tempnet"]
-CONTROLS += ["tau", "dystress", "temo", "macl", "pair-distance"]
+CONTROLS += ["tau", "dystress", "temo", "macl", "glate", "pair-distance"]
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,7 @@ def test_the_end_is_the_same_bit_for_bit(ends):
         ("loss_fn/strength.a.a.a.parameter", "infonce composed"),
         ("loss_fn/strength.parameter", "infonce learnable"),
         ("loss_fn/bias.parameter", "siglip macl"),
+        ("loss_fn/strength.velocity", "infonce glate"),
         ("loss_fn/running.mean", "equalized mmts"),
         ("loss_fn/strength.tables.y2x.values", "dcl individual"),
         ("loss_fn/strength.tables.x2y.visits", "infonce individual-adam"),

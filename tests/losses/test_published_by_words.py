@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 import tauten as tt
 from compared import check
-from tauten.candidates import Keys, MomentumEncoder, class_means
+from tauten.candidates import Keys, MomentumEncoder, SignNoise, class_means
 from tauten.models import mix_backgrounds
 from tauten.pairwise import PairMask
 from tauten.pairwise.nearest import topk_pairs
-from tauten.relations import Codes, Given, PairWeights, Teacher, geodesics
+from tauten.relations import Codes, Given, PairWeights, Teacher, geodesics, sinkhorn
 
 TILES = ["dense", (2, 3)]
 every_tile = pytest.mark.parametrize("tile", TILES)
@@ -390,3 +390,102 @@ def test_moments_that_no_path_joins_have_no_share():
 def test_what_does_not_fit_is_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_clip_rocket_is_smoothed_clip_of_views_with_optional_terms():
+    """CLIP-rocket: (L_global + K·L_local)/(1 + K), and BarLIP, SiamLIP and SwALIP beside it."""
+    sides = torch.randn(8, 6, 4, generator=torch.Generator().manual_seed(0)).double()
+    x, y, p, v, *local = (side.requires_grad_() for side in sides)
+    tau, eps = 0.1, 0.05
+    smoothed = tt.InfoNCE(tau, label_smoothing=0.1).double()
+    views = [smoothed(local[k], local[k + 2]) for k in range(2)]
+    found = (smoothed(x, y) + 2 * sum(views) / 2) / 3
+    found = found + 0.025 * tt.terms.CrossCorrelation()(p, v)
+    found = found + tt.terms.Distillation()(p, v)
+    s = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T
+    swapped = tt.InfoNCE(tau, directions="x2y").double()
+    assigned = Given(sinkhorn(s, "uniform", eps=eps)), Given(sinkhorn(s.T, "uniform", eps=eps))
+    found = found + 0.2 * (swapped(x, y, targets=assigned[0]) + swapped(y, x, targets=assigned[1]))
+
+    def clip(a, b):
+        logits = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / tau
+        own = torch.arange(len(a))
+        return (
+            F.cross_entropy(logits, own, label_smoothing=0.1)
+            + F.cross_entropy(logits.T, own, label_smoothing=0.1)
+        ) / 2
+
+    told = (clip(x, y) + clip(local[0], local[2]) + clip(local[1], local[3])) / 3
+    first, second = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt() for z in (p, v))
+    off = (first.T @ second / len(p) - torch.eye(4).double()).square()
+    told = told + 0.025 * (off.trace() + 5e-3 * (off.sum() - off.trace()))
+    told = told + (2 - 2 * F.cosine_similarity(p, v.detach(), dim=1)).mean()
+    for score in (s, s.T):
+        q = (score.detach() / eps).exp()
+        for _ in range(3):
+            q = q / q.sum(0)
+            q = q / q.sum(1, keepdim=True)
+        told = told - 0.2 * (q * (score / tau).log_softmax(1)).sum(1).mean()
+    check(found, told, [x, y, p, *local])
+
+
+def graph(users, items, degrees, generator):
+    """Return the symmetric normalised adjacency of users and items, and the pairs in it."""
+    pairs = [
+        (user, int(item))
+        for user, degree in enumerate(degrees)
+        for item in torch.randperm(items, generator=generator)[:degree]
+    ]
+    whole = torch.zeros(users + items, users + items, dtype=torch.float64)
+    for user, item in pairs:
+        whole[user, users + item] = whole[users + item, user] = 1.0
+    scale = whole.sum(1).clamp(min=1).rsqrt()
+    return scale[:, None] * whole * scale, torch.tensor(pairs)
+
+
+def test_xsimgcl_contrasts_the_last_layer_of_a_graph_with_an_earlier_one():
+    """BPR + λ·(InfoNCE of users + InfoNCE of items), noise of a length at each layer."""
+    generator = torch.Generator().manual_seed(0)
+    users, items, eps, tau, share = 5, 7, 0.2, 0.15, 0.2
+    adjacency, pairs = graph(users, items, [4, 3, 2, 1, 1], generator)
+    start = torch.randn(users + items, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    noise, loss_fn = SignNoise(eps), tt.InfoNCE(tau, directions="x2y").double()
+
+    def ours(draws):
+        layers, layer = [], start
+        for _ in range(3):
+            layer = noise(adjacency @ layer, draws)
+            layers.append(layer)
+        final = torch.stack(layers).mean(0)
+        return final, layers[0]
+
+    final, early = ours(torch.Generator().manual_seed(3))
+    batch, negatives = pairs[::2], torch.tensor([0, 5, 6, 2, 1, 3])[: len(pairs[::2])]
+    who, what = batch[:, 0].unique(), batch[:, 1].unique()
+    found = (
+        share * sum(loss_fn(final[rows], early[rows]) for rows in (who, users + what))
+        - F.logsigmoid(
+            (final[batch[:, 0]] * (final[users + batch[:, 1]] - final[users + negatives])).sum(1)
+        ).mean()
+    )
+
+    draws, layers = torch.Generator().manual_seed(3), []
+    layer = start
+    for _ in range(3):
+        layer = adjacency @ layer
+        u = torch.rand(layer.shape, generator=draws, dtype=torch.float64)
+        step = eps * layer.detach().sign() * u / u.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(
+            step.norm(dim=1)[layer.abs().sum(1) > 0].max(), step.new_tensor(eps)
+        )
+        layer = layer + step
+        layers.append(layer)
+    mean = (layers[0] + layers[1] + layers[2]) / 3
+    told = 0
+    for rows in (who, users + what):
+        a, b = F.normalize(mean[rows], dim=1), F.normalize(layers[0][rows], dim=1)
+        told = told + share * F.cross_entropy(a @ b.T / tau, torch.arange(len(rows)))
+    scores = mean[:users] @ mean[users:].T
+    for (user, item), other in zip(batch.tolist(), negatives.tolist(), strict=True):
+        told = told - F.logsigmoid(scores[user, item] - scores[user, other]) / len(batch)
+    check(found, told, [start])

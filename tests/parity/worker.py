@@ -58,6 +58,7 @@ CONTROLS = {
     "temo+cosine": lambda: tt.TeMo(0.1, 0.3) + tt.Cosine(-0.02, 0.02, 9),
     "distance": lambda: tt.PairDistance(META),
     "macl": lambda: tt.MACL(0.2),
+    "glate": lambda: tt.GLATE(0.3, 0.1, rate=0.01),
 }
 LOSSES = {
     "infonce": tt.InfoNCE,

@@ -99,6 +99,7 @@ TERMS = {
     "triplet": (queries, 1),
     "uniformity": (terms.Uniformity, 1),
     "cross": (terms.CrossUniformity, 2),
+    "correlation": (terms.CrossCorrelation, 2),
     "alignment": (terms.Alignment, 2),
     "koleo": (terms.KoLeo, 1),
     "joint": (terms.JointEntropy, 2),

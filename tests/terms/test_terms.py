@@ -25,7 +25,15 @@ def off_diagonal(matrix):
     return matrix[~torch.eye(len(matrix), dtype=torch.bool)]
 
 
+def barlow(x, y):
+    """The loss of Barlow Twins, by batch normalisation without affine weights."""
+    first, second = (F.batch_norm(side, None, None, training=True) for side in (x, y))
+    squared = (first.T @ second / len(x) - torch.eye(x.shape[1])).square()
+    return squared.trace() + 5e-3 * off_diagonal(squared).sum()
+
+
 ORACLES = {
+    "correlation": (terms.CrossCorrelation(), barlow, 2),
     "uniformity": (
         terms.Uniformity(2.0),
         lambda x, y: off_diagonal((-2 * distances(x, x)).exp()).mean().log(),

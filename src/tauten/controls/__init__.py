@@ -13,9 +13,11 @@ from tauten.controls.learnable import Learnable
 from tauten.controls.mmts import mmts
 from tauten.controls.predicted import TaU, TempNet
 from tauten.controls.schedules import Anneal, Cosine
+from tauten.controls.separation import GLATE
 from tauten.controls.similarity import MACL, DySTreSS, TeMo
 
 __all__ = [
+    "GLATE",
     "MACL",
     "Anneal",
     "ClusterShift",

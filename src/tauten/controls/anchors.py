@@ -23,6 +23,9 @@ class Anchors:
         keys: (m,) long, positions of the candidates that this process has.
         embeddings: (n, d) of the anchors as the loss was given them, attached to their graph.
         alignment: () -> () mean similarity of all pairs to their positives, detached.
+        separation: (t) -> () −log of the mean of exp(−t‖x_i − x_j‖²) over all pairs of rows of x of
+            all processes, scaled to length 1, detached; NaN of fewer than two rows.
+        note: keeps a call for when the loss of the batch is found to be finite.
         number: values of the anchors, () or (n, ...), -> shaped to broadcast against S.
         key_number: the same for values of the candidates, (m, ...).
         dtype: precision of the batch.
@@ -34,6 +37,8 @@ class Anchors:
     keys: Tensor
     embeddings: Tensor
     alignment: Callable[[], Tensor]
+    separation: Callable[[float], Tensor]
+    note: Callable[[Callable[[], None]], None]
     number: Callable[[Tensor], Tensor]
     key_number: Callable[[Tensor], Tensor]
     dtype: torch.dtype = torch.float32

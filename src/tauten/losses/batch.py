@@ -24,6 +24,7 @@ from tauten.pairwise.reduction import Along, compute_dtype
 from tauten.pairwise.units import Units, unit_rows
 from tauten.pairwise.whole import reduce_whole
 from tauten.relations import PairWeights
+from tauten.terms.uniformity import separation
 
 #: the side of S on which the anchors of a direction lie
 ALONG: Mapping[Direction, Along] = {"x2y": "rows", "y2x": "cols"}
@@ -120,6 +121,8 @@ class Batch(BatchFields):
             keys=self.ids[other],
             embeddings=self.sides[direction],
             alignment=lambda: self.mean(self.anchored(self.positives("x2y").detach(), "x2y")),
+            separation=lambda t: separation(self.x, self.ranks, t),
+            note=self.notes.append,
             number=lambda values: self._on_axis(values, direction),
             key_number=lambda values: self._on_axis(values, other),
             dtype=self.dtype,

@@ -2,6 +2,7 @@
 
 from tauten.terms.alignment import Alignment
 from tauten.terms.constraint import Constraint
+from tauten.terms.cross_correlation import CrossCorrelation
 from tauten.terms.deviation import Deviation, PrototypeHinge
 from tauten.terms.distillation import Distillation
 from tauten.terms.graded import Pearson, PreferenceOrder, RankKL
@@ -16,6 +17,7 @@ from tauten.terms.uniformity import CrossUniformity, Uniformity
 __all__ = [
     "Alignment",
     "Constraint",
+    "CrossCorrelation",
     "CrossUniformity",
     "Deviation",
     "Distillation",

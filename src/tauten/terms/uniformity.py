@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tauten.ids import check_index
+from tauten.pairwise.exchange import Ranks
 from tauten.pairwise.sides import within_range
 from tauten.terms.base import (
     Across,
@@ -19,6 +20,17 @@ from tauten.terms.base import (
     off_diagonal_lse,
     positive,
 )
+
+
+@torch.no_grad()
+def separation(x: Tensor, ranks: Ranks | None, t: float) -> Tensor:
+    """Return () −U(x), see :class:`Uniformity`, over all processes; NaN of fewer than two rows."""
+    group = None if ranks is None else Ranks(len(x), len(x), x.device)
+    rows = len(x) if group is None else sum(group.rows)
+    if rows < 2:
+        return x.new_full((), math.nan)
+    per_row = off_diagonal_lse(x, x, 2 * t, group)
+    return 2 * t + log_pairs(rows) - batch_log_sum_exp(per_row, group)
 
 
 class _Potential(AddedTerm):

@@ -250,6 +250,7 @@ CONTROLS = {
     "dystress": tt.DySTreSS,
     "temo": tt.TeMo,
     "macl": tt.MACL,
+    "glate": tt.GLATE,
 }
 SHRINKS, NO_PARTITION, ALONE = "margin only shrinks", "hinges have no partition", "judged alone"
 NO_RHO, ONE_TAU, ITS_OWN = "give rho > 0", "one τ for each anchor", "a temperature of its own"
