@@ -57,10 +57,11 @@ class GLATE(BatchControl):
     ) -> None:
         super().__init__()
         self.init, self.low = finite("init", init), finite("low", low)
-        self.rate, self.discount, self.t = rate, discount, t
+        self.rate, self.discount = finite("rate", rate), finite("discount", discount)
+        self.t = finite("t", t)
         if not 0 < low < init:
             raise ValueError(f"GLATE needs 0 < low < init, got low={low}, init={init}")
-        if finite("rate", rate) <= 0 or finite("t", t) <= 0 or not 0 <= discount <= 1:
+        if rate <= 0 or t <= 0 or not 0 <= discount <= 1:
             raise ValueError(
                 f"GLATE needs rate > 0, t > 0 and discount in [0, 1], got {rate}, {t}, {discount}"
             )
