@@ -63,7 +63,7 @@ def code_search_queue(epochs: float) -> Config:
     return _code(epochs, specs.control("constant", value=0.07), loss)
 
 
-@partial(_row, remark="its mean over samples and steps is near τ = 0.07.")
+@partial(_row, remark="its mean over samples and steps is τ = 0.068.")
 def code_search_mmts(epochs: float) -> Config:
     """Docstrings to functions, MM-TS: τ by size of the module and over time."""
     control = specs.control("mmts", alpha=0.02, shift_low=0.06, shift_high=0.09, oscillations=5.0)

@@ -12,7 +12,8 @@ _row = partial(
     Recipe,
     epochs=10.0,
     choice="all: the small towers of the emoji recipes, 10 epochs, τ learned from 0.07 on for each "
-    "two modalities. The second drawing, by another artist, is there for half of the concepts.",
+    "two modalities. The second drawing, by another artist, is there for half of the concepts; in "
+    "validation and test it is one that training has shown.",
 )
 
 
