@@ -24,7 +24,7 @@ import tauten as tt
 from tauten.data import class_counts, emoji_lt, images
 from tauten.models import BagTokenizer, DualEncoder
 from tauten.recipes.emoji import emoji_infonce_constant
-from tauten.training.build import build_encoder
+from tauten.training.encoders import build_encoder
 from tauten.training.options.config import ModelConfig
 
 WARMUP = 3

@@ -11,7 +11,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +88,38 @@ Decay = Annotated[float, Range(0.0, 1.0, below=True)]
 Rate = Annotated[float, Range(0.0, 1e6, above=True)]
 Similarity = Annotated[float, Range(-1.0, 1.0)]
 Periods = Annotated[float, Range(0.0, 1e6, above=True)]
+
+
+def ranges_of(kind: type) -> dict[str, Range]:
+    """Return the range of each number among the options of a dataclass, as it stands there.
+
+    A number without one may be any that is finite.
+    """
+    ranges = {}
+    hints = get_type_hints(kind, include_extras=True)
+    for option in fields(kind):
+        kinds = (hints[option.name], *get_args(hints[option.name]))
+        extras = [extra for each in kinds for extra in getattr(each, "__metadata__", ())]
+        stated = [extra for extra in extras if isinstance(extra, Range)]
+        if stated or {int, float} & {*kinds}:
+            ranges[option.name] = stated[0] if stated else Range(-math.inf)
+    return ranges
+
+
+def check_ranges(options: Any, prefix: str) -> None:
+    """Refuse numbers of a dataclass that are outside their ranges.
+
+    Args:
+        options: the dataclass.
+        prefix: of the options' names in the message.
+
+    Raises:
+        ValueError: naming the option, its range and its value.
+    """
+    for name, allowed in ranges_of(type(options)).items():
+        value = getattr(options, name)
+        if value not in allowed:
+            raise ValueError(f"{prefix}{name} must be {allowed}, got {value}")
 
 
 @dataclass(frozen=True)

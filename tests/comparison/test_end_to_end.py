@@ -15,7 +15,7 @@ from tauten.comparison.page import anchors
 from tauten.comparison.step_cost import step_cost
 from tauten.outcome import VIEWS
 from tauten.training import from_dict
-from tauten.training.session import load_result
+from tauten.training.run.result import load_result
 
 TINY = {
     "data.limit": 96,

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
 from tauten.models import HFImageTower, HFTextTower, HFTokenizer
-from tauten.models.huggingface import load_model, read_config
+from tauten.models.hf_weights import load_model, read_config
 from tauten.models.named import scale_and_bias
 from tauten.models.pooling import pool
 from tauten.models.sentence import sentence_settings

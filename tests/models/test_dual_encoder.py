@@ -5,7 +5,7 @@ import torch
 
 from tauten.models import BagTokenizer, BagTower, ConvTower, DualEncoder, TextEncoder
 from tauten.models.augmentation import AugmentationConfig
-from tauten.models.dual_encoder import stacked
+from tauten.models.text_encoder import stacked
 
 
 @pytest.fixture

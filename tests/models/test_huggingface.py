@@ -51,7 +51,7 @@ def batch():
 @pytest.mark.parametrize("text", [BERT, DISTILBERT, CLIP_TEXT], ids=["bert", "distilbert", "clip"])
 def test_any_two_towers_train_and_describe_themselves(image, text, batch):
     torch.manual_seed(0)
-    encoder = DualEncoder.from_configs(image, text, dim=8)
+    encoder = DualEncoder(HFImageTower.from_config(image), HFTextTower.from_config(text), dim=8)
     x, y = encoder(*batch)
     assert x.shape == y.shape == (2, 8)
     (x * y).sum().backward()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tauten.models import DualEncoder, HFTokenizer
-from tauten.models.huggingface import read_config
+from tauten.models.hf_weights import read_config
 from tauten.models.image_settings import image_settings
 from tauten.models.named import joint_name, open_clip_place, scale_and_bias
 from tauten.training import Config, from_model, specs

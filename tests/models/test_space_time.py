@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from tauten.models import DualEncoder, SpaceTimeViT, load_published
 from tauten.models.space_time import MEAN, STD
 from tauten.training import ModelConfig
-from tauten.training.build import build_encoder
+from tauten.training.encoders import build_encoder
 
 # two heads of four, two layers, 3 frames of 2 x 2 patches of 4 pixels, 5 dimensions in common
 WIDTH, HEADS, DEPTH, FRAMES, GRID, PATCH, DIM = 8, 2, 2, 3, 2, 4, 5

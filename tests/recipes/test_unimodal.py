@@ -7,7 +7,8 @@ import pytest
 from tauten import recipes
 from tauten.cli import main
 from tauten.recipes import recipes_of, unimodal
-from tauten.training.build import build_view_encoder, check_loss
+from tauten.training.build import check_loss
+from tauten.training.encoders import build_view_encoder
 
 NAMES = list(recipes_of(unimodal))
 

@@ -19,7 +19,10 @@ from tauten.training import Config, checkpoints, specs, train
 from tauten.training.checkpoints import files as checkpoint_files
 from tauten.training.loop.trainer import ContrastiveTrainer
 from tauten.training.run import run_folder
-from tauten.training.stores.splits import SPLITS, load_split
+from tauten.training.run.history import History
+from tauten.training.stores.pair_data import SPLITS
+from tauten.training.stores.splits import load_split
+from tauten.training.tasks import results
 
 
 def config(output: Path, method: str) -> Config:
@@ -79,11 +82,10 @@ def arm(where: str, number: int, output: Path) -> None:
     elif where == "rotation":
         checkpoints.rotate = after(number, checkpoints.rotate)
     elif where == "history":
-        folder = run_folder.RunFolder
-        folder.append_history = half_written(output / "history.jsonl", folder.append_history)
+        History.append = half_written(output / "history.jsonl", History.append)
     elif where == "results":
         run_folder.replace_text = after(0, run_folder.replace_text)
-        sys.modules["tauten.training.tasks.results"].write_results = die
+        results.write_results = die
 
 
 def attempt(output: Path, where: str | None = None, number: int = 0) -> int:

@@ -11,7 +11,7 @@ import tauten as tt
 from tauten.inference import export
 from tauten.training import from_model, specs, train
 from tauten.training.run.run_folder import RunFolder
-from tauten.training.tasks.results import load_encoder
+from tauten.training.tasks.loading import load_encoder
 
 from ..models import open_clip_folder as oc
 from .conftest import interrupted
@@ -137,7 +137,7 @@ def test_adapters_are_merged_when_a_run_is_used(clip, make_config, tmp_path, mon
     torch.testing.assert_close(
         tt.load(folder).encode_text(["cat"]), tt.load(config.output).encode_text(["cat"])
     )
-    line = next(line for line in RunFolder(config.output).read_history() if "loss" in line)
+    line = next(line for line in RunFolder(config.output).history.read() if "loss" in line)
     assert line["loss"] > 0
 
 

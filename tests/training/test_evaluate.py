@@ -7,7 +7,7 @@ import yaml
 from tauten.cli import main
 from tauten.data import emoji_lt
 from tauten.training import evaluate
-from tauten.training.tasks.results import load_encoder
+from tauten.training.tasks.loading import load_encoder
 
 
 def test_a_run_gives_its_own_numbers_again(finished_run):

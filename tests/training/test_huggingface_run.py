@@ -21,11 +21,12 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from tauten.data.pixels import Prepared, resized
 from tauten.models import HFImageTower, HFTextTower, HFTokenizer
 from tauten.training import evaluate, train
-from tauten.training.build import build_encoder, check_texts
+from tauten.training.encoders import build_encoder
 from tauten.training.options.config import DataConfig, ModelConfig
 from tauten.training.options.pretrained import as_pretrained, prepared, tell_of_pixels
 from tauten.training.stores.splits import load_split
-from tauten.training.tasks.results import load_encoder
+from tauten.training.tasks.loading import load_encoder
+from tauten.training.tokenizer import check_texts
 
 
 @pytest.fixture

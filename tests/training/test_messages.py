@@ -15,7 +15,7 @@ from tauten.losses import InfoNCE
 from tauten.training import Config, DataConfig, messages, train
 from tauten.training.loop.steps import Steps
 from tauten.training.options.config import EvaluationConfig
-from tauten.training.stores.splits import Classes
+from tauten.training.stores.classes import Classes
 
 STEPS = Steps(per_epoch=3, total=12, between=6)
 SPLITS = {"train": range(1200), "val": range(10), "test": range(12)}

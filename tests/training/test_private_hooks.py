@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 
 from transformers import Trainer
 
+from tauten.training.loop.saving import SavingTrainer
 from tauten.training.loop.trainer import ContrastiveTrainer
 
 #: each with the arguments that it has in the releases that were tried
@@ -36,9 +37,11 @@ def private(names):
 
 
 def test_private_methods_that_are_used_are_these():
-    tree = ast.parse(inspect.getsource(inspect.getmodule(ContrastiveTrainer)))
-    called = private(node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-    assert private(vars(ContrastiveTrainer)) | called == set(USED)
+    trainers = (ContrastiveTrainer, SavingTrainer)
+    trees = [ast.parse(inspect.getsource(inspect.getmodule(trainer))) for trainer in trainers]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    called = private(node.attr for node in nodes if isinstance(node, ast.Attribute))
+    assert called.union(*(private(vars(trainer)) for trainer in trainers)) == set(USED)
 
 
 @pytest.mark.parametrize("name", USED)

@@ -12,12 +12,13 @@ import yaml
 from tauten.cli import main
 from tauten.recipes.config_file import read_config
 from tauten.training import specs, train
-from tauten.training.build import build_loss, build_view_encoder, started
+from tauten.training.build import build_loss
+from tauten.training.encoders import build_view_encoder, started
 from tauten.training.initial import as_run, initial
 from tauten.training.options.words import config_file, parsed
 from tauten.training.run.places import located, portable
-from tauten.training.session import load_result
-from tauten.training.tasks.results import load_encoder
+from tauten.training.run.result import load_result
+from tauten.training.tasks.loading import load_encoder
 
 QUIET = ["--no-progress", "--no-tensorboard", "--evaluation.bootstrap", "0"]
 

@@ -14,11 +14,11 @@ from tauten.training import Config, from_dict, load_result, specs, train
 from tauten.training.build import build_control, build_loss
 from tauten.training.loop.trainer import ContrastiveTrainer
 from tauten.training.run.run_folder import RunFolder
-from tauten.training.session import with_classes
+from tauten.training.stores.classes import with_classes
 from tauten.training.stores.splits import load_splits
-from tauten.training.tasks.encode import selectable
-from tauten.training.tasks.module import ContrastiveModule, ForceProbe
+from tauten.training.tasks.module import ContrastiveModule
 from tauten.training.tasks.results import samples
+from tauten.training.tasks.selectable import selectable
 
 
 def test_run_folder(finished_run):
@@ -70,7 +70,7 @@ def test_looking_at_forces_changes_nothing(tmp_path, make_config, monkeypatch, f
         else:
             config.control.value = 0.1
         if name == "unseen":
-            monkeypatch.setattr(ForceProbe, "summary", lambda self: {})
+            monkeypatch.setattr(ContrastiveModule, "forces", lambda self, groups: {})
         run = train(config)
         found.append(load_file(run.output / "checkpoints" / "checkpoint-3" / "model.safetensors"))
     seen, unseen = found
@@ -283,7 +283,7 @@ def test_a_group_that_a_batch_lacks_has_no_temperature_at_that_step(tmp_path):
     rows = [{"head": 0.1}, {"head": 0.2, "tail": 0.3}]
     for step, row in enumerate(rows):
         groups = {f"tau/{name}{end}": v for name, v in row.items() for end in ("", "/low", "/high")}
-        folder.append_history({"step": step, "tau/mean": 0.2} | groups)
+        folder.history.append({"step": step, "tau/mean": 0.2} | groups)
     probe = SimpleNamespace(values=lambda: torch.zeros(0))
     found = samples(folder, SimpleNamespace(labels=None), None, probe)
     assert found["tau_group_names"].tolist() == ["head", "tail"]

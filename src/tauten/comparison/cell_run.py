@@ -28,7 +28,7 @@ from tauten.comparison.frozen import Found, Stop, train_heads
 from tauten.files import replace_text
 from tauten.outcome import save
 from tauten.training import from_dict
-from tauten.training.session import versions
+from tauten.training.loop.environment import versions
 
 
 def run_cell(cell: Cell, root: Path, stop: Stop | None = None) -> Result:

@@ -10,7 +10,7 @@ from tauten.comparison.step_cost import step_cost
 from tauten.comparison.tested import of_run
 from tauten.outcome import OUTCOME, VIEWS
 from tauten.training import Config, train
-from tauten.training.run.run_folder import (
+from tauten.training.run.names import (
     CHECKPOINTS,
     EMBEDDINGS,
     FEATURES,

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from tauten.files import read_arrays, write_npz
+from tauten.training.stores.classes import Classes
+from tauten.training.stores.pair_data import SPLITS, PairData, Split
 from tauten.training.stores.rows import UNLABELLED
-from tauten.training.stores.splits import SPLITS, Classes, PairData, Split
 
 _IMAGE_SIDE = 96
 _AT_A_TIME = 128

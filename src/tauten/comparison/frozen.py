@@ -22,7 +22,7 @@ from tauten.training import Config
 from tauten.training.build import build_loss
 from tauten.training.loop.arguments import make_optimizer
 from tauten.training.loop.steps import Steps
-from tauten.training.stores.splits import Classes
+from tauten.training.stores.classes import Classes
 
 #: told (share of the training done, validation score), says whether to stop
 Stop = Callable[[float, float], bool]

@@ -16,8 +16,10 @@ from tauten.losses import ContrastiveLoss
 from tauten.training import Config, checkpoints, specs
 from tauten.training.build import build_loss
 from tauten.training.loop.arguments import make_optimizer
-from tauten.training.run.run_folder import CHECKPOINTS
-from tauten.training.stores.splits import Classes, PairData, load_split
+from tauten.training.run.names import CHECKPOINTS
+from tauten.training.stores.classes import Classes
+from tauten.training.stores.pair_data import PairData
+from tauten.training.stores.splits import load_split
 
 #: steps before the optimiser has its state, and timed ones after
 _FIRST, _TIMED = 1, 3

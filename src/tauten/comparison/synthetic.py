@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from tauten.comparison.features import Features, FeatureSplit
-from tauten.training.stores.splits import SPLITS, Split
+from tauten.training.stores.pair_data import SPLITS, Split
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tauten.files import read_sealed
 from tauten.outcome import GRADED, OUTCOME, PAIRS, VIEWS, Metrics, Outcome, load
 from tauten.training import Config
-from tauten.training.run.run_folder import RESULTS
+from tauten.training.run.names import RESULTS
 from tauten.training.stores.named import is_named
 
 

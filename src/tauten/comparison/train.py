@@ -24,7 +24,7 @@ from tauten.comparison.tuning import Trial, best, tune
 from tauten.files import Lock, replace_text
 from tauten.outcome.metrics import OF_CLASSES
 from tauten.training import to_dict
-from tauten.training.session import with_classes
+from tauten.training.stores.classes import with_classes
 from tauten.training.stores.splits import load_split, load_splits
 
 FAILED, TUNING = "failed.json", "tuning.json"

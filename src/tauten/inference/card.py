@@ -13,7 +13,7 @@ from tauten.inference.model import Model
 from tauten.models.saved import one_line
 from tauten.outcome import GROUPS
 from tauten.training import checkpoints
-from tauten.training.run.run_folder import RESULTS
+from tauten.training.run.names import RESULTS
 
 CARD = "README.md"
 _ROWS = (

@@ -15,8 +15,8 @@ from tauten.inference.model import Model
 from tauten.inference.samples import Samples, read_samples
 from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
+from tauten.training.stores.classes import Classes
 from tauten.training.stores.rows import UNLABELLED
-from tauten.training.stores.splits import Classes
 from tauten.training.tasks.encoded import Encoded
 
 #: columns of the first texts, for a model that embeds texts alone

@@ -17,8 +17,8 @@ from tauten.files import error_line
 from tauten.inference.kept import Groups, check_wanted, finished
 from tauten.structure.cells import missing, some
 from tauten.structure.tables import column_names, read_rows
+from tauten.training.stores.classes import Classes
 from tauten.training.stores.rows import UNLABELLED, class_names
-from tauten.training.stores.splits import Classes
 from tauten.training.tasks.encoded import Encoded
 
 logger = logging.getLogger("tauten.inference")

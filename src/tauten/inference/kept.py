@@ -13,10 +13,12 @@ from tauten.files import make_folder, replace_text, write_npz
 from tauten.outcome import OUTCOME, save
 from tauten.outcome.files import EMBEDDINGS
 from tauten.training.evaluation import check_output, written
-from tauten.training.options.ranges import RANGES, check
-from tauten.training.stores.splits import Classes
+from tauten.training.options.config import EvaluationConfig
+from tauten.training.options.ranges import check_option
+from tauten.training.stores.classes import Classes
 from tauten.training.tasks.encoded import Encoded
-from tauten.training.tasks.results import embeddings, of_classes, of_intervals
+from tauten.training.tasks.protocol import of_classes, of_intervals
+from tauten.training.tasks.results import embeddings
 
 Groups = Literal["counts", "thirds"]
 CONFIG, RESULTS = "config.yaml", "results.json"
@@ -39,7 +41,7 @@ def check_wanted(
         ValueError: a number or name out of range, an output that is a folder, or a folder that is
             a file or holds what no evaluation wrote, such as a run.
     """
-    check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
+    check_option(EvaluationConfig, "bootstrap", bootstrap)
     if output is not None:
         check_output(Path(output))
     if keep is not None:

@@ -13,7 +13,7 @@ from tauten.inference import pretrained, runs
 from tauten.inference.model import Model
 from tauten.models.named import full_name
 from tauten.models.open_clip import CONFIG as OPEN_CLIP_CONFIG
-from tauten.training.run.run_folder import CONFIG
+from tauten.training.run.names import CONFIG
 
 #: what a name begins with, and what loads the rest of it
 _KINDS: dict[str, Callable[[str], Any]] = {

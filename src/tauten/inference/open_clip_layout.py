@@ -20,7 +20,7 @@ from tauten.models.named import has_kind, scale_and_bias, tower_name
 from tauten.models.open_clip import CONFIG, WEIGHTS
 from tauten.models.saved import OPEN_CLIP
 from tauten.training.evaluation import find_checkpoint
-from tauten.training.run.run_folder import SAMPLES
+from tauten.training.run.names import SAMPLES
 
 _KINDS = {"clip_vision_model", "clip_text_model"}
 #: tokens of CLIP's vocabulary, which open_clip has itself

@@ -14,7 +14,7 @@ from tauten.inference.model import Towers
 from tauten.inference.pictures import opened
 from tauten.inference.runs import of_dual
 from tauten.models import DualEncoder, HFTokenizer
-from tauten.models.huggingface import read_config
+from tauten.models.hf_weights import read_config
 from tauten.models.image_settings import ImageSettings
 from tauten.models.joint import joint_width
 from tauten.models.named import check_kind, open_clip_place

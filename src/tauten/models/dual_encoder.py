@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,20 +10,16 @@ from torch import Tensor, nn
 
 from tauten.models.augmentation import Augmentation
 from tauten.models.augmentation_options import AugmentationConfig
-from tauten.models.bag import BagTower
-from tauten.models.convolutional import ConvTower
-from tauten.models.efficientnet import EfficientNetLite
-from tauten.models.features import FeatureTower
-from tauten.models.huggingface import HFImageTower, HFTextTower, load_model
+from tauten.models.hf_image import HFImageTower
+from tauten.models.hf_text import HFTextTower
+from tauten.models.hf_weights import load_model
 from tauten.models.image_settings import image_settings
 from tauten.models.joint import is_joint, joint_projections
 from tauten.models.pooling import Pooling
-from tauten.models.resnet import ResNetTower
 from tauten.models.saved import logger
 from tauten.models.sentence import sentence_settings
-from tauten.models.space_time import SpaceTimeViT
 from tauten.models.tower import Description, TextInputs, Tower
-from tauten.models.video import VideoTower
+from tauten.models.tower_kinds import build_tower
 
 #: kind of the first tower where both sides go through the second
 TEXTS = "texts"
@@ -127,22 +122,11 @@ class DualEncoder(nn.Module):
         return encoder
 
     @classmethod
-    def from_configs(
-        cls,
-        image: Any,
-        text: Any,
-        dim: int = 256,
-        augmentation: AugmentationConfig | None = None,
-    ) -> DualEncoder:
-        """Build two Hugging Face towers with random weights, from two ``PreTrainedConfig``."""
-        return cls(
-            HFImageTower.from_config(image), HFTextTower.from_config(text), dim, augmentation
-        )
-
-    @classmethod
     def from_description(cls, description: Description) -> DualEncoder:
         """Build the architecture that :meth:`describe` returned, with random weights."""
         if description["image"]["kind"] == TEXTS:
+            from tauten.models.text_encoder import TextEncoder
+
             return TextEncoder(build_tower(description["text"]), int(description["dim"]))
         augmentation = description.get("augmentation")
         options = (
@@ -153,6 +137,8 @@ class DualEncoder(nn.Module):
         )
         others = description.get("others", {})
         if others:
+            from tauten.models.modal_encoder import ModalEncoder
+
             return ModalEncoder(*options, others={n: build_tower(d) for n, d in others.items()})
         return cls(*options)
 
@@ -202,143 +188,6 @@ class DualEncoder(nn.Module):
         return self.encode_image(images), self.encode_text(texts)
 
 
-class ModalEncoder(DualEncoder):
-    """A dual encoder with further modalities of pictures, each with a tower and a projection.
-
-    Args:
-        image_tower: as of :class:`DualEncoder`.
-        text_tower: likewise.
-        dim: width d of the common space.
-        augmentation: applied to the pictures of all modalities in training mode.
-        others: tower of each further modality by its name.
-
-    Raises:
-        ValueError: dim < 1, or no further modality.
-    """
-
-    def __init__(
-        self,
-        image_tower: Tower,
-        text_tower: Tower,
-        dim: int = 256,
-        augmentation: AugmentationConfig | None = None,
-        *,
-        others: Mapping[str, Tower],
-    ) -> None:
-        super().__init__(image_tower, text_tower, dim, augmentation)
-        if not others:
-            raise ValueError("others must name a tower of a further modality, got none")
-        self.names = list(others)
-        self.other_tower = nn.ModuleList(others.values())
-        self.other_projection = nn.ModuleList(
-            nn.Linear(tower.width, dim, bias=False) for tower in others.values()
-        )
-
-    @classmethod
-    def around(cls, encoder: DualEncoder, others: Mapping[str, Tower]) -> ModalEncoder:
-        """Return an encoder with the towers and projections of another one, and further towers."""
-        how = None if encoder.augmentation is None else encoder.augmentation.config
-        made = cls(encoder.image_tower, encoder.text_tower, encoder.dim, how, others=others)
-        made.image_projection = encoder.image_projection
-        made.text_projection = encoder.text_projection
-        return made
-
-    def freeze(self, *sides: Literal["image", "text"]) -> None:
-        """Leave towers as they are, see :meth:`DualEncoder.freeze`; all of pictures as one."""
-        super().freeze(*sides)
-        if "image" in sides:
-            self._frozen = (*self._frozen, "other_tower")
-            self.other_tower.requires_grad_(False)
-            self.train(self.training)
-
-    def describe(self) -> Description:
-        """Return a JSON-serialisable dict for :meth:`DualEncoder.from_description`."""
-        towers: Any = zip(self.names, self.other_tower, strict=True)
-        return super().describe() | {"others": {name: tower.describe() for name, tower in towers}}
-
-    def encode_other(self, name: str, images: Tensor) -> Tensor:
-        """Map pictures (N, 3, H, W) of a further modality to (N, dim), not normalised.
-
-        Raises:
-            ValueError: an unknown name.
-        """
-        if name not in self.names:
-            raise ValueError(f"there is no modality {name!r}, only {', '.join(self.names)}")
-        place = self.names.index(name)
-        images = self._prepared(images)
-        out: Tensor = self.other_projection[place](self.other_tower[place](images))
-        return out
-
-
-class TextEncoder(DualEncoder):
-    """A text tower with its projection, through which the texts of both sides go.
-
-    Args:
-        text_tower: as of :class:`DualEncoder`.
-        dim: width d of the common space.
-
-    Raises:
-        ValueError: dim < 1.
-    """
-
-    def __init__(self, text_tower: Tower, dim: int = 256) -> None:
-        super().__init__(text_tower, text_tower, dim)
-        for name in ("image_tower", "image_projection"):
-            del self._modules[name]
-
-    def __getattr__(self, name: str) -> Any:
-        """Return the text tower and its projection in the place of those of images, too."""
-        if name in ("image_tower", "image_projection"):
-            name = name.replace("image", "text")
-        return super().__getattr__(name)
-
-    def describe(self) -> Description:
-        """Return a JSON-serialisable dict for :meth:`DualEncoder.from_description`."""
-        return super().describe() | {"image": {"kind": TEXTS}}
-
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Map (N, 2, L) long, ids and attention mask of the first texts, to (N, dim).
-
-        Raises:
-            ValueError: anything else, such as pictures.
-        """
-        if images.dim() != 3 or images.shape[1] != 2:
-            raise ValueError(
-                "both sides of this model are texts, (N, 2, L) ids and attention mask, got "
-                f"{tuple(images.shape)}: encode_text takes what a tokenizer gives"
-            )
-        return self.encode_text({"input_ids": images[:, 0], "attention_mask": images[:, 1]})
-
-
-def stacked(texts: TextInputs) -> Tensor:
-    """Return a tokenizer's output as (N, 2, L) long, as :class:`TextEncoder` takes it."""
-    return torch.stack([texts["input_ids"], texts["attention_mask"]], dim=1)
-
-
-def build_tower(description: Description) -> Tower:
-    """Build the tower that :meth:`Tower.describe` described, with random weights.
-
-    Raises:
-        ValueError: a kind that is not known.
-    """
-    arguments = {name: value for name, value in description.items() if name != "kind"}
-    kinds: dict[str, Any] = {
-        "convolutional": ConvTower,
-        "bag": BagTower,
-        "efficientnet-lite0": EfficientNetLite,
-        "features": FeatureTower,
-        "resnet": ResNetTower,
-        "huggingface-image": HFImageTower.from_description,
-        "huggingface-text": HFTextTower.from_description,
-        "video": _video,
-        "space-time": SpaceTimeViT,
-    }
-    if description["kind"] not in kinds:
-        raise ValueError(f"unknown tower {description['kind']!r}, known are {sorted(kinds)}")
-    tower: Tower = kinds[description["kind"]](**arguments)
-    return tower
-
-
 def _common_space(
     model: Any, image: HFImageTower, text: HFTextTower, name: str | Path, dim: int | None
 ) -> tuple[Tensor, Tensor] | None:
@@ -357,7 +206,3 @@ def _common_space(
         "%s: its common space is not kept, projections start at random: %s", name, reason
     )
     return None
-
-
-def _video(image: Description, **arguments: Any) -> Tower:
-    return VideoTower(build_tower(image), **arguments)

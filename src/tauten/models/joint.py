@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tauten.models.huggingface import HFImageTower, HFTextTower
+from tauten.models.hf_image import HFImageTower
+from tauten.models.hf_text import HFTextTower
 from tauten.models.saved import one_line
 
 

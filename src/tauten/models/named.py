@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tauten.files import expanded
-from tauten.models.huggingface import load_model, read_config
+from tauten.models.hf_weights import load_model, read_config
 from tauten.models.joint import joint_width
 from tauten.models.open_clip import is_open_clip, model_settings
 from tauten.models.open_clip import scale_and_bias as open_clip_numbers

@@ -19,7 +19,7 @@ from tauten.models.augmentation import Augmentation
 from tauten.models.augmentation_options import AugmentationConfig
 from tauten.models.clip_names import BLOCK, TEXT, apart
 from tauten.models.dual_encoder import DualEncoder
-from tauten.models.huggingface import HFTextTower
+from tauten.models.hf_text import HFTextTower
 from tauten.models.space_time import SpaceTimeViT
 
 Kind = Literal["avion", "lavila"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tauten.models.adapters import merged
-from tauten.models.dual_encoder import build_tower
 from tauten.models.saved import one_line
 from tauten.models.tower import Description, Tower
+from tauten.models.tower_kinds import build_tower
 
 
 def check_rebuilds(tower: Tower) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tauten.models.augmentation_options import ViewConfig
-from tauten.models.dual_encoder import build_tower
 from tauten.models.tower import Description, Tower
+from tauten.models.tower_kinds import build_tower
 from tauten.models.view_augmentation import ViewAugmentation
 
 Projection = Literal["mlp", "linear"]

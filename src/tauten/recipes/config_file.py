@@ -8,7 +8,8 @@ from typing import Any
 from tauten.files import expanded, read_yaml
 from tauten.training.options.config import Config
 from tauten.training.options.config_tree import changed
-from tauten.training.run.run_folder import CONFIG, MARK, RunFolder
+from tauten.training.run.names import CONFIG, MARK
+from tauten.training.run.run_folder import RunFolder
 
 
 def read_config(place: str | Path) -> Config:

@@ -82,7 +82,7 @@ def by_group(run: SeedRun, values: Schedule) -> dict[str, Array]:
     data: Any = run.config.get("data")
     if not len(names) or not isinstance(data, Mapping):
         return {ALL: values.samples}
-    from tauten.training.stores.splits import Classes
+    from tauten.training.stores.classes import Classes
 
     counts = dict(zip(map(str, names), map(int, sizes), strict=True))
     of = Classes(counts, data["head"], data["tail"], data.get("groups", "counts")).groups([*counts])

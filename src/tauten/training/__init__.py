@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     )
     from tauten.training.options.config_tree import from_dict, to_dict
     from tauten.training.options.pretrained import from_model
-    from tauten.training.session import RunResult, load_result, train
-    from tauten.training.tasks.results import load_encoder
+    from tauten.training.run.result import RunResult, load_result
+    from tauten.training.session import train
+    from tauten.training.tasks.loading import load_encoder
 
 __all__ = [
     "Config",

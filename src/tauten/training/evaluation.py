@@ -15,13 +15,15 @@ from datasets import Dataset
 from tauten.files import make_folder, replace_text
 from tauten.structure.cells import some
 from tauten.training import checkpoints
-from tauten.training.options.config import DataConfig
-from tauten.training.options.ranges import RANGES, check
-from tauten.training.run.run_folder import CONFIG, RESULTS, RunFolder
+from tauten.training.options.config import DataConfig, EvaluationConfig
+from tauten.training.options.ranges import check_option
+from tauten.training.run.names import CONFIG, RESULTS
+from tauten.training.run.run_folder import RunFolder
 from tauten.training.specs import task as task_of
-from tauten.training.stores.pair_data import as_published
+from tauten.training.stores.pair_data import PairData, Split, as_published
 from tauten.training.stores.rows import one_per_picture
-from tauten.training.stores.splits import PairData, Split, load_split, to_pairs
+from tauten.training.stores.splits import load_split
+from tauten.training.stores.tables import to_pairs
 
 logger = logging.getLogger("tauten.training")
 
@@ -72,8 +74,8 @@ def evaluate(
         ValueError: not a run or checkpoint; the run's own data are not there any more or have
             changed; other data that cannot be read; an output that is a folder.
     """
-    check("bootstrap", bootstrap, RANGES["evaluation.bootstrap"], whole=True)
-    check("batch_size", batch_size, RANGES["evaluation.batch_size"], whole=True)
+    check_option(EvaluationConfig, "bootstrap", bootstrap)
+    check_option(EvaluationConfig, "batch_size", batch_size)
     given = {"label": label, "image": image, "caption": caption, "negatives": negatives}
     given = {name: value for name, value in given.items() if value is not None}
     if protocol != "all":

@@ -19,9 +19,10 @@ from tauten.training import processes
 from tauten.training.loop.compute import device_of
 from tauten.training.loop.steps import Steps
 from tauten.training.options.config import Config
-from tauten.training.run.run_folder import RESULTS
-from tauten.training.stores.splits import SPLITS, Classes, PairData, Split
-from tauten.training.tasks.results import cautions
+from tauten.training.run.names import RESULTS
+from tauten.training.stores.classes import Classes
+from tauten.training.stores.pair_data import SPLITS, PairData, Split
+from tauten.training.tasks.protocol import cautions
 
 logger = logging.getLogger("tauten.training")
 
@@ -64,8 +65,8 @@ def opening(
             "finds itself, so hit@K and mean_recall say nothing there; evaluate on other pairs, or "
             "choose by a metric of classes (data.label)"
         )
-    one_tower = config.task == "views" or config.data.texts
-    towers = [config.model.image] if config.task == "views" else [config.model.text]
+    one_tower = config.form == "views" or config.data.texts
+    towers = [config.model.image] if config.form == "views" else [config.model.text]
     towers = towers if one_tower else [config.model.image, *towers]
     parts = list(module.encoder.parameters())
     count = sum(p.numel() for p in parts)
@@ -101,7 +102,7 @@ def closing(
         total_steps: of the training.
     """
     run = shlex.quote(str(config.output))
-    images, texts = config.model.image != "features", config.task == "pairs"
+    images, texts = config.model.image != "features", config.form == "pairs"
     following = {}
     if not any(name.startswith(INSTANCE) for name in test):
         following[f"tauten report {run}"] = "one HTML page; of several runs, a comparison"

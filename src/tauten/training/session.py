@@ -4,64 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import platform
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from torch import Tensor
-
-import tauten
 from tauten.evaluation.temperatures import TauProbe
-from tauten.files import Lock, need, read_json, read_sealed
-from tauten.structure import Clusters, embed_captions
-from tauten.structure.clustering import embedded_clusters
+from tauten.files import Lock, need, read_json
 from tauten.training import checkpoints, messages, processes
 from tauten.training.build import check_loss
 from tauten.training.initial import Initial, initial
 from tauten.training.loop.allocator import keeping_memory
 from tauten.training.loop.arguments import arguments
 from tauten.training.loop.compute import adapters, check_device
+from tauten.training.loop.environment import deterministic, versions
 from tauten.training.loop.interrupt import Stopper
 from tauten.training.loop.monitor import Clock, Monitor, RunningLoss
 from tauten.training.loop.reporters import Reporters
+from tauten.training.loop.saving import CLOCK
 from tauten.training.loop.steps import Steps
-from tauten.training.loop.trainer import CLOCK, ContrastiveTrainer
-from tauten.training.options.config import Config, DataConfig
+from tauten.training.loop.trainer import ContrastiveTrainer
+from tauten.training.options.config import Config
 from tauten.training.options.config_tree import to_dict
 from tauten.training.options.packages import check_packages
 from tauten.training.options.pretrained import as_pretrained
-from tauten.training.run.run_folder import FAILURE, INIT, RESULTS, RunFolder
+from tauten.training.run.names import FAILURE, INIT
+from tauten.training.run.result import RunResult, load_result
+from tauten.training.run.run_folder import RunFolder
 from tauten.training.specs import task as task_of
+from tauten.training.stores.classes import with_classes
+from tauten.training.stores.pair_data import PairData, Split
 from tauten.training.stores.rows import UNLABELLED
-from tauten.training.stores.splits import Classes, PairData, Split, load_splits
+from tauten.training.stores.splits import load_splits
 from tauten.training.stores.stream import index_training
 from tauten.training.tasks.task import Training
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """Result of a finished run.
-
-    Attributes:
-        output: the run's folder.
-        test: metrics of the best checkpoint on the test split, with intervals and groups.
-        val: the same on the validation split, by which the checkpoint was chosen.
-        best_step: optimiser step of the best checkpoint.
-        total_steps: optimiser steps of the training.
-        wall_s: seconds of work, over all starts.
-    """
-
-    output: Path
-    test: dict[str, float]
-    val: dict[str, float]
-    best_step: int
-    total_steps: int
-    wall_s: float
 
 
 def train(config: Config) -> RunResult:
@@ -156,7 +131,7 @@ def _train(config: Config, folder: RunFolder) -> RunResult:
     monitor = Monitor(
         folder,
         probe,
-        task.force(built.module, groups),
+        lambda: built.module.forces(groups),
         steps=steps,
         loss=loss,
         metric=task.watched or config.evaluation.metric,
@@ -227,8 +202,8 @@ def _go(
     with processes.together():
         if processes.rank() == 0:
             if resume is not None and "history" in (then := _kept(resume / CLOCK)):
-                folder.check_history(then["history"])
-            folder.truncate_history(step)
+                folder.history.check(then["history"])
+            folder.history.truncate(step)
             (folder.path / FAILURE).unlink(missing_ok=True)
             _restore_best(folder, resume)
     if resume is not None and step >= total_steps:
@@ -291,97 +266,3 @@ def _check_metric(metric: str, known: Sequence[str]) -> None:
             f"evaluation.metric={metric!r} is none of this validation where "
             f"higher is better: choose one of {', '.join(known)}"
         )
-
-
-def with_classes(
-    splits: dict[Split, PairData], config: DataConfig, progress: bool = True
-) -> tuple[dict[Split, PairData], Classes | None]:
-    """Give each sample a class, from labels or caption clusters, and count those of training.
-
-    Every split's captions are assigned to the nearest cluster of the training captions.
-    """
-    train = splits["train"]
-    if train.labels is None and config.clusters > 0:
-        labels = processes.first(lambda: _clusters(splits, config.clusters, progress))
-        splits = {
-            name: dataclasses.replace(data, labels=labels[name]) for name, data in splits.items()
-        }
-        train = splits["train"]
-    if train.labels is None:
-        return splits, None
-    counts = dict(Counter(name for name in train.labels if name != UNLABELLED))
-    return splits, Classes(counts, config.head, config.tail, config.groups)
-
-
-def _clusters(
-    splits: Mapping[Split, PairData], count: int, progress: bool
-) -> dict[Split, list[str]]:
-    """Return the name of each sample's cluster, of each split."""
-    all_captions = {name: data.all_captions() for name, data in splits.items()}
-    captions = {name: [texts[0] for texts in rows if texts] for name, rows in all_captions.items()}
-    clusters, train = embedded_clusters(
-        captions.pop("train"),
-        count,
-        starts=1,
-        progress=progress,  # as runs of earlier versions had
-    )
-    others = {name: embed_captions(texts, progress=progress) for name, texts in captions.items()}
-    embeddings: dict[Split, Tensor] = {"train": train, **others}
-    names = {name: iter(_nearest(rows, clusters)) for name, rows in embeddings.items()}
-    return {
-        name: [next(names[name]) if texts else UNLABELLED for texts in rows]
-        for name, rows in all_captions.items()
-    }
-
-
-def _nearest(embeddings: Tensor, clusters: Clusters) -> list[str]:
-    nearest = (embeddings @ clusters.centroids.T).argmax(dim=1)
-    return [f"cluster {int(c)}" for c in nearest]
-
-
-def versions() -> dict[str, Any]:
-    """Return what results may depend on beside the configuration."""
-    return {
-        "python": platform.python_version(),
-        "tauten": tauten.__version__,
-        "torch": str(torch.__version__),
-        "transformers": str(transformers.__version__),
-        "threads": torch.get_num_threads(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "processes": processes.count(),
-    }
-
-
-@contextlib.contextmanager
-def deterministic() -> Iterator[None]:
-    """Use deterministic algorithms where torch has them, and restore the setting at the end."""
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
-
-
-def load_result(run: Path) -> RunResult:
-    """Load the result of a finished run.
-
-    Raises:
-        ValueError: the run has not finished, or the file is damaged.
-    """
-    path = run / RESULTS
-    if not path.exists():
-        raise ValueError(f"{run} has no {RESULTS}: the run has not finished")
-    record = read_sealed(path, ())
-    numbers = (int, float)
-    fields = {"test": dict, "val": dict, "best_step": int, "total_steps": int, "wall_s": numbers}
-    need(record, fields, path)
-    return RunResult(
-        output=run,
-        test=record["test"],
-        val=record["val"],
-        best_step=record["best_step"],
-        total_steps=record["total_steps"],
-        wall_s=record["wall_s"],
-    )

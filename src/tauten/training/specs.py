@@ -141,15 +141,15 @@ def _made(spec: type[Made], part: str, options: dict[str, Any]) -> Made:
     return spec(**options)
 
 
+def chosen(spec: Spec) -> dict[str, Any]:
+    """Return the options of a spec that are not at their defaults."""
+    usual = type(spec)()
+    return {n: value for n, value in vars(spec).items() if value != getattr(usual, n)}
+
+
 def same_options(old: Spec, new: type[Made]) -> dict[str, Any]:
     """Return the options of a spec that another has too, where they are not at their defaults."""
-    usual = type(old)()
-    shared = {field.name for field in dataclasses.fields(new)}  # type: ignore[arg-type]
-    return {
-        name: value
-        for name, value in vars(old).items()
-        if name in shared and value != getattr(usual, name)
-    }
+    return {n: value for n, value in chosen(old).items() if n in new.option_names()}
 
 
 def other_loss(before: LossSpec, kind: str, **options: Any) -> LossSpec:
@@ -161,12 +161,7 @@ def other_loss(before: LossSpec, kind: str, **options: Any) -> LossSpec:
 
 def lost_options(before: LossSpec, after: LossSpec) -> dict[str, Any]:
     """Return the options of a loss, not at their defaults, that another loss does not have."""
-    usual, known = type(before)(), after.option_names()
-    return {
-        name: value
-        for name, value in vars(before).items()
-        if name not in known and value != getattr(usual, name)
-    }
+    return {n: value for n, value in chosen(before).items() if n not in after.option_names()}
 
 
 def other_control(

@@ -108,7 +108,7 @@ def test_a_run_goes_on_after_a_loss_of_power_at_any_moment(tmp_path, make_config
         assert step >= seen["published"]
         if found is not None and step not in seen["steps"]:
             seen["steps"].append(step)
-            assert {line["step"] for line in RunFolder(left).read_history()} >= {2, step}
+            assert {line["step"] for line in RunFolder(left).history.read()} >= {2, step}
             if len(seen["steps"]) == 1:
                 shutil.copytree(left, kept)
 
@@ -135,4 +135,4 @@ def test_a_run_goes_on_after_a_loss_of_power_at_any_moment(tmp_path, make_config
     for folder in (left, kept):  # at the end, and when the first checkpoint was there
         again = train(make_config(folder, control__kind="mmts"))
         assert again.test == whole.test
-    assert RunFolder(kept).read_history() == RunFolder(run).read_history()
+    assert RunFolder(kept).history.read() == RunFolder(run).history.read()

@@ -8,7 +8,7 @@ from tauten.models import ConvTower, DualEncoder, HFImageTower, HFTextTower
 from tauten.training import Config, OptimConfig, from_dict, to_dict, train
 from tauten.training.loop.compute import check_device, compiled, fitted
 from tauten.training.run.run_folder import RunFolder
-from tauten.training.tasks.results import load_encoder
+from tauten.training.tasks.loading import load_encoder
 
 SMALL = {
     "hidden_size": 8,
@@ -136,7 +136,7 @@ def half(finished_run, make_config, tmp_path_factory):
 def test_a_training_in_bfloat16_is_close_to_that_in_float32(half):
     losses = []
     for run in half:
-        lines = RunFolder(run).read_history()
+        lines = RunFolder(run).history.read()
         losses.append(next(line["loss"] for line in lines if "loss" in line))
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     assert losses[0] != losses[1]

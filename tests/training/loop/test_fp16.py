@@ -59,7 +59,7 @@ def test_a_step_that_is_left_out_moves_nothing(make_config, tmp_path, scaled, mo
     config.loss.queue, config.optim.epochs = 32, 3
     config.optim.max_grad_norm = 1.0
     train(config)
-    lines = [line for line in RunFolder(config.output).read_history() if "loss" in line]
+    lines = [line for line in RunFolder(config.output).history.read() if "loss" in line]
     counted = [0, *(line["steps_left_out"] for line in lines)]
     lost = [after - before for before, after in pairwise(counted)]
     assert lost[0] == 1
@@ -92,7 +92,7 @@ def test_gradients_are_those_without_a_scale(make_config, tmp_path, scaled):
         scaled["scale"] = scale
         config = half(make_config, tmp_path / str(scale))
         train(config)
-        lines = [line for line in RunFolder(config.output).read_history() if "loss" in line]
+        lines = [line for line in RunFolder(config.output).history.read() if "loss" in line]
         assert lines[-1]["steps_left_out"] == 0
         losses.append([(line["loss"], line["grad_norm"]) for line in lines])
     for scaled_line, plain in zip(*losses, strict=True):

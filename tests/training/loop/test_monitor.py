@@ -9,7 +9,7 @@ from torch import nn
 
 from tauten import ClusterShift, DySTreSS, InfoNCE, forces
 from tauten.evaluation.temperatures import TauProbe, count_deciles
-from tauten.training.tasks.module import ContrastiveModule, ForceProbe
+from tauten.training.tasks.module import ContrastiveModule
 
 COUNTS = torch.tensor([5, 1, 1, 1, 2, 5, 5, 5, 5, 9])
 GROUPS = ["mid", "tail", "tail", "tail", "tail", "mid", "mid", "mid", "mid", "head"]
@@ -131,7 +131,7 @@ def module_after(rows, index, *, mask=True, same=None):
 def test_force_per_anchor_by_group():
     index = torch.tensor([4, 0, 9, 1, 5, 6])
     module, x, y = module_after(6, index)
-    found = ForceProbe(module, GROUPS).summary()
+    found = module.forces(GROUPS)
     each = forces(module.loss_fn, x, y, index)
     rows = {"tail": [0, 3], "mid": [1, 4, 5], "head": [2]}
     expected = {
@@ -145,7 +145,7 @@ def test_force_per_anchor_by_group():
 
 def test_a_group_without_anchors_has_no_force():
     module, *_ = module_after(2, torch.tensor([0, 5]))
-    found = ForceProbe(module, GROUPS).summary()
+    found = module.forces(GROUPS)
     assert set(found) == {"force/attraction/mid", "force/repulsion/mid"}
 
 
@@ -153,7 +153,7 @@ def test_force_without_groups():
     index = torch.arange(5)
     module, x, y = module_after(5, index)
     each = forces(module.loss_fn, x, y, index)
-    assert ForceProbe(module, None).summary() == pytest.approx(
+    assert module.forces(None) == pytest.approx(
         {
             "force/attraction/all": float(each.attraction.mean()),
             "force/repulsion/all": float(each.repulsion.mean()),
@@ -165,7 +165,7 @@ def test_force_of_a_large_batch_is_that_of_its_first_pairs():
     index = torch.arange(1030)
     module, x, y = module_after(1030, index)
     each = forces(module.loss_fn, x[:1024], y[:1024], index[:1024])
-    found = ForceProbe(module, None).summary()
+    found = module.forces(None)
     assert found["force/repulsion/all"] == pytest.approx(float(each.repulsion.mean()))
 
 
@@ -173,7 +173,7 @@ def test_masked_duplicates_repel_nobody():
     twice = torch.tensor([0, 0, 1, 2])
     index = torch.arange(4)
     found = {
-        mask: ForceProbe(module_after(4, index, mask=mask, same=(twice,))[0], None).summary()
+        mask: module_after(4, index, mask=mask, same=(twice,))[0].forces(None)
         for mask in (True, False)
     }
     module, x, y = module_after(4, index)

@@ -14,7 +14,7 @@ from tauten.training import Config, ModelConfig, OptimConfig, from_dict, specs, 
 from tauten.training.build import build_loss, check_loss
 from tauten.training.loop.arguments import make_optimizer
 from tauten.training.options.config_tree import changed, differences
-from tauten.training.options.ranges import check_values, options, ranges_of
+from tauten.training.options.ranges import check_values, options
 from tauten.training.options.words import parsed
 from tauten.training.tasks.module import ContrastiveModule
 from tauten.training.tasks.task import Task
@@ -140,9 +140,9 @@ def owner_of(config, name):
 
 #: (name, owner) of each option, with its type, its range, and a configuration that has it
 OPTIONS = {
-    (name, owner_of(config, name)): (hint, ranges_of(config).get(name), config)
+    (name, owner_of(config, name)): (hint, allowed, config)
     for config in every_spec()
-    for name, hint, _ in options(config)
+    for name, hint, _, allowed in options(config)
 }
 RANGED = [key for key, (_, allowed, _) in OPTIONS.items() if allowed is not None]
 

@@ -13,7 +13,8 @@ from tauten.files import Lock
 from tauten.training import checkpoints, train
 from tauten.training.loop.monitor import Monitor
 from tauten.training.loop.trainer import ContrastiveTrainer
-from tauten.training.run.run_folder import CONFIG, RunFolder
+from tauten.training.run.names import CONFIG
+from tauten.training.run.run_folder import RunFolder
 
 DATA = {"train": "a", "val": "b", "test": "c"}
 
@@ -141,14 +142,14 @@ def test_a_field_of_another_type_is_refused_by_name(begun, edit, match):
 
 
 def test_a_full_disk_is_named_and_nothing_half_done_is_left(tmp_path, make_config, monkeypatch):
-    from tauten.training.loop import trainer
+    from tauten.training.loop import saving
 
     def full(*_, **__):
         raise RuntimeError(
             "Error while serializing: I/O error: No space left on device (os error 28)"
         )
 
-    monkeypatch.setattr(trainer, "save_file", full)
+    monkeypatch.setattr(saving, "save_file", full)
     with pytest.raises(OSError, match="No space left on device"):
         train(make_config(tmp_path / "run"))
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []

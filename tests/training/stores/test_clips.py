@@ -18,8 +18,10 @@ from tauten.training import DataConfig, specs
 from tauten.training.options.config import Config
 from tauten.training.stores.clip_source import ClipSource
 from tauten.training.stores.named import named_splits
+from tauten.training.stores.pair_data import SPLITS
 from tauten.training.stores.pairs import PairStore
-from tauten.training.stores.splits import SPLITS, load_splits, to_pairs
+from tauten.training.stores.splits import load_splits
+from tauten.training.stores.tables import to_pairs
 
 COLORS = [(20, 40, 60), (90, 30, 10), (200, 10, 80), (250, 250, 0)]
 

@@ -155,7 +155,7 @@ def test_it_needs_no_setting_for_its_relevancies():
 
 def test_a_training_split_is_not_searched_by_relevancy(features, monkeypatch):
     from tauten.models import BagTokenizer
-    from tauten.training.build import build_encoder
+    from tauten.training.encoders import build_encoder
     from tauten.training.options.config import ModelConfig
     from tauten.training.tasks.encode import encode
 

@@ -9,9 +9,9 @@ import torch
 from tauten.data import emoji_lt
 from tauten.evaluation import retrieval
 from tauten.models import FeatureTower
-from tauten.models.dual_encoder import build_tower
+from tauten.models.tower_kinds import build_tower
 from tauten.training import Config, DataConfig
-from tauten.training.build import build_encoder
+from tauten.training.encoders import build_encoder
 from tauten.training.loop.arguments import make_optimizer
 from tauten.training.stores.epic import synthetic_features
 from tauten.training.stores.named import variant_of

@@ -12,11 +12,11 @@ import tauten as tt
 from tauten.candidates import OwnNegatives
 from tauten.cli import main
 from tauten.models import BagTokenizer, BagTower, TextEncoder
-from tauten.models.dual_encoder import stacked
+from tauten.models.text_encoder import stacked
 from tauten.training import DataConfig, evaluate, train
 from tauten.training.stores.own_negatives import OwnTexts, negatives_of
 from tauten.training.stores.splits import load_splits
-from tauten.training.tasks.module import ContrastiveModule, ForceProbe
+from tauten.training.tasks.module import ContrastiveModule
 
 COLOURS, SHAPES = ("red", "green", "blue", "grey"), ("disc", "ring", "bar", "cross", "dot")
 
@@ -124,7 +124,7 @@ def test_the_loss_has_them_in_the_denominators_of_their_anchors(chunk):
     wanted.backward()
     torch.testing.assert_close(loss, wanted)
     torch.testing.assert_close(got, encoder.text_tower.embedding.grad)
-    shown = ForceProbe(module, None).summary()
+    shown = module.forces(None)
     assert shown["force/repulsion/all"] > 0
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from tauten.models import BagTokenizer
 from tauten.training import Config, DataConfig, specs, train
 from tauten.training.build import build_loss
+from tauten.training.stores.pair_data import PairData
 from tauten.training.stores.pairs import PairStore, caption_counts, training_texts
-from tauten.training.stores.splits import PairData
 
 
 def data():

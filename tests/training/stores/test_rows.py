@@ -16,9 +16,9 @@ from PIL import Image
 from tauten.data import load_pairs
 from tauten.training import Config, DataConfig, specs
 from tauten.training.build import build_loss
-from tauten.training.session import with_classes
+from tauten.training.stores.classes import Classes, with_classes
 from tauten.training.stores.rows import class_names, one_per_picture
-from tauten.training.stores.splits import Classes, load_split, load_splits
+from tauten.training.stores.splits import load_split, load_splits
 
 
 def png(seed):

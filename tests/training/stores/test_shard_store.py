@@ -5,7 +5,7 @@ from tauten.data import ShardPairs, index_shards, load_pairs
 from tauten.training.options.config import DataConfig
 from tauten.training.stores.pairs import PairStore
 from tauten.training.stores.shards import ShardStore
-from tauten.training.stores.splits import to_pairs
+from tauten.training.stores.tables import to_pairs
 
 
 def relation(ids):

@@ -9,8 +9,9 @@ from PIL import Image
 from tauten.data import pixels
 from tauten.structure import caption_clusters, embed, embed_captions
 from tauten.training import DataConfig
-from tauten.training.session import with_classes
-from tauten.training.stores.splits import SPLITS, Classes, load_split, load_splits
+from tauten.training.stores.classes import Classes, with_classes
+from tauten.training.stores.pair_data import SPLITS
+from tauten.training.stores.splits import load_split, load_splits
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_errors(folder):
 
 
 def test_unique_captions():
-    from tauten.training.stores.splits import PairData
+    from tauten.training.stores.pair_data import PairData
 
     data = PairData(torch.zeros(2, 3, 2, 2), [["a", "b"], ["b"]], ["", ""], [[], []], None, "")
     assert data.unique_captions() == (["a", "b"], [[0, 1], [1]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tauten as tt
-from tauten.models.dual_encoder import TextEncoder
+from tauten.models.text_encoder import TextEncoder
 from tauten.training import DataConfig, evaluate, load_encoder, train
 from tauten.training.stores.data_check import check_data
 from tauten.training.stores.splits import load_splits

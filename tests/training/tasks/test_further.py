@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import tauten as tt
 from tauten.models import BagTower, ConvTower, DualEncoder
-from tauten.models.dual_encoder import ModalEncoder
+from tauten.models.modal_encoder import ModalEncoder
 from tauten.training import Config, DataConfig, evaluate, load_encoder, specs, train
 from tauten.training.options.further import further_of
 from tauten.training.options.words import as_typed

@@ -13,7 +13,7 @@ from tauten.cli import main
 from tauten.comparison.frozen import train_heads
 from tauten.relations import Teacher
 from tauten.training import Config, specs
-from tauten.training.tasks.module import ContrastiveModule, ForceProbe
+from tauten.training.tasks.module import ContrastiveModule
 
 IMAGES, INDEX = torch.rand(5, 3, generator=torch.Generator().manual_seed(1)), torch.arange(5) + 2
 TEXTS = {"ids": torch.rand(5, 3, generator=torch.Generator().manual_seed(2))}
@@ -86,7 +86,7 @@ def test_both_sides_meet_the_queue_as_in_a_literal_loop(mask, chunk):
     assert all(p.grad is None for p in ours.slow.parameters())
     assert len(ours.queue) == 8
     assert ours.queue.pairs._ids[:, 0].sort().values.tolist() == [3, 4, 4, 5, 5, 6, 6, 7]
-    force = ForceProbe(ours, None).summary()
+    force = ours.forces(None)
     assert force["force/repulsion/all"] == pytest.approx(force["force/attraction/all"], rel=1e-4)
     ours.eval()(IMAGES, TEXTS, INDEX, SAME)
     assert int(ours.queue.pairs._pushed) == 10
@@ -103,7 +103,7 @@ def test_mixtures_of_the_queue_are_own_negatives():
     expected = tt.InfoNCE(0.2)(batch.x, batch.y, keys=batch.keys, negatives=one)
     torch.testing.assert_close(found, expected)
     assert found > tt.InfoNCE(0.2)(batch.x, batch.y, keys=batch.keys)
-    force = ForceProbe(ours, None).summary()
+    force = ours.forces(None)
     assert force["force/repulsion/all"] == pytest.approx(force["force/attraction/all"], rel=1e-4)
 
 
@@ -129,7 +129,7 @@ def test_the_momentum_encoder_makes_a_share_of_the_targets():
     found = ours(IMAGES + 5, TEXTS, INDEX + 5, same)["loss"]
     torch.testing.assert_close(found, expected)
     assert ours.last_batch.relation["targets"].share == 0.4
-    force = ForceProbe(ours, None).summary()
+    force = ours.forces(None)
     assert force["force/repulsion/all"] == pytest.approx(force["force/attraction/all"], rel=1e-4)
 
 

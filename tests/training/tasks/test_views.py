@@ -16,7 +16,7 @@ from tauten.training.build import build_control, build_loss
 from tauten.training.loop.arguments import make_optimizer
 from tauten.training.loop.lars import LARS
 from tauten.training.options.config import OptimConfig
-from tauten.training.stores.splits import Classes
+from tauten.training.stores.classes import Classes
 from tauten.training.tasks import view_results
 from tauten.training.tasks.view_module import ViewModule
 

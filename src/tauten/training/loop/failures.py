@@ -9,7 +9,8 @@ from torch import Tensor
 from tauten.files import replace_text
 from tauten.losses import ContrastiveLoss, NonFiniteLossError
 from tauten.training import processes
-from tauten.training.run.run_folder import FAILURE, RunFolder
+from tauten.training.run.names import FAILURE
+from tauten.training.run.run_folder import RunFolder
 
 
 def failure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,8 +15,8 @@ from transformers import TrainerCallback
 from tauten.evaluation.temperatures import TauProbe
 from tauten.training.loop.reporters import Reporters
 from tauten.training.loop.steps import Steps, left_out
-from tauten.training.run.run_folder import TENSORBOARD, RunFolder
-from tauten.training.tasks.force import Force
+from tauten.training.run.names import TENSORBOARD
+from tauten.training.run.run_folder import RunFolder
 
 logger = logging.getLogger("tauten.training")
 
@@ -55,7 +56,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
     Args:
         folder: folder of the run.
         probe: of the loss's values.
-        force: of its forces.
+        forces: of the last batch, as entries of a line.
         steps: of the training, which say where a line is due.
         loss: mean of the steps since the last line.
         metric: of the validation, that is shown.
@@ -69,7 +70,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
         self,
         folder: RunFolder,
         probe: TauProbe,
-        force: Force,
+        forces: Callable[[], dict[str, float]],
         *,
         steps: Steps,
         loss: RunningLoss,
@@ -81,7 +82,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         self.folder = folder
         self.probe = probe
-        self.force = force
+        self.forces = forces
         self.steps = steps
         self.loss = loss
         self.values: dict[str, float] = {}
@@ -117,7 +118,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note temperatures and forces before the step changes them."""
         if self.steps.logs(state.global_step + 1, args.logging_steps):
-            self.values = self.probe.summary() | self.force.summary()
+            self.values = self.probe.summary() | self.forces()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Step the controls, and say whether a line of history is due."""
@@ -183,7 +184,7 @@ class Monitor(TrainerCallback):  # type: ignore[misc]
     def _write(self, state: Any, line: dict[str, Any], scalars: dict[str, float]) -> None:
         if not state.is_world_process_zero:
             return
-        self.folder.append_history(line)
+        self.folder.history.append(line)
         if self.writer is not None:
             for name, value in scalars.items():
                 self.writer.add_scalar(name, value, state.global_step)

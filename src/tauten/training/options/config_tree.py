@@ -21,7 +21,8 @@ from tauten.training.options.term_weights import TermsConfig
 from tauten.training.options.upgrade import upgraded
 from tauten.training.specs import control, loss, same_options
 
-_PARTS: dict[str, Any] = {
+#: sections of a configuration but for control and loss, whose kinds are chosen
+SECTIONS: dict[str, Any] = {
     "data": DataConfig,
     "model": ModelConfig,
     "optim": OptimConfig,
@@ -29,7 +30,7 @@ _PARTS: dict[str, Any] = {
     "terms": TermsConfig,
     "protect": ProtectConfig,
 }
-_NAMES = {kind: name for name, kind in _PARTS.items()}
+_NAMES = {kind: name for name, kind in SECTIONS.items()}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -62,16 +63,15 @@ def from_dict(tree: dict[str, Any]) -> Config:
     for name in ("control", "loss"):
         _section(name, tree.get(name, {}))
     tree = upgraded(tree)
-    parts = _PARTS
     try:
-        for name, kind in parts.items():
+        for name, kind in SECTIONS.items():
             if name in tree:
                 tree[name] = _part(kind, _section(name, tree[name]))
         tree["loss"] = loss(tree.pop("family", "infonce"), **tree.get("loss", {}))
         tree["control"] = control(**tree.get("control", {}))
         if "output" in tree:
             tree["output"] = Path(tree["output"])
-        _check_types(Config, {name: tree[name] for name in tree if name not in parts}, "")
+        _check_types(Config, {name: tree[name] for name in tree if name not in SECTIONS}, "")
         for name, value in tree.items():
             tree[name] = tuple(value) if isinstance(value, list) else value
         return Config(**tree)

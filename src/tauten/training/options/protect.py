@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from tauten.spec import When
+from tauten.spec import NewestWeight, Range, Rate, When
 from tauten.training.options.ranges import check_needed
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ class ProtectConfig:
     groups: Annotated[tuple[str, ...], _PAIRS] = ()
     """head, mid, tail or names of classes, each of which is held by a penalty at the loss that it
     has at the start (DevSafety); with init, or where both towers are one pretrained model"""
-    beta: Annotated[float, _GROUPS] = 40.0
+    beta: Annotated[Rate, _GROUPS] = 40.0
     """weight of the penalty (DevSafety: 40)"""
-    gamma: Annotated[float, _GROUPS] = 0.8
+    gamma: Annotated[NewestWeight, _GROUPS] = 0.8
     """weight of the newest batch in the average of how much a group is above its start"""
-    samples: Annotated[int, _GROUPS] = 64
+    samples: Annotated[int, Range(2), _GROUPS] = 64
     """of each group in each step, drawn from training beside the batch, of all processes together;
     each a forward and backward pass more"""
-    tau: Annotated[float, _GROUPS] = 0.07
+    tau: Annotated[float, Range(0.0, 1e3, above=True), _GROUPS] = 0.07
     """temperature of the loss of a group, InfoNCE among its own samples"""
 
 
@@ -44,7 +44,7 @@ def check_protected(config: Config) -> None:
     if not groups:
         return
     others = {
-        "task": (config.task, "pairs"),
+        "task": (config.form, "pairs"),
         "data.stream": (config.data.stream, False),
         "data.others": (config.data.others, ()),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tauten.training.options.ranges import check_needed
+from tauten.training.options.ranges import check_needed, check_rules
 
 if TYPE_CHECKING:
     from tauten.training.options.config import DataConfig
@@ -18,26 +18,28 @@ def check_stream(data: DataConfig, task: str) -> None:
     """
     if not data.stream:
         return
-    if data.val is None or data.test is None:
-        raise ValueError(
+    check_rules(
+        (
+            data.val is None or data.test is None,
             "data.stream reads shards to train on and holds nothing out: give data.val and "
-            f"data.test, got {data.val} and {data.test}"
-        )
-    if data.source.startswith("hf:"):
-        raise ValueError(
+            f"data.test, got {data.val} and {data.test}",
+        ),
+        (
+            data.source.startswith("hf:"),
             f"data.stream reads tars and parquet files where they lie, and {data.source} is loaded "
-            "as a whole: leave data.stream out, or give the folder of its parquet files"
-        )
-    if data.source in ("", "emoji_lt"):
-        raise ValueError(
+            "as a whole: leave data.stream out, or give the folder of its parquet files",
+        ),
+        (
+            data.source in ("", "emoji_lt"),
             "data.stream reads WebDataset tars and parquet files: set data.source to a file, a "
-            f"folder or a pattern of them, or to cc3m:FOLDER, got {data.source!r}"
-        )
-    if data.limit is not None:
-        raise ValueError(
+            f"folder or a pattern of them, or to cc3m:FOLDER, got {data.source!r}",
+        ),
+        (
+            data.limit is not None,
             f"data.stream reads all of its shards: give fewer of them instead of data.limit="
-            f"{data.limit}"
-        )
+            f"{data.limit}",
+        ),
+    )
     other = {
         "task": (task, "pairs"),
         "data.frames": (data.frames, 0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tauten.training.options.ranges import check_needed
+from tauten.training.options.ranges import check_needed, check_rules
 
 if TYPE_CHECKING:
     from tauten.training.options.config import DataConfig, ModelConfig
@@ -23,26 +23,32 @@ def check_texts(data: DataConfig, model: ModelConfig, task: str) -> None:
                 "data.texts, or leave it out"
             )
         return
-    if data.source == "emoji_lt":
-        raise ValueError(
+    one_tower = "data.texts has one tower, that of texts: "
+    check_rules(
+        (
+            data.source == "emoji_lt",
             "data.texts: the pairs of emoji_lt have pictures: set data.source to a table of two "
-            "columns of texts"
-        )
-    if data.image == "image":
-        raise ValueError(
+            "columns of texts",
+        ),
+        (
+            data.image == "image",
             "data.texts needs data.image, the column of the first texts, got the default "
-            f"{data.image!r}"
-        )
-    if model.lora and model.lora_towers != "text":
-        raise ValueError(
-            f"data.texts has one tower, that of texts: model.lora={model.lora} needs "
-            f"model.lora_towers=text, got {model.lora_towers}"
-        )
-    if model.image != "convolutional":
-        raise ValueError(
-            "data.texts has one tower, that of texts: give the model as model.text and leave "
-            f"model.image out, got {model.image}"
-        )
+            f"{data.image!r}",
+        ),
+        (
+            model.lora > 0 and model.lora_towers != "text",
+            f"{one_tower}model.lora={model.lora} needs model.lora_towers=text, got "
+            f"{model.lora_towers}",
+        ),
+        (
+            model.image != "convolutional",
+            f"{one_tower}give the model as model.text and leave model.image out, got {model.image}",
+        ),
+        (
+            model.freeze in ("image", "both"),
+            f"{one_tower}model.freeze={model.freeze} becomes model.freeze=text, or none",
+        ),
+    )
     others = {
         "task": (task, "pairs"),
         "data.frames": (data.frames, 0),
@@ -51,8 +57,3 @@ def check_texts(data: DataConfig, model: ModelConfig, task: str) -> None:
         "data.relevancy": (data.relevancy, "none"),
     }
     check_needed(others, "data.texts has no pictures and needs {}, the default, got {}")
-    if model.freeze in ("image", "both"):
-        raise ValueError(
-            f"data.texts has one tower, that of texts: model.freeze={model.freeze} becomes "
-            "model.freeze=text, or none"
-        )

@@ -13,15 +13,9 @@ from itertools import pairwise
 from typing import Annotated, Any, get_args, get_type_hints
 
 from tauten.spec import When
-from tauten.training.options.config import (
-    Config,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimConfig,
-)
-from tauten.training.options.protect import ProtectConfig
-from tauten.training.options.term_weights import TermsConfig
+from tauten.training.options.config import Config
+from tauten.training.options.config_tree import SECTIONS
+from tauten.training.specs import task
 
 logger = logging.getLogger("tauten.training")
 
@@ -30,14 +24,6 @@ SHORT = {
     "--data": "--data.source",
     "--epochs": "--optim.epochs",
     "--strict": "--data.strict",
-}
-_PARTS = {
-    "data": DataConfig,
-    "evaluation": EvaluationConfig,
-    "model": ModelConfig,
-    "optim": OptimConfig,
-    "protect": ProtectConfig,
-    "terms": TermsConfig,
 }
 
 
@@ -81,7 +67,7 @@ def parsed(
         from tauten.training.options.pretrained import from_model
 
         default = from_model(default, chosen.model)
-    chosen_parts = {part: getattr(default, part) for part in (*_PARTS, "loss", "control")}
+    chosen_parts = {part: getattr(default, part) for part in (*SECTIONS, "loss", "control")}
     kinds = {n: _shown(n, type(part), default, words) for n, part in chosen_parts.items()}
     parts = {n: kinds[n](**vars(part)) for n, part in chosen_parts.items()}
     sections: list[Any] = [
@@ -118,9 +104,7 @@ def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> t
     for option in dataclasses.fields(kind):
         hint: Any = hints[option.name]
         conditions = [e for e in getattr(hint, "__metadata__", ()) if isinstance(e, When)]
-        failed = [
-            e for e in conditions if not e.holds(typed.get(e.option, _value(default, e.option)))
-        ]
+        failed = [e for e in conditions if not e.holds(_given(e.option, default, typed))]
         if not failed:
             changed.append((option.name, _explained(kind, option.name, hints), _usual(option)))
             continue
@@ -129,6 +113,16 @@ def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> t
             raise ValueError(f"{name} has no meaning here: {_wanted(failed[0])}")
         changed.append((option.name, Suppress[get_args(hint)[0]], _usual(option)))  # type: ignore[misc]
     return dataclasses.make_dataclass(kind.__name__, changed, bases=(kind,))
+
+
+def _given(option: str, default: Config, typed: dict[str, str | bool]) -> Any:
+    """Return the value of an option as typed, else of the recipe; of a task whose options it takes.
+
+    Raises:
+        ValueError: an unknown task.
+    """
+    value = typed.get(option, _value(default, option))
+    return task(str(value)).form if option == "task" else value
 
 
 def _usual(option: Any) -> Any:
@@ -195,7 +189,7 @@ def as_typed(message: str) -> str:
     if message.startswith(("losses: ", "losses has ")):
         return f"--{message}"
     names = [
-        f"{part}\\.{f.name}" for part, kind in _PARTS.items() for f in dataclasses.fields(kind)
+        f"{part}\\.{f.name}" for part, kind in SECTIONS.items() for f in dataclasses.fields(kind)
     ]
     within = "|".join(
         [*names, r"(?:control|loss)\.[a-z]\w*", r"model\.(?:augmentation|views)\.\w+"]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +16,43 @@ from tauten.files import (
     is_part,
     make_folder,
     need,
-    read_lines,
     read_sealed,
     read_yaml,
     remove_parts,
     replace_text,
     sealed,
-    sha256,
-    sync_folder,
 )
 from tauten.files.lock import NAME as LOCK
-from tauten.outcome import OUTCOME
 from tauten.training import checkpoints
 from tauten.training.options.config import Config
-from tauten.training.options.config_tree import completed, differences, from_dict, to_dict
-from tauten.training.run.late import take_late, without_late
+from tauten.training.options.config_tree import completed, from_dict, to_dict
+from tauten.training.run.history import History
+from tauten.training.run.late import take_late
+from tauten.training.run.names import (
+    ALL,
+    CHECKPOINTS,
+    CONFIG,
+    EXTENDED,
+    FORMAT,
+    HISTORY,
+    MARK,
+    RESULTS,
+    SEALED,
+    SHARDS,
+)
 from tauten.training.run.places import located, portable
+from tauten.training.run.same_run import (
+    check_config,
+    check_contents,
+    check_data,
+    same_settings,
+    semantic,
+)
 
 logger = logging.getLogger("tauten.training")
 
-CONFIG, HISTORY, RESULTS = "config.yaml", "history.jsonl", "results.json"
-SAMPLES, EMBEDDINGS, CHECKPOINTS = "samples.npz", "embeddings.npz", "checkpoints"
-FEATURES = "features.npz"
-SHARDS = "shards.jsonl"
-IMAGES, TRAIN_IMAGES = "test_images.npz", "train_images.npz"
-TENSORBOARD, FAILURE = "tensorboard", "failure.json"
-MARK = "tauten_run"
-#: 2: places are relative to the run
-FORMAT = 2
-#: in a record: how far the training went before it was made longer
-EXTENDED = "extended"
-#: in the contents of a record: the weights that the run began with
-INIT = "init"
 #: in a record: files of an earlier run may still be there
 _CLEARS = "clears"
-# what may change between two starts of one run
-_FREE = ("output", "overwrite", "progress", "tensorboard", "report_to", "device")
-_FREE_OF_DATA = ("workers",)
-# the configuration last: it is what tells that the others are ours
-_OURS = (
-    *(HISTORY, RESULTS, SAMPLES, OUTCOME, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES, FAILURE),
-    *(CHECKPOINTS, TENSORBOARD, CONFIG),
-)
-
-
-#: what results rest on, or are shown beside them
-_SEALED = (HISTORY, SAMPLES, OUTCOME, EMBEDDINGS, FEATURES, IMAGES, TRAIN_IMAGES)
 
 
 class RunFolder:
@@ -76,7 +65,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / CHECKPOINTS
-        self.history = self.path / HISTORY
+        self.history = History(self.path / HISTORY)
         self.shards = self.path / SHARDS
         #: what a reader of the results must know beside their protocol
         self.notes: dict[str, str] = {}
@@ -126,7 +115,7 @@ class RunFolder:
         """
         record = self.record()
         return {
-            "config": _semantic(portable(self._tree(record), self._run)),
+            "config": semantic(portable(self._tree(record), self._run)),
             "data": record["data"],
             "versions": record["versions"],
         }
@@ -154,7 +143,7 @@ class RunFolder:
             if not config.overwrite:
                 self._check_config(config)
             return
-        foreign = [name for name in entries if not config.overwrite or name in _OURS]
+        foreign = [name for name in entries if not config.overwrite or name in ALL]
         if foreign:
             raise ValueError(
                 f"output folder {self.path} is not empty and holds no run of tauten "
@@ -188,7 +177,7 @@ class RunFolder:
                 self.record()  # refuses what is no run of ours
             begun = False
         if begun:
-            self._check_data(data)
+            check_data(self.path, self.record(), data)
             for split, content in (contents or {}).items():
                 self.check_contents(split, content)
             self._take_late(config)
@@ -219,7 +208,7 @@ class RunFolder:
             return False
         try:
             self._check_config(config)
-            self._check_data(data)
+            check_data(self.path, self.record(), data)
             for split, content in contents.items():
                 self.check_contents(split, content)
         except ValueError:
@@ -290,21 +279,8 @@ class RunFolder:
                 f"{self.path} cannot go on: {error}. Use the version that began it, choose another "
                 "output, or overwrite=True to start anew"
             ) from error
-        ours = located(to_dict(config), Path())
-        _forgive_moved(ours["data"], stored["data"])
-        ours, theirs = _semantic(ours), _semantic(stored)
-        if self._takes_late():
-            ours, theirs = without_late(ours), without_late(theirs)
-        longer = ours["optim"]["epochs"] > theirs["optim"]["epochs"]
-        if longer and self._ended() is not None:
-            theirs = theirs | {"optim": theirs["optim"] | {"epochs": ours["optim"]["epochs"]}}
-        changed = differences(ours, theirs)
-        if changed:
-            raise ValueError(
-                f"{self.path} holds a run with another configuration: {'; '.join(changed)}. "
-                "Choose another output, or overwrite=True to start anew"
-                + (". It takes more epochs once it has come to its end" if longer else "")
-            )
+        late, ended = self._takes_late(), self._ended() is not None
+        check_config(self.path, to_dict(config), stored, late=late, ended=ended)
 
     def _ended(self) -> int | None:
         """Return the last step of a training that came to its end; None: it did not, or its last
@@ -320,17 +296,6 @@ class RunFolder:
         """Return whether the run has no results yet, or what it takes to write them again."""
         return not (self.path / RESULTS).exists() or bool(checkpoints.find(self.checkpoints))
 
-    def _check_data(self, data: dict[str, str]) -> None:
-        record = self.record()
-        for split, fingerprint in data.items():
-            theirs = record["data"].get(split)
-            if theirs != fingerprint:
-                raise ValueError(
-                    f"{self.path} holds a run on another data set: the {split} split has "
-                    f"fingerprint {fingerprint}, the run was started with {theirs}. Choose another "
-                    "output, or overwrite=True to start anew"
-                )
-
     def check_contents(self, split: str, contents: str) -> None:
         """Refuse data of which anything has changed since the run began.
 
@@ -341,25 +306,11 @@ class RunFolder:
         Raises:
             ValueError: it is another.
         """
-        theirs = self.record().get("contents")
-        trained = theirs.get(split) if isinstance(theirs, dict) else None
-        if split == INIT and contents != trained:
-            raise ValueError(
-                f"the weights of init have changed since the run {self._run} began with them: "
-                "choose another output, or overwrite=True to start anew"
-            )
-        if contents and trained is not None and contents != trained:
-            raise ValueError(
-                f"the {split} split has changed since the run {self._run} began: a picture, a "
-                f"caption, a class or another value in it (contents {contents}, then {trained}; a "
-                "shard counts as changed when its size or time of change has). "
-                "Bring the data back as they were, choose another output, or overwrite=True to "
-                "start anew"
-            )
+        check_contents(self._run, self.record(), split, contents)
 
     def _clear_rest(self) -> None:
         """Remove what a run leaves but its configuration."""
-        for name in _OURS:
+        for name in ALL:
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -389,33 +340,13 @@ class RunFolder:
                 f"{checkpoint} is a checkpoint of another run than {self.path}: move it away"
             )
 
-    def history_sum(self) -> dict[str, Any]:
-        """Return size and SHA-256 of ``history.jsonl`` now, to store with a checkpoint."""
-        size = self.history.stat().st_size if self.history.exists() else 0
-        return {"bytes": size, "sha256": sha256(self.history, size) if size else ""}
-
-    def check_history(self, then: Mapping[str, Any]) -> None:
-        """Say it if ``history.jsonl`` is not what it was at a checkpoint; the training is.
-
-        Args:
-            then: what :meth:`history_sum` told.
-        """
-        size, there = then["bytes"], self.history.exists()
-        if size and (not there or sha256(self.history, size) != then["sha256"]):
-            logger.warning(
-                "%s is damaged: before the checkpoint that training goes on from it has another "
-                "content than was written. The training is not touched; curves and logged numbers "
-                "of these steps cannot be believed",
-                self.history,
-            )
-
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write ``results.json``, the last file of a run, with the sums of what it rests on."""
         record = {**results, "run": self.record().get("run")}
         parts = self.record().get(EXTENDED)
         if parts:
             record["protocol"] = {**results["protocol"], EXTENDED: _in_parts(parts)}
-        replace_text(self.path / RESULTS, json.dumps(sealed(record, self.path, _SEALED), indent=1))
+        replace_text(self.path / RESULTS, json.dumps(sealed(record, self.path, SEALED), indent=1))
 
     def finished(self) -> bool:
         """Return whether the run has results.
@@ -440,57 +371,7 @@ class RunFolder:
         run = self.record().get("run")
         if run is not None and results.get("run") is not None:
             return bool(run == results["run"])
-        theirs, ours = results.get("record"), self.provenance()
-        if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
-            return True
-        try:
-            trees = [without_late(completed(one["config"])) for one in (ours, theirs)]
-        except ValueError:
-            return False
-        # of data and model the places may be written differently
-        now, other = ({**_semantic(tree), "data": None, "model": None} for tree in trees)
-        return ours["data"] == theirs.get("data") and not differences(now, other)
-
-    def truncate_history(self, step: int) -> None:
-        """Drop the lines of steps after ``step``, and one that was cut."""
-        earlier = [json.dumps(line) for line in self.read_history() if line["step"] <= step]
-        replace_text(self.history, "".join(f"{line}\n" for line in earlier))
-
-    def read_history(self) -> list[dict[str, Any]]:
-        """Return the whole lines of ``history.jsonl``.
-
-        Raises:
-            ValueError: a line is damaged that is not the last.
-        """
-        if not self.history.exists():
-            return []
-        lines = read_lines(self.history)
-        for number, line in enumerate(lines, start=1):
-            need(line, {"step": int}, f"{self.history}, line {number},")
-        return lines
-
-    def sync_history(self) -> None:
-        """Flush ``history.jsonl`` to the disk: it must not be behind a checkpoint."""
-        if self.history.exists():
-            with self.history.open("rb") as file:
-                os.fsync(file.fileno())
-            sync_folder(self.path)  # its name, where it is new
-
-    def append_history(self, line: dict[str, Any]) -> None:
-        """Add one line."""
-        with self.history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def _forgive_moved(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Let data be elsewhere when they are gone from where they were; their content is checked."""
-    for name in ("source", "val", "test"):
-        here, there = ours[name], theirs[name]
-        if here is None or there is None or here == there:
-            continue
-        (kind, _, _), (was, _, old) = here.rpartition(":"), there.rpartition(":")
-        if kind == was and old.startswith("/") and not glob(old):  # noqa: PTH207
-            theirs[name] = here
+        return same_settings(self.provenance(), results.get("record"))
 
 
 def _in_parts(parts: list[dict[str, Any]]) -> str:
@@ -499,8 +380,3 @@ def _in_parts(parts: list[dict[str, Any]]) -> str:
         f"trained in parts, which ended at {ends}: learning rate and schedules of each part are "
         "those of a training up to its end, so this is not one training of this length"
     )
-
-
-def _semantic(tree: dict[str, Any]) -> dict[str, Any]:
-    data = {name: value for name, value in tree["data"].items() if name not in _FREE_OF_DATA}
-    return {name: value for name, value in tree.items() if name not in _FREE} | {"data": data}

@@ -13,9 +13,11 @@ from datasets import Dataset
 from tauten.outcome import GROUPS
 from tauten.structure.cells import missing, short, texts_of
 from tauten.training.options.config import DataConfig
+from tauten.training.stores.classes import Classes
 from tauten.training.stores.held_out import raw_images
+from tauten.training.stores.pair_data import SPLITS, Split
 from tauten.training.stores.rows import UNLABELLED, class_names
-from tauten.training.stores.splits import SPLITS, Classes, Split, split_rows
+from tauten.training.stores.splits import split_rows
 
 _FIRST, _WIDTH = 5, 60
 _USUAL_LABEL = "label"

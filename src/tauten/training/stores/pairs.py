@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tauten.data.problems import Skipped
-from tauten.models.dual_encoder import stacked
+from tauten.models.text_encoder import stacked
 from tauten.models.tokenizers import Tokenizer
 from tauten.training.options.config import DataConfig
 from tauten.training.stores.drawn import DrawnText

@@ -1,49 +1,30 @@
-"""Splits train, val and test, and what is known of each."""
+"""Splits train, val and test of the configured data, which are given or divided."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
-from torch import Tensor
 
-from tauten.data import contents, count_groups, emoji_lt, fingerprint, images, load_pairs
+from tauten.data import emoji_lt, load_pairs
 from tauten.data.emoji import ANOTHER, APART
-from tauten.data.emoji_video import name_relevancy
-from tauten.evaluation import thirds
-from tauten.structure.cells import some, texts_of
+from tauten.structure.cells import texts_of
 from tauten.training.options.config import DataConfig
-from tauten.training.options.pretrained import prepared
-from tauten.training.stores.clips import decode, located
+from tauten.training.stores.clips import located
 from tauten.training.stores.epic import epic_splits
-from tauten.training.stores.held_out import assign, raw_images, realised
+from tauten.training.stores.held_out import assign, realised
 from tauten.training.stores.named import is_named, named_split, named_splits
-from tauten.training.stores.other_media import OtherMedia, other_media
-from tauten.training.stores.own_negatives import negatives_of
 from tauten.training.stores.pair_data import SPLITS, PairData, Split, as_published
-from tauten.training.stores.rows import UNLABELLED, class_names, one_per_picture
+from tauten.training.stores.rows import one_per_picture
 from tauten.training.stores.stream import shard_split
+from tauten.training.stores.tables import to_pairs
 from tauten.training.stores.text_source import TextSource
 from tauten.training.stores.unseen import Pairs, unseen
-
-__all__ = [
-    "SPLITS",
-    "Classes",
-    "PairData",
-    "Split",
-    "load_split",
-    "load_splits",
-    "split_rows",
-    "to_pairs",
-]
 
 logger = logging.getLogger("tauten.training")
 
@@ -165,132 +146,6 @@ def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
     return to_pairs(emoji_lt(split, **further), config)
 
 
-def to_pairs(
-    dataset: Dataset,
-    config: DataConfig,
-    progress: bool = True,
-    views: bool = False,
-    place: str | None = None,
-) -> PairData:
-    """Decode a data set with the columns image and caption, once; place is for messages."""
-    place = place or config.source or config.test or config.val or "the data"
-    if len(dataset) == 0:
-        raise ValueError(
-            f"no sample left in a split of {place}; give more data, or data.val and data.test"
-        )
-    if config.limit is not None and config.limit < len(dataset):
-        spaced = torch.linspace(0, len(dataset) - 1, config.limit).round().long().tolist()
-        dataset = dataset.select(spaced)
-    names = dataset.column_names
-    label = config.label or ("label" if config.source == "emoji_lt" else None)
-    if label is not None and label not in names:
-        raise ValueError(f"no label column {label!r} in {place}; columns: {some(names, 20)}")
-    pixels: Any
-    has_image: Tensor | None = None
-    if config.texts:
-        pixels, content = _first_texts(dataset, place), fingerprint(dataset)
-    elif config.frames:
-        pixels, dataset, content = decode(dataset, config, progress)
-    else:
-        pixels, has_image = _pictures(dataset, config, place, progress)
-        content = fingerprint(dataset)
-    captions = [texts_of(cell) for cell in dataset["caption"]]
-    count = len(captions)
-    alternatives = list(dataset["alt_caption"]) if "alt_caption" in names else [""] * count
-    keywords = list(dataset["keywords"]) if "keywords" in names else [[]] * count
-    if config.negatives is not None and config.negatives not in names:
-        raise ValueError(
-            f"no column data.negatives={config.negatives} in {place}; columns: {some(names, 20)}"
-        )
-    others = {
-        name: other_media(dataset, name, prepared(config), place, strict=config.strict)
-        for name in config.others
-    }
-    pairs = PairData(
-        images=pixels,
-        captions=captions,
-        alternatives=[text or "" for text in alternatives],
-        keywords=[texts_of(cell) for cell in keywords],
-        labels=None if label is None else class_names(dataset[label], label, place, needed=views),
-        fingerprint=content,
-        contents="" if config.frames else _contents(dataset, others),
-        others=others,
-        has_image=has_image,
-        negatives=None
-        if config.negatives is None
-        else negatives_of(dataset[config.negatives], captions, config.negatives, place),
-    )
-    if others:
-        _check_modalities(pairs, config, place)
-    if config.relevancy == "none":
-        return pairs
-    first_captions = [texts[0] for texts in pairs.captions]
-    relevancy = name_relevancy(first_captions, pairs.unique_captions()[0])
-    return dataclasses.replace(pairs, relevancy=relevancy)
-
-
-def _pictures(
-    dataset: Dataset, config: DataConfig, place: str, progress: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Return the pixels of all samples, and (N,) bool which have a picture; None where all do."""
-    stored = raw_images(dataset) if config.others else []
-    rows = [row for row, cell in enumerate(stored) if cell is not None]
-    if len(rows) == len(stored):
-        return images(dataset, prepared(config), progress=progress), None
-    if not rows:
-        raise ValueError(f"no picture in the column {config.image!r} of a split of {place}")
-    shown = images(dataset.select(rows), prepared(config), progress=progress)
-    pixels = shown.new_zeros(len(dataset), *shown.shape[1:])
-    pixels[rows] = shown
-    has_image = torch.zeros(len(dataset), dtype=torch.bool)
-    has_image[rows] = True
-    return pixels, has_image
-
-
-def _check_modalities(data: PairData, config: DataConfig, place: str) -> None:
-    """Say how many samples lack an image or a caption, and refuse data that have no pair.
-
-    Raises:
-        ValueError: no sample with both, or relevancies of captions that are not there.
-    """
-    pictured, captioned = (int(there.sum()) for there in data.present())
-    both = int(data.complete().sum())
-    if both == len(data):
-        return
-    logger.info(
-        "%s: of %d samples %d have an image, %d a caption, %d both",
-        *(place, len(data), pictured, captioned, both),
-    )
-    if not both:
-        raise ValueError(
-            f"no sample of a split of {place} has both an image ({config.image!r}) and a caption "
-            f"({config.caption!r}): the loss of the run and its retrieval are of these two"
-        )
-    if config.relevancy != "none":
-        raise ValueError(
-            f"data.relevancy={config.relevancy} needs an image and a caption of each sample: "
-            f"{len(data) - both} of {len(data)} samples of {place} lack one"
-        )
-
-
-def _contents(dataset: Dataset, others: Mapping[str, OtherMedia]) -> str:
-    whole = contents(dataset)
-    if not others:
-        return whole
-    parts = [whole, *(media.content() for media in others.values())]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]
-
-
-def _first_texts(dataset: Dataset, place: str) -> TextSource:
-    cells = dataset["image"][:]
-    odd = next((cell for cell in cells if not isinstance(cell, bytes | str)), None)
-    if odd is not None:
-        raise ValueError(
-            f"data.texts: {place} has pictures: give a table whose column data.image holds texts"
-        )
-    return TextSource([cell.decode() if isinstance(cell, bytes) else cell for cell in cells])
-
-
 def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
     if "split" in whole.column_names:
         return _by_column(whole, config, splits)
@@ -375,49 +230,3 @@ def _by_column(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> d
         split: whole.select([row for row, name in enumerate(names) if name == split])
         for split in splits
     }
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The long tail of the training split.
-
-    Attributes:
-        counts: training samples of each class, by name.
-        head: smallest count of the head.
-        tail: smallest count that is no longer tail.
-        by: "counts", by these two; "thirds", by the rank of the class, see
-            :func:`tauten.evaluation.thirds`.
-    """
-
-    counts: dict[str, int]
-    head: int
-    tail: int
-    by: str = "counts"
-
-    def per_sample(self, labels: Sequence[str]) -> Tensor:
-        """Return (N,) long, training count of each sample's class;
-        0 for a class not seen in training.
-        """
-        return torch.tensor([self.counts.get(name, 0) for name in labels], dtype=torch.int64)
-
-    def groups(self, labels: Sequence[str]) -> list[str]:
-        """Return "head", "mid" or "tail" for each sample; by thirds an unknown class is tail.
-
-        A sample without a class is "unlabelled".
-
-        Raises:
-            ValueError: thirds of fewer than three classes.
-        """
-        if self.by == "thirds":
-            names = sorted(self.counts)
-            if len(names) < 3:
-                raise ValueError(
-                    f"data.groups=thirds needs 3 or more classes, got {len(names)}: set "
-                    "data.groups to counts"
-                )
-            of = dict(zip(names, thirds([self.counts[name] for name in names]), strict=True))
-            groups = [of.get(name, "tail") for name in labels]
-        else:
-            groups = list(count_groups(self.per_sample(labels), self.head, self.tail))
-        pairs = zip(groups, labels, strict=True)
-        return ["unlabelled" if name == UNLABELLED else group for group, name in pairs]

@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from tauten.training.options.further import CAPTION, IMAGE
-from tauten.training.stores.splits import Classes, PairData
-from tauten.training.tasks.encoded import Encoded
+from tauten.training.stores.classes import Classes
+from tauten.training.stores.pair_data import PairData
+from tauten.training.tasks.encoded import Encoded, of_rows
 
 
 def in_both(data: PairData) -> dict[tuple[str, str], Tensor]:
@@ -41,13 +42,9 @@ def with_further(
 
     def captions_of(both: Tensor) -> dict[str, Any]:
         rows = both.nonzero().flatten().tolist()
-        columns = sorted({j for i in rows for j in split.y_of_x[i]})
-        at = {j: place for place, j in enumerate(columns)}
-        return {
-            "y": split.y[columns],
-            "captions": [split.captions[j] for j in columns],
-            "y_of_x": [[at[j] for j in split.y_of_x[i]] for i in rows],
-        }
+        columns, y_of_x = of_rows(rows, split.y_of_x)
+        captions = [split.captions[j] for j in columns]
+        return {"y": split.y[columns], "captions": captions, "y_of_x": y_of_x}
 
     def of(name: str, both: Tensor) -> Tensor:
         vectors, there = sides[name]

@@ -1,92 +1,24 @@
-"""Embeddings of a whole split, and its retrieval metrics."""
+"""Encoding of a whole split of pairs."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from tauten.evaluation import multi_instance_retrieval
 from tauten.models import DualEncoder, Tokenizer
-from tauten.outcome.metrics import KS, WAYS
 from tauten.training import processes
+from tauten.training.stores.classes import Classes
+from tauten.training.stores.pair_data import PairData
 from tauten.training.stores.pairs import as_input
-from tauten.training.stores.splits import Classes, PairData
-from tauten.training.tasks.between import in_both, with_further
-from tauten.training.tasks.encoded import UNSEEN, Encoded
-
-BAR_FROM = 5000
+from tauten.training.tasks.between import with_further
+from tauten.training.tasks.encoded import Encoded
+from tauten.training.tasks.rows import encode_rows, evaluating, hides
 
 logger = logging.getLogger("tauten.training")
-
-
-def selectable(data: PairData, classes: Classes | None) -> list[str]:
-    """Return the metrics of a split by which a checkpoint may be chosen, where higher is better.
-
-    Args:
-        data: the split.
-        classes: training counts, for groups; None for no groups.
-    """
-    of_two = ["+".join(two) for two in in_both(data)]
-    further, data = bool(data.others), data.pairs()
-    names = list(_few(data, classes).retrieval())
-    if data.unseen is not None:
-        names += [f"{UNSEEN}/{kind}@{data.unseen.k}" for kind in ("recall", "NDCG")]
-    if data.negatives is not None:
-        asked = [i for i, texts in enumerate(data.negatives) if texts]
-        groups = []
-        if classes is not None and data.labels is not None:
-            groups = classes.groups([data.labels[i] for i in asked])
-        kinds = ("accuracy", "pairwise")
-        names += [f"compositional/{kind}" for kind in kinds]
-        names += [f"compositional/{kind}/{group}" for kind in kinds for group in sorted({*groups})]
-    if data.relevancy is not None and data.drawn is None:
-        graded = multi_instance_retrieval(torch.eye(2), torch.eye(2), bootstrap=0)
-        names += [f"multi_instance/{name}" for name in graded]
-    names += [f"{two}/{way}/hit@{k}" for two in of_two for way in WAYS for k in KS]
-    names += [f"{two}/mean_recall" for two in of_two]
-    names += ["all/mean_recall"] if further else []
-    parts = {name: set(name.split("/")) for name in names}
-    return [
-        name
-        for name in names
-        if not any(part == "n" or part.endswith("rank") or part[:2] == "n_" for part in parts[name])
-    ]
-
-
-def _few(data: PairData, classes: Classes | None) -> Encoded:
-    """Return a few made embeddings of a split, with all metrics that the whole split has.
-
-    Of each group it has up to three images of its largest class, two of them with other captions
-    if there are such.
-    """
-    if data.labels is None:
-        return Encoded(torch.eye(2), torch.eye(2), ["", ""], [[0], [1]], None, None)
-    groups = classes.groups(data.labels) if classes is not None else None
-    _, y_of_x = data.unique_captions()
-    rows: list[int] = []
-    for group in sorted(set(groups or ("",))):
-        members = [i for i in range(len(data.labels)) if groups is None or groups[i] == group]
-        largest = Counter(data.labels[i] for i in members).most_common(1)[0][0]
-        members = [i for i in members if data.labels[i] == largest]
-        other = (i for i in members if y_of_x[i] != y_of_x[members[0]])
-        rows += sorted({*members[:2], *islice(other, 1)})
-    columns = sorted({j for i in rows for j in y_of_x[i]})
-    at = {j: position for position, j in enumerate(columns)}
-    return Encoded(
-        torch.eye(len(rows)),
-        torch.ones(len(columns), len(rows)),
-        [""] * len(columns),
-        [[at[j] for j in y_of_x[i]] for i in rows],
-        [data.labels[i] for i in rows],
-        None if groups is None else [groups[i] for i in rows],
-    )
 
 
 def encode(
@@ -96,7 +28,9 @@ def encode(
     classes: Classes | None,
     batch_size: int = 512,
     progress: bool = True,
-) -> Encoded:
+    *,
+    together: bool = False,
+) -> Encoded | None:
     """Encode a split in evaluation mode; the encoder's mode is restored.
 
     Args:
@@ -106,39 +40,11 @@ def encode(
         classes: training counts, for groups; None for no groups.
         batch_size: images or captions at a time.
         progress: show a bar for large splits.
-    """
-    encoded = _encode(encoder, tokenizer, data, classes, batch_size, progress, together=False)
-    assert encoded is not None
-    return encoded
-
-
-def encode_together(
-    encoder: DualEncoder,
-    tokenizer: Tokenizer,
-    data: PairData,
-    classes: Classes | None,
-    batch_size: int = 512,
-    progress: bool = True,
-) -> Encoded | None:
-    """Encode like :func:`encode`, bit for bit, each process some of the batches; all must call.
+        together: all processes call it and each encodes some of the batches, with the same bits.
 
     Returns:
-        The whole split on the first process, None on the others.
+        The whole split; together only on the first process, None on the others.
     """
-    return _encode(encoder, tokenizer, data, classes, batch_size, progress, together=True)
-
-
-@torch.no_grad()
-def _encode(
-    encoder: DualEncoder,
-    tokenizer: Tokenizer,
-    data: PairData,
-    classes: Classes | None,
-    batch_size: int,
-    progress: bool,
-    *,
-    together: bool,
-) -> Encoded | None:
     captions, y_of_x = data.unique_captions()
     pairs = data.pairs()
     device = encoder.image_projection.weight.device
@@ -171,19 +77,15 @@ def _encode(
 
         return encode_rows(vectors, range(0, len(rows), batch_size), name, hidden, together)
 
-    was_training = encoder.training
-    encoder.eval()
-    hidden = not progress or len(data) < BAR_FROM
+    hidden = hides(progress, len(data))
     waits = data.media.lazy and progress
-    try:
+    with evaluating(encoder):
         starts = range(0, len(data) if pictured is None else len(pictured), batch_size)
         x = encode_rows(images, starts, "images", hidden and not waits, together)
         y = of_texts(captions, "captions")
         further = {name: of_other(name) for name in data.others}
         n = of_texts(wrong, "negatives") if wrong else None
         z = of_texts(shown.texts, "candidates") if shown else None
-    finally:
-        encoder.train(was_training)
     unreadable = _unreadable(data, together)
     if x is None or y is None:
         return None
@@ -236,15 +138,3 @@ def _unreadable(data: PairData, together: bool) -> int:
             problems[min(problems)],
         )
     return len(problems)
-
-
-def encode_rows(
-    encode_from: Callable[[int], Tensor], starts: range, name: str, hidden: bool, together: bool
-) -> Tensor | None:
-    """Encode the rows of all batches; if together, process r of W takes r, r + W, ..."""
-    turn, turns = (processes.rank(), processes.count()) if together else (0, 1)
-    encoded = [encode_from(s) for s in tqdm(starts[turn::turns], desc=name, disable=hidden)]
-    rows = processes.collect(encoded) if together else [encoded]
-    if rows is None:
-        return None
-    return torch.cat([rows[k % turns][k // turns] for k in range(len(starts))])

@@ -192,13 +192,12 @@ class Encoded:
     def _gallery(self, k: int) -> Encoded:
         """Return part k of the images, and the captions that are theirs."""
         rows = torch.arange(len(self.x)).chunk(self.galleries)[k].tolist()
-        columns = sorted({j for i in rows for j in self.y_of_x[i]})
-        at = {j: position for position, j in enumerate(columns)}
+        columns, y_of_x = of_rows(rows, self.y_of_x)
         return Encoded(
             x=self.x[rows],
             y=self.y[columns],
             captions=[self.captions[j] for j in columns],
-            y_of_x=[[at[j] for j in self.y_of_x[i]] for i in rows],
+            y_of_x=y_of_x,
             labels=None if self.labels is None else [self.labels[i] for i in rows],
             groups=None if self.groups is None else [self.groups[i] for i in rows],
         )
@@ -253,3 +252,12 @@ def _of_first(names: Sequence[Name], y_of_x: Sequence[Sequence[int]]) -> list[Na
         for caption in captions:
             first.setdefault(caption, name)
     return [first[caption] for caption in range(len(first))]
+
+
+def of_rows(
+    rows: Sequence[int], y_of_x: Sequence[Sequence[int]]
+) -> tuple[list[int], list[list[int]]]:
+    """Return the captions of some images, and for each image the places of its own among them."""
+    columns = sorted({j for i in rows for j in y_of_x[i]})
+    at = {j: place for place, j in enumerate(columns)}
+    return columns, [[at[j] for j in y_of_x[i]] for i in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -36,6 +37,18 @@ class FollowedModule(nn.Module):
         self.loss_fn = loss_fn
         self.slow = None if queue is None else MomentumEncoder(encoder, momentum)
         self.queue: Any = queue
+
+    def forces(self, groups: Sequence[str] | None) -> dict[str, float]:
+        """Return the force per anchor of each group in the last training batch.
+
+        They are entries of a line of history, see
+        :func:`tauten.training.tasks.force.force_by_group`. All processes ask together.
+
+        Args:
+            groups: "head", "mid" or "tail" of each training sample; None where there are no
+                classes.
+        """
+        raise NotImplementedError
 
     def follow(self) -> None:
         """Move the momentum encoder, if there is one; once after each optimiser step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -12,14 +12,6 @@ from tauten.outcome import ALL, GROUPS
 
 #: anchors of the last batch whose forces are computed, at most
 ANCHORS = 1024
-
-
-class Force(Protocol):
-    """A probe of forces."""
-
-    def summary(self) -> dict[str, float]:
-        """Return the entries of a line of history, by key."""
-        ...
 
 
 def force_by_group(

@@ -12,14 +12,13 @@ from tauten.evaluation import ranks
 from tauten.evaluation.intervals import share_interval
 from tauten.models import ViewEncoder
 from tauten.outcome.metrics import INSTANCE
-from tauten.training.stores.splits import PairData
-from tauten.training.tasks.encode import BAR_FROM, encode_rows
+from tauten.training.stores.pair_data import PairData
+from tauten.training.tasks.rows import encode_rows, evaluating, hides
 
 #: numbers of nearest pictures
 _KS = (1, 10)
 
 
-@torch.no_grad()
 def instances(
     encoder: ViewEncoder,
     data: PairData,
@@ -52,13 +51,9 @@ def instances(
             views = encoder.views(pixels)
         return torch.stack([encoder.features(view).float().cpu() for view in views], dim=1)
 
-    was_training = encoder.training
-    encoder.eval()
-    hidden = not progress or len(data) < BAR_FROM
-    try:
+    hidden = hides(progress, len(data))
+    with evaluating(encoder):
         sides = encode_rows(both, range(0, len(data), batch_size), "views", hidden, together)
-    finally:
-        encoder.train(was_training)
     if sides is None:
         return None
     first, second = F.normalize(sides, dim=2).unbind(dim=1)

@@ -10,19 +10,11 @@ from torch import Tensor
 from tauten.losses import ContrastiveLoss
 from tauten.models import DualEncoder, Tokenizer
 from tauten.models.batch_norm import with_whole_batches
-from tauten.models.dual_encoder import ModalEncoder
+from tauten.models.modal_encoder import ModalEncoder
 from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.training import processes
-from tauten.training.build import (
-    build_encoder,
-    build_further,
-    build_loss,
-    build_tokenizer,
-    check_loss,
-    check_texts,
-    image_tower,
-)
-from tauten.training.build import started as encoder_of
+from tauten.training.build import build_further, build_loss, check_loss
+from tauten.training.encoders import build_encoder, image_tower, text_tower
 from tauten.training.initial import Initial
 from tauten.training.loop.compute import compiled, fitted
 from tauten.training.options.pretrained import tell_of_pixels
@@ -32,6 +24,7 @@ from tauten.training.stores.store import Store
 from tauten.training.tasks.followed import FollowedModule
 from tauten.training.tasks.guard import Guard, losses_before
 from tauten.training.tasks.task import Built, Task, Training
+from tauten.training.tokenizer import build_tokenizer, check_texts
 
 #: text towers whose vocabulary is that of the training captions
 _FITTED = ("words", "ngrams")
@@ -56,7 +49,12 @@ def build(task: Task, training: Training, start: Initial | None = None) -> Built
                 config.model, size, frames, pixels, features=features, texts=config.data.texts
             )
         else:
-            encoder = encoder_of(start, config, size, features)
+            encoder = start.dual(
+                config,
+                lambda: image_tower(config.model, config.data.frames, features),
+                lambda: text_tower(config.model, size),
+                features,
+            )
         captions = caption_counts(train) if check_loss(config) else None
         loss_fn = _loss(training, captions)
         if start is not None:
@@ -66,7 +64,7 @@ def build(task: Task, training: Training, start: Initial | None = None) -> Built
             towers = {name: image_tower(config.model) for name in config.data.others}
             encoder = ModalEncoder.around(encoder, towers)
     tell_of_pixels(encoder.image_tower, config.model.image, config.data)
-    fitted(encoder, config.model, config.task, config.seed)
+    fitted(encoder, config.model, config.form, config.seed)
     if processes.count() > 1:
         with_whole_batches(encoder)
     made = task.module(config, encoder, loss_fn)

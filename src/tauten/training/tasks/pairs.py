@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tauten.training.initial import Initial
     from tauten.training.loop.monitor import Clock
     from tauten.training.options.config import Config, DataConfig, EvaluationConfig
-    from tauten.training.stores.splits import Classes, PairData, Split
+    from tauten.training.stores.classes import Classes
+    from tauten.training.stores.pair_data import PairData, Split
     from tauten.training.stores.store import Store
-    from tauten.training.tasks.force import Force
     from tauten.training.tasks.module import ContrastiveModule
 
 
@@ -32,7 +32,7 @@ class Pairs(Task):
 
     def selectable(self, validation: PairData, classes: Classes | None) -> Sequence[str]:
         """Return the metrics of retrieval, and of classes and relevancies where there are any."""
-        from tauten.training.tasks.encode import selectable
+        from tauten.training.tasks.selectable import selectable
 
         return selectable(validation, classes)
 
@@ -44,9 +44,7 @@ class Pairs(Task):
 
     def module(self, config: Config, encoder: Any, loss_fn: ContrastiveLoss) -> ContrastiveModule:
         """Return both towers and the loss as one module."""
-        from tauten.training.tasks.module import ContrastiveModule
-
-        return ContrastiveModule(
+        return self.module_type()(
             encoder,
             loss_fn,
             config.loss.mask_duplicates,
@@ -57,6 +55,12 @@ class Pairs(Task):
             teacher=config.loss.teacher,
             mixed=config.loss.mixed,
         )
+
+    def module_type(self) -> type[ContrastiveModule]:
+        """Return the class of the module, which a task of one's own may change."""
+        from tauten.training.tasks.module import ContrastiveModule
+
+        return ContrastiveModule
 
     def store(
         self,
@@ -69,31 +73,25 @@ class Pairs(Task):
         assert tokenizer is not None
         return train.store(tokenizer, config, captions)
 
-    def force(self, module: Any, groups: Sequence[str] | None) -> Force:
-        """Return the probe of the forces on the pairs of the last batch."""
-        from tauten.training.tasks.module import ForceProbe
-
-        return ForceProbe(module, groups)
-
     def validate(self, training: Training, built: Built, step: int) -> dict[str, float]:
         """Return retrieval on the validation split."""
         from tauten.training import processes
-        from tauten.training.tasks.encode import encode_together
-        from tauten.training.tasks.encoded import Encoded
+        from tauten.training.tasks.encode import encode
 
         assert built.tokenizer is not None
         config = training.config
-        encoded = encode_together(
+        encoded = encode(
             built.module.encoder,
             built.tokenizer,
             training.splits["val"],
             training.classes,
             config.evaluation.batch_size,
             config.progress,
+            together=True,
         )
 
         def metrics() -> dict[str, float]:
-            assert isinstance(encoded, Encoded)
+            assert encoded is not None
             return encoded.retrieval()
 
         return processes.first(metrics)
@@ -106,7 +104,7 @@ class Pairs(Task):
 
     def load(self, checkpoint: Path) -> Loaded:
         """Return the towers of a checkpoint, with their tokenizer."""
-        from tauten.training.tasks.results import load_encoder
+        from tauten.training.tasks.loading import load_encoder
 
         return Loaded(*load_encoder(checkpoint))
 
@@ -124,4 +122,5 @@ class Pairs(Task):
         assert loaded.tokenizer is not None
         size, data = settings.batch_size, splits[split]
         encoded = encode(loaded.encoder, loaded.tokenizer, data, loaded.classes, size, progress)
+        assert encoded is not None
         return encoded.retrieval(settings.bootstrap) | encoded.geometry()

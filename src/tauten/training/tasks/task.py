@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from tauten.training.loop.steps import Steps
     from tauten.training.options.config import Config, DataConfig, EvaluationConfig
     from tauten.training.run.run_folder import RunFolder
-    from tauten.training.stores.splits import Classes, PairData, Split
+    from tauten.training.stores.classes import Classes
+    from tauten.training.stores.pair_data import PairData, Split
     from tauten.training.stores.store import Store
     from tauten.training.tasks.followed import FollowedModule
-    from tauten.training.tasks.force import Force
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,11 @@ class Task(Spec):
     #: the metric of the validation that the progress bar shows; None for that of the selection
     watched: ClassVar[str | None] = None
 
+    @property
+    def form(self) -> str:
+        """ "views" or "pairs": the task of the package whose options it takes."""
+        return "views" if self.one_sided else "pairs"
+
     def check(self, config: Config) -> None:
         """Refuse options that mean nothing to the task, before data are read.
 
@@ -133,10 +138,6 @@ class Task(Spec):
             config: of the data.
             captions: see :func:`tauten.training.stores.pairs.caption_counts`.
         """
-        raise NotImplementedError
-
-    def force(self, module: Any, groups: Sequence[str] | None) -> Force:
-        """Return the probe of the forces on the last batch, by group of the training samples."""
         raise NotImplementedError
 
     def validate(self, training: Training, built: Built, step: int) -> dict[str, float]:

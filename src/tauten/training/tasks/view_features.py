@@ -12,11 +12,11 @@ from tauten.evaluation import accuracy, few_shot, knn_predict, sgd_predict, svm_
 from tauten.evaluation.classification import class_numbers
 from tauten.models import ViewEncoder
 from tauten.outcome.metrics import NEIGHBOURS
-from tauten.training.stores.splits import Classes, PairData
-from tauten.training.tasks.encode import BAR_FROM, encode_rows
+from tauten.training.stores.classes import Classes
+from tauten.training.stores.pair_data import PairData
+from tauten.training.tasks.rows import encode_rows, evaluating, hides
 
 
-@torch.no_grad()
 def encode_features(
     encoder: ViewEncoder,
     data: PairData,
@@ -43,13 +43,9 @@ def encode_features(
         part = data.images[start : start + batch_size].to(device)
         return encoder.features(part).float().cpu()
 
-    was_training = encoder.training
-    encoder.eval()
-    hidden = not progress or len(data) < BAR_FROM
-    try:
+    hidden = hides(progress, len(data))
+    with evaluating(encoder):
         return encode_rows(images, range(0, len(data), batch_size), "images", hidden, together)
-    finally:
-        encoder.train(was_training)
 
 
 @dataclass(frozen=True)

@@ -127,25 +127,12 @@ class ViewModule(FollowedModule):
                 self.queue.push(k, index)
         return {"loss": loss}
 
+    def forces(self, groups: Sequence[str] | None) -> dict[str, float]:
+        """Return them of the first 1,024 anchors of the last batch.
 
-class ViewForceProbe:
-    """Attraction and repulsion on the anchors of the last training batch, by count group.
-
-    Over several processes it is that of the first one's part of the batch.
-
-    Args:
-        module: whose last batch is read, its first 1,024 anchors at most.
-        groups: "head", "mid" or "tail" of each training sample; None where there are no classes.
-    """
-
-    def __init__(self, module: ViewModule, groups: Sequence[str] | None) -> None:
-        self.module = module
-        self.groups = groups
-
-    def summary(self) -> dict[str, float]:
-        """Return force per anchor of each group in the batch, see :func:`force_by_group`."""
-        assert self.module.last_batch is not None
-        batch = self.module.last_batch.first(ANCHORS)
-        return force_by_group(
-            self.module.loss_fn, batch.x, batch.y, batch.ids, self.groups, **batch.relation()
-        )
+        Over several processes they are those of the first one's part of it.
+        """
+        assert self.last_batch is not None
+        batch = self.last_batch.first(ANCHORS)
+        keywords = batch.relation()
+        return force_by_group(self.loss_fn, batch.x, batch.y, batch.ids, groups, **keywords)

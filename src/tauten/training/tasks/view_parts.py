@@ -9,7 +9,8 @@ from tauten.models import ViewEncoder
 from tauten.models.batch_norm import with_whole_batches
 from tauten.models.rebuild import check_rebuilds, check_repeats
 from tauten.training import processes
-from tauten.training.build import build_loss, build_view_encoder
+from tauten.training.build import build_loss
+from tauten.training.encoders import build_view_encoder
 from tauten.training.initial import Initial
 from tauten.training.loop.compute import compiled, fitted
 from tauten.training.tasks.instances import instances, shares
@@ -40,7 +41,7 @@ def build(task: Task, training: Training, start: Initial | None = None) -> Built
         check_rebuilds(encoder.tower)
         with torch.no_grad():
             check_repeats(encoder.tower, *(encoder.eval()(train.images[:1]) for _ in range(2)))
-    fitted(encoder, config.model, config.task, config.seed)
+    fitted(encoder, config.model, config.form, config.seed)
     if processes.count() > 1:
         with_whole_batches(encoder)
     if config.optim.compile:

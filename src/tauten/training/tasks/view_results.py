@@ -16,24 +16,17 @@ from tauten.models import ViewEncoder
 from tauten.outcome import of_views
 from tauten.training import checkpoints, processes
 from tauten.training.loop.monitor import Clock
+from tauten.training.run.names import FEATURES, IMAGES, TRAIN_IMAGES
 from tauten.training.run.places import shown
-from tauten.training.run.run_folder import FEATURES, IMAGES, TRAIN_IMAGES
+from tauten.training.stores.classes import Classes
 from tauten.training.stores.named import is_named
-from tauten.training.stores.splits import Classes, PairData, Split
+from tauten.training.stores.pair_data import PairData, Split
 from tauten.training.tasks.instances import instances, shares
-from tauten.training.tasks.results import (
-    Tested,
-    built,
-    cautions,
-    described,
-    load_classes,
-    write_record,
-)
+from tauten.training.tasks.loading import built, described, load_classes
+from tauten.training.tasks.protocol import cautions
+from tauten.training.tasks.results import LARGEST_COPY, Tested, write_record
 from tauten.training.tasks.task import Training
 from tauten.training.tasks.view_features import Sides, encode_features
-
-_LARGEST_COPY = 64 * 2**20
-"""Bytes of training and test images up to which a run keeps them."""
 
 
 def load_view_encoder(checkpoint: Path) -> tuple[ViewEncoder, Classes | None]:
@@ -93,7 +86,7 @@ def _write(
     features = _features(x, splits, classes)
     write_npz(training.folder.path / FEATURES, features)
     pictures = {IMAGES: splits["test"].images[:], TRAIN_IMAGES: train.images[:]}
-    small = sum(part.nbytes for part in pictures.values()) <= _LARGEST_COPY
+    small = sum(part.nbytes for part in pictures.values()) <= LARGEST_COPY
     outcome = of_views(right["test"], features["test_labels"], features["test_groups"])
     tested = Tested(metrics, outcome, protocol(training))
     write_record(training, probe, clock, best, tested, pictures if small else {})

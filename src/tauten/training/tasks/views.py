@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from tauten.training.initial import Initial
     from tauten.training.loop.monitor import Clock
     from tauten.training.options.config import Config, DataConfig, EvaluationConfig
-    from tauten.training.stores.splits import Classes, PairData, Split
+    from tauten.training.stores.classes import Classes
+    from tauten.training.stores.pair_data import PairData, Split
     from tauten.training.stores.store import Store
-    from tauten.training.tasks.force import Force
     from tauten.training.tasks.view_module import ViewModule
 
 #: what the best checkpoint may be chosen by
@@ -37,46 +37,47 @@ class Views(Task):
 
     def check(self, config: Config) -> None:
         """Refuse what has no meaning for two views of one modality."""
+        from tauten.training.options.ranges import check_rules
         from tauten.training.specs import known_losses
 
-        if not config.loss.views:
-            families = [name for name, known in known_losses().items() if known.views]
-            raise ValueError(
-                f"task=views has the families {', '.join(families)}, got {config.family}"
-            )
-        if config.terms.weights():
-            name, weight = next(iter(config.terms.weights().items()))
-            raise ValueError(f"terms are added for task=pairs: leave out terms.{name}={weight:g}")
-        metric = config.evaluation.metric
-        if metric not in METRICS:
-            raise ValueError(
+        data, metric = config.data, config.evaluation.metric
+        families = [name for name, known in known_losses().items() if known.views]
+        terms = [f"terms.{name}={weight:g}" for name, weight in config.terms.weights().items()]
+        unlabelled = data.label is None and data.source not in ("", "emoji_lt")
+        check_rules(
+            (
+                not config.loss.views,
+                f"task=views has the families {', '.join(families)}, got {config.family}",
+            ),
+            (bool(terms), f"terms are added for task=pairs: leave out {', '.join(terms[:1])}"),
+            (
+                metric not in METRICS,
                 f"evaluation.metric={metric!r} is none of task=views: choose one of "
-                f"{', '.join(METRICS)}"
-            )
-        if config.optim.chunk is not None:
-            raise ValueError(
+                f"{', '.join(METRICS)}",
+            ),
+            (
+                config.optim.chunk is not None,
                 "optim.chunk encodes a batch in parts, but the projector of task=views normalises "
-                f"over the batch: leave it out, got {config.optim.chunk}"
-            )
-        if config.model.freeze != "none":
-            raise ValueError(
+                f"over the batch: leave it out, got {config.optim.chunk}",
+            ),
+            (
+                config.model.freeze != "none",
                 f"model.freeze={config.model.freeze}: two views train the image tower alone; leave "
-                "it out"
-            )
-        if config.data.frames:
-            raise ValueError(f"task=views takes images, got data.frames={config.data.frames}")
-        if config.data.label is None and config.data.source not in ("", "emoji_lt"):
-            if metric != "last":
-                raise ValueError(
-                    "task=views is judged by classification: set data.label to the class column of "
-                    f"{config.data.source}, or train on pictures without classes with "
-                    "evaluation.metric=last"
-                )
-            if config.data.clusters:
-                raise ValueError(
-                    f"data.clusters={config.data.clusters} are of captions, which task=views does "
-                    "not read: leave it out, or set data.label to a class column"
-                )
+                "it out",
+            ),
+            (data.frames > 0, f"task=views takes images, got data.frames={data.frames}"),
+            (
+                unlabelled and metric != "last",
+                "task=views is judged by classification: set data.label to the class column of "
+                f"{data.source}, or train on pictures without classes with "
+                "evaluation.metric=last",
+            ),
+            (
+                unlabelled and data.clusters > 0,
+                f"data.clusters={data.clusters} are of captions, which task=views does not read: "
+                "leave it out, or set data.label to a class column",
+            ),
+        )
 
     def selectable(self, validation: PairData, classes: Classes | None) -> Sequence[str]:
         """Return the metrics of neighbours, and "last" for the last checkpoint."""
@@ -105,12 +106,6 @@ class Views(Task):
         from tauten.training.stores.pictures import ViewStore
 
         return ViewStore(train)
-
-    def force(self, module: Any, groups: Sequence[str] | None) -> Force:
-        """Return the probe of the forces on the views of the last batch."""
-        from tauten.training.tasks.view_module import ViewForceProbe
-
-        return ViewForceProbe(module, groups)
 
     def validate(self, training: Training, built: Built, step: int) -> dict[str, float]:
         """Return how well neighbours in the training split classify the validation split.
