@@ -13,7 +13,7 @@ from tauten.cli import main
 from tauten.recipes.config_file import read_config
 from tauten.training import specs, train
 from tauten.training.build import build_loss
-from tauten.training.encoders import build_view_encoder, started
+from tauten.training.encoders import build_view_encoder, image_tower, text_tower
 from tauten.training.initial import as_run, initial
 from tauten.training.options.words import config_file, parsed
 from tauten.training.run.places import located, portable
@@ -36,6 +36,12 @@ def fresh(make_config, finished_run, tmp_path):
 def same(one, two):
     first, second = one.state_dict(), two.state_dict()
     return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+def started(start, config, size):
+    """The towers of another run, those that do not fit as configured."""
+    model = config.model
+    return start.dual(config, lambda: image_tower(model), lambda: text_tower(model, size))
 
 
 def test_a_model_of_the_same_shape_begins_with_all_weights_of_the_run(fresh, best):

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 import tauten as tt
 from tauten.data import load_pairs
 from tauten.models import BagTower, ConvTower
-from tauten.models.dual_encoder import ModalEncoder
+from tauten.models.modal_encoder import ModalEncoder
 from tauten.training import Config, DataConfig, evaluate, load_encoder, train
 from tauten.training.options.further import further_of
-from tauten.training.run.run_folder import IMAGES
+from tauten.training.run.names import IMAGES
+from tauten.training.stores.classes import with_classes
 from tauten.training.stores.splits import load_splits
 from tauten.training.tasks.further import FurtherLosses
 from tauten.training.tasks.module import ContrastiveModule
@@ -278,8 +279,6 @@ def test_it_goes_on_bit_for_bit(make_config, folder, tmp_path, check_resumed):
 
 
 def test_clusters_are_of_those_that_have_a_caption(folder, make_config, tmp_path, monkeypatch):
-    from tauten.training import session
-
     parts = load_splits(dataclasses.replace(of_missing(folder), label=None))
 
     def by_length(texts, **_):
@@ -288,11 +287,12 @@ def test_clusters_are_of_those_that_have_a_caption(folder, make_config, tmp_path
     class Two:
         centroids = torch.eye(2)
 
-    monkeypatch.setattr(session, "embed_captions", by_length)
+    monkeypatch.setattr("tauten.structure.embed_captions", by_length)
     monkeypatch.setattr(
-        session, "embedded_clusters", lambda texts, count, **_: (Two, by_length(texts))
+        "tauten.structure.clustering.embedded_clusters",
+        lambda texts, count, **_: (Two, by_length(texts)),
     )
-    splits, classes = session.with_classes(parts, DataConfig(source="a", clusters=2))
+    splits, classes = with_classes(parts, DataConfig(source="a", clusters=2))
     for name, part in splits.items():
         for texts, label in zip(parts[name].captions, part.labels, strict=True):
             longer = bool(texts) and len(texts[0]) > 10
