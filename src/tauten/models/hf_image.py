@@ -76,7 +76,7 @@ class HFImageTower(Tower):
         """Load weights as float32, with the mean and std that the model was trained with.
 
         Args:
-            name: of the model, or its folder.
+            name: name of the model, or its folder.
             **kwargs: passed to ``AutoModel.from_pretrained``.
 
         Raises:
@@ -93,7 +93,7 @@ class HFImageTower(Tower):
 
         Args:
             model: the whole model.
-            settings: of its processor.
+            settings: settings of its processor.
             missing: weights that its file did not have.
             name: for messages.
 

@@ -73,7 +73,7 @@ class HFTextTower(Tower):
         end of a sentence encoder is left out: it changes no direction.
 
         Args:
-            name: of the model, its folder, or "minilm", see :func:`folder_of`.
+            name: name of the model, its folder, or "minilm", see :func:`folder_of`.
             pooling: takes the place of the saved one, unless it is "auto".
             **kwargs: passed to ``AutoModel.from_pretrained``.
 

@@ -1,4 +1,4 @@
-"""What results may depend on beside the configuration: versions, threads, algorithms."""
+"""The environment that results may depend on: versions, threads, algorithms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether two starts are of one run: its configuration, its data, and what may change between."""
+"""Rules by which two starts are of one run: configuration, data, and what may change between."""
 
 from __future__ import annotations
 
