@@ -172,7 +172,7 @@ def test_a_published_recipe_takes_a_queue_on_the_command_line(tmp_path, capsys, 
         teachers.append((*keys[2:], share))
         return Teacher(*keys, share=share)
 
-    monkeypatch.setattr("tauten.training.tasks.module.Teacher", noted)
+    monkeypatch.setattr("tauten.training.tasks.embedded.Teacher", noted)
     options = "--runlocal --data.limit 96 --optim.batch-size 32 --optim.epochs 1 --loss.queue 512"
     words = f"train emoji_infonce_mmts {options} --loss.momentum 0.99 --evaluation.bootstrap 20"
     words += " --loss.distill 0.3 --loss.distill-temperature 0.05 --loss.mixtures 4"

@@ -204,7 +204,7 @@ def test_pictures_are_kept_where_they_are_small(finished, tmp_path, make_config,
     for name in ("test_images.npz", "train_images.npz"):
         with np.load(finished.output / name) as found:
             assert found["images"].shape == (96, 32, 32, 3)
-    monkeypatch.setattr(view_results, "_LARGEST_COPY", 2 * 96 * 32 * 32 * 3 - 1)
+    monkeypatch.setattr(view_results, "LARGEST_COPY", 2 * 96 * 32 * 32 * 3 - 1)
     run = train(views(make_config, tmp_path / "run", optim__epochs=1, evaluation__probe="none"))
     assert not list(run.output.glob("*_images.npz"))
 
