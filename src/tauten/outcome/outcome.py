@@ -154,7 +154,8 @@ class Outcome:
             ValueError: another metric, or one that is not defined for every query.
         """
         if metric not in self.known.names and not self._has(metric):
-            raise ValueError(f"unknown metric {metric!r}; there are {', '.join(self.known.names)}")
+            names = dict.fromkeys((*self.known.names, *self.first.scores))
+            raise ValueError(f"unknown metric {metric!r}; there are {', '.join(names)}")
         if self.task == "views":
             return self.first.score(metric.removesuffix(CLASS_MEAN))
         if metric in self.whole:

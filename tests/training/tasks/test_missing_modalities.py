@@ -141,6 +141,26 @@ def test_further_photos_stand_as_a_viewer_shows_them(tmp_path):
     torch.testing.assert_close(data.others["back"].pixels, data.images)
 
 
+def test_rows_of_one_picture_have_the_first_further_picture_that_is_there(folder, caplog):
+    backs = [None, "back6.png", "back7.png", None, "back9.png"]
+    rows = [
+        {"image": f"image{6 if i < 3 else 11}.png", "caption": f"text {i}", "back": back}
+        for i, back in enumerate(backs)
+    ]
+    (folder / "joined.json").write_text(json.dumps(rows))
+    for name in ("val", "test"):
+        (folder / f"joined-{name}.json").write_text(json.dumps(rows[:1] + rows[4:]))
+    given = {name: str(folder / f"joined-{name}.json") for name in ("val", "test")}
+    config = of_missing(folder, label=None, held_out=0.0, **given)
+    config = dataclasses.replace(config, source=str(folder / "joined.json"))
+    train = load_splits(config)["train"]
+    assert train.captions == [["text 0", "text 1", "text 2"], ["text 3", "text 4"]]
+    for row, name in enumerate(("back6.png", "back9.png")):
+        pixels = np.asarray(Image.open(folder / name).convert("RGB")).transpose(2, 0, 1)
+        assert np.array_equal(train.others["back"].pixels[row].numpy(), pixels)
+    assert "1 further pictures of the column 'back' are left out, for 1 samples" in caplog.text
+
+
 def contrast(a, b, tau):
     """Symmetric InfoNCE of rows that belong together, as its formula."""
     logits = F.normalize(a) @ F.normalize(b).T / tau

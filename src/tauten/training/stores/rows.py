@@ -22,18 +22,24 @@ _APART = ("split",)
 
 
 def one_per_picture(
-    dataset: Dataset, label: str | None, source: str, negatives: str | None = None
+    dataset: Dataset,
+    label: str | None,
+    source: str,
+    negatives: str | None = None,
+    others: Sequence[str] = (),
 ) -> Dataset:
     """Join the rows of one picture into a sample with several captions.
 
     Rows of one file are joined, and rows of equal bytes whose captions differ, if they are of one
-    class and one split. Own negatives are those of all rows, other columns those of the first.
+    class and one split. Own negatives are those of all rows, further pictures those of the first
+    row that has one, other columns those of the first.
 
     Args:
         dataset: with the columns image and caption.
         label: column of classes.
         source: for the line in the log.
         negatives: column of own negatives.
+        others: columns of further pictures.
 
     Returns:
         The data set itself where every picture is in one row.
@@ -67,12 +73,37 @@ def one_per_picture(
     ]
     first = dataset.select([places[0] for places in groups]).remove_columns("caption")
     samples = first.add_column("caption", joined, feature=List(Value("string")))
+    for name in others:
+        samples = _first_there(samples, dataset, name, groups, source)
     if negatives is None or negatives not in dataset.column_names:
         return samples
     cells = dataset[negatives][:]
     wrong = [all_texts([cells[row] for row in places]) for places in groups]
     return samples.remove_columns(negatives).add_column(
         negatives, wrong, feature=List(Value("string"))
+    )
+
+
+def _first_there(
+    samples: Dataset, dataset: Dataset, name: str, groups: Sequence[Sequence[int]], source: str
+) -> Dataset:
+    """Give joined samples the first cell of a column that is not empty; count those left out."""
+    if name not in dataset.column_names:
+        return samples
+    cells = dataset.select_columns([name]).with_format("arrow")[:][name].to_pylist()
+    there = [[cells[row] for row in places if not missing(cells[row])] for places in groups]
+    more = [len({str(cell) for cell in row}) - 1 for row in there]
+    if any(count > 0 for count in more):
+        logger.warning(
+            "%s: %d further pictures of the column %r are left out, for %d samples have one of an "
+            "earlier row",
+            source,
+            sum(max(count, 0) for count in more),
+            name,
+            sum(count > 0 for count in more),
+        )
+    return samples.remove_columns(name).add_column(
+        name, [next(iter(row), None) for row in there], feature=dataset.features[name]
     )
 
 

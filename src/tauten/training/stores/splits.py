@@ -192,7 +192,9 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
     if videos:
         return located(pairs, config.image, path)
     plain = views or config.label == "caption"
-    return pairs if plain else one_per_picture(pairs, config.label, path, config.negatives)
+    if plain:
+        return pairs
+    return one_per_picture(pairs, config.label, path, config.negatives, config.others)
 
 
 def _by_column(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
