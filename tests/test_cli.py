@@ -118,7 +118,7 @@ def test_recipes_lists_what_train_knows(capsys):
         (["evaluate", "/missing"], "/missing is no folder"),
         (["cluster", "/missing", "-k", "3", "--output", "x.parquet"], "/missing"),
         (["report", "/missing"], "/missing"),
-        (["demo", "--seeds", "0"], "at least one seed"),
+        (["demo", "--seeds", "0"], "--seeds must be 1 or more, got 0"),
         (["demo", "--epochs", "0"], "optim.epochs must be in (0, 1e+06], got 0.0"),
         (["train", "pairs", "--epochs", "0"], "--optim.epochs must be in (0, 1e+06], got 0.0"),
         (["train", "pairs", "--epochs", "1e300"], "--optim.epochs must be in (0, 1e+06]"),
@@ -148,7 +148,13 @@ def test_recipes_lists_what_train_knows(capsys):
         (["evaluate", "--x=", "--y", "y.npy"], "--x is empty, as of a shell variable that is not"),
         (["train", "pairs", "--data", ""], "not set: name what to read"),
         (["data", "check", "cc3m", "--root", "x", "--json", ""], "--json is empty, as of a shell"),
-        (["evaluate", "/missing", "--bootstrap", "-1"], "bootstrap must be in [0, 1000000], got"),
+        (["evaluate", "/missing", "--bootstrap", "-1"], "--bootstrap must be in [0, 1000000], got"),
+        (["compare", "--threads", "0"], "--threads must be 1 or more, got 0"),
+        (["compare", "--trials=0"], "--trials must be 1 or more, got 0"),
+        (["compare", "--frozen", "--hidden", "-1"], "--hidden must be 0 or more, got -1"),
+        (["embed", "/missing", "x", "--batch-size", "0", "--output", "e"], "--batch-size must be"),
+        (["export", "/missing", "--to", "x", "--output", "e"], "--to is one of sentence-transf"),
+        (["evaluate", "--x", "a.npy", "--y", "b.npy"], "--x=a.npy is no file"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_a_failure(

@@ -104,7 +104,7 @@ def test_settings_to_try_take_the_place_of_draws():
 
 
 def test_errors(tmp_path):
-    with pytest.raises(ValueError, match="seeds and candidates >= 1"):
+    with pytest.raises(ValueError, match="seeds must be 1 or more"):
         search(tmp_path, seeds=())
-    with pytest.raises(ValueError, match="seeds and candidates >= 1"):
+    with pytest.raises(ValueError, match="candidates must be 1 or more"):
         search(tmp_path, candidates=0)

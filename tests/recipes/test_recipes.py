@@ -110,7 +110,7 @@ def test_panel_of_temperatures(tmp_path, monkeypatch, capsys):
 
 
 def test_demo_needs_a_seed(tmp_path):
-    with pytest.raises(ValueError, match="at least one seed"):
+    with pytest.raises(ValueError, match="seeds must be 1 or more"):
         recipes.run_demo(tmp_path, seeds=0)
 
 

@@ -110,7 +110,18 @@ def _message(error: Exception, words: Sequence[str]) -> str:
         line = as_typed(line)
     if command in ("evaluate", "embed", "export", "data"):
         line = _OF_DATA.sub(r"--\1", line).replace("overwrite=True", "--overwrite")
-    return line
+    return _as_typed(line, words)
+
+
+def _as_typed(line: str, words: Sequence[str]) -> str:
+    """Return a message that begins with a value's name, with the option that the user typed."""
+    name = re.match(r"[a-z]+(_[a-z]+)*(?==| = | must | is one of )", line)
+    if name is None:
+        return line
+    typed = {word.split("=", 1)[0] for word in words if word.startswith("-")}
+    options = (f"--{name[0].replace('_', '-')}", f"-{name[0]}")
+    option = next((option for option in options if option in typed), name[0])
+    return option + line[name.end() :]
 
 
 def _check_named(words: Sequence[str]) -> None:

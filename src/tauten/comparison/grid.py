@@ -141,12 +141,11 @@ class Grid:
             ValueError: with the reason.
         """
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"give at least one seed, each once, got {list(self.seeds)}")
-        if self.processes < 1 or self.trials < 1 or (self.threads or 1) < 1:
-            raise ValueError(
-                f"processes, trials and threads must be 1 or more, got {self.processes}, "
-                f"{self.trials} and {self.threads}"
-            )
+            raise ValueError(f"seeds must be 1 or more, each once, got {list(self.seeds)}")
+        for name, least in (("processes", 1), ("trials", 1), ("threads", 1), ("hidden", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be {least} or more, got {value}")
         if self.runner == "train" and (self.recipe == "synthetic" or self.features is not None):
             raise ValueError("synthetic data and features have no towers: mode must be frozen")
         base, known, methods = self.base(), self.catalogue, self.methods()

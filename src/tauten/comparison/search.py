@@ -105,8 +105,10 @@ def search(
         ValueError: no seed, candidates < 1, a training that failed, or see
             :func:`tauten.comparison.compare`.
     """
-    if not seeds or candidates < 1:
-        raise ValueError(f"search needs seeds and candidates >= 1, got {seeds} and {candidates}")
+    if not seeds:
+        raise ValueError("seeds must be 1 or more, got none")
+    if candidates < 1:
+        raise ValueError(f"candidates must be 1 or more, got {candidates}")
     rows: list[dict[str, Any]] = []
     for family in families:
         shared: dict[str, Any] = {

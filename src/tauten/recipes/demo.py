@@ -103,7 +103,7 @@ def run_demo(
     """
     chosen = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not chosen:
-        raise ValueError(f"demo needs at least one seed, got {seeds}")
+        raise ValueError(f"seeds must be 1 or more, got {seeds}")
     output = Path(output)
     foreign = sorted(p.name for p in output.glob("*") if p.name not in ("runs", "report.html"))
     if foreign:

@@ -78,6 +78,7 @@ def embedded_clusters(
     progress: bool = True,
 ) -> tuple[Clusters, Tensor]:
     """Return the result of `caption_clusters`, and the (N, d) embeddings of the captions."""
+    whole(seed, "seed", 0)
     check_captions(captions)
     _check_k(k, len(captions), len(set(captions)), "captions")
     embeddings = embed_captions(captions, model, batch_size, progress)
