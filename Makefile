@@ -5,7 +5,7 @@ LOWEST := .venv-lowest
 PEERS_PIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/peers/constraints.txt
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-peers test-lowest docs clean
+.PHONY: demo test test-peers test-lowest bench bench-record docs clean
 
 demo: $(VENV)/.train
 	$(VENV)/bin/tauten demo --output runs/demo
@@ -24,6 +24,13 @@ test-lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest tests/models/test_joint.py tests/models/test_open_clip.py \
 		tests/models/test_damaged_models.py tests/models/test_image_settings.py tests/models/test_adapters.py \
 		tests/data/test_video.py tests/structure/test_embed.py tests/training/test_train.py
+
+# measured ratios beside the recorded ones, and new ones in their place
+bench: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -W ignore benchmarks/bench.py
+
+bench-record: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -W ignore benchmarks/bench.py --record
 
 docs: $(VENV)/.dev
 	$(PIP) --editable ".[docs]"

@@ -53,19 +53,25 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - begin, result
 
 
+def index_times(path: Path, rounds: int) -> list[tuple[float, float]]:
+    """Return for each round the CPU seconds of the index of a tar, and by ``tarfile``."""
+    times = []
+    for _ in range(rounds):
+        quick, scan = timed(lambda: tar_index.scan_tar(path))
+        with mock.patch.object(tar_index, "usual_members", refused):
+            slow, whole = timed(lambda: tar_index.scan_tar(path))
+        assert scan == whole
+        times.append((quick, slow))
+    return times
+
+
 def index(members: int, rounds: int) -> None:
     """Print microseconds a member and the ratio, for each way of writing a tar."""
     with tempfile.TemporaryDirectory() as folder:
         for way in WAYS:
             path = Path(folder) / "pairs.tar"
             write_tar(path, members, way)
-            times: list[tuple[float, float]] = []
-            for _ in range(rounds):
-                quick, scan = timed(lambda path=path: tar_index.scan_tar(path))  # type: ignore[misc]
-                with mock.patch.object(tar_index, "usual_members", refused):
-                    slow, whole = timed(lambda path=path: tar_index.scan_tar(path))  # type: ignore[misc]
-                assert scan == whole
-                times.append((quick, slow))
+            times = index_times(path, rounds)
             per = [1e6 * statistics.median(column) / members for column in zip(*times, strict=True)]
             ratio = statistics.median(slow / quick for quick, slow in times)
             print(f"index, {way}: {per[0]:.1f} us a member, tarfile {per[1]:.1f} ({ratio:.1f}x)")
