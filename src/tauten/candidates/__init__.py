@@ -1,5 +1,5 @@
 """Sources of candidates beside the batch: a queue of earlier keys, a slowly moving encoder, hard
-negatives of each anchor's own, mixtures, negatives drawn by similarity, means of classes.
+negatives of each anchor's own, mined or drawn by similarity, mixtures, means of classes.
 """
 
 from tauten.candidates.class_means import class_means
@@ -9,6 +9,7 @@ from tauten.candidates.drawn import drawn_negatives
 from tauten.candidates.everybody import everybody
 from tauten.candidates.keys import Keys
 from tauten.candidates.label_mixing import LabelMixer, LabelMixtures
+from tauten.candidates.mined import mined_negatives
 from tauten.candidates.mixing import Mixer
 from tauten.candidates.momentum import MomentumEncoder
 from tauten.candidates.noise import SignNoise
@@ -38,4 +39,5 @@ __all__ = [
     "concentrations",
     "drawn_negatives",
     "everybody",
+    "mined_negatives",
 ]
