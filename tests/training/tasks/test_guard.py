@@ -77,7 +77,7 @@ STREAMED = DataConfig(source="a.parquet", val="b", test="c", stream=True)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "protect.groups=head, tail are held .* give init=RUN"),
+        ({}, "protect.groups=head, tail are held .* start from a run"),
         ({"init": "a", "data": STREAMED}, "protect.groups need data.stream=False, got True"),
         ({"init": "a", "data": DataConfig(others=("another",))}, "protect.groups need data.others"),
         ({"init": "a", "protect": ProtectConfig(("head", "head"))}, "has head 2 times"),

@@ -55,6 +55,6 @@ def check_protected(config: Config) -> None:
     if config.init is None and not is_joint_model(config.model):
         raise ValueError(
             f"protect.groups={', '.join(groups)} are held at the loss that they have at the start, "
-            "and towers that start at random have none to hold: give init=RUN, or one pretrained "
-            "model as model.image and model.text"
+            "and towers that start at random have none to hold: start from a run (--init RUN), or "
+            "give one pretrained model as model.image and model.text"
         )
