@@ -98,10 +98,6 @@ class Summary:
     groups: list[str]
     beside: Level | None = None
 
-    def difference(self, variant: Variant, group: str) -> Contrast | None:
-        """Return the difference of a variant to the baseline in a group, or None."""
-        return Level(self.metric, {}, self.to_baseline).difference(variant.name, group)
-
 
 def summarise(grid: Grid, trained: Trained, metric: str, bootstrap: int = 2000) -> Summary:
     """Compute means, differences to the baseline and to parts, cost.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
@@ -239,11 +239,6 @@ class Outcome:
             return same and list(self.first.labels) == list(other.first.labels)
         ours, theirs = (self.owner, self.target), (other.owner, other.target)
         return same and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-
-    def grouped(self, groups: Sequence[str]) -> Outcome:
-        """Return it with other groups of the queries x, or images."""
-        way = next(iter(self.sides))
-        return replace(self, sides={**self.sides, way: replace(self.first, groups=groups)})
 
     def group_names(self) -> list[str]:
         """Return the groups that a report has rows for, the largest first."""

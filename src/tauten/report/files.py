@@ -13,6 +13,17 @@ from tauten.report.runs import Array
 Value = TypeVar("Value")
 
 
+def required(folder: Path, name: str) -> Path:
+    """Return the path of a file that a finished run has.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if not (folder / name).exists():
+        raise ValueError(f"{folder} has no {name}: is the run finished?")
+    return folder / name
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 

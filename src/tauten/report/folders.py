@@ -15,7 +15,7 @@ import numpy as np
 
 from tauten.outcome.metrics import INSTANCE
 from tauten.report.comparable import comparable
-from tauten.report.files import read_arrays, read_lines, read_results, read_yaml
+from tauten.report.files import read_arrays, read_lines, read_results, read_yaml, required
 from tauten.report.kept import embeddings, features, sample_values
 from tauten.report.known import control_name, loss_of
 from tauten.report.markup import printable
@@ -149,8 +149,8 @@ def _describe(run: SeedRun) -> tuple[str, str, str]:
 
 
 def _load_seed(path: Path) -> SeedRun:
-    config = _config(_require(path, "config.yaml"))
-    results = read_results(_require(path, "results.json"))
+    config = _config(required(path, "config.yaml"))
+    results = read_results(required(path, "results.json"))
     if not isinstance(results, dict) or not isinstance(results.get("test"), dict):
         raise ValueError(f'{path / "results.json"} has no "test" metrics: is the run finished?')
     _numbers(results["test"], path / "results.json", each=True)
@@ -197,9 +197,3 @@ def _numbers(values: Mapping[str, Any], path: Path, each: bool = False) -> None:
     for name, value in values.items():
         if (value is None and each) or not isinstance(value, (int, float, type(None))):
             raise ValueError(f"{path}: {name} is not a number but {value!r}")
-
-
-def _require(path: Path, name: str) -> Path:
-    if not (path / name).exists():
-        raise ValueError(f"{path} has no {name}: is the run finished?")
-    return path / name

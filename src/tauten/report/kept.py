@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tauten.outcome.files import RIGHT
-from tauten.report.files import read_arrays
+from tauten.report.files import read_arrays, required
 from tauten.report.runs import Array
 
 EMBEDDINGS, FEATURES, SAMPLES = "embeddings.npz", "features.npz", "samples.npz"
@@ -23,7 +23,7 @@ def embeddings(folder: Path) -> dict[str, Array]:
     Raises:
         ValueError: there are none, or they do not fit together.
     """
-    path = _required(folder, EMBEDDINGS)
+    path = required(folder, EMBEDDINGS)
     arrays = read_arrays(path, ("x", "y", "y_of_x", "captions"))
     for side in "xy":
         _check(path, side, arrays[side])
@@ -59,7 +59,7 @@ def features(folder: Path) -> dict[str, Array]:
     Raises:
         ValueError: there are none, or they do not fit together.
     """
-    path = _required(folder, FEATURES)
+    path = required(folder, FEATURES)
     names = [f"{split}{part}" for split in ("train", "test") for part in ("", "_labels", "_groups")]
     arrays = read_arrays(path, names)
     for split in ("train", "test"):
@@ -100,12 +100,6 @@ def sample_values(folder: Path) -> dict[str, Array]:
         if len(set(lengths.values())) > 1 or () in lengths.values():
             raise ValueError(f"{path}: {', '.join(lengths)} are not of one length")
     return arrays
-
-
-def _required(folder: Path, name: str) -> Path:
-    if not (folder / name).exists():
-        raise ValueError(f"{folder} has no {name}: is the run finished?")
-    return folder / name
 
 
 def _check(path: Path, name: str, array: Array) -> None:
