@@ -30,7 +30,9 @@ _OF_HEADS = (
     *("optim.beta2", "optim.momentum", "optim.max_grad_norm", "data.head", "data.tail"),
 )
 #: of the data of a recipe: what changes nothing in its features
-_NOT_OF_FEATURES = ("groups", "alternative", "keywords", "buffer", "workers", "relevancy")
+_NOT_OF_FEATURES = (
+    *("groups", "alternative", "keywords", "buffer", "workers", "ahead", "relevancy"),
+)
 #: what controls fix and shared settings may give for those that do not
 _EITHER = ("family", "loss.force")
 

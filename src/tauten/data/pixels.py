@@ -8,19 +8,27 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from datasets import Dataset
+from datasets import Image as ImageFeature
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from tauten.data.orientation import upright
+
 _BAR_FROM = 5000
 _PROBE = (32, 32)
 _NO_RANGE = ("I", "F")
+_DECODER = ImageFeature()
 
 Crop = Literal["down", "even"]
 
 
 def images(
-    dataset: Dataset, size: int | tuple[int, int] | None = None, *, progress: bool = True
+    dataset: Dataset,
+    size: int | tuple[int, int] | None = None,
+    *,
+    progress: bool = True,
+    draft: bool = False,
 ) -> Tensor:
     """Decode all pictures of a data set once.
 
@@ -30,6 +38,7 @@ def images(
             side to it and cuts the centre square; (height, width) scales to exactly that, whatever
             the aspect.
         progress: show a bar for large sets.
+        draft: decode JPEGs to about the size, see :func:`decoded`.
 
     Returns:
         (N, 3, H, W) uint8, in [0, 255].
@@ -45,11 +54,11 @@ def images(
     if size is not None and min((size,) if isinstance(size, int) else size) < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
     result: Tensor | None = None
-    rows = dataset.select_columns(["image"])
+    rows = dataset.select_columns(["image"]).cast_column("image", ImageFeature(decode=False))
     hidden = not progress or len(dataset) < _BAR_FROM
     for row in tqdm(range(len(dataset)), desc="images", disable=hidden):
         try:
-            picture = rows[row]["image"]
+            picture = decoded(rows[row]["image"], size if draft else None)
         except Exception as error:  # decoders raise errors of any kind
             raise ValueError(f"row {row}: unreadable image: {error}") from error
         pixels = np.asarray(resized(to_rgb(picture), size))
@@ -63,6 +72,33 @@ def images(
         result[row] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     assert result is not None
     return result
+
+
+def decoded(stored: dict[str, Any], size: int | tuple[int, int] | None = None) -> Image.Image:
+    """Return a picture stored as {"bytes", "path"}, upright.
+
+    Args:
+        stored: one of both is None.
+        size: as of :func:`images`: a JPEG that is at least twice as large is decoded to a half, a
+            quarter or an eighth of its sides, no smaller than needed, which is faster and changes
+            pixels a little; None for all of its pixels.
+    """
+    if size is None:
+        picture: Image.Image = _DECODER.decode_example(stored)
+        return picture
+    data = stored.get("bytes")
+    with Image.open(io.BytesIO(data) if data is not None else stored["path"]) as picture:
+        picture.draft(None, needed(size))
+        picture.load()
+        return upright(picture)
+
+
+def needed(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return the least width and height from which a picture of this size is made."""
+    if isinstance(size, Prepared) and size.edge is not None:
+        return size.edge, size.edge
+    side = size if isinstance(size, int) else max(size)  # it may lie on its side
+    return side, side
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

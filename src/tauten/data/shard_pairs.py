@@ -9,20 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from tauten.data.catalogue import Catalogue
 from tauten.data.pairs import take_caption
-from tauten.data.pixels import resized, to_rgb, unreadable
+from tauten.data.pixels import decoded, resized, to_rgb, unreadable
 from tauten.data.problems import Problem, UnusableSampleError
 from tauten.data.shard_files import ShardFiles
 from tauten.data.sources import Media, Request
 
 _ALWAYS = ("index", "image", "caption")
-_DECODER = Image()
 
 
 class ShardPairs(Dataset[dict[str, Any]]):
@@ -43,6 +41,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
             decoded once.
         columns: the other columns to read; None for all.
         held: most rows of parquet files in memory.
+        draft: decode JPEGs to about the size, see :func:`tauten.data.pixels.decoded`.
 
     Raises:
         ValueError: a size or a number of rows below 1; `columns` with index, image or caption.
@@ -58,6 +57,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
         image_size: int | tuple[int, int] | None = None,
         columns: Sequence[str] | None = None,
         held: int = 8192,
+        draft: bool = False,
     ) -> None:
         sides = (image_size,) if isinstance(image_size, int) else image_size
         if sides is not None and min(sides) < 1:
@@ -69,6 +69,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
             raise ValueError(f"{taken[0]!r} is always there: columns= names the others")
         self.catalogue = catalogue
         self.image_size = image_size
+        self.draft = draft
         self.held = held
         self._request = Request(image, caption, media)
         self._columns = None if columns is None else tuple(columns)
@@ -100,7 +101,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
         sample = self._files.sample(*self.catalogue.locate(index))
         take_caption(sample, self._request.caption)
         if sample.problem is None and self.pictures:
-            sample.media, sample.problem = _picture(sample.media, self.image_size)
+            sample.media, sample.problem = _picture(sample.media, self.image_size, self.draft)
         elif sample.problem is None and sample.media is None:
             sample.problem = "no value"
         if sample.problem is not None:
@@ -180,7 +181,7 @@ class ShardPairs(Dataset[dict[str, Any]]):
 
 
 def _picture(
-    stored: dict[str, Any], size: int | tuple[int, int] | None
+    stored: dict[str, Any], size: int | tuple[int, int] | None, draft: bool
 ) -> tuple[Tensor | bytes | None, str | None]:
     """Return a stored picture as pixels, or its bytes without a size, or what is wrong with it."""
     if size is None:
@@ -190,7 +191,7 @@ def _picture(
             content = Path(stored["path"]).read_bytes()
         return content, problem
     try:
-        picture = to_rgb(_DECODER.decode_example(stored))
+        picture = to_rgb(decoded(stored, size if draft else None))
         pixels = np.asarray(resized(picture, size)).copy()
     except Exception as error:  # decoders raise errors of any kind
         return None, unreadable(stored) or f"unreadable image: {error}"

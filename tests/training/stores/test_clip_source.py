@@ -13,7 +13,7 @@ from tauten.data import video_folder
 from tauten.data.video import Clip, load_clip, sample_positions
 from tauten.training import DataConfig
 from tauten.training.stores import clips
-from tauten.training.stores.clip_source import ClipSource, existing
+from tauten.training.stores.clip_source import ClipSource, existing, places_inside
 from tauten.training.stores.pair_data import PairData
 from tauten.training.stores.pairs import PairStore
 from tauten.training.stores.splits import load_splits
@@ -200,6 +200,36 @@ def test_a_restored_generator_repeats_the_batch(source, parts):
     assert first["texts"] == [
         f"{'ab'[int(draw * 2)]} {i}" for draw, i in zip(draws[:, 0], index.tolist(), strict=True)
     ]
+
+
+def read_ahead(store, order, epoch):
+    reads = store.reads(5)
+    assert reads.workers == 0
+    reads.set_epoch(epoch)
+    read = [reads.collate(reads.__getitems__(rows)) for rows in order]
+    return [store.batch(part["index"].positions, part["reading"]) for part in read]
+
+
+def test_clips_are_read_ahead(broken):
+    store = stored(ClipSource(broken, T, (8, 8)), frames=T, ahead=True)
+    found = read_ahead(store, [[4, 2, 7], [0, 1]], epoch=2)
+    for batch, rows in zip(found, ([4, 7], [0, 1]), strict=True):
+        assert batch["index"].tolist() == rows
+        inside = places_inside(5, 2, torch.tensor(rows), T)
+        assert torch.equal(batch["images"], decoded(broken, rows, inside))
+    assert (store.skipped.count, store.skipped.kinds) == (1, {"unreadable clip": 1})
+    again = read_ahead(store, [[7, 0]], epoch=2)
+    assert torch.equal(again[0]["images"][0], found[0]["images"][1])
+    assert not torch.equal(read_ahead(store, [[7, 0]], epoch=3)[0]["images"], again[0]["images"])
+
+
+def test_a_broken_clip_that_was_read_ahead_ends_a_strict_training(broken):
+    strict = ClipSource(broken, T, (8, 8), strict=True)
+    store = stored(strict, frames=T, ahead=True, strict=True)
+    with pytest.raises(
+        ValueError, match="^clip 2: unreadable clip: .*broken.mp4 is not a readable"
+    ):
+        read_ahead(store, [[1, 2]], epoch=0)
 
 
 def test_clips_in_memory_draw_nothing_for_frames(source):

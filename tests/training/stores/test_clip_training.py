@@ -202,6 +202,21 @@ def test_interrupted_it_ends_with_the_same_bits(run, kitchens, tmp_path, monkeyp
     assert histories[0] == histories[1]
 
 
+def test_read_ahead_and_interrupted_it_ends_with_the_same_bits(kitchens, tmp_path, monkeypatch):
+    runs = [small(kitchens, tmp_path / str(n), data__ahead=True) for n in (1, 2)]
+    train(runs[0])
+    with monkeypatch.context() as patch:
+        dies_in_step(4, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(runs[1])
+    train(runs[1])
+    last = "checkpoints/checkpoint-4/model.safetensors"
+    first, second = (load_file(c.output / last) for c in runs)
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+    histories = [(c.output / "history.jsonl").read_text() for c in runs]
+    assert histories[0] == histories[1]
+
+
 @pytest.fixture
 def damaged(kitchens, tmp_path):
     """The same with two videos that are none."""

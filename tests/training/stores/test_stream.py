@@ -110,6 +110,7 @@ def test_it_is_training_from_memory_in_the_order_of_shards(data, tmp_path, monke
     order = Shuffled(catalogue)
     monkeypatch.setattr(ContrastiveTrainer, "_get_train_sampler", lambda *_: order)
     memory = replace(config, output=tmp_path / "memory", data=replace(config.data, stream=False))
+    memory.data.workers = 2
     train(memory)
     assert order.epoch == 2
     results = same_run(config.output, memory.output)

@@ -103,7 +103,6 @@ def arguments(config: Config, folder: RunFolder, steps: Steps, module: Any) -> T
         logging_steps=config.log_every,
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        dataloader_num_workers=config.data.workers if config.data.stream else 0,
         dataloader_drop_last=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,

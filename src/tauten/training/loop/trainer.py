@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
@@ -18,6 +19,7 @@ from tauten.reads import Questions, ask
 from tauten.training import processes
 from tauten.training.loop.allocator import give_back
 from tauten.training.loop.arguments import make_optimizer
+from tauten.training.loop.epochs import Epochs
 from tauten.training.loop.failures import failure
 from tauten.training.loop.interrupt import Stopper
 from tauten.training.loop.monitor import Clock, Monitor
@@ -32,9 +34,9 @@ from tauten.training.tasks.task import Built
 class ContrastiveTrainer(SavingTrainer):
     """A trainer of towers and loss; checkpoints are whole or absent, and resume bit-exactly.
 
-    Batches are made inside the training step, from memory or of videos, so that everything random
-    comes from the generators that a checkpoint restores, one for each process. Of pairs in shards
-    the pictures are read before it, where nothing is random.
+    Batches are made inside the training step, so that everything random comes from the generators
+    that a checkpoint restores, one for each process. What is not random may be read before it, by
+    workers: pixels and tokens.
 
     Over several processes each has its part of every batch, and the first one writes.
 
@@ -75,6 +77,7 @@ class ContrastiveTrainer(SavingTrainer):
         self.tokenizer = built.tokenizer
         self.store = built.store
         self.reads = built.store.reads(arguments.seed)
+        arguments.dataloader_num_workers = self.reads.workers
         self.validation = validation
         self.classes = classes
         self.clock = clock
@@ -92,6 +95,7 @@ class ContrastiveTrainer(SavingTrainer):
             callbacks=[monitor, stopper],
         )
         self.add_callback(Follow(module))
+        self.add_callback(Epochs(self.reads, optim))
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         # only parameters are exchanged: buffers are the same everywhere, and tables may be large
@@ -101,6 +105,14 @@ class ContrastiveTrainer(SavingTrainer):
             self._draw_anew(step=0)
 
     # ---- the order of the data
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of what is read before the steps."""
+        if self.args.dataloader_num_workers:
+            # after a fork, tokenizers wait for threads that are not there, unless told not to
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        loader: DataLoader[Any] = super().get_train_dataloader()
+        return loader
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         """Return the order of the store, or the trainer's own where it has none."""
@@ -216,9 +228,11 @@ class ContrastiveTrainer(SavingTrainer):
 
 
 def moved(part: Any, device: torch.device) -> Any:
-    """Return a part of a batch with its tensors on a device."""
+    """Return a part of a batch with its tensors on a device; a copy to a GPU does not wait."""
     if isinstance(part, Mapping):
         return {name: moved(value, device) for name, value in part.items()}
     if isinstance(part, tuple):
         return tuple(moved(value, device) for value in part)
+    if device.type == "cuda":
+        return part.pin_memory().to(device, non_blocking=True)
     return part.to(device)

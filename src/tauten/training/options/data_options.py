@@ -86,6 +86,9 @@ class DataConfig:
     crop: Annotated[Literal["down", "even"], _CUT] = "down"
     """where the middle square begins if half of what is cut off is no whole pixel: rounded down, as
     in transformers, or to the even number, as in torchvision and open_clip"""
+    draft: Annotated[bool, _OWN, _PICTURES] = False
+    """decode a JPEG that is at least twice as large as needed to a half, a quarter or an eighth of
+    its sides, in 0.4 to 0.6 of the time; pixels change by about 1 of 255"""
     frames: Annotated[int, Range(0, 4096), _PICTURES] = 0
     """evenly spaced frames of each clip; 0: images. Clips are strips (data.strip), or videos:
     data.image is then their column, or their extension, such as mp4, in a folder or tar. Of a split
@@ -123,8 +126,13 @@ class DataConfig:
     """stream: samples that are shuffled with each other, of neighbours in runs of 256 or row
     groups; most rows of parquet files in memory"""
     workers: Annotated[int, Range(0, 1024), _OWN] = 0
-    """stream: processes that read and decode ahead, of each training process; they change no batch.
-    Videos that are read batch by batch: threads that decode, 0 for one for each core"""
+    """processes that make batches ahead, of each training process: they decode what is streamed,
+    gather pictures and tokenise; they change no batch. Videos that are read batch by batch: threads
+    that decode, 0 for one for each core"""
+    ahead: Annotated[bool, _CLIPS] = False
+    """videos that are read batch by batch: decode the next batch while a step is computed. A
+    frame's place in its segment then follows from seed, epoch and clip; else clips are decoded in
+    the step, and its generator draws the places"""
 
     @property
     def graded(self) -> bool:

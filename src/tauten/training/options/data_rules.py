@@ -24,6 +24,11 @@ def check_data(data: DataConfig, image: str) -> None:
             "data.clusters must be 2 or more, or 0 for none, got 1: one cluster holds all",
         ),
         (
+            data.draft and data.frames > 0,
+            "data.draft=True decodes pictures, not the clips of data.frames="
+            f"{data.frames}: leave it out",
+        ),
+        (
             data.strip > 0 and not 1 <= data.frames <= data.strip,
             "data.frames must be 0 or more, and with strips 1 to data.strip, got "
             f"{data.frames} and data.strip={data.strip}",

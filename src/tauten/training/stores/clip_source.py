@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,6 +111,12 @@ class ClipSource:
         Raises:
             ValueError: with ``strict``, a clip that cannot be read.
         """
+        pixels, problems = self._decode(rows, inside)
+        if problems and self.strict:
+            raise ValueError(str(next(iter(problems.values()))))
+        return pixels, problems
+
+    def _decode(self, rows: Tensor, inside: Tensor | None) -> tuple[Tensor, dict[int, Problem]]:
         pixels = torch.zeros(len(rows), *self.shape[1:], dtype=torch.uint8)
 
         def fill(place: int, row: int) -> str | None:
@@ -129,12 +136,20 @@ class ClipSource:
             for place, (row, reason) in enumerate(zip(rows.tolist(), reasons, strict=True))
             if reason is not None
         }
-        if problems and self.strict:
-            raise ValueError(str(next(iter(problems.values()))))
         return pixels, problems
 
-    def draw(self, rows: Tensor) -> tuple[Tensor, dict[int, Problem]]:
-        """Decode these clips for training, each frame drawn from its segment; see :meth:`read`."""
+    def draw(
+        self, rows: Tensor, when: tuple[int, int] | None = None
+    ) -> tuple[Tensor, dict[int, Problem]]:
+        """Decode these clips for training, each frame drawn from its segment; see :meth:`read`.
+
+        Args:
+            rows: (n,) long.
+            when: seed and epoch: the frames of a clip follow from them and its row, and a clip that
+                cannot be read is left to the caller; None to draw from torch's global generator.
+        """
+        if when is not None:
+            return self._decode(rows, places_inside(*when, rows, self.shape[1]))
         return self.read(rows, torch.rand(len(rows), self.shape[1], dtype=torch.float64))
 
     def usable(self) -> int:
@@ -168,6 +183,15 @@ class ClipSource:
         for row in torch.linspace(0, len(self) - 1, count).round().long().tolist():
             digest.update(_head(self.clips[row].path))
         return digest.hexdigest()[:32]
+
+
+def places_inside(seed: int, epoch: int, rows: Tensor, frames: int) -> Tensor:
+    """Return (n, T) float64 in [0, 1) for these rows (n,), the same in any batch and process."""
+    made = [
+        np.random.Generator(np.random.Philox(key=seed, counter=[0, row, epoch, 0])).random(frames)
+        for row in rows.tolist()
+    ]
+    return torch.from_numpy(np.stack(made))
 
 
 def existing(clips: Sequence[Clip], strict: bool, remedy: str = "") -> list[int]:

@@ -46,8 +46,15 @@ class Media(Protocol):
         """Return (N,) long, equal where two rows are the same."""
         ...
 
-    def draw(self, rows: Tensor) -> tuple[Any, dict[int, Problem]]:
-        """Return these rows for training, and by place what is wrong with those unread."""
+    def draw(
+        self, rows: Tensor, when: tuple[int, int] | None = None
+    ) -> tuple[Any, dict[int, Problem]]:
+        """Return these rows for training, and by place what is wrong with those unread.
+
+        Args:
+            rows: (n,) long.
+            when: seed and epoch, from which what is random follows; None for torch's generator.
+        """
         ...
 
 
@@ -81,7 +88,9 @@ class Held:
         ]
         return torch.tensor(ids)
 
-    def draw(self, rows: Tensor) -> tuple[Tensor, dict[int, Problem]]:
+    def draw(
+        self, rows: Tensor, when: tuple[int, int] | None = None
+    ) -> tuple[Tensor, dict[int, Problem]]:
         """Return these rows; nothing is drawn."""
         return self.pixels[rows], {}
 

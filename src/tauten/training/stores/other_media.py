@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from tauten.data.orientation import upright
-from tauten.data.pixels import resized, to_rgb, unreadable
+from tauten.data.pixels import needed, resized, to_rgb, unreadable
 from tauten.data.sources import stored_picture
 from tauten.structure.cells import missing, some
 
@@ -65,6 +65,7 @@ def other_media(
     place: str,
     *,
     strict: bool = False,
+    draft: bool = False,
 ) -> OtherMedia:
     """Decode a column of pictures, whose empty cells are samples without this modality.
 
@@ -76,6 +77,7 @@ def other_media(
         size: that pictures are brought to.
         place: of the table, to find files and for messages.
         strict: raise at the first picture that cannot be read.
+        draft: decode JPEGs to about the size.
 
     Raises:
         ValueError: no such column, no picture in it, or with `strict` one that cannot be read.
@@ -102,6 +104,8 @@ def other_media(
             pictures.append(None)
             continue
         with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]) as one:
+            if draft:
+                one.draft(None, needed(size))
             pictures.append(np.asarray(resized(to_rgb(upright(one)), size)))
     shown = next((picture for picture in pictures if picture is not None), None)
     if shown is None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tauten.models.tokenizers import Tokenizer
 from tauten.structure.cells import missing, texts_of
+from tauten.training.stores.ahead import Tokens
 
 logger = logging.getLogger("tauten.training")
 
@@ -86,11 +87,12 @@ class OwnTexts:
         self.tokenizer = tokenizer
         self.drawn = drawn
 
-    def batch(self, index: Tensor) -> dict[str, Any]:
+    def batch(self, index: Tensor, tokens: Tokens | None = None) -> dict[str, Any]:
         """Return what the module takes of these samples; nothing where none has a negative.
 
         Args:
             index: (N,) long.
+            tokens: of texts, as the tokenizer gives them; None for the tokenizer.
 
         Returns:
             negatives: a tokenizer's output of all T texts of the batch; negative_rows: (N, K) long,
@@ -101,7 +103,7 @@ class OwnTexts:
         if not width:
             return {}
         return {
-            "negatives": self.tokenizer([text for texts in rows for text in texts]),
+            "negatives": (tokens or self.tokenizer)([text for texts in rows for text in texts]),
             "negative_rows": places_of(rows),
         }
 

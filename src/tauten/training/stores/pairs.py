@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +13,7 @@ from tauten.data.problems import Skipped
 from tauten.models.text_encoder import stacked
 from tauten.models.tokenizers import Tokenizer
 from tauten.training.options.config import DataConfig
+from tauten.training.stores.ahead import Reading, Tokens, tokens_ahead
 from tauten.training.stores.drawn import DrawnText
 from tauten.training.stores.own_negatives import OwnTexts
 from tauten.training.stores.store import Reads
@@ -54,6 +57,14 @@ class PairStore:
         self.media = data.media
         self.image_ids = self.media.ids()
         self.skipped = Skipped() if self.media.lazy else None
+        if config.ahead and not self.media.lazy:
+            raise ValueError(
+                "data.ahead=True reads videos ahead, and the clips of this split are held in "
+                "memory: leave it out"
+            )
+        self._ahead = ThreadPoolExecutor(1) if config.ahead else None
+        self._workers = 0 if config.frames else config.workers
+        self._strict = config.strict
         self._text = DrawnText(config.alternative, config.keywords)
         span = (config.span_low, config.span_high)
         self._changes = TextChanges(span, config.left_out, config.repeated)
@@ -76,15 +87,49 @@ class PairStore:
         return len(self.data)
 
     def reads(self, seed: int) -> Reads:
-        """Return the positions, which the trainer shuffles; all else is drawn in the step."""
-        return Reads(len(self))
+        """Return the positions, which the trainer shuffles; what is random is drawn in the step.
 
-    def batch(self, index: Tensor, reading: Any = None) -> dict[str, Any]:
+        With ``data.ahead`` the clips of the next batch are decoded meanwhile.
+        """
+        if self._ahead is not None:
+            return Reads(len(self), partial(self._begin, self._ahead, seed))
+        if not self._workers:
+            return Reads(len(self))
+        return Reads(len(self), self.read, self._workers)
+
+    def _begin(
+        self, pool: ThreadPoolExecutor, seed: int, positions: list[int], epoch: int
+    ) -> Reading:
+        """Begin to decode clips, whose frames follow from seed, epoch and clip, for a step to come.
+
+        A worker of the loader would inherit from this process what its threads decoded.
+        """
+        return Reading(pool.submit(self.media.draw, torch.tensor(positions), (seed, epoch)))
+
+    def read(self, positions: list[int], epoch: int = 0) -> Reading:
+        """Return pictures and tokens of these positions, for a step to come."""
+        pictures, _ = self.media.draw(torch.tensor(positions))
+        texts = [] if isinstance(pictures, Tensor) or self._of_first else list(pictures)
+        if not (self._text.keywords or self._changes or self.data.drawn is not None):
+            for i in positions:
+                texts += self.data.captions[i]
+                if self._text.alternative and self.data.alternatives[i]:
+                    texts.append(self.data.alternatives[i])
+        if self.negatives is not None:
+            texts += [text for i in positions for text in self.negatives.texts[i]]
+        return Reading(pictures, tokens_ahead(texts, self.tokenizer))
+
+    def _tokens(self, reading: Reading | None, texts: list[str]) -> dict[str, Tensor]:
+        """Return the tokens of these texts, those that were made before where they all were."""
+        ahead = None if reading is None or reading.tokens is None else reading.tokens.of(texts)
+        return self.tokenizer(texts) if ahead is None else ahead
+
+    def batch(self, index: Tensor, reading: Reading | None = None) -> dict[str, Any]:
         """Return images, texts, positions and duplicate ids of these samples, less clips unread.
 
         Args:
             index: (N,) long.
-            reading: nothing, for nothing is read before.
+            reading: what was read of them before; None to read them now.
 
         Returns:
             images (n, 3, H, W) or clips (n, T, 3, H, W) uint8, or tokens of first texts (n, 2, L)
@@ -100,7 +145,8 @@ class PairStore:
             ValueError: no clip can be read, or with ``data.strict`` one cannot.
         """
         draw_N4 = torch.rand(len(index), 4)
-        images, usable = self._images(index)
+        tokens = partial(self._tokens, reading)
+        images, usable = self._images(index, reading, tokens)
         index = index[usable]
         captions: list[int] = []
         texts: list[str] = []
@@ -123,7 +169,7 @@ class PairStore:
         )
         batch = {
             "images": images,
-            "texts": self.tokenizer([self._changes(text) for text in texts]),
+            "texts": tokens([self._changes(text) for text in texts]),
             "index": index,
             "same": same,
         }
@@ -137,7 +183,7 @@ class PairStore:
         if self._present is not None:
             batch["present"] = (self._present[0][index], self._present[1][index])
         if self.negatives is not None:
-            batch |= self.negatives.batch(index)
+            batch |= self.negatives.batch(index, tokens)
         relevancy = self.data.relevancy
         if relevancy is not None:
             columns = torch.tensor(captions)
@@ -145,9 +191,18 @@ class PairStore:
             batch["graded"] = (relevancy.rows[index], relevancy.cols[columns], relevancies)
         return batch
 
-    def _images(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _images(
+        self, index: Tensor, reading: Reading | None, tokens: Tokens
+    ) -> tuple[Tensor, Tensor]:
         """Read those of these samples that can be read; return them and an (N,) bool of which."""
-        pictures, problems = self.media.draw(index)
+        if reading is None:
+            pictures, problems = self.media.draw(index)
+        elif isinstance(reading.pictures, Future):
+            pictures, problems = reading.pictures.result()
+        else:
+            pictures, problems = reading.pictures, {}
+        if problems and self._strict:
+            raise ValueError(str(next(iter(problems.values()))))
         usable = torch.tensor([place not in problems for place in range(len(index))])
         if not usable.any():
             raise ValueError(
@@ -157,7 +212,7 @@ class PairStore:
             self.skipped.add(list(problems.values()))
         if not isinstance(pictures, Tensor):
             pictures = [self._of_first(text) for text in pictures]
-        images = as_input(pictures, self.tokenizer)
+        images = as_input(pictures, tokens)
         return (images[usable] if problems else images), usable
 
     def _caption(self, i: int, draw: float) -> tuple[int, int]:
@@ -208,6 +263,6 @@ def training_texts(data: PairData, config: DataConfig) -> list[str]:
     return shown
 
 
-def as_input(images: Any, tokenizer: Tokenizer) -> Tensor:
+def as_input(images: Any, tokenizer: Tokens) -> Tensor:
     """Return what the first tower takes: pictures and clips as they are, texts as tokens."""
     return images if isinstance(images, Tensor) else stacked(tokenizer(images))

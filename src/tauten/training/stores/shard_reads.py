@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from tauten.data import Catalogue, ShardPairs
 from tauten.data.epoch_order import EpochOrder
 from tauten.data.problems import Problem
-from tauten.training.stores.store import BatchIndex, Reads
+from tauten.training.stores.ahead import TokensAhead, in_pinned_memory
+from tauten.training.stores.store import Reads
 
 _RUN = 256
 
 
 @dataclass(frozen=True)
-class Reading:
+class ShardReading:
     """Raw material of a batch, read and decoded; no tensor is moved to a device with it.
 
     Attributes:
-        index: ids that were asked for.
-        found: what :meth:`ShardPairs.batch` gives of them.
+        found: what :meth:`ShardPairs.batch` gives of the ids that were asked for.
+        image_ids: (n,) long, equal for equal pixels on all processes.
+        tokens: of the texts that may be drawn; None where they are tokenised in the step.
     """
 
-    index: list[int]
     found: tuple[dict[str, Any], list[Problem]]
+    image_ids: Tensor
+    tokens: TokensAhead | None
+
+    def pin_memory(self) -> ShardReading:
+        """Return the same in memory from which a GPU reads without waiting."""
+        made: ShardReading = in_pinned_memory(self)
+        return made
 
 
 class ShardReads(Reads):
@@ -36,27 +44,24 @@ class ShardReads(Reads):
 
     Args:
         pairs: the training split.
+        read: makes a reading of ids and the epoch.
         seed: seed of the order.
         buffer: samples that are shuffled with each other.
-
-    Attributes:
-        epoch: the one whose order is next; all wrappers of a loader pass ``set_epoch`` on to its
-            data set.
+        workers: processes of the loader that read ahead.
     """
 
-    def __init__(self, pairs: ShardPairs, seed: int, buffer: int) -> None:
-        super().__init__(len(pairs))
+    def __init__(
+        self,
+        pairs: ShardPairs,
+        read: Callable[[list[int], int], ShardReading],
+        seed: int,
+        buffer: int,
+        workers: int = 0,
+    ) -> None:
+        super().__init__(len(pairs), read, workers)
         self.pairs = pairs
         self.seed = seed
         self.buffer = buffer
-        self.epoch = 0
-
-    def __getitems__(self, ids: list[int]) -> Reading:
-        return Reading(ids, self.pairs.batch(ids))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Give the order of this epoch from now on."""
-        self.epoch = epoch
 
     def order(self) -> EpochOrder:
         """Return the order of all processes' samples in the current epoch."""
@@ -65,11 +70,6 @@ class ShardReads(Reads):
     def sampler(self) -> ShardSampler:
         """Return the positions in epoch order, identical on every process."""
         return ShardSampler(self)
-
-    def collate(self, reading: Any) -> dict[str, Any]:
-        """Return a batch that was read, for the store."""
-        index = BatchIndex(torch.tensor(reading.index, dtype=torch.int64))
-        return {"index": index, "reading": reading}
 
 
 class ShardSampler(Sampler[int]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor
 from tauten.data.problems import Skipped
 from tauten.data.shard_pairs import ShardPairs
 from tauten.structure.cells import texts_of
+from tauten.training.stores.ahead import Tokens, TokensAhead, tokens_ahead
 from tauten.training.stores.drawn import DrawnText
-from tauten.training.stores.shard_reads import Reading, ShardReads
+from tauten.training.stores.shard_reads import ShardReading, ShardReads
 
 
 class ShardStore:
@@ -31,6 +32,7 @@ class ShardStore:
         strict: raise at the first sample that cannot be used.
         captions: (N,) long, how many captions each sample has, where they have ids of their own.
         buffer: samples that are shuffled with each other.
+        workers: processes that read ahead.
 
     Attributes:
         skipped: samples that could not be used, counted each time.
@@ -42,13 +44,14 @@ class ShardStore:
     def __init__(
         self,
         pairs: ShardPairs,
-        tokenizer: Callable[[list[str]], Any],
+        tokenizer: Tokens,
         *,
         alternative: float = 0.0,
         keywords: float = 0.0,
         strict: bool = False,
         captions: Tensor | None = None,
         buffer: int = 8192,
+        workers: int = 0,
     ) -> None:
         if pairs.image_size is None or not pairs.pictures:
             raise ValueError("a training batch needs pictures of one size: give image_size=")
@@ -58,6 +61,7 @@ class ShardStore:
         self.strict = strict
         self.skipped: Skipped | None = Skipped()
         self.buffer = buffer
+        self.workers = workers
         self._captions = captions
         self._first = None if captions is None else captions.cumsum(0) - captions
 
@@ -66,9 +70,26 @@ class ShardStore:
 
     def reads(self, seed: int) -> ShardReads:
         """Return what the loader reads: whole batches, before the step, where nothing is drawn."""
-        return ShardReads(self.pairs, seed, self.buffer)
+        return ShardReads(self.pairs, self.read, seed, self.buffer, self.workers)
 
-    def batch(self, index: Tensor, reading: Reading | None = None) -> dict[str, Any]:
+    def read(self, ids: list[int], epoch: int = 0) -> ShardReading:
+        """Return what follows from the ids alone: pixels, their ids and, in a worker, tokens."""
+        columns, problems = self.pairs.batch(ids)
+        images = [_id(image.numpy().tobytes()) for image in columns["image"]]
+        return ShardReading(
+            (columns, problems), torch.tensor(images, dtype=torch.int64), self._ahead(columns)
+        )
+
+    def _ahead(self, columns: Mapping[str, Sequence[Any]]) -> TokensAhead | None:
+        """Return tokens of all texts that may be drawn; keywords make too many."""
+        if self._text.keywords > 0:
+            return None
+        texts = [text for cell in columns["caption"] for text in texts_of(cell)]
+        if self._text.alternative > 0:
+            texts += [text for text in columns.get("alt_caption", ()) if text]
+        return tokens_ahead(texts, self.tokenizer)
+
+    def batch(self, index: Tensor, reading: ShardReading | None = None) -> dict[str, Any]:
         """Return images, texts, ids and duplicate ids of the usable ones of these samples.
 
         Args:
@@ -85,7 +106,8 @@ class ShardStore:
             ValueError: with `strict`, a sample that cannot be used.
         """
         draws_N4 = torch.rand(len(index), 4)
-        columns, problems = self.pairs.batch(index.tolist()) if reading is None else reading.found
+        reading = self.read(index.tolist()) if reading is None else reading
+        columns, problems = reading.found
         if problems and self.strict:
             raise ValueError(str(problems[0]))
         assert self.skipped is not None
@@ -101,16 +123,13 @@ class ShardStore:
                 for name in ("alt_caption", "keywords")
             )
             texts.append(self._text(captions[-1], alternative, texts_of(words), draws[1:]))
-        images = columns["image"]
-        same = (
-            torch.tensor([_id(image.numpy().tobytes()) for image in images], dtype=torch.int64),
-            torch.tensor([_id(text.encode()) for text in captions], dtype=torch.int64),
-        )
+        caption_ids = torch.tensor([_id(text.encode()) for text in captions], dtype=torch.int64)
+        ahead = None if reading.tokens is None else reading.tokens.of(texts)
         batch = {
-            "images": images,
-            "texts": self._tokens(texts),
+            "images": columns["image"],
+            "texts": self._tokens(texts) if ahead is None else ahead,
             "index": columns["index"],
-            "same": same,
+            "same": (reading.image_ids, caption_ids),
         }
         if self._captions is not None and self._first is not None:
             last = self._captions[columns["index"]] - 1

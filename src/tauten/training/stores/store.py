@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,28 +24,46 @@ class BatchIndex:
 
 
 class Reads(Dataset[Any]):
-    """A data set that the loader of a training reads before a step: here positions alone.
+    """A data set that the loader of a training reads before a step: positions, and what follows
+    from them alone.
 
     Args:
         size: number of samples.
+        read: makes of positions and the epoch what :meth:`Store.batch` takes as `reading`; None
+            for positions alone.
+        workers: processes of the loader that read ahead.
+
+    Attributes:
+        epoch: the one that is read.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self, size: int, read: Callable[[list[int], int], Any] | None = None, workers: int = 0
+    ) -> None:
         self.size = size
+        self.workers = workers
+        self.epoch = 0
+        self._read = read
 
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, position: int) -> int:
-        return position
+    def __getitems__(self, positions: list[int]) -> tuple[list[int], Any]:
+        return positions, None if self._read is None else self._read(positions, self.epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Read this epoch from now on."""
+        self.epoch = epoch
 
     def sampler(self) -> Sampler[int] | None:
         """Return the order of the positions; None for the trainer's own."""
         return None
 
-    def collate(self, positions: Sequence[int]) -> dict[str, Any]:
+    def collate(self, read: tuple[Sequence[int], Any]) -> dict[str, Any]:
         """Return a batch that was read, for :meth:`Store.batch`."""
-        return {"index": BatchIndex(torch.tensor(positions, dtype=torch.int64))}
+        positions, reading = read
+        batch = {"index": BatchIndex(torch.tensor(positions, dtype=torch.int64))}
+        return batch if reading is None else batch | {"reading": reading}
 
 
 class Store(Protocol):

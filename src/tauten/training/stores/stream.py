@@ -89,6 +89,7 @@ class ShardSplit(PairData):
             strict=config.strict,
             captions=captions,
             buffer=config.buffer,
+            workers=config.workers,
         )
 
 
@@ -114,6 +115,7 @@ def shard_split(config: DataConfig, index: Path | None) -> ShardSplit:
         image_size=prepared(config),
         columns=columns,
         held=config.buffer,
+        draft=config.draft,
     )
     return ShardSplit(
         images=torch.empty(0, 3, config.image_size, config.image_size, dtype=torch.uint8),

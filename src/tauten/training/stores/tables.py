@@ -66,7 +66,9 @@ def to_pairs(
             f"no column data.negatives={config.negatives} in {place}; columns: {some(names, 20)}"
         )
     others = {
-        name: other_media(dataset, name, prepared(config), place, strict=config.strict)
+        name: other_media(
+            dataset, name, prepared(config), place, strict=config.strict, draft=config.draft
+        )
         for name in config.others
     }
     pairs = PairData(
@@ -98,11 +100,12 @@ def _pictures(
     """Return the pixels of all samples, and (N,) bool which have a picture; None where all do."""
     stored = raw_images(dataset) if config.others else []
     rows = [row for row, cell in enumerate(stored) if cell is not None]
+    size, draft = prepared(config), config.draft
     if len(rows) == len(stored):
-        return images(dataset, prepared(config), progress=progress), None
+        return images(dataset, size, progress=progress, draft=draft), None
     if not rows:
         raise ValueError(f"no picture in the column {config.image!r} of a split of {place}")
-    shown = images(dataset.select(rows), prepared(config), progress=progress)
+    shown = images(dataset.select(rows), size, progress=progress, draft=draft)
     pixels = shown.new_zeros(len(dataset), *shown.shape[1:])
     pixels[rows] = shown
     has_image = torch.zeros(len(dataset), dtype=torch.bool)

@@ -45,7 +45,9 @@ class TextSource:
         """No texts."""
         return {}
 
-    def draw(self, rows: Tensor) -> tuple[list[str], dict[int, Problem]]:
+    def draw(
+        self, rows: Tensor, when: tuple[int, int] | None = None
+    ) -> tuple[list[str], dict[int, Problem]]:
         """Return these texts; nothing is drawn."""
         return self[rows], {}
 

@@ -105,7 +105,7 @@ class Views(Task):
         """Return batches of images."""
         from tauten.training.stores.pictures import ViewStore
 
-        return ViewStore(train)
+        return ViewStore(train, config.workers)
 
     def validate(self, training: Training, built: Built, step: int) -> dict[str, float]:
         """Return how well neighbours in the training split classify the validation split.
