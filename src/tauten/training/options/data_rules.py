@@ -34,7 +34,7 @@ def check_data(data: DataConfig, image: str) -> None:
             f"{data.frames} and data.strip={data.strip}",
         ),
         (
-            embedded and (data.val is not None or data.test is not None),
+            embedded and not data.stream and (data.val is not None or data.test is not None),
             "data.source=emoji_lt has splits of its own: leave data.val and data.test out, got "
             f"{data.val} and {data.test}",
         ),
