@@ -22,7 +22,7 @@ class Given(nn.Module):
 
 
 def test_the_loss_of_a_batch_has_them():
-    weights = TermsConfig(alignment=0.5, uniformity=0.2, cross_uniformity=0.3, koleo=0.1)
+    weights = TermsConfig(0.5, 0.2, 0.3, cross_correlation=0.025, koleo=0.1)
     module = ContrastiveModule(Given(), tt.InfoNCE(0.1), terms=weights.build())
     index = torch.arange(6)
     found = module(X, {"ids": Y}, index, (index, index))["loss"]
@@ -32,6 +32,7 @@ def test_the_loss_of_a_batch_has_them():
         + 0.5 * tt.terms.Alignment()(X, Y)
         + 0.2 * (spread(X) + spread(Y)) / 2
         + 0.3 * tt.terms.CrossUniformity()(X, Y)
+        + 0.025 * tt.terms.CrossCorrelation()(X, Y)
         + 0.1 * (far(X) + far(Y)) / 2
     )
     torch.testing.assert_close(found, expected)

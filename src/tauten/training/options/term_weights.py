@@ -23,6 +23,9 @@ class TermsConfig:
     """how unevenly each side covers the sphere, mean of both sides"""
     cross_uniformity: Annotated[Level, _PAIRS] = 0.0
     """how near sides lie that do not match; lowering it closes the gap between modalities"""
+    cross_correlation: Annotated[Level, _PAIRS] = 0.0
+    """how much components differ across the sides and are alike within (Barlow Twins); 0.025 in
+    BarLIP"""
     koleo: Annotated[Level, _PAIRS] = 0.0
     """minus the mean log distance to the nearest other row, mean of both sides"""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tauten.terms import Alignment, CrossUniformity, KoLeo, Uniformity
+from tauten.terms import Alignment, CrossCorrelation, CrossUniformity, KoLeo, Uniformity
 
 
 class _OfEachSide(nn.Module):
@@ -27,6 +27,7 @@ _TERMS: dict[str, Callable[[], nn.Module]] = {
     "alignment": Alignment,
     "uniformity": lambda: _OfEachSide(Uniformity()),
     "cross_uniformity": CrossUniformity,
+    "cross_correlation": CrossCorrelation,
     "koleo": lambda: _OfEachSide(KoLeo()),
 }
 
