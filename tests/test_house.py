@@ -36,7 +36,18 @@ ORDER = (
     ("pairwise", "state", "observations"),
 )
 #: what every room may use
-TOOLS = {"checks", "extras", "files", "ids", "lazy", "modules", "reads", "spec", "tauten"}
+TOOLS = {
+    "checks",
+    "extras",
+    "files",
+    "ids",
+    "lazy",
+    "messages",
+    "modules",
+    "reads",
+    "spec",
+    "tauten",
+}
 #: imports against the arrows, each with its reason
 EXCEPTIONS = {
     # the demo ends in a report, which it imports when it runs

@@ -6,21 +6,19 @@ Shapes: n observations, m distinct samples, k numbers of each.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
-#: () whether there is a group of processes
-_grouped: Callable[[], bool] = getattr(distributed, "is_initialized", bool)
+from tauten.messages import Ragged, own_device, several_processes
 
 #: forward passes between two steps after which a forgotten step() is suspected
 MANY = 1000
 
 
 class Samples:
-    """Ids of samples, and which of them are the same, found out once.
+    """Ids of samples, and which of them are the same, arrived out once.
 
     Args:
         ids: (n,) long.
@@ -42,6 +40,8 @@ class Pending:
 
     def __init__(self) -> None:
         self._seen: list[tuple[Samples, Tensor]] = []
+        self._of_all: tuple[tuple[Samples, Tensor] | None] | None = None
+        self._room = Ragged()
 
     def add(self, samples: Samples, *values: Tensor) -> None:
         """Note one forward pass: n samples and as many vectors (n,) each time."""
@@ -57,21 +57,71 @@ class Pending:
 
     def take(self) -> tuple[Samples, Tensor] | None:
         """Take all samples and values (n, k) since the last call, the same on every process."""
+        if several_processes() and self._of_all is None:
+            exchange([self], self._room)
+        if self._of_all is not None:
+            (whole,), self._of_all = self._of_all, None
+            return whole
+        return self.leave()
+
+    def leave(self) -> tuple[Samples, Tensor] | None:
+        """Take what this process noted since the last step."""
         seen, self._seen = self._seen, []
         if len(seen) > 1:
             ids = torch.cat([samples.ids for samples, _ in seen])
             seen = [(Samples(ids), torch.cat([values for _, values in seen]))]
-        if not _grouped():
-            return seen[0] if seen else None
-        parts: list[Any] = [None] * distributed.get_world_size()
-        given = [(samples.ids.cpu(), values.cpu()) for samples, values in seen]
-        distributed.all_gather_object(parts, given)
-        whole = [pair for part in parts for pair in part]
-        if not whole:
-            return None
-        device = seen[0][1].device if seen else whole[0][0].device
-        ids, values = (torch.cat([pair[k] for pair in whole]).to(device) for k in (0, 1))
-        return Samples(ids), values
+        return seen[0] if seen else None
+
+    def arrive(self, whole: tuple[Samples, Tensor] | None) -> None:
+        """Keep what all processes noted, for the next :meth:`take`."""
+        self._of_all = (whole,)
+
+
+def pending(modules: Iterable[object]) -> list[Pending]:
+    """Return what these modules keep in mappings of observations for the next step."""
+    values = [value for module in modules for value in vars(module).values()]
+    mappings = [value for value in values if isinstance(value, dict)]
+    return [one for each in mappings for one in each.values() if isinstance(one, Pending)]
+
+
+def exchange(noted: Sequence[Pending], room: Ragged) -> None:
+    """Let each have what all processes noted since the last step, by one message.
+
+    Args:
+        noted: the same ones, in the same order, on all processes.
+        room: of the messages of this kind so far.
+    """
+    device, head, body = own_device(), [0], []
+    places = []
+    for one in noted:
+        seen = one.leave()
+        head += [0, 0] if seen is None else list(seen[1].shape)
+        places.append(None if seen is None else seen[1].device)
+        if seen is not None:
+            samples, values = seen
+            body += [
+                samples.ids.to(device),
+                values.to(device, torch.float64).view(-1).view(torch.int64),
+            ]
+    flat = torch.cat(body) if body else torch.zeros(0, dtype=torch.int64, device=device)
+    head[0] = len(flat)
+    heads, parts = room.gather(torch.tensor(head, device=device), flat.unsqueeze(1))
+    starts = [0] * len(parts)
+    for at, (one, place) in enumerate(zip(noted, places, strict=True)):
+        arrived = []
+        for rank, (sizes, part) in enumerate(zip(heads, parts, strict=True)):
+            n, k = sizes[1 + 2 * at : 3 + 2 * at]
+            ids, values = part[starts[rank] :, 0][: n * (1 + k)].split([n, n * k])
+            starts[rank] += n * (1 + k)
+            if n:
+                arrived.append((ids, values.view(torch.float64).view(n, k)))
+        if not arrived:
+            one.arrive(None)
+            continue
+        ids, values = (
+            torch.cat(column).to(place or device) for column in zip(*arrived, strict=True)
+        )
+        one.arrive((Samples(ids), values))
 
 
 def mean_by_sample(samples: Samples, values: Tensor) -> tuple[Tensor, Tensor]:

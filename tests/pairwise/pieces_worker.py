@@ -11,6 +11,7 @@ from torch import distributed
 from tauten.pairwise import Reduction, Scaled, Softplus, exchange, reduce_pairs
 
 ROWS, COLS, DIM = (5, 0, 7), (6, 4, 3), 4
+WAYS = ("gather", "large", "ring")
 
 
 def numbers():
@@ -35,7 +36,12 @@ def total(results):
 
 
 def gradients_on_ranks(rank, how):
-    """Results, and gradients of this process's x and y, with pieces of two columns."""
+    """Results, and gradients of this process's x and y, with pieces of two columns.
+
+    All that is small leaves at once; "large" is as "gather", with nothing small.
+    """
+    exchange.SMALL = 0 if how == "large" else 2**20
+    how = "gather" if how == "large" else how
     x, y, of_rows, of_cols = numbers()
     ranks = exchange.Ranks(ROWS[rank], COLS[rank], torch.device("cpu"))
     mine = x.split(ROWS)[rank].requires_grad_(), y.split(COLS)[rank].requires_grad_()
@@ -48,7 +54,7 @@ def main(rank, store, out):
     torch.set_num_threads(1)
     exchange.PIECE = 2
     distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=len(ROWS))
-    found = {how: gradients_on_ranks(rank, how) for how in ("gather", "ring")}
+    found = {how: gradients_on_ranks(rank, how) for how in WAYS}
     torch.save(found, out)
     distributed.barrier()
     distributed.destroy_process_group()

@@ -29,7 +29,7 @@ def found(tmp_path_factory, worker):
     return [torch.load(out) for out in outs]
 
 
-@pytest.mark.parametrize("how", ["gather", "ring"])
+@pytest.mark.parametrize("how", ["gather", "large", "ring"])
 def test_uneven_shards_in_pieces_are_the_whole_matrix(worker, found, how):
     x, y, of_rows, of_cols = worker.numbers()
     whole = x.requires_grad_(), y.requires_grad_()

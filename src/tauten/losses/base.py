@@ -32,6 +32,7 @@ from tauten.pairwise.sides import within_range
 from tauten.pairwise.whole import held
 from tauten.reads import FREE, ask, together, waiting
 from tauten.relations import Ids, Relation, Weights, relate
+from tauten.relations.checks import ids_of_columns
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -188,7 +189,7 @@ class ContrastiveLoss(LossModule):
         _check_embeddings(x, y)
         rows, cols = x.shape[0], y.shape[0]
         several = grouped() and several_processes()
-        ranks = self._ranks(rows, cols, x.device) if several else None
+        ranks = self._ranks(rows, cols, x.device, relation) if several else None
         if not rows and (ranks is None or not sum(ranks.rows)):
             raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
         if itself and directions == "y2x":
@@ -248,10 +249,18 @@ class ContrastiveLoss(LossModule):
         """Refuse labels where each anchor or each pair must be told apart."""
         check_labels(self, relation, twice=twice)
 
-    def _ranks(self, rows: int, cols: int, device: torch.device) -> Ranks | None:
+    def _ranks(
+        self,
+        rows: int,
+        cols: int,
+        device: torch.device,
+        relation: Mapping[str, Any] | None = None,
+    ) -> Ranks | None:
         if self.ranks == "local" or not several_processes():
             return None
-        return Ranks(rows, cols, device)
+        relation = relation or {}
+        ids = ids_of_columns(relation.get("same", ()), relation.get("labels"), cols)
+        return Ranks(rows, cols, device, ids, self._room)
 
     def _ids(
         self, index: Ids | None, rows: int, cols: int, device: torch.device

@@ -15,6 +15,7 @@ from tauten.controls import Anchors, Control, Direction
 from tauten.controls.anchors import DIRECTIONS
 from tauten.losses.batch_fields import BatchFields
 from tauten.losses.cached import Cached
+from tauten.losses.sums import mean_of, sum_and_count
 from tauten.pairwise import Number, One, PairMask, PairNumber, Reduction, Scaled, reciprocal
 from tauten.pairwise.both import reduce_both
 from tauten.pairwise.engine import reduce_pairs
@@ -139,6 +140,13 @@ class Batch(BatchFields):
         """
         return values if isinstance(values, PairNumber) else self._on_axis(values, direction)
 
+    def numbers(self, values: Sequence[Tensor], direction: Direction) -> list[Tensor]:
+        """Return :meth:`number` of vectors (n,) of one type, which leave by one message."""
+        if self.ranks is None or direction == "x2y":
+            return [self._on_axis(part, direction) for part in values]
+        whole = self._on_axis(torch.stack(list(values), dim=1), direction)
+        return [part.contiguous() for part in whole.unbind(-1)]
+
     def _on_axis(self, values: Tensor, direction: Direction) -> Tensor:
         """Return (), or (n, ...) of rows or (m, ...) of columns,
         shaped for S with the columns of all.
@@ -148,16 +156,15 @@ class Batch(BatchFields):
         if direction == "x2y":
             return values.unsqueeze(1)
         if self.ranks is not None:
-            values = gather_columns(values, self.ranks)
+            block = self.y if self.exchange == "gather" and self.tile != "dense" else None
+            values = gather_columns(values, self.ranks, block)
         return values.unsqueeze(0)
 
     def mean(self, values: Tensor) -> Tensor:
         """Return () mean over the anchors of all processes, without a gradient over processes."""
         if self.ranks is None:
             return values.mean()
-        sums = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
-        of_all = self.ranks.sum_(sums.detach())
-        return of_all[0] / of_all[1]
+        return mean_of(self.ranks.sum_(sum_and_count([values])))
 
     @torch.no_grad()
     def relative_exp(self, logs: Tensor, direction: Direction | None = None) -> Tensor:
@@ -388,10 +395,12 @@ class Batch(BatchFields):
 
     @Cached
     def _negatives(self) -> dict[Direction, Tensor]:
+        reductions = [Reduction(along(d), "sum", One(), ()) for d in DIRECTIONS]
         with torch.no_grad():
-            rows, cols = self.reduce(
-                Reduction("rows", "sum", One(), ()), Reduction("cols", "sum", One(), ()), own=True
-            )
+            if self.relation.symmetric:
+                (rows,) = (cols,) = self.reduce(reductions[0], own=True)
+            else:
+                rows, cols = self.reduce(*reductions, own=True)
         return {"x2y": rows, "y2x": cols}
 
     def candidates(self, direction: Direction) -> int:

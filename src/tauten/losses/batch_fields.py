@@ -56,6 +56,7 @@ class BatchFields:
         dtype: the precision of the reductions.
         notes: what a loss leaves for the next step, each called once the loss is found to be
             finite, so that a batch that is refused leaves nothing.
+        sums: numbers (k,) that are summed over processes with the losses, and what takes the sums.
     """
 
     x: Tensor
@@ -80,6 +81,7 @@ class BatchFields:
     held: bool = False
     dtype: torch.dtype = field(init=False)
     notes: list[Callable[[], None]] = field(init=False, default_factory=list)
+    sums: list[tuple[Tensor, Callable[[Tensor], None]]] = field(init=False, default_factory=list)
     _strengths: dict[tuple[int, Direction], Number] = field(init=False, default_factory=dict)
     _positives: dict[Direction, Tensor] = field(init=False, default_factory=dict)
     _samples: dict[Direction, Samples] = field(init=False, default_factory=dict)

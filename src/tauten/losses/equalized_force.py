@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, distributed
 
 from tauten.controls import Direction
+from tauten.losses.sums import mean_of, sum_and_count
+from tauten.messages import gather_equal, own_device
 from tauten.modules import StateModule
-from tauten.pairwise.exchange import gather_objects
 from tauten.spec import Context, ControlSpec, LossSpec
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ class RunningMean(StateModule):
         self.register_buffer("mean", torch.ones(()))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self._pending: tuple[Tensor, int] | None = None
+        #: whether the mean is known to be that of a step
+        self.started = False
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.started = False
 
     def forward(self, batch: Tensor) -> Tensor:
         """Return the running mean, or before the first step the batch's own, ()."""
@@ -70,6 +77,7 @@ class RunningMean(StateModule):
             total, times = pending
             seen = (total / times).to(self.mean)
             self.count += 1
+            self.started = True
             self.mean += (seen - self.mean) / self.count
 
 
@@ -80,14 +88,9 @@ def sized(
     anchors = [(part, d) for part in batch.parts for d in directions]
     if loss_fn.running is not None:
         sizes = [loss_fn._inverse_size(part, d).expand(len(part.ids[d])) for part, d in anchors]
-        means = [
-            part.mean(part.anchored(size, d))
-            for size, (part, d) in zip(sizes, anchors, strict=True)
-        ]
-        seen = torch.stack(means).mean()
-        if loss_fn.training and torch.is_grad_enabled():
-            batch.notes.append(partial(loss_fn.running.see, seen))
-        mean = loss_fn.running(seen).to(batch.dtype)
+        counted = [part.anchored(size, d) for size, (part, d) in zip(sizes, anchors, strict=True)]
+        noted = loss_fn.training and torch.is_grad_enabled()
+        mean = _mean_size(loss_fn.running, counted, batch, noted=noted).to(batch.dtype)
         losses = [loss * (size / mean) for loss, size in zip(losses, sizes, strict=True)]
     if loss_fn.weight is not None:
         losses = [
@@ -97,9 +100,38 @@ def sized(
     return losses
 
 
+def _mean_size(running: RunningMean, sizes: list[Tensor], batch: Batch, *, noted: bool) -> Tensor:
+    """Return () the running mean of what divides the size of the force out.
+
+    Args:
+        running: its mean.
+        sizes: (n,) of the anchors of each direction.
+        batch: of which they are.
+        noted: whether they count for the next step.
+    """
+    if batch.ranks is None:
+        seen = torch.stack([part.mean() for part in sizes]).mean()
+    elif running.started:  # the batch's own mean is needed at the step alone
+        if noted:
+            sums = sum_and_count(sizes).view(-1)
+            batch.sums.append((sums, partial(_see, running, batch)))
+        return running.mean.to(sizes[0])
+    else:
+        seen = mean_of(batch.ranks.sum_(sum_and_count(sizes)))
+    if noted:
+        batch.notes.append(partial(running.see, seen))
+    mean: Tensor = running(seen)
+    return mean
+
+
+def _see(running: RunningMean, batch: Batch, sums: Tensor) -> None:
+    """Note the mean of sizes whose sums are those of all processes, (2·k,)."""
+    batch.notes.append(partial(running.see, mean_of(sums.view(2, -1))))
+
+
 def _merged(pending: tuple[Tensor, int] | None) -> tuple[Tensor, int] | None:
     """Return the sum and count over all processes."""
-    parts = gather_objects((0.0, 0) if pending is None else (float(pending[0]), pending[1]))
-    times = sum(count for _, count in parts)
-    total = torch.tensor(sum(part for part, _ in parts), dtype=torch.float64)
-    return (total, times) if times else None
+    total, times = (0.0, 0) if pending is None else (float(pending[0]), pending[1])
+    sums = torch.tensor([total, float(times)], dtype=torch.float64, device=own_device())
+    total, count = gather_equal(sums).sum(0).tolist()
+    return (torch.tensor(total, dtype=torch.float64), int(count)) if count else None

@@ -19,7 +19,9 @@ from tauten.losses.equalized_force import RunningMean
 from tauten.losses.finite import NonFiniteLossError
 from tauten.losses.options import Across, Directions, Force, ReductionMode, one_of
 from tauten.losses.traps import Traps
+from tauten.messages import Ragged, several_processes
 from tauten.modules import StateModule, parts
+from tauten.observations import exchange, pending
 from tauten.pairwise.engine import Tile, check_tile
 from tauten.relations import Ids
 
@@ -108,6 +110,9 @@ class LossModule(StateModule):
         #: whether the processes were found to have the same parameters
         self.agreed = False
         self._traps = Traps()
+        #: of the messages about batches, and about what is noted for a step
+        self._room, self._noted_room = Ragged(), Ragged()
+        self._exchanged = False
         self.register_buffer("_step", torch.zeros((), dtype=torch.int64))
 
     def _use_controls(self) -> None:
@@ -169,13 +174,25 @@ class LossModule(StateModule):
         """
         self._check_unread()
         modules = parts(self)
+        self._exchange(controls=controls)
         self._traps.before_step(self, modules, controls)
         if controls:
             advance(modules)
         self._traps.after_step(modules)
         if self.running is not None:
             self.running.commit(merge=self.ranks == "local")
+        self._exchanged = False
         self._step.add_(1)
+
+    def _exchange(self, *, controls: bool) -> None:
+        """Send what the loss and its controls noted for the step, once, in one message."""
+        if not several_processes() or self._exchanged:
+            return
+        modules = [part for part in parts(self) if controls or not isinstance(part, Control)]
+        noted = pending(modules)
+        if noted:
+            exchange(noted, self._noted_room)
+        self._exchanged = True
 
     def _check_unread(self) -> None:
         """Refuse what a compiled loss returned, whose graph reads no number."""

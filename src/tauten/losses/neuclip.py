@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tauten.checks import whole
 from tauten.controls import Control, Direction, Individual, as_control
+from tauten.controls.anchors import DIRECTIONS
 from tauten.losses.base import ContrastiveLoss
 from tauten.losses.batch import Batch
 from tauten.losses.composition import NO_RADIUS, Composition, Refused, radius
@@ -27,7 +28,8 @@ from tauten.losses.partition import (
     robust_gradients,
 )
 from tauten.losses.weighting import SizeWeighted
-from tauten.pairwise.exchange import gather_objects, several_processes
+from tauten.messages import gather_equal, own_device, several_processes
+from tauten.pairwise.exchange import Ranks
 from tauten.pairwise.sides import within_range
 from tauten.spec import Context, ControlSpec, Range
 
@@ -90,8 +92,17 @@ class FirstKeys:
         seen, self._seen = self._seen, []
         if not several_processes():
             return seen
-        parts = gather_objects([(d, keys.cpu()) for d, keys in seen])
-        return [pair for part in parts for pair in part]
+        return [(d, _of_all([keys for of, keys in seen if of == d])) for d in DIRECTIONS]
+
+
+def _of_all(keys: list[Tensor]) -> Tensor:
+    """Return (M, d) the keys of all processes, of which each may have none."""
+    held = torch.cat(keys) if keys else torch.zeros(0, 0)
+    shapes = gather_equal(torch.tensor(held.shape, device=own_device())).tolist()
+    width = max(width for _, width in shapes)
+    held = held.to(own_device(), torch.float64).reshape(len(held), width)
+    counts = [count for count, _ in shapes]
+    return Ranks(len(held), len(held), held.device).gather(held, counts)
 
 
 class NeuCLIP(ContrastiveLoss):

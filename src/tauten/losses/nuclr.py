@@ -90,6 +90,7 @@ class NUCLR(SogCLR):
     @torch.no_grad()
     def step(self, *, controls: bool = True) -> None:
         """Advance by one optimiser step; write the averages and move the offsets."""
+        self._exchange(controls=controls)
         for at, (side, pending) in enumerate(self._masses.items()):
             seen = pending.take()
             if seen is not None:

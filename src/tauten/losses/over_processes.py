@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tauten.losses.dro import DRO
 from tauten.losses.finite import NonFiniteLossError, check_losses
+from tauten.losses.sums import sum_and_count
 from tauten.pairwise.exchange import Ranks
 from tauten.reads import ask
 
@@ -32,11 +33,9 @@ def reduced(
     Raises:
         NonFiniteLossError: an embedding or a loss is NaN or infinite, here or elsewhere.
     """
-    facts = [
-        torch.stack([part.detach().sum(), part.new_tensor(float(len(part))), _failed(part)])
-        for part in losses
-    ]
-    sums, anchors, failures = ranks.sum_(torch.stack(facts)).T
+    failed = torch.stack([_failed(part) for part in losses])
+    facts = torch.cat([sum_and_count(losses), failed.unsqueeze(0)])
+    sums, anchors, failures = _summed(facts, batch, ranks)
 
     def then(failed: bool) -> None:
         if failed:
@@ -61,6 +60,16 @@ def reduced(
     part = part * ranks.size
     loss: Tensor = part - part.detach() + value
     return loss if price is None else loss + price
+
+
+def _summed(facts: Tensor, batch: Batch, ranks: Ranks) -> Tensor:
+    """Return facts summed over processes, in one message with all that waits for one."""
+    waiting = [one for part in batch.parts for one in part.sums]
+    parts = [facts.view(-1), *(numbers.to(facts) for numbers, _ in waiting)]
+    whole: list[Tensor] = list(ranks.sum_(torch.cat(parts)).split([len(part) for part in parts]))
+    for sums, (_, then) in zip(whole[1:], waiting, strict=True):
+        then(sums)
+    return whole[0].view_as(facts)
 
 
 def _failed(part: Tensor) -> Tensor:

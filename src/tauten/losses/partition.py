@@ -239,7 +239,7 @@ def _heights(batch: Batch, parts: Mapping[Direction, Partition]) -> dict[Directi
     for d, part in parts.items():
         scale = part.tau.reciprocal().expand_as(part.log_u)
         logs[d] = batch.positives(d).detach() * scale + part.log_g + part.log_negatives
-        numbers = (batch.number(scale, d), batch.number(logs[d], d))
+        numbers = batch.numbers((scale, logs[d]), d)
         reductions.append(Reduction.of(along(d), "sum", Tilted(), *numbers))
     sums = batch.reduce(*reductions, own=True)
     heights = {}

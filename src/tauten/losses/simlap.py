@@ -13,7 +13,7 @@ from tauten.ids import check_index
 from tauten.losses.decoupled import DecoupledSoftmax
 from tauten.losses.finite import check_rows
 from tauten.losses.own_columns import ColumnOptions, OwnColumns
-from tauten.pairwise.exchange import gather_objects, several_processes
+from tauten.messages import Ragged, several_processes
 from tauten.relations import Ids
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class SimLAP(OwnColumns):
     ) -> None:
         super().__init__(temperature, "sum", **options)
         self.gate = gate
+        self._room = Ragged()
 
     def forward(
         self, z: Tensor, labels: Tensor, partners: Tensor, index: Ids | None = None
@@ -106,8 +107,11 @@ class SimLAP(OwnColumns):
             )
         check_rows("z", z, index if isinstance(index, Tensor) else None)
         across = self.loss.ranks != "local" and several_processes()
-        pairs = list(zip(y.tolist(), other.tolist(), strict=True))
-        every = gather_objects(pairs) if across else [pairs]
+        both = torch.stack([y, other], dim=1)
+        parts = [both]
+        if across:
+            parts = self._room.gather(torch.tensor([len(both)], device=z.device), both)[1]
+        every = [[(first, second) for first, second in part.tolist()] for part in parts]
         if not any(every):
             raise ValueError("z must have at least one row, got none")
         total = z.new_zeros(())

@@ -180,6 +180,7 @@ class SogCLR(ContrastiveLoss):
 
     def step(self, *, controls: bool = True) -> None:
         """Advance by one optimiser step and write what was seen to the tables."""
+        self._exchange(controls=controls)
         for direction, pending in self._pending.items():
             seen = pending.take()
             if seen is not None:

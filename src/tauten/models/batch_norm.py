@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from tauten.messages import gather_equal, several_processes
 
 _Found = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -28,7 +31,7 @@ class BatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, C, ...) to the same shape."""
-        if not self.training or not _several():
+        if not self.training or not several_processes():
             return super().forward(input)
         self._check_input_dim(input)
         y, mean, variance, rows = _apply(input, self.weight, self.bias, self.eps)
@@ -62,63 +65,101 @@ def with_whole_batches(module: nn.Module) -> nn.Module:
     return module
 
 
-def _several() -> bool:
-    together = distributed.is_available() and distributed.is_initialized()
-    return together and distributed.get_world_size() > 1
-
-
 def _apply(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> _Found:
     normalised: _Found = _Normalise.apply(input, weight, bias, eps)  # type: ignore[no-untyped-call]
     return normalised
 
 
-def _total(*parts: Tensor) -> list[Tensor]:
-    """Return the sums over processes of vectors, in one message of float64."""
-    whole = torch.cat([part.double() for part in parts])
-    distributed.all_reduce(whole)
-    return list(whole.split([len(part) for part in parts]))
-
-
 class _Normalise(torch.autograd.Function):
-    """(x − mean)/√(variance + ε) · weight + bias; also mean, variance (C,) and rows ()."""
+    """(x − mean)/√(variance + ε) · weight + bias; also mean, variance (C,) and rows ().
+
+    Each way sends one message: forward the number, mean and squares about it of each process, which
+    are joined by the rule of Chan, Golub and LeVeque (1979); backward two sums.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> _Found:
         wide = input if input.dtype == torch.float64 else input.float()
-        dims = [0, *range(2, input.dim())]
-        per_channel = (1, -1, *[1] * (input.dim() - 2))
-        count = input.numel() // input.shape[1]
-        sums, rows = _total(wide.sum(dims), wide.new_tensor([count]))
+        channels = input.shape[1]
+        count = input.numel() // channels
+        mean, variance = _moments(wide)
+        number = mean.new_tensor([float(count)])
+        parts = gather_equal(torch.cat([number, mean, variance * count]))
+        counts, means, squares = parts.split([1, channels, channels], dim=1)
+        rows = counts.sum()
         if count < 2 and rows < 2:
             raise ValueError(
                 "batch normalisation needs more than one value per channel in training"
             )
-        rows = rows.squeeze(0)
-        mean = sums / rows
-        centred = wide - mean.to(wide).view(per_channel)
-        (squares,) = _total(centred.square().sum(dims))
-        variance = squares / rows
-        scale = (variance + eps).rsqrt().to(wide).view(per_channel)
-        normed = centred * scale
-        ctx.save_for_backward(normed, scale, rows, weight)
-        ctx.dims, ctx.has_bias = dims, bias is not None
-        y = normed.clone() if weight is None else normed * weight.view(per_channel)
-        y = y if bias is None else y + bias.view(per_channel)
+        mean = (counts * means).sum(0) / rows
+        variance = (squares + counts * (means - mean).square()).sum(0) / rows
+        ctx.save_for_backward(wide, mean, variance, rows, weight)
+        ctx.eps, ctx.has_bias = eps, bias is not None
+        ctx.dtypes = (input.dtype, input.dtype if bias is None else bias.dtype)
         ctx.mark_non_differentiable(mean, variance, rows)
+        y = _normalised(wide, mean, variance, weight, bias, eps)
         return y.to(input.dtype), mean, variance, rows
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, cotangent: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        normed, scale, rows, weight = ctx.saved_tensors
-        wide = cotangent.to(normed)
-        plain, along = wide.sum(ctx.dims), (wide * normed).sum(ctx.dims)
-        both = [(part / rows).to(wide).view(scale.shape) for part in _total(plain, along)]
-        inner = (wide - both[0] - normed * both[1]) * scale
+        wide, mean, variance, rows, weight = ctx.saved_tensors
+        g = cotangent.to(wide)
+        plain, along = _sums(g, wide, mean, variance, ctx.eps)
+        whole = torch.cat([plain, along]).double()
+        distributed.all_reduce(whole)
+        factor = (variance + ctx.eps).rsqrt()
         if weight is not None:
-            inner = inner * weight.to(wide).view(scale.shape)
-        to_weight = None if weight is None else along.to(weight)
-        to_bias = plain.to(cotangent.dtype if weight is None else weight.dtype)
-        return inner.to(cotangent), to_weight, to_bias if ctx.has_bias else None, None
+            factor = factor * weight
+        of_plain, of_along = (-factor * part / rows for part in whole.chunk(2))
+        inner = _normalised(wide, mean, variance, of_along, of_plain, ctx.eps)
+        inner.addcmul_(g, factor.to(wide).view(1, -1, *[1] * (wide.dim() - 2)))
+        to_input, to_bias = ctx.dtypes
+        return (
+            inner.to(to_input),
+            None if weight is None else along.to(weight),
+            plain.to(to_bias) if ctx.has_bias else None,
+            None,
+        )
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and variance (C,) of the rows of this process in float64, 0 of no rows."""
+    if not x.numel():
+        nothing = x.new_zeros(x.shape[1], dtype=torch.float64)
+        return nothing, nothing
+    if x.device.type in ("cpu", "cuda"):  # torch's own passes
+        mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
+    else:
+        variance, mean = torch.var_mean(x, [0, *range(2, x.dim())], correction=0)
+    return mean.double(), variance.double()
+
+
+def _normalised(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Return (x − mean)/√(variance + ε) · weight + bias, by torch's own pass."""
+    if not x.numel():
+        return x.clone()
+    at, scale = (None if part is None else part.to(x) for part in (bias, weight))
+    return functional.batch_norm(x, mean.to(x), variance.to(x), scale, at, False, 0.0, eps)
+
+
+def _sums(
+    g: Tensor, x: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return Σ g and Σ g·(x − mean)/√(variance + ε), (C,), over the rows of this process."""
+    if not x.numel():
+        return x.new_zeros(x.shape[1]), x.new_zeros(x.shape[1])
+    of_all = mean.to(x), variance.to(x)
+    gradients = torch.ops.aten.native_batch_norm_backward(
+        *(g, x, torch.ones_like(of_all[0]), *of_all, None, None, False, eps, [False, True, True])
+    )
+    return gradients[2], gradients[1]

@@ -6,22 +6,27 @@ ranks. Collectives are entered by all ranks in the same order, in the backward p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
+from tauten.messages import Ragged, board, deal, gather_equal, gather_small, raw, row_bytes
+from tauten.messages import grouped as grouped
+from tauten.messages import several_processes as several_processes
 from tauten.pairwise.once import apply_once, first_only
-from tauten.pairwise.sums import Along, Sent, Sums
+from tauten.pairwise.sums import Along, AtOnce, Sent, Sums
 
-# torch 2.13 renames them
-_all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+# torch 2.13 renames it
 _reduce_scatter = (
     getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
 )
 
 
+#: bytes of all processes up to which rows leave by one message of gloo, which takes a copy of them
+#: for each process
+SMALL = 4 * 2**20
 #: columns whose gradients are sent at once; on a GPU a process's columns are not cut
 PIECE = 1024
 
@@ -35,15 +40,6 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
-#: () whether there is a group of processes, perhaps of one
-grouped: Callable[[], bool] = getattr(distributed, "is_initialized", bool)
-
-
-def several_processes() -> bool:
-    """Return whether this process is one of a group."""
-    return grouped() and distributed.get_world_size() > 1
-
-
 class Ranks:
     """The processes of the default group and how many rows and columns each has.
 
@@ -51,16 +47,36 @@ class Ranks:
         rows: number of rows of this process.
         cols: number of columns of this process.
         device: where collectives run.
+        ids: vectors (cols,) long that all processes need of all columns: :meth:`known` has them.
+        room: of the messages of this kind so far; the same one on all processes.
+
+    What :func:`tauten.messages.riding` has to tell goes with the sizes.
     """
 
-    def __init__(self, rows: int, cols: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        rows: int,
+        cols: int,
+        device: torch.device,
+        ids: Sequence[Tensor] = (),
+        room: Ragged | None = None,
+    ) -> None:
         self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
         self.device = device
-        counts = torch.tensor([[rows, cols]], device=device)
-        sizes = torch.empty(self.size, 2, dtype=counts.dtype, device=device)
-        _all_gather(sizes, counts)
-        self.rows: list[int] = sizes[:, 0].tolist()
-        self.cols: list[int] = sizes[:, 1].tolist()
+        riders = board()
+        head = torch.tensor([cols, rows], device=device)
+        if len(riders.flags):
+            head = torch.cat([head, riders.flags.to(device, torch.int64)])
+        given = head.new_empty(cols, 0)
+        if ids:
+            given = torch.stack([one.to(device).long() for one in ids], dim=1)
+        heads, parts = (room or Ragged()).gather(head, given)
+        self.cols: list[int] = [one[0] for one in heads]
+        self.rows: list[int] = [one[1] for one in heads]
+        whole = torch.cat(parts).unbind(1) if ids else ()
+        self._known = list(zip(ids, whole, strict=True))
+        self._block: _Block | None = None
+        riders.arrive([one[2:] for one in heads])
 
     @property
     def first(self) -> int:
@@ -72,20 +88,50 @@ class Ranks:
         """The columns of this process."""
         return slice(self.first, self.first + self.cols[self.rank])
 
+    def known(self, ids: Tensor) -> Tensor | None:
+        """Return (M,) the ids of all columns, of which these came with the sizes, or None."""
+        return next((whole for shard, whole in self._known if shard is ids), None)
+
     def gather(self, shard: Tensor, counts: list[int] | None = None) -> Tensor:
         """Gather (M, ...) from (m_r, ...) of each process; ``counts`` if not columns are meant."""
         counts = self.cols if counts is None else counts
         if distributed.get_backend() == "gloo":
+            if self._small(shard, counts):
+                return gather_small(shard, counts)
             return self._exchange(shard.contiguous(), counts)
         most = max(counts)
         if shard.shape[0] < most:
             padding = shard.new_zeros(most - shard.shape[0], *shard.shape[1:])
             shard = torch.cat([shard, padding])
-        whole = shard.new_empty(self.size * most, *shard.shape[1:])
-        _all_gather(whole, shard.contiguous())
+        whole = gather_equal(shard).flatten(0, 1)
         if min(counts) == most:
             return whole
         return torch.cat([part[:n] for part, n in zip(whole.split(most), counts, strict=True)])
+
+    def gather_with(self, shard: Tensor, block: Tensor) -> Tensor:
+        """Gather (M, ...) numbers of columns, and with them a block that :meth:`arrivals` needs.
+
+        A block that is large leaves alone, so that work begins while it arrives.
+
+        Args:
+            shard: (m_r, ...).
+            block: (m_r, d) embeddings of this process's columns.
+        """
+        if self._block is not None or not self._small(block, self.cols):
+            return self.gather(shard)
+        both = (shard, block)
+        widths = [row_bytes(part) for part in both]
+        rows = [raw(part).view(len(shard), width) for part, width in zip(both, widths, strict=True)]
+        whole = self.gather(torch.cat(rows, dim=1))
+        parts: list[Tensor] = [
+            part.reshape(-1).view(like.dtype).view(len(whole), *like.shape[1:])
+            for part, like in zip(whole.split(widths, dim=1), both, strict=True)
+        ]
+        self._block = _Block(block, parts[1])
+        return parts[0]
+
+    def _small(self, shard: Tensor, counts: list[int]) -> bool:
+        return sum(counts) * row_bytes(shard) <= SMALL
 
     def _exchange(self, shard: Tensor, counts: list[int]) -> Tensor:
         """Gather straight into the result; gloo's own function holds everything twice."""
@@ -109,9 +155,7 @@ class Ranks:
             shard = whole.new_empty(n, *whole.shape[1:])
             _reduce_scatter(shard, whole.contiguous())
             return shard
-        parts = whole.new_empty(self.size * n, *whole.shape[1:])
-        distributed.all_to_all_single(parts, whole.contiguous(), [n] * self.size, self.cols)
-        return parts.view(self.size, n, *whole.shape[1:]).sum(0)
+        return deal(whole, self.cols).sum(0)
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Sum over processes, in place."""
@@ -126,8 +170,11 @@ class Ranks:
     def arrivals(self, shard: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield every process's block (m, d), ours first, all others sent at the start."""
         owners = [(self.rank - distance) % self.size for distance in range(1, self.size)]
-        if distributed.get_backend() != "gloo":
-            whole = self.gather(shard)
+        small = self._small(shard, self.cols)
+        if small or distributed.get_backend() != "gloo":
+            if self._block is None or not self._block.of(shard):
+                self._block = _Block(shard, self.gather(shard)) if small else None
+            whole = self.gather(shard) if self._block is None else self._block.whole
             yield self.rank, shard
             for owner in owners:
                 yield owner, whole[self.columns_of(owner)]
@@ -169,6 +216,8 @@ class Ranks:
         Args:
             like: (0, d) a tensor like the blocks.
         """
+        if distributed.get_backend() == "gloo" and self._small(like, self.cols):
+            return AtOnce(self, like)
         return Sent(self, like)
 
     def pieces(self, owner: int) -> list[slice]:
@@ -197,28 +246,55 @@ class Ranks:
         return works
 
 
-def gather_columns(columns: Tensor, ranks: Ranks) -> Tensor:
-    """Gather (M, ...) the numbers of all columns from every process, differentiable."""
-    whole: Tensor = apply_once(_Gather, columns, ranks)
+class _Block:
+    """The columns of all processes, as long as those of this one are what they were.
+
+    Attributes:
+        whole: (M, d).
+    """
+
+    def __init__(self, shard: Tensor, whole: Tensor) -> None:
+        self.shard, self.whole = shard, whole
+        self._version = shard._version
+
+    def of(self, shard: Tensor) -> bool:
+        """Return whether these are the columns of this process."""
+        same = (self.shard.data_ptr(), self.shard.shape, self.shard.stride(), self.shard.dtype) == (
+            *(shard.data_ptr(), shard.shape, shard.stride(), shard.dtype),
+        )
+        return same and shard._version == self._version
+
+
+def gather_columns(shard: Tensor, ranks: Ranks, block: Tensor | None = None) -> Tensor:
+    """Gather (M, ...) the numbers of all columns from every process, differentiable.
+
+    Args:
+        shard: (m_r, ...).
+        ranks: the processes.
+        block: what will be needed of all columns, too; see :meth:`Ranks.gather_with`.
+    """
+    whole: Tensor = apply_once(_Gather, shard, ranks, None if block is None else block.detach())
     return whole
 
 
-def total(share: Tensor, ranks: Ranks) -> Tensor:
+def total(shard: Tensor, ranks: Ranks) -> Tensor:
     """Sum over processes, differentiable."""
-    whole: Tensor = apply_once(_Total, share, ranks)
+    whole: Tensor = apply_once(_Total, shard, ranks)
     return whole
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, shard: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, shard: Tensor, ranks: Ranks, block: Tensor | None) -> Tensor:
         ctx.ranks = ranks
-        return ranks.gather(shard.detach())
+        if block is None:
+            return ranks.gather(shard.detach())
+        return ranks.gather_with(shard.detach(), block)
 
     @staticmethod
     @first_only
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.scatter_sum(cotangent), None
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.ranks.scatter_sum(cotangent), None, None
 
 
 class _Total(torch.autograd.Function):

@@ -1,8 +1,9 @@
 """The pair matrix over processes: each owns its rows, and columns come to it.
 
 Every rank forms the tiles of its rows with all columns, so that reductions of rows are complete
-where they are; those of columns are merged by one small all-reduce. Back, the cotangents of columns
-are gathered, the gradients of rows are complete, and those of columns are summed at their owners.
+where they are; the parts of those of columns go to the columns' owners, who merge them. Back, the
+cotangents of columns are gathered with their results, the gradients of rows are complete, and those
+of columns are summed at their owners.
 
 ``gather`` holds all of y on every rank; the first tiles are formed while it arrives. ``ring``
 passes the blocks of y, and later their gradients, from rank to rank: no more than three blocks are
@@ -17,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tauten.messages import deal
 from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.exchange import Ranks, gather_columns
 from tauten.pairwise.masks import PairMask
@@ -109,10 +111,7 @@ class _OnRanks(torch.autograd.Function):
         _merge(plan, ranks, results)
         ctx.save_for_backward(x, y, *arrived, *numbers, *results)
         ctx.plan, ctx.ranks, ctx.exchange, ctx.kept = plan, ranks, exchange, len(arrived)
-        return tuple(
-            result if dim == 1 else result[ranks.own].clone()
-            for result, dim in zip(results, plan.dims, strict=True)
-        )
+        return tuple(results)
 
     @staticmethod
     @first_only
@@ -125,7 +124,8 @@ class _OnRanks(torch.autograd.Function):
         need_x, need_y, *needs = ctx.needs_input_grad[3:]
         left = plan.side(x)
         gradients = Gradients.zeros(plan, left if need_x else None, numbers, needs)
-        factors = plan.factors(results, _of_all(plan, ranks, cotangents))
+        results, of_cotangents = _of_all(plan, ranks, results, cotangents)
+        factors = plan.factors(results, of_cotangents)
 
         like = y.new_empty(0, y.shape[1], dtype=plan.dtype)
         blocks: Iterable[tuple[int, Tensor]]
@@ -155,35 +155,31 @@ class _OnRanks(torch.autograd.Function):
 
 
 def _merge(plan: Plan, ranks: Ranks, results: list[Tensor]) -> None:
-    """Complete the reductions of columns, in place, from those over each rank's rows."""
+    """Put this process's reductions of columns in the place of its part of all columns'."""
     cols = [at for at, dim in enumerate(plan.dims) if dim == 0]
-    peaks = [at for at in cols if plan.logarithmic(at)]
     if not cols:
         return
+    parts = deal(torch.stack([results[at] for at in cols], dim=1), ranks.cols)
+    for part, at in zip(parts.unbind(2), cols, strict=True):
+        results[at] = part.logsumexp(0) if plan.online(at) else part.sum(0)
     plan.finish(results, cols)
-    shift = None
-    if peaks:
-        shift = ranks.max_(torch.stack([results[at] for at in peaks]))
-        shift = shift.masked_fill(shift.isneginf(), 0.0)
-        for row, at in enumerate(peaks):
-            results[at].sub_(shift[row]).exp_()
-    sums = ranks.sum_(torch.stack([results[at] for at in cols]))
-    for row, at in enumerate(cols):
-        results[at].copy_(sums[row])
-    for row, at in enumerate(peaks):
-        assert shift is not None
-        results[at].log_().add_(shift[row])
 
 
-def _of_all(plan: Plan, ranks: Ranks, cotangents: Sequence[Tensor]) -> list[Tensor]:
-    """Return the cotangents of all columns in the place of this process's."""
+def _of_all(
+    plan: Plan, ranks: Ranks, results: Sequence[Tensor], cotangents: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the results and cotangents of all columns in the place of this process's."""
     cols = [at for at, dim in enumerate(plan.dims) if dim == 0]
-    gradients = list(cotangents)
+    logs = [at for at in cols if plan.logarithmic(at)]
+    of_all = list(results), list(cotangents)
     if cols:
-        whole = ranks.gather(torch.stack([cotangents[at] for at in cols], dim=1))
-        for row, at in enumerate(cols):
-            gradients[at] = whole[:, row]
-    return gradients
+        sent = [cotangents[at] for at in cols] + [results[at] for at in logs]
+        whole = ranks.gather(torch.stack(sent, dim=1)).unbind(1)
+        for column, at in zip(whole, cols, strict=False):
+            of_all[1][at] = column
+        for column, at in zip(whole[len(cols) :], logs, strict=True):
+            of_all[0][at] = column
+    return of_all
 
 
 def _stack(shard: Tensor, ranks: Ranks) -> Tensor:

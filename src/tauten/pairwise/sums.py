@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from tauten.messages import deal
+
 if TYPE_CHECKING:
     from tauten.pairwise.exchange import Ranks
 
@@ -90,3 +92,26 @@ class Sent(Sums):
             piece, part = self.coming
             self.own[self.ranks.pieces(self.ranks.rank)[piece]] += part
             self.coming = None
+
+
+class AtOnce(Sums):
+    """Sums whose parts leave together, when all are there; they are held until then."""
+
+    def __init__(self, ranks: Ranks, like: Tensor) -> None:
+        super().__init__(ranks, like)
+        self.whole = like.new_zeros(sum(ranks.cols), *like.shape[1:])
+
+    def room(self, owner: int, piece: int) -> Tensor:
+        which = self.ranks.pieces(owner)[piece]
+        return self.whole[self.ranks.columns_of(owner)][which]
+
+    def add(self, owner: int, piece: int, share: Tensor) -> None:
+        pass
+
+    def arrived(self) -> Tensor:
+        ranks = self.ranks
+        parts = deal(self.whole, ranks.cols)
+        whole = parts[ranks.rank]
+        for distance in range(1, ranks.size):
+            whole += parts[(ranks.rank + distance) % ranks.size]
+        return whole

@@ -124,7 +124,32 @@ def id_sides(
     first, second = ids if isinstance(ids, (tuple, list)) else (ids, ids)
     of_rows = _vector(name, first, rows).to(device)
     of_cols = _vector(name, second, cols).to(device)
-    return of_rows, of_cols if ranks is None else ranks.gather(of_cols)
+    if ranks is None:
+        return of_rows, of_cols
+    known = ranks.known(second)
+    return of_rows, ranks.gather(of_cols) if known is None else known
+
+
+def ids_of_columns(same: Tensor | Sequence[Ids], labels: Ids | None, cols: int) -> list[Tensor]:
+    """Return the id vectors of columns that a relation needs, without those it will refuse."""
+    several = (
+        [same]
+        if isinstance(same, Tensor)
+        else list(same)
+        if isinstance(same, (tuple, list))
+        else []
+    )
+    sides = [
+        ids[-1] if isinstance(ids, (tuple, list)) and ids else ids for ids in (*several, labels)
+    ]
+    return [
+        ids
+        for ids in sides
+        if isinstance(ids, Tensor)
+        and ids.shape == (cols,)
+        and not ids.is_floating_point()
+        and not ids.is_complex()
+    ]
 
 
 def _ends(ids: Tensor) -> str:

@@ -47,6 +47,7 @@ class Relation:
         columns_paired: (m,) bool, the columns that have one, of this process; None if all have.
         paired: whether row i and column ``positive[i]`` are one pair, for all anchors.
         free: whether nobody has a positive, because targets say all.
+        symmetric: whether row i is ignored for column j wherever row j is for column i.
         single: whether each anchor has one positive and all others are its negatives.
     """
 
@@ -62,6 +63,7 @@ class Relation:
     columns_paired: Tensor | None = None
     paired: bool = True
     free: bool = False
+    symmetric: bool = False
     single: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -204,8 +206,10 @@ def relate(
     if ignore is not None:
         ignore = checked_ignore(ignore, shape).to(device)
     masked: tuple[tuple[Tensor, Tensor], ...] = ()
+    of_both = True
     if isinstance(same, Tensor) or same != ():
         several = (same,) if isinstance(same, Tensor) else listed(same)
+        of_both = all(isinstance(ids, Tensor) for ids in several)
         masked = tuple([id_sides("same", ids, rows, cols, device, ranks) for ids in several])
     if labels is not None:
         return by_labels(
@@ -251,6 +255,7 @@ def relate(
                 ignore=None,
                 ranks=ranks,
                 itself=itself,
+                symmetric=of_both and (ranks is None or ranks.rows == ranks.cols),
             )
     else:
         positive = checked_positives(positives, rows, cols, itself=itself).to(device)

@@ -18,6 +18,8 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, distributed
 
+from tauten.messages import own_device
+
 Made = TypeVar("Made")
 
 #: how long processes wait for the first one, which may cluster millions of captions alone
@@ -114,6 +116,15 @@ def any_of(flags: Tensor) -> Tensor:
     raised = flags.int()
     distributed.all_reduce(raised, distributed.ReduceOp.MAX)
     return raised.bool()
+
+
+def total(number: int) -> int:
+    """Return the sum of a number over all processes, on each of them."""
+    if count() == 1:
+        return number
+    whole = torch.tensor(number, device=own_device())
+    distributed.all_reduce(whole)
+    return int(whole)
 
 
 @contextlib.contextmanager

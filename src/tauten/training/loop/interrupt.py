@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from tauten.messages import riding
 from tauten.training import processes
 
 #: seconds in which a second signal counts as the first, as launchers send it again
@@ -32,6 +33,8 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
         self.number: int | None = None
         self._when = 0.0
         self._step = 0
+        #: whether a process was told to stop before a batch of the step at hand
+        self._heard: bool | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -64,6 +67,18 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
         if self.number is None:
             self.number, self._when = number, now
 
+    @contextlib.contextmanager
+    def asking(self, device: torch.device) -> Iterator[None]:
+        """Tell the processes, with a message of the block, whether this one was told to stop."""
+        if processes.count() == 1:
+            yield
+            return
+        with riding(torch.tensor([self.number is not None], device=device), self._hear):
+            yield
+
+    def _hear(self, flags: list[bool]) -> None:
+        self._heard = bool(self._heard) or flags[0]
+
     def _stops(self, args: Any) -> bool:
         """Return whether any process was told to stop; all of them ask together."""
         signal_number = torch.tensor([self.number or 0], device=args.device)
@@ -74,7 +89,10 @@ class Stopper(TrainerCallback):  # type: ignore[misc]
         return True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """Save and stop, if told to."""
+        """Save and stop, if told to; over several processes, if told to before the batch."""
+        heard, self._heard = self._heard, None
+        if heard is False and state.global_step < state.max_steps:
+            return control
         if self._stops(args):
             control.should_save = control.should_training_stop = True
             self._step = state.global_step

@@ -83,6 +83,7 @@ class ContrastiveTrainer(SavingTrainer):
         self.clock = clock
         self.contrastive = module = built.module
         self.running_loss = monitor.loss
+        self.stopper = stopper
         self.last_batch: dict[str, Any] = {}
         #: of a step's losses and gradients, answered together before the optimiser's step
         self.questions = Questions()
@@ -129,7 +130,8 @@ class ContrastiveTrainer(SavingTrainer):
         self.last_batch = {"index": batch["index"]}
         if not len(batch["index"]) and processes.count() == 1:
             return self._no_loss()
-        return model(**moved(batch, self.args.device))["loss"]
+        with self.stopper.asking(self.args.device):
+            return model(**moved(batch, self.args.device))["loss"]
 
     def _no_loss(self) -> Tensor:
         """Return the loss of a batch without a usable sample: 0, with gradients of 0."""

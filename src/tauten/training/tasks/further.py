@@ -66,7 +66,7 @@ class FurtherLosses(nn.Module):
             x, y = (sides[name] for name in line.sides)
             both = x.present & y.present
             a, b = x.vectors[both[x.present]], y.vectors[both[y.present]]
-            if sum(processes.gather(len(a))) < FEWEST:
+            if processes.total(len(a)) < FEWEST:
                 continue
             if isinstance(part, ContrastiveLoss):
                 masked = line.config.loss.mask_duplicates

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from tauten.candidates import Keys, OwnNegatives, PairQueue
 from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
+from tauten.messages import riding
 from tauten.models import DualEncoder
 from tauten.reads import ask
 from tauten.training import processes
@@ -26,10 +28,34 @@ from tauten.training.tasks.guard import Guard
 from tauten.training.tasks.inputs import PairInputs
 
 
-def refuse(reason: str, broken: bool) -> None:
-    """Refuse what a tower returned, if it is broken."""
+@contextmanager
+def refusing(broken: Tensor, names: Sequence[str], *, together: bool) -> Iterator[None]:
+    """Refuse what towers returned if it is broken, over several processes on all of them.
+
+    They tell each other with the first message of the block.
+
+    Args:
+        broken: (k,) bool of this process.
+        names: of the k towers.
+        together: whether all processes enter the block.
+    """
+
+    def then(flags: Sequence[bool]) -> None:
+        for name, bad in zip(names, flags, strict=True):
+            _refuse(name, bad)
+
+    if together and processes.count() > 1:
+        with riding(broken, then):
+            yield
+        return
+    for name, bad in zip(names, broken, strict=True):
+        ask(bad, partial(_refuse, name))
+    yield
+
+
+def _refuse(name: str, broken: bool) -> None:
     if broken:
-        raise NonFiniteLossError(reason)
+        raise NonFiniteLossError(f"{name} returned NaN or infinite values")
 
 
 class ContrastiveModule(FollowedModule):
@@ -115,20 +141,18 @@ class ContrastiveModule(FollowedModule):
         """
         x, y = self._embedded(images, texts, present)
         broken = torch.stack([~side.detach().isfinite().all() for side in (x, y)])
-        if self.training:
-            broken = processes.any_of(broken)
-        for name, bad in zip(("image", "text"), broken, strict=True):
-            ask(bad, partial(refuse, f"the {name} tower returned NaN or infinite values"))
+        names = [f"the {name} tower" for name in ("image", "text")]
         inputs = PairInputs(images, texts, index, same, graded, caption, negatives, negative_rows)
         pairs = x, y
         if present is not None:
             both = present[0] & present[1]
             inputs = inputs.at(both)
             pairs = x[both[present[0]]], y[both[present[1]]]
-        if present is not None and sum(processes.gather(len(inputs.index))) < FEWEST:
-            loss = self.encoder.image_projection.weight.sum() * 0
-        else:
-            loss = self._of_pairs(*pairs, inputs)
+        with refusing(broken, names, together=self.training):
+            if present is not None and processes.total(len(inputs.index)) < FEWEST:
+                loss = self.encoder.image_projection.weight.sum() * 0
+            else:
+                loss = self._of_pairs(*pairs, inputs)
         if self.further is not None and others is not None:
             loss = loss + self._further(x, y, index, caption, same, others, present)
         if self.guard is not None and protected is not None:
@@ -185,7 +209,7 @@ class ContrastiveModule(FollowedModule):
 
     def _those(self, encode: Callable[[Any], Tensor], inputs: Any, count: int) -> Tensor:
         """Return embeddings of a side of which this process may have none, see ``BatchNorm``."""
-        if sum(processes.gather(count)):
+        if processes.total(count):
             return encode(inputs)
         none: Tensor = self.encoder.image_projection.weight.new_zeros(0, self.encoder.dim)
         return none

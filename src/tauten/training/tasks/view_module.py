@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +12,9 @@ from torch import Tensor
 from tauten.candidates import KeyQueue
 from tauten.losses import ContrastiveLoss
 from tauten.models import ViewEncoder
-from tauten.reads import ask
-from tauten.training import processes
 from tauten.training.tasks.followed import FollowedModule
 from tauten.training.tasks.force import ANCHORS, force_by_group
-from tauten.training.tasks.module import refuse
+from tauten.training.tasks.module import refusing
 
 
 @dataclass(frozen=True)
@@ -117,10 +114,8 @@ class ViewModule(FollowedModule):
             k = self.slow(b)
             batch = ViewBatch.of_queue(self.encoder(a), k, index, self.queue)
         broken = torch.stack([~side.detach().isfinite().all() for side in (batch.x, k)])
-        if self.training:
-            broken = processes.any_of(broken)
-        ask(broken.any(), partial(refuse, "the encoder returned NaN or infinite values"))
-        loss: Tensor = self.loss_fn(batch.x, batch.y, batch.ids, **batch.relation())
+        with refusing(broken.any().unsqueeze(0), ["the encoder"], together=self.training):
+            loss: Tensor = self.loss_fn(batch.x, batch.y, batch.ids, **batch.relation())
         if self.training:
             self.last_batch = batch.detached()
             if self.queue is not None:
