@@ -10,7 +10,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from evidence_forces import forces
-from evidence_tables import STUDIES, Row, read
+from evidence_tables import PARTED, STUDIES, Row, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -39,6 +39,7 @@ def main() -> None:
     for study in STUDIES:
         save(trade_off(read(f"{study}_search")), f"{study}_trade_off")
         save(rules(read(f"{study}_rules_differences")), f"{study}_rules")
+    for study in PARTED:
         save(forest(read(f"{study}_parts_differences"), PARTS), f"{study}_parts")
     save(forces(), "forces")
 

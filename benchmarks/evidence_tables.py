@@ -19,7 +19,9 @@ BLOCK = re.compile(r"(<!-- table (\S+) -->\n)(?:(?!<!--).)*(<!-- end -->)", re.D
 Row = dict[str, str]
 Table = Callable[[], str]
 #: the sets that were studied: the beginning of their files' and tables' names
-STUDIES = ("study",)
+STUDIES = ("study", "icons")
+#: those of which a shift was taken apart
+PARTED = ("study",)
 RECALL, CLASSES = "mean_recall", "class_map"
 
 
@@ -71,7 +73,11 @@ def levels(name: str, metric: str) -> str:
             key = f"{row['control']} {row['setting']}"
             values.setdefault(key, {}).setdefault(row["group"], []).append(float(row["value"]))
     body = [
-        [key, str(len(of[ALL])), *(percent(sum(of[g]) / len(of[g])) for g in (ALL, *GROUPS))]
+        [
+            key,
+            str(len(of[ALL])),
+            *(percent(sum(of[g]) / len(of[g])) if g in of else "–" for g in (ALL, *GROUPS)),
+        ]
         for key, of in values.items()
     ]
     return pipes([metric, "seeds", ALL, *GROUPS], body)
@@ -209,15 +215,18 @@ def of_study(study: str) -> dict[str, Table]:
         "both-classes": rules(study, "both", "both", CLASSES),
         "price": rules(study, "classes", "instances", RECALL),
         "price-classes": rules(study, "classes", "instances", CLASSES),
-        "parts-pairs": parts(study, RECALL),
-        "parts-classes": parts(study, CLASSES),
         "levels-pairs": lambda: levels(f"{study}_rules", RECALL),
         "levels-classes": lambda: levels(f"{study}_rules", CLASSES),
         "levels-across": lambda: levels(f"{study}_rules", "class_map_across"),
         "levels-within": lambda: levels(f"{study}_rules", "class_map_within"),
-        "levels-parts-pairs": lambda: levels(f"{study}_parts", RECALL),
-        "levels-parts-classes": lambda: levels(f"{study}_parts", CLASSES),
     }
+    if study in PARTED:
+        found |= {
+            "parts-pairs": parts(study, RECALL),
+            "parts-classes": parts(study, CLASSES),
+            "levels-parts-pairs": lambda: levels(f"{study}_parts", RECALL),
+            "levels-parts-classes": lambda: levels(f"{study}_parts", CLASSES),
+        }
     return {f"{study}-{name}": made for name, made in found.items()}
 
 

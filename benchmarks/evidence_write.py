@@ -23,8 +23,8 @@ COMPARED = ("mean_recall", "class_map")
 METRICS = ("mean_recall", "hit@1", "class_map", "class_map_across", "class_map_within", "n")
 #: of the validation and test split, and of two views
 KEPT = ("mean_recall", "hit@1", "x2y/hit@5", "n", "knn@1/class_mean", "knn@10/class_mean")
-#: seeds of what is compared
-FEWEST = 3
+#: seeds without which nothing is compared
+FEWEST = 2
 #: of rules and of the constant that is subtracted: the target that each was chosen for
 FAMILIES = (
     ("instances", "instances"),
@@ -67,10 +67,17 @@ def write(
     }
     rules = {setting.key: setting for setting in chosen.values()}
     _compared(study, f"{name}_rules", list(rules.values()), seeds, families)
-    parts = tried.causes()
+    parts = [s for s in tried.causes() if _seeds(study, s, seeds) >= FEWEST]
+    if len(parts) < len(tried.causes()):
+        print(f"{name}: the shift is not taken apart")
+        return
     mean = next(part for part in parts if part.name == "mean")
     families = {("parts", mean.key): [(s.key, mean.key) for s in parts if s != mean]}
     _compared(study, f"{name}_parts", parts, seeds, families)
+
+
+def _seeds(study: Study, setting: Setting, seeds: Sequence[int]) -> int:
+    return sum(bool(study.finished([setting], seed)) for seed in seeds)
 
 
 def _search(study: Study, name: str, settings: Sequence[Setting]) -> None:
@@ -105,7 +112,7 @@ def _compared(
             for group, metrics in outcome.metrics().items():
                 place = (data, setting.rule, force(setting), seed, group)
                 own = options(setting), setting.name
-                rows += [(*place, m, repr(metrics[m]), *own) for m in METRICS]
+                rows += [(*place, m, repr(metrics[m]), *own) for m in METRICS if m in metrics]
     table(name, COLUMNS, rows)
     compared = [
         (family, metric, contrast)

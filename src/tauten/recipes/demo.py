@@ -47,9 +47,8 @@ PANELS: dict[Panel, tuple[Recipe, ...]] = {
 NOTES = (
     "Settings were chosen on the validation split, by 'tauten train search', which anyone can run "
     "again. Published defaults need not suit a set this small: there, the published MM-TS settings "
-    "scored below the best constant, and gentler ones on a level with it. The wide schedule was "
-    "chosen for classes: it is meant to keep candidates of the query's class together, not to find "
-    "the one right caption.",
+    "scored below the best constant, and gentler ones on a level with it. The wide schedule is "
+    "meant to keep candidates of the query's class together, not to find the one right caption.",
 )
 COLUMNS = {
     "image→text hit@1": "x2y/hit@1",

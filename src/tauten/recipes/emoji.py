@@ -128,7 +128,7 @@ PUBLISHED: dict[str, Schedule] = {
     "maxmargin": Schedule(alpha=0.2, shift=(0.17, 0.30)),
 }
 
-# Chosen for classes by benchmarks/evidence.py, on validation: see docs/evidence.md.
+# For classes, one of the shifts that benchmarks/evidence.py tried: see docs/evidence.md.
 WIDE = Schedule(alpha=0.04, shift=(0.089, 0.485))
 
 # What ``search`` chose for learned temperatures in the same way, each the best of six with seed 0.
