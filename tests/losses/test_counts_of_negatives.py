@@ -10,7 +10,7 @@ OTHER = torch.tensor([0, 0, 1, 1, 2, 3, 3, 4, 5])
 
 
 def counted(of_rows, of_cols):
-    """How many others each row shares no id with, and each column."""
+    """Return the number of others that each row, and each column, shares no id with."""
     size = range(len(IDS))
     apart = [
         [i != j and all(a[i] != b[j] for a, b in zip(of_rows, of_cols, strict=True)) for j in size]
