@@ -1,4 +1,4 @@
-"""A queue of the keys of earlier batches, as further candidates."""
+"""The queue of MoCo: keys of earlier batches, as further candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The equalized force: its option, and the running mean that ``force="equalized"`` divides by."""
+"""The equalized force: each anchor's loss times its inverse size over the running mean of all.
+
+The force of InfoNCE on an anchor has the size 1/τ_i, so its loss is multiplied by τ_i; that of
+MaxMargin has the number n_i of active negatives, so its loss is multiplied by 1/n_i. Each loss says
+so in its ``_inverse_size``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Max-margin ranking with a margin for each anchor, and the adaptive margin of MI-MM."""
+"""Max-margin ranking with a margin for each anchor; given graded relevance, it is MI-MM."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Spherical k-means on faiss: seeded, without empty clusters, in memory or from a mapped file.
 
+The rounds of Lloyd's algorithm are in :mod:`tauten.structure.centroids`.
+
 Shapes: N samples, k clusters, d dimensions.
 """
 

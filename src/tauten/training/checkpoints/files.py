@@ -1,4 +1,4 @@
-"""Checkpoints that are either whole or ignored.
+"""Checkpoints that are either whole or ignored; :mod:`tauten.training.session` resumes from them.
 
 A checkpoint is written to a staging folder; last comes ``complete.json``, which lists the files,
 their sizes and their SHA-256; then all is flushed to the disk, and one rename makes it
