@@ -209,7 +209,7 @@ def shown_options(capsys, *words):
 
 def test_help_shows_the_options_of_the_recipe_and_no_others(capsys):
     found = shown_options(capsys, "emoji_infonce_mmts")
-    assert len(found) <= 96
+    assert len(found) <= 97
     assert {"--control.alpha", "--loss.force", "--model.channels", "--optim.beta2"} <= found
     foreign = (
         "--control.rho",

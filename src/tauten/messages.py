@@ -35,7 +35,10 @@ def own_device() -> torch.device:
 
 def raw(tensor: Tensor) -> Tensor:
     """Return the bytes of a tensor, one after the other; a view where its numbers lie so."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    flat = tensor.detach().contiguous().reshape(-1)
+    if flat.stride(0) != 1:  # one number, expanded, counts as contiguous
+        flat = flat.as_strided(flat.shape, (1,))
+    return flat.view(torch.uint8)
 
 
 def row_bytes(tensor: Tensor) -> int:

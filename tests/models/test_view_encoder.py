@@ -114,7 +114,7 @@ def test_jitter_changes_a_share_of_the_images():
     ("field", "value", "message"),
     [
         ("hue", 0.6, "hue must be in"),
-        ("crop", 0.0, "crop must be above 0"),
+        ("crop", 0.0, "crop must be in"),
         ("blur", 1.5, "blur must be in"),
     ],
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tauten.data.pixels import Prepared
 from tauten.models.tower import Tower
 from tauten.training.options.config import Config, DataConfig, ModelConfig
+
+if TYPE_CHECKING:
+    pass
 
 logger = logging.getLogger("tauten.training")
 
@@ -124,6 +126,8 @@ def prepared(data: DataConfig) -> tuple[int, int]:
     """Return the size that pictures are brought to, and how."""
     if data.edge == 0 and data.resample == "bicubic":
         return data.image_size, data.image_size
+    from tauten.data.pixels import Prepared
+
     return Prepared(data.image_size, data.edge or None, data.resample, data.crop)
 
 
