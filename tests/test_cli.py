@@ -200,16 +200,16 @@ def test_a_family_alone_sets_its_control(words, expected):
     config.validate()
 
 
-def shown_options(capsys, *words):
+def shown_options(capsys, *words, last="--help"):
     with pytest.raises(SystemExit):
-        main(["train", *words, "--help"])
+        main(["train", *words, last])
     lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
     return {line.split()[0].rstrip(",") for line in lines if line.startswith("--")}
 
 
 def test_help_shows_the_options_of_the_recipe_and_no_others(capsys):
     found = shown_options(capsys, "emoji_infonce_mmts")
-    assert len(found) <= 97
+    assert len(found) <= 75
     assert {"--control.alpha", "--loss.force", "--model.channels", "--optim.beta2"} <= found
     foreign = (
         "--control.rho",
@@ -219,6 +219,21 @@ def test_help_shows_the_options_of_the_recipe_and_no_others(capsys):
         "--model.views.hue",
     )
     assert not found & {*foreign, "--optim.momentum", "--model.text-pooling", "--data.caption"}
+
+
+def test_options_that_few_set_are_named_and_explained_on_demand(capsys):
+    words = ("emoji_infonce_mmts", "--data.span-low", "0.5")
+    seldom = {"--data.span-high", "--data.others", "--terms.koleo", "--protect.groups"}
+    with pytest.raises(SystemExit):
+        main(["train", *words, "--help"])
+    named = capsys.readouterr().out.partition("explained by --help-all:")[2].partition(".\n")[0]
+    assert seldom <= {*named.replace(",", " ").split()}
+    shown = shown_options(capsys, *words)
+    assert not seldom & shown
+    assert "--data.span-low" in shown
+    whole = shown_options(capsys, *words, last="--help-all")
+    assert seldom | shown | {"--model.augmentation.hue"} <= whole
+    assert "--control.rho" not in whole
 
 
 def test_words_bring_the_options_that_they_need(capsys):

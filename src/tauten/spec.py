@@ -76,6 +76,13 @@ class When:
         return value in self.values if self.values else bool(value)
 
 
+class Seldom:
+    """The mark of an option that few trainings set: its help is with ``--help-all``."""
+
+
+SELDOM = Seldom()
+
+
 def _shown(end: float) -> str:
     return str(end) if isinstance(end, int) else f"{end:g}"
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from tauten.controls import ClusterShift, Control, Learnable
 from tauten.controls.mmts import MatchedSpec, sample_mean
 from tauten.losses.dro import DRO
-from tauten.spec import Context, ControlSpec, LossSpec, Range, When
+from tauten.spec import SELDOM, Context, ControlSpec, LossSpec, Range, When
 
 SizeWeight = Literal["none", "inverse_fourth_root", "inverse_root", "inverse_count"]
 Weight = Literal["none", "inverse_tau", "inverse_fourth_root", "inverse_root", "inverse_count"]
@@ -23,7 +23,7 @@ class SizeWeighted(LossSpec):
     weight: SizeWeight = "none"
     """each anchor weighs n^-1/4, n^-1/2 or 1/n, n the size of its class, times a constant that
     makes the mean 1"""
-    dro: Annotated[float, Range(0.0, 1e3)] = 0.0
+    dro: Annotated[float, Range(0.0, 1e3), SELDOM] = 0.0
     """λ of the robust mean, in which hard anchors weigh e^(loss/λ) (IR-DRO); 0 for the mean"""
     dro_rho: Annotated[float, Range(0.0, 1e3), When("loss.dro")] = 0.0
     """with dro: how far the weights may diverge from equal ones, which teaches λ from dro on

@@ -55,7 +55,7 @@ def test_help_explains_the_fields(capsys):
 
 def test_help_is_wrapped_where_a_line_is_full(capsys):
     with pytest.raises(SystemExit):
-        parsed("pairs", "", Config(), ["--help"])
+        parsed("pairs", "", Config(), ["--help-all"])
     rows = capsys.readouterr().out.replace("│", "|").splitlines()
     texts = [row.strip("| ") if re.match(r"[| ]       \S", row) else "" for row in rows]
     width = max(map(len, texts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from tauten.spec import Range, Share, When
+from tauten.spec import SELDOM, Range, Share, When
 
 #: where options have meaning
 _PAIRS = When("task", ("pairs",))
@@ -48,11 +48,11 @@ class DataConfig:
     captions"""
     caption: Annotated[str, _OWN] = "caption"
     """name of the caption column"""
-    others: Annotated[tuple[str, ...], _PAIRS, _PICTURES] = ()
+    others: Annotated[tuple[str, ...], _PAIRS, _PICTURES, SELDOM] = ()
     """columns of further pictures of each sample, such as a second view, each of which is a
     modality with a tower of its own. A sample may lack any of them, its image and its caption too,
     if it has two. emoji_lt has another: a second drawing of every second concept"""
-    negatives: Annotated[str | None, _PAIRS] = None
+    negatives: Annotated[str | None, _PAIRS, SELDOM] = None
     """name of a column of texts, one or a list for each sample, that are wrong for it, such as a
     caption with one word changed: hard negatives that this sample alone meets, which family infonce
     and others take; the evaluation has compositional/accuracy. emoji_lt has one_apart: captions of
@@ -76,11 +76,11 @@ class DataConfig:
     """images are squashed to squares of this many pixels; 0: brought to the size that the
     pretrained image model was trained with, by its crop and filter, which data.edge and
     data.resample become"""
-    edge: Annotated[int, Range(0, 8192), _PICTURES] = 0
+    edge: Annotated[int, Range(0, 8192), _PICTURES, SELDOM] = 0
     """the shorter side is scaled to this many pixels, of which the middle square of data.image_size
     is cut out; 0: the whole image is squashed"""
     resample: Annotated[
-        Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"], _PICTURES
+        Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"], _PICTURES, SELDOM
     ] = "bicubic"
     """the filter that images are resized with"""
     crop: Annotated[Literal["down", "even"], _CUT] = "down"
@@ -89,14 +89,14 @@ class DataConfig:
     draft: Annotated[bool, _OWN, _PICTURES] = False
     """decode a JPEG that is at least twice as large as needed to a half, a quarter or an eighth of
     its sides, in 0.4 to 0.6 of the time; pixels change by about 1 of 255"""
-    frames: Annotated[int, Range(0, 4096), _PICTURES] = 0
+    frames: Annotated[int, Range(0, 4096), _PICTURES, SELDOM] = 0
     """evenly spaced frames of each clip; 0: images. Clips are strips (data.strip), or videos:
     data.image is then their column, or their extension, such as mp4, in a folder or tar. Of a split
     of more than 2 GiB, and of epic_kitchens, videos are read batch by batch, and in training each
     frame is drawn from its segment"""
     strip: Annotated[int, Range(0, 4096), _CLIPS] = 0
     """frames side by side in each picture; 0: the pictures are no strips"""
-    relevancy: Literal["none", "names"] = "none"
+    relevancy: Annotated[Literal["none", "names"], SELDOM] = "none"
     """names: how relevant captions are to each other by the rule for names of emoji, which adds
     multi-instance metrics, and which family sms needs; epic_kitchens has relevancies of its own"""
     strict: bool = False
@@ -105,19 +105,19 @@ class DataConfig:
     """use the whole members of a tar that is cut, instead of refusing it"""
     limit: Annotated[int | None, Range(1)] = None
     """use at most this many samples of each split, evenly spaced"""
-    alternative: Annotated[Share, _PAIRS] = 0.0
+    alternative: Annotated[Share, _PAIRS, SELDOM] = 0.0
     """probability in training of the column alt_caption instead of the caption, if there is one"""
-    keywords: Annotated[Share, _PAIRS] = 0.0
+    keywords: Annotated[Share, _PAIRS, SELDOM] = 0.0
     """probability in training that a random half of the column keywords is added to the caption"""
-    span_low: Annotated[float, Range(0.0, 1.0, above=True), _PAIRS] = 1.0
+    span_low: Annotated[float, Range(0.0, 1.0, above=True), _PAIRS, SELDOM] = 1.0
     """shortest share of the words of a text that training shows, a random span of it; of both sides
     with data.texts (Contriever: 0.1)"""
-    span_high: Annotated[float, Range(0.0, 1.0, above=True), _PAIRS] = 1.0
+    span_high: Annotated[float, Range(0.0, 1.0, above=True), _PAIRS, SELDOM] = 1.0
     """longest share of the words of that span (Contriever: 0.5); 1 and 1 for the whole text"""
-    left_out: Annotated[Share, _PAIRS] = 0.0
+    left_out: Annotated[Share, _PAIRS, SELDOM] = 0.0
     """probability in training that a word of a text is left out, of both sides with data.texts
     (Contriever: 0.1)"""
-    repeated: Annotated[Share, _PAIRS] = 0.0
+    repeated: Annotated[Share, _PAIRS, SELDOM] = 0.0
     """largest share of a caption's words that training says twice (ESimCSE: 0.32)"""
     stream: Annotated[bool, _OWN] = False
     """read training pictures where they lie, in WebDataset tars or parquet files, batch by batch;

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from tauten.models.augmentation_options import AugmentationConfig, ViewConfig
-from tauten.spec import Range, When
+from tauten.spec import SELDOM, Range, When
 
 #: where options have meaning
 _PAIRS, _VIEWS = When("task", ("pairs",)), When("task", ("views",))
@@ -38,7 +38,7 @@ class ModelConfig:
     ] = "auto"
     """of a Hugging Face text model's tokens; first: [CLS]; auto: as saved with the model, else
     the last token of a decoder, the pooler's vector or the mean of another model"""
-    random_weights: bool = False
+    random_weights: Annotated[bool, SELDOM] = False
     """take only the configuration of Hugging Face models, not their weights"""
     dim: Annotated[int, Range(1, 65536)] = 256
     """width of the common space; where both towers are one pretrained model, such as CLIP, it is
@@ -66,12 +66,12 @@ class ModelConfig:
     """what adapters are multiplied by, divided by their rank"""
     lora_towers: Annotated[Literal["image", "text", "both"], _LORA, _PAIRS] = "both"
     """towers with adapters; others are trained as they are, or frozen"""
-    checkpointing: bool = False
+    checkpointing: Annotated[bool, SELDOM] = False
     """Hugging Face towers compute their activations again for the gradient: less memory, about a
     third more time, the same result"""
     augment: Annotated[bool, _PICTURES] = True
     """change training images at random"""
-    augmentation: Annotated[AugmentationConfig, _PAIRS, _PICTURES] = field(
+    augmentation: Annotated[AugmentationConfig, _PAIRS, _PICTURES, SELDOM] = field(
         default_factory=AugmentationConfig
     )
     projector: Annotated[Literal["mlp", "linear"], _VIEWS] = "mlp"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from tauten.spec import NewestWeight, Range, Rate, When
+from tauten.spec import SELDOM, NewestWeight, Range, Rate, When
 from tauten.training.options.ranges import check_needed
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _PAIRS, _GROUPS = When("task", ("pairs",)), When("protect.groups")
 class ProtectConfig:
     """Groups whose loss must not rise above that of the model that the training starts from."""
 
-    groups: Annotated[tuple[str, ...], _PAIRS] = ()
+    groups: Annotated[tuple[str, ...], _PAIRS, SELDOM] = ()
     """head, mid, tail or names of classes, each of which is held by a penalty at the loss that it
     has at the start (DevSafety); with init, or where both towers are one pretrained model"""
     beta: Annotated[Rate, _GROUPS] = 40.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
 
-from tauten.spec import Level, When
+from tauten.spec import SELDOM, Level, When
 
 if TYPE_CHECKING:
     from tauten.training.tasks.added import AddedTerms
@@ -17,16 +17,16 @@ _PAIRS = When("task", ("pairs",))
 class TermsConfig:
     """Terms that are added to the loss, each with its weight; 0 leaves it out."""
 
-    alignment: Annotated[Level, _PAIRS] = 0.0
+    alignment: Annotated[Level, _PAIRS, SELDOM] = 0.0
     """mean squared distance of the two sides of each pair"""
-    uniformity: Annotated[Level, _PAIRS] = 0.0
+    uniformity: Annotated[Level, _PAIRS, SELDOM] = 0.0
     """how unevenly each side covers the sphere, mean of both sides"""
-    cross_uniformity: Annotated[Level, _PAIRS] = 0.0
+    cross_uniformity: Annotated[Level, _PAIRS, SELDOM] = 0.0
     """how near sides lie that do not match; lowering it closes the gap between modalities"""
-    cross_correlation: Annotated[Level, _PAIRS] = 0.0
+    cross_correlation: Annotated[Level, _PAIRS, SELDOM] = 0.0
     """how much components differ across the sides and are alike within (Barlow Twins); 0.025 in
     BarLIP"""
-    koleo: Annotated[Level, _PAIRS] = 0.0
+    koleo: Annotated[Level, _PAIRS, SELDOM] = 0.0
     """minus the mean log distance to the nearest other row, mean of both sides"""
 
     def weights(self) -> dict[str, float]:

@@ -12,13 +12,14 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, get_args, get_type_hints
 
-from tauten.spec import When
+from tauten.spec import Seldom, When
 from tauten.training.options.config import Config
 from tauten.training.options.config_tree import SECTIONS
 from tauten.training.specs import task
 
 logger = logging.getLogger("tauten.training")
 
+_HELP_ALL = "--help-all"
 #: short forms of the options that are typed most
 SHORT = {
     "--data": "--data.source",
@@ -56,6 +57,9 @@ def parsed(
     import tyro
 
     chosen, words = _chosen([SHORT.get(word, word) for word in words])
+    whole = _HELP_ALL in words
+    words = ["--help" if word == _HELP_ALL else word for word in words]
+    hides = not whole and not {"-h", "--help"}.isdisjoint(words)
     default = copy.copy(default)
     vars(default).update(_specs(default, chosen))
     init = _typed(words).get("init")
@@ -68,7 +72,12 @@ def parsed(
 
         default = from_model(default, chosen.model)
     chosen_parts = {part: getattr(default, part) for part in (*SECTIONS, "loss", "control")}
-    kinds = {n: _shown(n, type(part), default, words) for n, part in chosen_parts.items()}
+    hidden: dict[str, set[str]] = {n: set() for n in chosen_parts}
+    if hides:
+        hidden = {n: _seldom(n, part, words) for n, part in chosen_parts.items()}
+    kinds = {
+        n: _shown(n, type(part), default, words, hidden[n]) for n, part in chosen_parts.items()
+    }
     parts = {n: kinds[n](**vars(part)) for n, part in chosen_parts.items()}
     sections: list[Any] = [
         (n, kind, dataclasses.field(default_factory=kind)) for n, kind in kinds.items()
@@ -82,7 +91,7 @@ def parsed(
     typed_values = tyro.cli(
         typed,
         prog=f"tauten train {name}",
-        description=f"{about}\n\n{_choices()}",
+        description=f"{about}\n\n{_choices()}{_more(hidden)}",
         default=typed(**(vars(default) | parts)),
         args=words,
         console_outputs=speaks,
@@ -91,11 +100,34 @@ def parsed(
     return Config(**(vars(typed_values) | plain))
 
 
-def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> type:
+def _seldom(section: str, part: Any, words: Sequence[str]) -> set[str]:
+    """Return the options of a section that few set, and neither the recipe nor the words do."""
+    hints, usual = get_type_hints(type(part), include_extras=True), type(part)()
+    marked = {
+        name
+        for name, hint in hints.items()
+        if any(isinstance(mark, Seldom) for mark in getattr(hint, "__metadata__", ()))
+    }
+    typed = {name.split(".")[1] for name in _typed(words) if name.startswith(f"{section}.")}
+    return {
+        name for name in marked - typed if getattr(part, name, None) == getattr(usual, name, None)
+    }
+
+
+def _more(hidden: dict[str, set[str]]) -> str:
+    """Say which options the help leaves out."""
+    names = [f"--{part}.{name}" for part, of in hidden.items() for name in sorted(of)]
+    more = ", ".join(names).replace("_", "-")
+    return f"\n\nMore options, explained by {_HELP_ALL}: {more}." if names else ""
+
+
+def _shown(
+    section: str, kind: type, default: Config, words: Sequence[str], hidden: set[str]
+) -> type:
     """Return a section of the configuration whose help shows the options that have meaning.
 
     It depends on the recipe and on the words: ``--model.text ngrams`` brings the options of that
-    tower.
+    tower. Hidden ones are left out.
     """
     from tyro.conf import Suppress
 
@@ -105,12 +137,14 @@ def _shown(section: str, kind: type, default: Config, words: Sequence[str]) -> t
         hint: Any = hints[option.name]
         conditions = [e for e in getattr(hint, "__metadata__", ()) if isinstance(e, When)]
         failed = [e for e in conditions if not e.holds(_given(e.option, default, typed))]
-        if not failed:
+        if not failed and option.name not in hidden:
             changed.append((option.name, _explained(kind, option.name, hints), _usual(option)))
             continue
-        if f"{section}.{option.name}" in typed:
+        if failed and f"{section}.{option.name}" in typed:
             name = f"--{section}.{option.name}".replace("_", "-")
             raise ValueError(f"{name} has no meaning here: {_wanted(failed[0])}")
+        if failed:
+            hidden.discard(option.name)
         changed.append((option.name, Suppress[get_args(hint)[0]], _usual(option)))  # type: ignore[misc]
     return dataclasses.make_dataclass(kind.__name__, changed, bases=(kind,))
 
