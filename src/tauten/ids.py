@@ -11,15 +11,25 @@ from tauten.checks import few
 from tauten.modules import refuse_vmap
 from tauten.reads import FREE, ask, waiting
 
+#: what the integers of an argument are, where there is more to say
+_KINDS = {"index": "data set positions", "y_of_x": "rows of y", "same=": "ids"}
 
-def check_index(index: Tensor) -> Tensor:
-    """Check that ids are a vector of integers, and return them."""
+
+def check_index(index: Tensor, name: str = "index") -> Tensor:
+    """Check that ids are a vector of integers, and return them.
+
+    Args:
+        index: (N,).
+        name: the argument that they were given as.
+    """
     if not isinstance(index, Tensor) or index.dim() != 1:
         shape = tuple(index.shape) if isinstance(index, Tensor) else type(index).__name__
-        raise ValueError(f"index must be a vector (N,) of data set positions, got {shape}")
+        raise ValueError(
+            f"{name} must be a vector (N,) of {_KINDS.get(name, 'integers')}, got {shape}"
+        )
     if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
-        raise ValueError(f"index must hold integers, got {index.dtype}")
-    refuse_vmap("index", index)
+        raise ValueError(f"{name} must hold integers, got {index.dtype}")
+    refuse_vmap(name, index)
     return index.long()
 
 
@@ -71,11 +81,17 @@ def _refuse(index: Tensor, outside: Tensor, size: int, unknown: bool) -> None:
         )
 
 
-def check_stored(name: str, rows: Tensor) -> None:
-    """Check that rows (N, d) are finite, as what is kept for later batches must be."""
+def check_stored(name: str, rows: Tensor, where: str = "what is kept") -> None:
+    """Check that rows (N, d) are finite, as what is kept for later batches must be.
+
+    Args:
+        name: what they are.
+        rows: (N, ...).
+        where: what those that are not are to be left out of.
+    """
     bad = (~torch.isfinite(rows.detach())).flatten(1).any(1).nonzero().squeeze(1)
     if len(bad):
         raise ValueError(
             f"{name} are NaN or infinite in {len(bad)} of {len(rows)} rows: {few(bad.tolist())}; "
-            "leave these out of what is kept"
+            f"leave these out of {where}"
         )

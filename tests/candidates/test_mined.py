@@ -75,9 +75,39 @@ def test_what_is_mined_goes_into_a_loss_as_own_negatives():
         ({"k": 1, "margin": -0.1}, "margin must be >= 0"),
         ({"k": 1, "skip": -1}, "skip must be"),
         ({"k": 1, "y_of_x": torch.arange(7) + 3}, r"\(7,\) rows of y in 0 .. 8"),
+        ({"k": 1, "y_of_x": [0] * 7}, r"y_of_x must be a vector \(N,\) of rows of y, got list"),
         ({"k": 1, "same": [(torch.arange(7), torch.arange(7))]}, r"\(7,\) and \(9,\)"),
+        ({"k": 1, "same": (torch.arange(7), torch.arange(9))}, r"list of pairs of id vectors"),
+        ({"k": 1, "same": torch.arange(7)}, r"list of pairs of id vectors"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, said):
     with pytest.raises(ValueError, match=said):
         mined_negatives(*drawn(7, 9), **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda v: v.index_fill(0, torch.tensor([2, 4]), torch.nan), "in 2 of . rows: 2, 4; leave"),
+        (lambda v: v.long(), "must be a tensor of floating numbers, got torch.int64"),
+        (lambda v: v.numpy(), "must be a tensor of floating numbers, got ndarray"),
+        (lambda v: v[:, :0], r"\(N, d\) and \(M, d\)"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 1])
+def test_embeddings_that_have_no_cosines_are_refused(at, change, said):
+    sides = list(drawn(7, 9))
+    sides[at] = change(sides[at])
+    with pytest.raises(ValueError, match=said):
+        mined_negatives(*sides, 2)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_rows_of_any_length_have_their_cosines(scale):
+    x, y = (side.float() for side in drawn(7, 9))
+    rows, cosines = mined_negatives(x * scale, y * scale, 3)
+    expected = literal(x, y, 3, range(7), 0, None, 0.0, torch.zeros(7, 9, dtype=torch.bool))
+    assert torch.equal(rows, expected)
+    s = F.normalize(x.double(), dim=1) @ F.normalize(y.double(), dim=1).T
+    torch.testing.assert_close(cosines.double(), s.gather(1, rows), rtol=1e-5, atol=1e-6)

@@ -191,3 +191,19 @@ def test_groups_are_their_points_alone():
     assert found["uniformity/x/head"] == pytest.approx(own)
     with pytest.raises(ValueError, match="groups"):
         geometry(x, y, labels, groups[1:], y_of_x=y_of_x)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            torch.tensor([[1.0, 2.0], [torch.nan, 0.0]]),
+            "rows are NaN or infinite in 1 of 2 rows: 1",
+        ),
+        (torch.ones(3), r"rows must be floating \(N, d\), got \(3,\)"),
+        ([[1.0]], "got list"),
+    ],
+)
+def test_an_effective_rank_of_no_numbers_is_refused(rows, said):
+    with pytest.raises(ValueError, match=said):
+        effective_rank(rows)

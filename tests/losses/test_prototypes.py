@@ -1,6 +1,7 @@
 """Losses of prototypes, SwAV and PALM, against the papers' formulas in float64."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,20 @@ def test_palm_equals_the_formula(tile, top):
     assert "prototypes.vectors" in loss_fn.state_dict()
 
 
+def test_a_sample_far_from_its_class_has_shares_of_it_in_float32():
+    """Prototypes of other classes have all but what float32 cannot hold, and float64 can."""
+    loss_fn = tt.PALM(0.5, 2, 5, 3, "uniform", eps=0.005)
+    vectors = loss_fn.prototypes.vectors
+    z = vectors[[3, 0, 4, 1, 2, 5]] + 0.1 * drawn(6, 5).float()
+    shares = torch.full((6,), 1 / 6, dtype=torch.float64)
+    q = transported(cosines(z.double(), vectors.double()), shares, 0.005, 3)
+    q = q * (torch.arange(6) // 3 == LABELS[:, None])
+    assert 0 < float(q.sum(1).min()) < 1e-45
+    w = loss_fn.assigned(z, LABELS).double()
+    torch.testing.assert_close(w, q / q.sum(1, keepdim=True), rtol=1e-3, atol=1e-5)
+    assert math.isfinite(loss_fn(z, LABELS))
+
+
 @every_tile
 def test_one_prototype_of_each_class_is_cross_entropy(tile):
     loss_fn = tt.PALM(0.1, 2, 5, 1, "uniform", tile=tile).double()
@@ -267,7 +282,18 @@ def test_processes_have_the_value_and_gradient_of_one(tmp_path):
         (lambda: tt.SwAV(tt.MACL(0.1), Prototypes(4, 5), "uniform"), "cannot be SwAV's"),
         (lambda: tt.SwAV(0.1, Prototypes(4, 5), SHARES[:2]), r"marginal must be \(4,\)"),
         (lambda: tt.SwAV(0.1, Prototypes(4, 5), "uniform")([drawn(3, 5)]), "at least 2 crops"),
+        (
+            lambda: tt.SwAV(0.1, Prototypes(4, 5), "uniform")(drawn(6, 5)),
+            r"list of at least 2 crops, each \(N, d\), got 6 of \[\(5,\)\]",
+        ),
+        (
+            lambda: tt.SwAV(0.1, Prototypes(4, 5), "uniform")(
+                [drawn(3, 5)] * 2, earlier=torch.full((2, 2, 5), torch.nan)
+            ),
+            r"earlier\[0\] has NaN or infinite",
+        ),
         (lambda: tt.PALM(tt.MACL(0.1), 2, 5, 1, "uniform"), "cannot be PALM's"),
+        (lambda: tt.PALM(0.1, 2, 5, 1, "uniform")(drawn(2, 5), [0, 1]), "labels must be a vector"),
         (lambda: tt.PALM(0.1, 2, 5, 2, "uniform", top=3), "top must be in 1 .. 2"),
         (lambda: tt.PALM(0.1, 2, 5, 2, "uniform", contrast=-1), "contrast must be >= 0"),
         (lambda: tt.PALM(0.1, 2, 5, 2, "uniform")(drawn(6, 5), INDEX), r"\(6,\) in 0 .. 1"),

@@ -86,6 +86,15 @@ def test_a_gate_is_open_where_two_classes_agree():
         (lambda z: tt.PairGate(0, 5), "classes must be at least 1, got 0"),
         (lambda z: tt.SimLAP(0.1, Open())(z, LABELS, PARTNERS[:3]), "each of 7 rows, got 7 and 3"),
         (lambda z: tt.SimLAP(0.1, Open())(z, LABELS, LABELS + 5), "have no positive"),
+        (lambda z: tt.SimLAP(0.1, open_gate), "gate must be a module such as PairGate"),
+        (
+            lambda z: tt.SimLAP(0.1, Open())(z[:, 0], LABELS, LABELS),
+            r"z must be \(N, d\) .* \(7,\)",
+        ),
+        (lambda z: tt.SimLAP(0.1, Open())(z[:, 1:], LABELS, LABELS), r"\(1, 4\), .* got \(1, 5\)"),
+        (lambda z: tt.SimLAP(0.1, Open())(z, LABELS.tolist(), LABELS), "labels must be a vector"),
+        (lambda z: tt.SimLAP(TAU, Open())(z, LABELS, LABELS, INDEX[:3]), "each of 7 rows, got 3"),
+        (lambda z: tt.SimLAP(0.1, Open())(z, LABELS, LABELS, [0, 1]), "index must be a vector"),
     ],
 )
 def test_what_does_not_fit_is_refused(z, make, said):

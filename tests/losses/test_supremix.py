@@ -99,6 +99,12 @@ def test_a_mixture_with_the_anchor_is_nearer_than_what_it_is_mixed_of(z):
         (lambda z: LabelMixer(beta=(2.0, 0.0)), "two numbers > 0"),
         (lambda z: LabelMixer()(z, LABELS[:3]), r"labels must be \(8,\) finite"),
         (lambda z: tt.SupReMix(0.1)(z, LABELS[:3]), r"labels must be \(8,\) finite"),
+        (lambda z: tt.SupReMix(0.1)(z, LABELS.tolist()), r"labels must be \(8,\) finite"),
+        (lambda z: tt.SupReMix(0.1)(z, LABELS + 1j), r"\(8,\) finite numbers, .* torch.complex"),
+        (
+            lambda z: tt.SupReMix(0.1)(z, torch.arange(8.0) / torch.tensor([1.0, 0] * 4)),
+            "labels are NaN or infinite in rows 1, 3, 5, 7: leave",
+        ),
         (lambda z: tt.SupReMix(0.1)(z, torch.arange(8.0)), "labels 0.0, 1.0, .* have no positive"),
         (
             lambda z: tt.SupReMix(0.1)(z, torch.arange(8.0), mixed(z)),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import tauten as tt
 
@@ -138,3 +139,24 @@ def test_gradients_of_torch_func_stay_right():
     leaf = x.clone().requires_grad_()
     loss_fn(leaf, y).backward()
     torch.testing.assert_close(found, leaf.grad)
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [tt.InfoNCE(0.2), tt.DCL(0.2), tt.SigLIP(0.2, -2.0), tt.MaxMargin(0.3)],
+    ids=lambda loss_fn: type(loss_fn).__name__,
+)
+@pytest.mark.parametrize("options", [{}, {"same": torch.arange(6) // 2}])
+def test_forward_mode_is_that_of_torch_func_and_the_other_says_so(loss_fn, options):
+    x, y, along = torch.randn(
+        3, 6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    step = 1e-6
+    ends = (loss_fn(x + sign * step * along, y, **options) for sign in (1, -1))
+    expected = (next(ends) - next(ends)) / (2 * step)
+    tangent = torch.func.jvp(lambda a: loss_fn(a, y, **options), (x,), (along,))[1]
+    torch.testing.assert_close(tangent, expected, rtol=1e-6, atol=1e-8)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, along)
+        with pytest.raises(RuntimeError, match=r"use torch\.func\.jvp, with tile='dense'"):
+            loss_fn(dual, y, **options)

@@ -416,3 +416,11 @@ def test_two_processes_have_the_value_and_gradient_of_one(tmp_path):
     } <= set(found)
     for name, errors in found.items():
         assert max(errors) < 1e-9, (name, errors)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1.0])
+def test_rows_that_are_nearly_zero_are_correlated_as_they_are(scale):
+    x, y = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[2] *= 1e-12
+    x, y = x * scale, y * scale
+    torch.testing.assert_close(terms.CrossCorrelation()(x, y), barlow(x, y))

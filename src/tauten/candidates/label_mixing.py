@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tauten.checks import finite, whole
+from tauten.checks import few, finite, whole
 from tauten.pairwise.sides import EPSILON
 
 
@@ -84,11 +84,7 @@ class LabelMixer:
         Raises:
             ValueError: labels that do not fit, or are not finite.
         """
-        if labels.shape != (len(z),) or not bool(labels.isfinite().all()):
-            raise ValueError(
-                f"labels must be ({len(z)},) finite numbers, got {tuple(labels.shape)}"
-            )
-        y = labels.detach().to(z.device, torch.float64)
+        y = numbers_of(labels, len(z)).to(z.device, torch.float64)
         units = F.normalize(z.detach(), dim=1, eps=EPSILON)
         gap = y[None] - y[:, None]  # of row j from row i
         near = gap.abs() <= self.window
@@ -124,3 +120,22 @@ def _drawn(
     share = torch.rand(len(allowed), number, generator=generator).to(allowed.device)
     place = (share * counts).long().clamp(max=max(allowed.shape[1] - 1, 0))
     return ordered.gather(1, place), (counts == 0).expand(len(allowed), number)
+
+
+def numbers_of(labels: Tensor, rows: int) -> Tensor:
+    """Return labels that are numbers, detached.
+
+    Args:
+        labels: (N,).
+        rows: N.
+
+    Raises:
+        ValueError: no vector of that length, or numbers that are not real and finite.
+    """
+    if not isinstance(labels, Tensor) or labels.shape != (rows,) or labels.is_complex():
+        got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else labels
+        raise ValueError(f"labels must be ({rows},) finite numbers, a tensor, got {got!s:.60}")
+    bad = (~labels.detach().isfinite()).nonzero().squeeze(1).tolist()
+    if bad:
+        raise ValueError(f"labels are NaN or infinite in rows {few(bad)}: leave these rows out")
+    return labels.detach()

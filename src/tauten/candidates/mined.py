@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from tauten.checks import finite, whole
-from tauten.ids import check_index
+from tauten.ids import check_index, check_stored
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.nearest import topk_pairs
-from tauten.pairwise.sides import compute_dtype, pair_similarity
+from tauten.pairwise.sides import compute_dtype, pair_similarity, within_range
 
 
 @torch.no_grad()
@@ -49,22 +49,38 @@ def mined_negatives(
         −inf there.
 
     Raises:
-        ValueError: shapes that do not fit, numbers out of range.
+        ValueError: shapes that do not fit, numbers out of range, embeddings that are not finite.
     """
     k, skip, margin = whole("k", k, 1), whole("skip", skip, 0), finite("margin", margin)
     if margin < 0 or (share is not None and not 0 < finite("share", share) <= 1):
         raise ValueError(f"margin must be >= 0 and share in (0, 1], got {margin!r} and {share!r}")
-    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or not len(y):
+    for name, side in (("x", x), ("y", y)):
+        if not isinstance(side, Tensor) or not side.is_floating_point():
+            got = side.dtype if isinstance(side, Tensor) else type(side).__name__
+            raise ValueError(f"{name} must be a tensor of floating numbers, got {got}")
+    if x.dim() != 2 or y.dim() != 2 or x.shape[1] != y.shape[1] or not y.numel():
         raise ValueError(
             f"x and y must be (N, d) and (M, d), got {tuple(x.shape)} and {tuple(y.shape)}"
         )
-    at = torch.arange(len(x), device=x.device) if y_of_x is None else check_index(y_of_x)
-    at = at.to(x.device)
+    for name, side in (("x", x), ("y", y)):
+        check_stored(f"embeddings {name}", side, name)
+    x, y = within_range(x), within_range(y)
+    at = torch.arange(len(x), device=x.device)
+    if y_of_x is not None:
+        at = check_index(y_of_x, "y_of_x").to(x.device)
     if len(at) != len(x) or (len(at) and not 0 <= int(at.min()) <= int(at.max()) < len(y)):
         raise ValueError(f"y_of_x must be ({len(x)},) rows of y in 0 .. {len(y) - 1}")
-    ids = [(check_index(a).to(x.device), check_index(b).to(x.device)) for a, b in same]
+    wanted = f"same= must be a list of pairs of id vectors, ({len(x)},) and ({len(y)},)"
+    if not isinstance(same, (tuple, list)) or any(
+        not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in same
+    ):
+        raise ValueError(f"{wanted}, such as [(image_ids_of_x, image_ids_of_y)]")
+    ids = [
+        (check_index(a, "same=").to(x.device), check_index(b, "same=").to(x.device))
+        for a, b in same
+    ]
     if any(len(a) != len(x) or len(b) != len(y) for a, b in ids):
-        raise ValueError(f"same= must have pairs of id vectors, ({len(x)},) and ({len(y)},)")
+        raise ValueError(f"{wanted}, got {[(len(a), len(b)) for a, b in ids]}")
     limits = None
     if share is not None or margin:
         limits = (share or 1.0) * pair_similarity(x, y, at, cosine=True) - margin

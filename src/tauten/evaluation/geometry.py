@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tauten.evaluation.checks import group_names, positive, whole
 from tauten.evaluation.correspondence import Correspondence, correspondence, propagate, sides
+from tauten.ids import check_stored
 
 RIDGE = 1e-3
 
@@ -136,7 +137,14 @@ def effective_rank(rows: Tensor) -> float:
 
     Args:
         rows: (N, d), as given: not centred, not scaled.
+
+    Raises:
+        ValueError: no matrix of floating numbers, or rows that are not finite.
     """
+    if not isinstance(rows, Tensor) or rows.dim() != 2 or not rows.is_floating_point():
+        got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+        raise ValueError(f"rows must be floating (N, d), got {got}")
+    check_stored("rows", rows, "them")
     gram = sum(
         (part.double().T @ part.double() for part in rows.split(2**16)),
         rows.new_zeros(rows.shape[1], rows.shape[1], dtype=torch.float64),

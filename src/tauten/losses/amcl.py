@@ -120,10 +120,11 @@ class AMCL(StateModule):
         """
         heads = len(self.temperatures)
         shapes = {tuple(side.shape) for side in (*x, *y)}
-        if len(x) != heads or len(y) != heads or len(shapes) != 1 or x[0].shape[1] != self.dim:
+        fit = len(x) == len(y) == heads and shapes == {(len(x[0]), self.dim)}
+        if not fit or not all(side.is_floating_point() for side in (*x, *y)):
             raise ValueError(
-                f"x and y must be {heads} times (N, {self.dim}), got {len(x)} and {len(y)} of "
-                f"{sorted(shapes)}"
+                f"x and y must be lists of {heads} times (N, {self.dim}), floating, one for each "
+                f"head, got {len(x)} and {len(y)} of {sorted(shapes)}"
             )
         rows = len(x[0])
         across = self.ranks == "auto" and several_processes()

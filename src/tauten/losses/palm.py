@@ -14,7 +14,7 @@ from tauten.ids import check_index
 from tauten.losses.finite import check_rows
 from tauten.losses.own_columns import ColumnOptions, OfPrototypes
 from tauten.losses.supcon import SupCon
-from tauten.pairwise.sinkhorn import Marginal
+from tauten.pairwise.sinkhorn import Marginal, log_sinkhorn
 from tauten.relations import Given, Ids
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class PALM(OfPrototypes):
         Raises:
             ValueError: labels that do not fit.
         """
-        classes = check_index(labels).long().to(z.device)
+        classes = check_index(labels, "labels").to(z.device)
         if len(classes) != len(z) or (
             len(z) and not 0 <= int(classes.min()) <= int(classes.max()) < self.classes
         ):
@@ -130,19 +130,17 @@ class PALM(OfPrototypes):
             labels: (N,) long, the class of each.
             vectors: prototypes in the place of its own.
         """
-        shares = self.prototypes.assign(
-            z,
+        logs = log_sinkhorn(
+            self.prototypes.cosines(z, vectors),
             self.marginal,
             eps=self.eps,
             iterations=self.iterations,
             ranks=self._across,
-            vectors=vectors,
         )
         columns = labels.unsqueeze(1) * self.each + torch.arange(self.each, device=z.device)
-        inside = shares.gather(1, columns)
-        best, places = inside.topk(self.top, dim=1)
-        best = best / best.sum(1, keepdim=True)
-        return torch.zeros_like(shares).scatter(1, columns.gather(1, places), best)
+        best, places = logs.gather(1, columns).topk(self.top, dim=1)
+        # the prototypes of other classes may have all of a sample but what underflows
+        return torch.zeros_like(logs).scatter(1, columns.gather(1, places), best.softmax(1))
 
     def extra_repr(self) -> str:
         return (

@@ -81,6 +81,8 @@ class SimLAP(OwnColumns):
     def __init__(
         self, temperature: Control | float, gate: nn.Module, **options: Unpack[ColumnOptions]
     ) -> None:
+        if not isinstance(gate, nn.Module):
+            raise ValueError(f"gate must be a module such as PairGate(classes, dim), got {gate!r}")
         super().__init__(temperature, "sum", **options)
         self.gate = gate
         self._room = Ragged()
@@ -99,13 +101,20 @@ class SimLAP(OwnColumns):
         Raises:
             ValueError: shapes that do not fit, or a partner class without another sample.
         """
-        y, other = (check_index(side).long().to(z.device) for side in (labels, partners))
+        if not isinstance(z, Tensor) or z.dim() != 2 or not z.is_floating_point():
+            got = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+            raise ValueError(f"z must be (N, d) floating embeddings, got {got}")
+        y = check_index(labels, "labels").to(z.device)
+        other = check_index(partners, "partners").to(z.device)
         if not len(y) == len(other) == len(z):
             raise ValueError(
                 f"labels and partners must name each of {len(z)} rows, got {len(y)} and "
                 f"{len(other)}"
             )
-        check_rows("z", z, index if isinstance(index, Tensor) else None)
+        index = None if index is None else check_index(index)  # type: ignore[arg-type]
+        if index is not None and len(index) != len(z):
+            raise ValueError(f"index must name each of {len(z)} rows, got {len(index)}")
+        check_rows("z", z, index)
         across = self.loss.ranks != "local" and several_processes()
         both = torch.stack([y, other], dim=1)
         parts = [both]
@@ -119,7 +128,13 @@ class SimLAP(OwnColumns):
             rows = ((y == first) & (other == second)).nonzero().squeeze(1)
             columns = ((y != first) | (y == second)).nonzero().squeeze(1)
             pair = torch.tensor([[first], [second]], device=z.device)
-            gated = z * self.gate(pair[0], pair[1])
+            gate = self.gate(pair[0], pair[1])
+            if gate.shape != (1, z.shape[1]):
+                raise ValueError(
+                    f"the gate of one pair of classes must be (1, {z.shape[1]}), as z is "
+                    f"{tuple(z.shape)}, got {tuple(gate.shape)}"
+                )
+            gated = z * gate
             total = total + self._of(gated, rows, columns, y, second, first == second, index, every)
         return total / sum(len(part) for part in every)
 

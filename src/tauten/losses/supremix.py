@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 from torch import Tensor
 
-from tauten.candidates.label_mixing import LabelMixtures
+from tauten.candidates.label_mixing import LabelMixtures, numbers_of
 from tauten.candidates.own import OwnNegatives
 from tauten.checks import few, flag
 from tauten.controls import Control, Direction
@@ -92,11 +92,7 @@ class SupReMix(SupCon):
         Raises:
             ValueError: shapes that do not fit, or a label that only one row has.
         """
-        if labels.shape != (len(z),) or not bool(labels.isfinite().all()):
-            raise ValueError(
-                f"labels must be ({len(z)},) finite numbers, got {tuple(labels.shape)}"
-            )
-        y = labels.detach().to(z.device, torch.float64)
+        y = numbers_of(labels, len(z)).to(z.device, torch.float64)
         distinct, rows = y.unique(return_counts=True)
         alone = (rows == 1).nonzero().squeeze(1)
         if len(alone) and not several_processes():

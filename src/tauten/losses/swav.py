@@ -79,9 +79,10 @@ class SwAV(OfPrototypes):
             ValueError: fewer than 2 crops, or crops that differ in shape.
         """
         shapes = {tuple(z.shape) for z in crops}
-        if len(crops) < 2 or len(shapes) > 1:
+        if len(crops) < 2 or len(shapes) > 1 or crops[0].dim() != 2:
             raise ValueError(
-                f"SwAV takes a list of at least 2 crops, each (N, d), got {sorted(shapes)}"
+                f"SwAV takes a list of at least 2 crops, each (N, d), got {len(crops)} of "
+                f"{sorted(shapes)}"
             )
         if earlier is not None and (
             earlier.dim() != 3 or len(earlier) != 2 or earlier.shape[2] != crops[0].shape[1]
@@ -90,6 +91,8 @@ class SwAV(OfPrototypes):
                 f"earlier must be (2, Q, {crops[0].shape[1]}), of the first two crops, got "
                 f"{tuple(earlier.shape)}"
             )
+        for at in range(0 if earlier is None else 2):
+            check_rows(f"earlier[{at}]", earlier[at])  # type: ignore[index]
         for at, crop in enumerate(crops):
             check_rows(f"crop {at}", crop, index if isinstance(index, Tensor) else None)
         columns, numbers = self.prototypes.columns(ranks=self._across)

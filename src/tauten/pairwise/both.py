@@ -15,6 +15,7 @@ from torch import Tensor
 from tauten.pairwise.dense import product
 from tauten.pairwise.normal import normal_
 from tauten.pairwise.objectives import Objective
+from tauten.pairwise.once import jvp
 from tauten.pairwise.reduction import compute_dtype
 from tauten.pairwise.sides import as_reduced
 from tauten.pairwise.units import LENGTHS
@@ -39,6 +40,8 @@ def reduce_both(x: Tensor, y: Tensor, objective: Objective, *numbers: Tensor) ->
 
 
 class _Both(torch.autograd.Function):
+    jvp = staticmethod(jvp)
+
     @staticmethod
     def forward(ctx: Any, objective: Objective, x: Tensor, y: Tensor, *numbers: Tensor) -> Tensor:
         lengths = x.new_empty(2, x.shape[0], 1)

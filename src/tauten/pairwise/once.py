@@ -40,6 +40,14 @@ def first_only(backward: Backward) -> Backward:
 transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", bool)
 
 
+def jvp(ctx: Any, *tangents: Any) -> Any:
+    """Refuse the forward mode of ``torch.autograd.forward_ad``."""
+    raise RuntimeError(
+        "torch.autograd.forward_ad has no derivative here: use torch.func.jvp, with tile='dense' "
+        "and, where several processes run, ranks='local'"
+    )
+
+
 def apply_once(function: type[torch.autograd.Function], *args: Any) -> Any:
     """Apply a function that has no form for the transforms of ``torch.func``."""
     if transformed():

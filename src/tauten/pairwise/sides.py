@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tauten.pairwise.once import transformed
+from tauten.pairwise.once import jvp, transformed
 from tauten.pairwise.reduction import compute_dtype as compute_dtype
 from tauten.reads import FREE
 
@@ -137,6 +137,8 @@ def _plain_similarity(x: Tensor, y: Tensor, column: Tensor, *, cosine: bool) -> 
 
 
 class _PairSimilarity(torch.autograd.Function):
+    jvp = staticmethod(jvp)
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, column: Tensor, cosine: bool) -> Tensor:
         dtype = compute_dtype(x, y)

@@ -45,6 +45,19 @@ def sinkhorn(
     Raises:
         ValueError: scores or a marginal that do not fit, ε or iterations out of range.
     """
+    return log_sinkhorn(scores, marginal, eps=eps, iterations=iterations, ranks=ranks).exp()
+
+
+@torch.no_grad()
+def log_sinkhorn(
+    scores: Tensor,
+    marginal: Marginal,
+    *,
+    eps: float = 0.05,
+    iterations: int = 3,
+    ranks: Literal["auto", "local"] = "auto",
+) -> Tensor:
+    """Return the logs of the shares of :func:`sinkhorn`, which small shares do not underflow."""
     if not isinstance(scores, Tensor) or scores.dim() != 2 or not scores.is_floating_point():
         shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ValueError(f"scores must be floating (N, K), got {shape}")
@@ -58,7 +71,7 @@ def sinkhorn(
     for _ in range(whole("iterations", iterations, 1)):
         logs = logs + (target + math.log(max(total, 1)) - _over_samples(logs, group))
         logs = logs.log_softmax(1)
-    return logs.exp()
+    return logs
 
 
 def _log_marginal(marginal: Marginal, like: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.pairwise.once import transformed
+from tauten.pairwise.once import jvp, transformed
 from tauten.pairwise.reduction import compute_dtype
 from tauten.pairwise.sides import EPSILON, as_reduced
 
@@ -70,6 +70,8 @@ def _lengths(vectors: Tensor, *, trusting: bool) -> Tensor:
 
 
 class _Units(torch.autograd.Function):
+    jvp = staticmethod(jvp)
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, trusting: bool) -> tuple[Tensor, Tensor, Tensor]:
         lengths = _lengths(x, trusting=trusting), _lengths(y, trusting=trusting)

@@ -16,7 +16,7 @@ from torch import Tensor
 from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.normal import SAFE_EXPONENT, least, normal_, raised
-from tauten.pairwise.once import transformed
+from tauten.pairwise.once import jvp, transformed
 from tauten.pairwise.reduction import Reduction, Shared, compute_dtype, shared
 from tauten.pairwise.sides import as_reduced
 from tauten.pairwise.terms import Term
@@ -123,6 +123,8 @@ class _Out:
 
 
 class _Whole(torch.autograd.Function):
+    jvp = staticmethod(jvp)
+
     @staticmethod
     def forward(
         ctx: Any, work: _Work, x: Tensor, y: Tensor, *numbers: Tensor

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tauten.checks import finite
 from tauten.pairwise.exchange import Ranks, total
-from tauten.pairwise.sides import compute_dtype, within_range
+from tauten.pairwise.sides import compute_dtype
 from tauten.terms.base import Across, AddedTerm, check_pairs, check_rows
 
 #: added to the variance of a component, as batch normalisation does
@@ -20,9 +20,10 @@ class CrossCorrelation(AddedTerm):
     B(x, y) = Σ_a (1 − C_aa)² + off·Σ_{a≠b} C_ab²,  C_ab the correlation of x_a and y_b over the
     batch
 
-    Rows are taken as they are, and each component has its mean and variance over the batch taken
-    out. Zbontar et al., ICML 2021; with ``0.025 *`` it is BarLIP, a term of "Improved baselines for
-    vision-language pre-training" (CLIP-rocket, 2023), there of heads of their own.
+    Rows are taken as they are, so those beyond 1e18 overflow in float32, and each component has its
+    mean and variance over the batch taken out. Zbontar et al., ICML 2021; with ``0.025 *`` it is
+    BarLIP, a term of "Improved baselines for vision-language pre-training" (CLIP-rocket, 2023),
+    there of heads of their own.
 
     Args:
         off: weight >= 0 of different components; published: 5e-3.
@@ -53,7 +54,7 @@ class CrossCorrelation(AddedTerm):
         rows = check_rows("x", x, 2, group)
         with torch.autocast(x.device.type, enabled=False):
             dtype = compute_dtype(x, y)
-            both = torch.cat([within_range(side).to(dtype) for side in (x, y)], dim=1)
+            both = torch.cat([side.to(dtype) for side in (x, y)], dim=1)
             both = both - _summed(both.sum(0), group) / rows
             variance = _summed(both.square().sum(0), group) / rows
             first, second = (both * (variance + _EPSILON).rsqrt()).chunk(2, dim=1)
