@@ -84,6 +84,11 @@ def test_the_remedy_is_named(shard: Path) -> None:
         read_shard(cut(shard, 5000))
 
 
+def test_a_remedy_that_cannot_help_is_not_named(shard: Path) -> None:
+    with pytest.raises(ValueError, match="copy or download it again$"):
+        read_shard(cut(shard, 0))
+
+
 def test_whole_members_can_be_kept(shard: Path) -> None:
     samples, damage = read_shard(cut(shard, 9 * 512 + 10), allow_truncated=True)
     assert [list(members) for members in samples.values()] == [["jpg", "txt"], ["jpg"]]

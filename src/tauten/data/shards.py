@@ -70,9 +70,8 @@ def read_shard(path: Path, allow_truncated: bool = False) -> tuple[Samples, str 
     )
     if allow_truncated and whole:
         return dict(samples), message
-    raise TruncatedShardError(
-        f"{message}: copy or download it again, or allow_truncated=True to use the whole members"
-    )
+    keeping = ", or allow_truncated=True to use the whole members" if whole else ""
+    raise TruncatedShardError(f"{message}: copy or download it again{keeping}")
 
 
 def _plain(path: Path) -> tuple[BinaryIO, bool]:

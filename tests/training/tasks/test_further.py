@@ -96,6 +96,11 @@ def test_a_message_has_the_text_as_it_was_typed(line):
     assert repr(line) in as_typed(str(error.value))
 
 
+def test_the_remedy_of_a_cut_tar_is_an_option_that_can_be_typed():
+    said = as_typed("a.tar is cut: copy it again, or allow_truncated=True to use the whole members")
+    assert said.endswith("or --data.allow-truncated to use the whole members")
+
+
 def test_the_loss_is_the_sum_over_two_modalities_of_those_that_have_both():
     """MoRE: pairwise losses with a temperature each; what a sample lacks is masked."""
     torch.manual_seed(0)

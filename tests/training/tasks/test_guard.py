@@ -79,7 +79,10 @@ STREAMED = DataConfig(source="a.parquet", val="b", test="c", stream=True)
     [
         ({}, "protect.groups=head, tail are held .* start from a run"),
         ({"init": "a", "data": STREAMED}, "protect.groups need data.stream=False, got True"),
-        ({"init": "a", "data": DataConfig(others=("another",))}, "protect.groups need data.others"),
+        (
+            {"init": "a", "data": DataConfig(others=("another",))},
+            "need no data.others, got another",
+        ),
         ({"init": "a", "protect": ProtectConfig(("head", "head"))}, "has head 2 times"),
         ({"init": "a", "protect": ProtectConfig(("head",), beta=0.0)}, "protect.beta must be"),
         ({"init": "a", "protect": ProtectConfig(("head",), samples=1)}, "protect.samples must be"),

@@ -113,6 +113,14 @@ def test_data_without_any_pair_are_refused(folder, tmp_path, change, said):
         load_splits(dataclasses.replace(of_missing(folder), source=str(place)))
 
 
+def test_a_split_without_a_further_modality_is_refused_with_what_to_do(folder):
+    rows = json.loads((folder / "pairs.json").read_text())
+    rows = [row | {"back": None} if row["split"] == "val" else row for row in rows]
+    (folder / "bare.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match="each split needs one: .* leave it out of data.others"):
+        load_splits(dataclasses.replace(of_missing(folder), source=str(folder / "bare.json")))
+
+
 def test_equal_rows_without_a_picture_stay_apart_and_no_split_is_tied_to_them(folder, tmp_path):
     rows = json.loads((folder / "pairs.json").read_text())
     for row in rows:

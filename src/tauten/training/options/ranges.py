@@ -93,6 +93,8 @@ def check_needed(options: Mapping[str, tuple[Any, Any]], message: str) -> None:
     """
     for name, (value, needed) in options.items():
         if value != needed:
+            if needed == ():
+                raise ValueError(message.format(f"no {name}", ", ".join(value)))
             raise ValueError(message.format(f"{name}={needed}", value))
 
 

@@ -230,6 +230,7 @@ def as_typed(message: str) -> str:
     )
     first = "|".join(["family", *(f.name for f in dataclasses.fields(Config))])
     pattern = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be |=)|overwrite=True"
+    message = message.replace("allow_truncated=True", "--data.allow-truncated")
     return re.sub(
         pattern, lambda match: f"--{match[0].removesuffix('=True').replace('_', '-')}", message
     )

@@ -112,7 +112,8 @@ def other_media(
         first = f"; first: {problems[0]}" if problems else ""
         raise ValueError(
             f"no picture in the column {column!r} of data.others in {place}, of {len(cells)} "
-            f"samples of one split{first}"
+            f"samples of one split{first}; each split needs one: correct the column, leave it out "
+            "of data.others, or give data.val and data.test that have such pictures"
         )
     pixels = torch.zeros(len(pictures), 3, *shown.shape[:2], dtype=torch.uint8)
     for row, picture in enumerate(pictures):
