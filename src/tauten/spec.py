@@ -250,7 +250,7 @@ def named(sort: type[Made], name: str, option: str) -> type[Made]:
         meant = f"did you mean {close[0]}? " if close else ""
         raise ValueError(
             f"{option} {name!r} is unknown: {meant}there are {', '.join(sort.known)}; a plugin "
-            "brings others (--plugin FILE)"
+            "brings others (--plugin FILE, or TAUTEN_PLUGINS=FILE in the environment)"
         )
     spec: type[Made] = sort.known[name]
     return spec
