@@ -22,6 +22,8 @@ METRICS = {"mean_recall": "pairs: mean recall", "class_map": "classes: class mAP
 #: rules of the trade-off beside the constants
 RULES = ("learnable", "MM-TS", "MM-TS reversed", "TS", "iSogCLR", "TempNet", "FastCLIP")
 COLORS = ("run2", "run3", "run4", "run5", "run6", "good", "bad")
+#: for rules beyond the markers of reports
+MORE_MARKERS = ("X", "*")
 #: constants whose τ is written beside their point
 TOLD = ("0.02", "0.03", "0.07", "0.085", "0.1", "0.18", "0.4")
 PARTS = {
@@ -55,11 +57,11 @@ def trade_off(rows: Sequence[Row]) -> Figure:
             for k, rule in enumerate(RULES):
                 found = [place(row) for row in own if row["rule"] == rule]
                 style = {"color": TOKENS[COLORS[k]], "markersize": 5}
-                marker = MARKERS[(k + 1) % len(MARKERS)]
+                marker = (*MARKERS[1:], *MORE_MARKERS)[k]
                 if found:
                     axes.plot(*zip(*found, strict=True), marker, ls="", label=rule, **style)
             axes.set_title("all queries" if group == ALL else group, fontsize=9)
-        panels[0].legend(loc="lower left")
+        drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
         drawing.supxlabel("pairs: mean recall, percent", fontsize=8.5)
         drawing.supylabel("classes: class mAP, percent", fontsize=8.5)
         return drawing
