@@ -1,5 +1,6 @@
 """The command line as a user types it."""
 
+import gc
 import json
 
 import numpy as np
@@ -244,3 +245,12 @@ def test_words_bring_the_options_that_they_need(capsys):
     config = parsed("pairs", "", pairs(), ["--optim.name", "sgd", "--optim.momentum", "0.5"])
     assert (config.optim.name, config.optim.momentum) == ("sgd", 0.5)
     assert type(config.optim).__module__ == "tauten.training.options.config"
+
+
+def test_commands_that_print_leave_garbage_collection_as_it_was(capsys):
+    assert gc.isenabled()
+    assert main(["recipes"]) == 0
+    assert gc.isenabled()
+    with pytest.raises(SystemExit):
+        main(["train", "emoji_infonce_mmts", "--help"])
+    assert gc.isenabled()
