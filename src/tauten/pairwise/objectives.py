@@ -148,21 +148,20 @@ class Hinges(Objective):
         return torch.stack([side.sum(dim) for side, dim in zip(hinges, _SIDES, strict=True)])
 
     def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        results, hinges = s.new_empty(2, s.shape[0]), []
+        results, violated = s.new_empty(2, s.shape[0]), []
         offsets = sided(numbers[0] - s.diagonal())
         for offset, dim, out in zip(offsets, _SIDES, results.unbind(), strict=True):
-            hinges.append((s + offset).relu_().fill_diagonal_(0.0))
-            torch.sum(hinges[-1], dim, out=out)
-        return results, hinges
+            hinges = (s + offset).relu_().fill_diagonal_(0.0)
+            torch.sum(hinges, dim, out=out)
+            violated.append(hinges.sign_())
+        return results, violated
 
     def slope(
         self, s: Tensor, numbers: Sequence[Tensor], saved: Sequence[Tensor], cotangent: Tensor
     ) -> Tensor:
-        violated = [hinge.sign() for hinge in saved]
-        grad = _spread(violated, cotangent)
-        counts = [side.sum(dim) for side, dim in zip(violated, _SIDES, strict=True)]
-        rows, cols = cotangent.unbind()
-        grad.diagonal().sub_(counts[0] * rows).sub_(counts[1] * cols)
+        grad = _spread(saved, cotangent)
+        of_rows, of_cols = _sums(saved) * cotangent
+        grad.diagonal().sub_(of_rows).sub_(of_cols)
         return grad
 
     def of_numbers(
@@ -173,8 +172,7 @@ class Hinges(Objective):
         cotangent: Tensor,
         pull: Tensor,
     ) -> list[Tensor]:
-        counts = [hinge.sign().sum(dim) for hinge, dim in zip(saved, _SIDES, strict=True)]
-        return [torch.stack(counts) * cotangent]
+        return [_sums(saved) * cotangent]
 
 
 class Sigmoids(Objective):
@@ -200,7 +198,9 @@ class Sigmoids(Objective):
                 logits = torch.addcmul(given[1], s, given[0])
                 logits.diagonal().neg_()
                 losses = F.softplus(logits, threshold=LOST)
-                saved.append(logits)
+                chances = logits.sigmoid_()
+                chances.diagonal().neg_()
+                saved.append(chances)
             torch.sum(losses, dim, out=out)
             before = given
         return results, saved
@@ -208,7 +208,7 @@ class Sigmoids(Objective):
     def slope(
         self, s: Tensor, numbers: Sequence[Tensor], saved: Sequence[Tensor], cotangent: Tensor
     ) -> Tensor:
-        return _spread(_chances(saved), cotangent * numbers[0])
+        return _spread(saved, cotangent * numbers[0])
 
     def of_numbers(
         self,
@@ -218,8 +218,8 @@ class Sigmoids(Objective):
         cotangent: Tensor,
         pull: Tensor,
     ) -> list[Tensor]:
-        a, chances = numbers[0], _two(_chances(saved))
-        of_b = torch.stack([c.sum(d) for c, d in zip(chances, _SIDES, strict=True)])
+        a, chances = numbers[0], _two(saved)
+        of_b = _sums(chances)
         if a.dim() == 0:
             return [pull.sum() / a, of_b * cotangent]
         of_a = torch.stack([(c * s).sum(d) for c, d in zip(chances, _SIDES, strict=True)])
@@ -242,12 +242,9 @@ def _small(a: Tensor, size: int) -> bool:
     return abs(largest.item()) <= SAFE_EXPONENT - math.log(size)
 
 
-def _chances(judged: Sequence[Tensor]) -> list[Tensor]:
-    """Return the derivatives (N, N) of softplus losses from their logits, -z of positives."""
-    chances = [logits.sigmoid() for logits in judged]
-    for chance in chances:
-        chance.diagonal().neg_()
-    return chances
+def _sums(derivatives: Sequence[Tensor]) -> Tensor:
+    """Return (2, N) the sums of the derivatives of rows and of columns."""
+    return torch.stack([side.sum(dim) for side, dim in zip(derivatives, _SIDES, strict=True)])
 
 
 def _heights(s: Tensor, saved: Sequence[Tensor]) -> Tensor:
