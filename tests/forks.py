@@ -15,6 +15,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 TESTS = Path(__file__).resolve().parent
 #: seconds after which a program hangs, on however slow a machine
 PATIENCE = 1200
@@ -97,3 +99,10 @@ def run_all(program, words, timeout=PATIENCE, **options):
     done = [fork.wait(timeout) for fork in forks]
     assert [one.returncode for one in done] == [0] * len(done), [one.stderr for one in done]
     return done
+
+
+def found_by(program, folder, processes):
+    """Return what each of several processes saved: the program is told rank, store and file."""
+    files = [folder / f"{rank}.pt" for rank in range(processes)]
+    run_all(program, [(rank, folder / "store", file) for rank, file in enumerate(files)])
+    return [torch.load(file) for file in files]

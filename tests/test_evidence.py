@@ -1,16 +1,15 @@
 """The pages of evidence say what their files say."""
 
 import csv
-import importlib.util
 import re
 import statistics
-import sys
 from pathlib import Path
 from tempfile import gettempdir
 
 import pytest
 import torch
 
+from by_path import load
 from tauten.comparison.methods import Method, configure
 from tauten.training import Config
 from tauten.training.build import build_control
@@ -22,12 +21,7 @@ QUOTED = re.compile(r"[+−]?\d+\.\d \[[+−]?\d+\.\d, [+−]?\d+\.\d\]")
 
 
 def _load(name):
-    path = DOCS.parent / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load(DOCS.parent / "benchmarks" / f"{name}.py", name)
 
 
 MODULES = ("evidence_tables", "evidence_settings", "evidence_forces", "evidence_figures")

@@ -1,6 +1,5 @@
 """The benchmark of the family steps every loss and every term that there is."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 
 import tauten as tt
+from by_path import load
 from tauten.losses import __all__ as losses
 
 #: modules that are no objective by themselves, and iSogCLR, whose spec builds what it is
@@ -17,10 +17,7 @@ BESIDE = {"ContrastiveLoss", "PairGate", "iSogCLR"}
 @pytest.fixture(scope="module")
 def contenders():
     path = Path(__file__).resolve().parents[1] / "benchmarks" / "contenders.py"
-    spec = importlib.util.spec_from_file_location("contenders", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.contenders()
+    return load(path).contenders()
 
 
 def objectives():

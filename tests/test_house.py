@@ -1,22 +1,12 @@
 """Imports among the modules of tauten: no circles, and arrows between rooms in one direction."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 
+from by_path import load
 
-def _load():
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "house.py"
-    spec = importlib.util.spec_from_file_location("house", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["house"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-house = _load()
+house = load(Path(__file__).resolve().parents[1] / "benchmarks" / "house.py", "house")
 
 #: a room imports rooms of later lines only; rooms of one line know nothing of each other
 ORDER = (

@@ -1,6 +1,5 @@
 """A task of one's own, in one file, is trained, killed, resumed, evaluated and reported."""
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import tauten as tt
+from by_path import load
 from forks import CLI, Fork
 from tauten.training.tasks.task import Task
 
@@ -53,11 +53,8 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def plugin():
     """The module of the file, whose task is unknown again afterwards."""
-    spec = importlib.util.spec_from_file_location("own_task", PLUGIN)
-    module = importlib.util.module_from_spec(spec)
     before = dict(Task.known)
-    spec.loader.exec_module(module)
-    yield module
+    yield load(PLUGIN)
     Task.known.clear()
     Task.known.update(before)
 

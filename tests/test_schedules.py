@@ -1,27 +1,18 @@
 """The published schedules, from the recipes' configurations: values and turning points."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from by_path import load
 from tauten.recipes import get
 from tauten.training.build import build_control
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def _load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-schedules = _load("schedules")
+schedules = load(ROOT / "benchmarks" / "schedules.py", "schedules")
 CASES = {case.recipe: case for case in schedules.CASES}
 
 #: lowest and highest value of each line, and where it has them, by hand from the publications:

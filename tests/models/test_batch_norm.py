@@ -1,39 +1,30 @@
 """On one process batch normalisation is torch's own; on several it has the whole batch."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from forks import run_all
+from by_path import load
+from forks import found_by
 from tauten.models.batch_norm import BatchNorm, with_whole_batches
 
 WORKER = Path(__file__).with_name("batch_norm_worker.py")
+worker = load(WORKER)
 WITHIN = {"vectors": 1e-9, "pictures": 1e-9, "single": 3e-5, "half": 3e-2}
 
 
 @pytest.fixture(scope="module")
-def worker():
-    spec = importlib.util.spec_from_file_location("batch_norm_worker", WORKER)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory, worker):
+def found(tmp_path_factory):
     """What each of three processes found, of which one has no row."""
     folder = tmp_path_factory.mktemp("batch_norm")
-    outs = [folder / f"{rank}.pt" for rank in range(len(worker.ROWS))]
-    run_all(WORKER, [(rank, folder / "store", out) for rank, out in enumerate(outs)])
-    return [torch.load(out) for out in outs]
+    return found_by(WORKER, folder, len(worker.ROWS))
 
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("case", WITHIN)
-def test_uneven_shards_have_the_statistics_and_gradients_of_the_whole(worker, found, case, affine):
+def test_uneven_shards_have_the_statistics_and_gradients_of_the_whole(found, case, affine):
     """The oracle is torch's own layer on the whole batch."""
     kind = nn.BatchNorm1d if case == "vectors" else nn.BatchNorm2d
     rows, state, gradients = worker.results(worker.layer(case, affine, kind), *worker.batch(case))

@@ -1,18 +1,16 @@
 """Sharded checkpoints over 4, 2 and 1 processes, under DDP, FSDP2 and plain."""
 
-import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from by_path import load
 from forks import run
 
 SCRIPT = Path(__file__).with_name("sharded_worker.py")
-spec = importlib.util.spec_from_file_location("sharded_worker", SCRIPT)
-worker = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(worker)
+worker = load(SCRIPT)
 WHOLE = slice(0, worker.ROWS)
 
 
