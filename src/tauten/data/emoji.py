@@ -4,14 +4,16 @@ classes."""
 import csv
 import hashlib
 import io
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
-from datasets import Dataset, Features, Image, List, Value
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features, Image, List, Value
 from PIL import Image as PILImage
 
+from tauten.data.bitmaps import to_bitmaps
 from tauten.data.emoji_attributes import one_apart
 
 #: column of captions that differ in one attribute
@@ -21,6 +23,7 @@ ANOTHER = "another"
 
 STYLES = ("noto", "twemoji", "fluent3d")
 SPLITS = ("train", "val", "test")
+_FOLDER = "embedded/emoji_lt"
 _CELL = 32
 _COLUMNS = 44
 
@@ -72,18 +75,16 @@ def emoji_lt(
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    folder = files("tauten.data") / "embedded" / "emoji_lt"
+    folder = files("tauten.data") / _FOLDER
     index = list(csv.DictReader(io.StringIO((folder / "index.csv").read_text("utf-8"))))
     chosen = [(row, style) for row in index for style in STYLES if row[style] == split]
     sheets = {
-        style: _cells((folder / f"{style}_32.webp").read_bytes())
-        for style in STYLES
-        if any(style == used for _, used in chosen)
+        style: _bitmaps(style) for style in STYLES if any(style == used for _, used in chosen)
     }
     columns: dict[str, list[Any]] = {
         "index": list(range(len(chosen))),
         "image": [
-            {"bytes": _bmp(sheets[style][int(row["cell"])]), "path": None} for row, style in chosen
+            {"bytes": sheets[style][int(row["cell"])], "path": None} for row, style in chosen
         ],
         "caption": [row["caption"] for row, _ in chosen],
         "alt_caption": [row["alt_caption"] for row, _ in chosen],
@@ -94,39 +95,34 @@ def emoji_lt(
         "style": [style for _, style in chosen],
         "id": [f"{row['concept'].lower()}_{style}" for row, style in chosen],
     }
-    features = dict(_FEATURES)
+    kinds = dict(_FEATURES)
     if apart:
         columns[APART] = one_apart(columns["caption"], {row["caption"] for row in index})
-        features[APART] = List(Value("string"))
+        kinds[APART] = List(Value("string"))
     if another:
-        columns[ANOTHER], features[ANOTHER] = _others(chosen), Image()
-    return Dataset.from_dict(columns, features=Features(features))
+        columns[ANOTHER], kinds[ANOTHER] = _others(chosen), Image()
+    features = Features(kinds)
+    table = pa.Table.from_pydict(columns, schema=features.arrow_schema)
+    return Dataset(table, info=DatasetInfo(features=features))
 
 
 def _others(chosen: list[tuple[dict[str, str], str]]) -> list[dict[str, Any] | None]:
     """Return a drawing by another artist of every second concept."""
-    folder = files("tauten.data") / "embedded" / "emoji_lt"
-    sheets = {s: _cells((folder / f"{s}_32.webp").read_bytes()) for s in STYLES[:2]}
+    sheets = {style: _bitmaps(style) for style in STYLES[:2]}
     drawings: list[dict[str, Any] | None] = []
     for row, style in chosen:
         hidden = hashlib.sha256(row["concept"].encode()).digest()[0] % 2
         other = STYLES[1] if style == STYLES[0] else STYLES[0]
-        cell = sheets[other][int(row["cell"])]
-        drawings.append(None if hidden or not row[other] else {"bytes": _bmp(cell), "path": None})
+        bitmap = sheets[other][int(row["cell"])]
+        drawings.append(None if hidden or not row[other] else {"bytes": bitmap, "path": None})
     return drawings
 
 
-def _cells(sheet: bytes) -> npt.NDArray[np.uint8]:
-    """Cut a sheet into its cells, (cells, 32, 32, 3), row by row."""
+@lru_cache(maxsize=1)  # the third artist's is that of val and test
+def _bitmaps(style: str) -> tuple[bytes, ...]:
+    """Cut an artist's sheet into its cells, row by row, each as a bitmap."""
+    sheet = (files("tauten.data") / _FOLDER / f"{style}_32.webp").read_bytes()
     pixels = np.asarray(PILImage.open(io.BytesIO(sheet)).convert("RGB"))
     rows = pixels.shape[0] // _CELL
     grid = pixels.reshape(rows, _CELL, _COLUMNS, _CELL, 3).swapaxes(1, 2)
-    cells: npt.NDArray[np.uint8] = grid.reshape(rows * _COLUMNS, _CELL, _CELL, 3)
-    return cells
-
-
-def _bmp(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Store uncompressed: fast both ways, and the same bytes whatever the compression library."""
-    buffer = io.BytesIO()
-    PILImage.fromarray(pixels).save(buffer, "BMP")
-    return buffer.getvalue()
+    return tuple(to_bitmaps(grid.reshape(rows * _COLUMNS, _CELL, _CELL, 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +14,11 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from tauten.data.bitmaps import Pixels, from_bitmap
 from tauten.data.orientation import upright
 
 _BAR_FROM = 5000
+_CHUNK = 256
 _PROBE = (32, 32)
 _NO_RANGE = ("I", "F")
 _DECODER = ImageFeature()
@@ -53,25 +56,57 @@ def images(
         raise ValueError("the data set has no rows")
     if size is not None and min((size,) if isinstance(size, int) else size) < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
-    result: Tensor | None = None
-    rows = dataset.select_columns(["image"]).cast_column("image", ImageFeature(decode=False))
+    result: Pixels | None = None
     hidden = not progress or len(dataset) < _BAR_FROM
-    for row in tqdm(range(len(dataset)), desc="images", disable=hidden):
+    cells = tqdm(_stored(dataset), desc="images", total=len(dataset), disable=hidden)
+    for row, cell in enumerate(cells):
         try:
-            picture = decoded(rows[row]["image"], size if draft else None)
+            pixels = pixels_of(cell, size, draft)
         except Exception as error:  # decoders raise errors of any kind
             raise ValueError(f"row {row}: unreadable image: {error}") from error
-        pixels = np.asarray(resized(to_rgb(picture), size))
         if result is None:
-            result = torch.empty(len(dataset), 3, *pixels.shape[:2], dtype=torch.uint8)
+            result = np.empty((len(dataset), 3, *pixels.shape[:2]), dtype=np.uint8)
         if pixels.shape[:2] != result.shape[2:]:
             raise ValueError(
                 f"row {row} is {_size(pixels.shape[:2])} pixels, "
                 f"row 0 is {_size(result.shape[2:])}: give a size"
             )
-        result[row] = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+        result[row] = pixels.transpose(2, 0, 1)
     assert result is not None
-    return result
+    return torch.from_numpy(result)
+
+
+def _stored(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """Yield the cells of the column `image`, as {"bytes", "path"}."""
+    cells = dataset.select_columns(["image"]).cast_column("image", ImageFeature(decode=False))
+    plain = cells.with_format("arrow")
+    for start in range(0, len(dataset), _CHUNK):
+        yield from plain[start : start + _CHUNK]["image"].to_pylist()
+
+
+def pixels_of(
+    stored: dict[str, Any], size: int | tuple[int, int] | None, draft: bool = False
+) -> Pixels:
+    """Return a picture stored as {"bytes", "path"} as pixels (H, W, 3), of this size.
+
+    Raises:
+        Exception: of any kind, where it cannot be decoded.
+    """
+    bitmap = from_bitmap(stored["bytes"]) if stored.get("bytes") is not None else None
+    if bitmap is None:
+        picture = to_rgb(decoded(stored, size if draft else None))
+    elif _is_size(bitmap.shape[:2], size):
+        return bitmap
+    else:
+        picture = Image.fromarray(bitmap)
+    return np.asarray(resized(picture, size))
+
+
+def _is_size(shape: tuple[int, ...], size: int | tuple[int, int] | None) -> bool:
+    """Return whether pixels of this height and width stay as they are."""
+    if isinstance(size, Prepared):
+        return size.edge is None and shape == size
+    return size is None or shape == ((size, size) if isinstance(size, int) else tuple(size))
 
 
 def decoded(stored: dict[str, Any], size: int | tuple[int, int] | None = None) -> Image.Image:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from tauten.data.catalogue import Catalogue
 from tauten.data.pairs import take_caption
-from tauten.data.pixels import decoded, resized, to_rgb, unreadable
+from tauten.data.pixels import pixels_of, unreadable
 from tauten.data.problems import Problem, UnusableSampleError
 from tauten.data.shard_files import ShardFiles
 from tauten.data.sources import Media, Request
@@ -191,8 +191,7 @@ def _picture(
             content = Path(stored["path"]).read_bytes()
         return content, problem
     try:
-        picture = to_rgb(decoded(stored, size if draft else None))
-        pixels = np.asarray(resized(picture, size)).copy()
+        pixels = np.moveaxis(pixels_of(stored, size, draft), 2, 0).copy()
     except Exception as error:  # decoders raise errors of any kind
         return None, unreadable(stored) or f"unreadable image: {error}"
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), None
+    return torch.from_numpy(pixels), None

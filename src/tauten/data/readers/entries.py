@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset, Features, Image, List, Value
-from PIL import Image as PILImage
 
+from tauten.data.bitmaps import to_bitmaps
 from tauten.data.check import Finding
 from tauten.data.video import Clip
 
@@ -180,9 +179,7 @@ def stored(media: Media) -> dict[str, Any]:
         return {"bytes": media.read(), "path": None}
     if isinstance(media, bytes):
         return {"bytes": media, "path": None}
-    buffer = io.BytesIO()
-    PILImage.fromarray(media).save(buffer, "BMP")
-    return {"bytes": buffer.getvalue(), "path": None}
+    return {"bytes": to_bitmaps(media[None])[0], "path": None}
 
 
 def _span(media: Media) -> Any:

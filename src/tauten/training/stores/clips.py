@@ -99,7 +99,7 @@ def located(dataset: Dataset, column: str, source: str) -> Dataset:
     """
     if not isinstance(dataset[0][column], str):
         return dataset.rename_column(column, "image")
-    paths = [str(Path(source).parent / cell) for cell in dataset[column]]
+    paths = [str(Path(source).parent / cell) for cell in dataset[column][:]]
     return dataset.remove_columns(column).add_column("image", paths)
 
 

@@ -67,14 +67,14 @@ def check_data(config: DataConfig, views: bool = False, progress: bool = True) -
 def _sizes(parts: dict[Split, Dataset], side: str) -> list[str]:
     rows = [("", side, "captions", "different")]
     for split, data in parts.items():
-        texts = [text for cell in data["caption"] for text in texts_of(cell)]
+        texts = [text for cell in data["caption"][:] for text in texts_of(cell)]
         rows.append((split, f"{len(data):,}", f"{len(texts):,}", f"{len(set(texts)):,}"))
     return [f"  {a:<6}{b:>10}{c:>10}{d:>11}" for a, b, c, d in rows]
 
 
 def _tail(train: Dataset, config: DataConfig, label: str) -> list[str]:
     """Return the classes of training: how many, from the largest to the smallest, by group."""
-    classes = class_names(train[label], label, config.source)
+    classes = class_names(train[label][:], label, config.source)
     counts = Counter(name for name in classes if name != UNLABELLED)
     ranked = counts.most_common()
     (largest, most), (smallest, fewest) = ranked[0], ranked[-1]

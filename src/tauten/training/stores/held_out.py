@@ -163,7 +163,7 @@ def _log(
 
 
 def _texts(dataset: Dataset) -> list[list[str]]:
-    return [[f"text {text}" for text in texts_of(cell)] for cell in dataset["caption"]]
+    return [[f"text {text}" for text in texts_of(cell)] for cell in dataset["caption"][:]]
 
 
 def _text(raw: Any) -> str:

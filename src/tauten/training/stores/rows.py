@@ -45,8 +45,8 @@ def one_per_picture(
         The data set itself where every picture is in one row.
     """
     apart = [name for name in (*_APART, label) if name in dataset.column_names]
-    columns = [dataset[name] for name in apart]
-    captions = [texts_of(cell) for cell in dataset["caption"]]
+    columns = [dataset[name][:] for name in apart]
+    captions = [texts_of(cell) for cell in dataset["caption"][:]]
     rows: dict[Any, list[int]] = defaultdict(list)
     stored = raw_images(dataset)
     for row, cell in enumerate(stored):

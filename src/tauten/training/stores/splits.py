@@ -184,10 +184,10 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
         progress=progress,
     )
     if config.texts:
-        texts = [text.encode() for text in pairs["image"]]  # content, where a text is a path
+        texts = [text.encode() for text in pairs["image"][:]]  # content, where a text is a path
         pairs = pairs.remove_columns("image").add_column("image", texts)
     if config.label == config.caption and config.label not in pairs.column_names:
-        names = [next(iter(texts_of(cell)), None) for cell in pairs["caption"]]
+        names = [next(iter(texts_of(cell)), None) for cell in pairs["caption"][:]]
         pairs = pairs.add_column(config.label, names)
     if videos:
         return located(pairs, config.image, path)
@@ -199,7 +199,7 @@ def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Datase
 
 def _by_column(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:
     """Divide by the split column; what it has no val or test of is held out of train."""
-    given = [str(name).lower() for name in whole["split"]]
+    given = [str(name).lower() for name in whole["split"][:]]
     unknown = sorted({name for name in given if name not in _VALIDATION | {"train", "test"}})
     if unknown:
         raise ValueError(

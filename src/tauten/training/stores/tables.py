@@ -57,10 +57,10 @@ def to_pairs(
     else:
         pixels, has_image = _pictures(dataset, config, place, progress)
         content = fingerprint(dataset)
-    captions = [texts_of(cell) for cell in dataset["caption"]]
+    captions = [texts_of(cell) for cell in dataset["caption"][:]]
     count = len(captions)
-    alternatives = list(dataset["alt_caption"]) if "alt_caption" in names else [""] * count
-    keywords = list(dataset["keywords"]) if "keywords" in names else [[]] * count
+    alternatives = dataset["alt_caption"][:] if "alt_caption" in names else [""] * count
+    keywords = dataset["keywords"][:] if "keywords" in names else [[]] * count
     if config.negatives is not None and config.negatives not in names:
         raise ValueError(
             f"no column data.negatives={config.negatives} in {place}; columns: {some(names, 20)}"
@@ -76,14 +76,16 @@ def to_pairs(
         captions=captions,
         alternatives=[text or "" for text in alternatives],
         keywords=[texts_of(cell) for cell in keywords],
-        labels=None if label is None else class_names(dataset[label], label, place, needed=views),
+        labels=None
+        if label is None
+        else class_names(dataset[label][:], label, place, needed=views),
         fingerprint=content,
         contents="" if config.frames else _contents(dataset, others),
         others=others,
         has_image=has_image,
         negatives=None
         if config.negatives is None
-        else negatives_of(dataset[config.negatives], captions, config.negatives, place),
+        else negatives_of(dataset[config.negatives][:], captions, config.negatives, place),
     )
     if others:
         _check_modalities(pairs, config, place)
