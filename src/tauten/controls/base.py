@@ -94,7 +94,8 @@ class Control(StateModule):
             step: optimiser steps done, >= 0.
 
         Returns:
-            (N,) values, or a shape that broadcasts to it when all samples share one.
+            (N,) values, or a shape that broadcasts to it when all samples share one; on the device
+            of ``index``.
         """
         raise NotImplementedError
 
@@ -115,7 +116,8 @@ class Control(StateModule):
             step: optimiser steps done, >= 0; now when not given.
 
         Returns:
-            (N,) floating values, attached to the graph of learned parameters.
+            (N,) floating values on the device of ``index``, attached to the graph of learned
+            parameters.
 
         Raises:
             ValueError: an id outside the control's table, a wrong shape or type, a negative step.

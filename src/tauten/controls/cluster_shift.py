@@ -94,7 +94,7 @@ class ClusterShift(OfData):
         table = self.shift if of_y is None else of_y
         if torch.float64 in (dtype, table.dtype):
             return rows_at(self._exact[0 if of_y is None else 1], index.cpu()).to(index.device)
-        return rows_at(table, index.to(table.device))
+        return rows_at(table, index.to(table.device)).to(index.device)
 
     def range(self) -> Range:
         return self.low, self.high

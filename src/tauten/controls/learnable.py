@@ -48,11 +48,11 @@ class Learnable(Control):
         return math.log(value) if self._log else float(value)
 
     def values(self, index: Tensor, step: int) -> Tensor:
-        return self._value(self.parameter)
+        return self._value(self.parameter.to(index.device))
 
     def on(self, anchors: Anchors) -> Number:
         finer = torch.promote_types(anchors.dtype, self.parameter.dtype)
-        return self._value(self.parameter.to(finer))
+        return self._value(self.parameter.to(anchors.index.device, finer))
 
     def _value(self, parameter: Tensor) -> Tensor:
         value = parameter.exp() if self._log else parameter

@@ -138,7 +138,7 @@ class LossModule(StateModule):
                         f"index must be ids, or (ids of x, ids of y), got {len(index)}"
                     )
                 sides = [check_index(side) for side in index]
-                if not torch.equal(*sides):
+                if not torch.equal(sides[0], sides[1].to(sides[0].device)):
                     self.check_one_table()
                 return self._side(index[0], "x2y"), self._side(index[1], "y2x")
             return self._side(index, "x2y")
