@@ -1,4 +1,4 @@
-"""What docs/evidence.md rests on: trains its study, writes its files, tables and figures.
+"""What docs/evidence.md rests on: trains its studies, writes their files, tables and figures.
 
     python benchmarks/evidence.py train --output runs/evidence    # what is missing
     python benchmarks/evidence.py collect --output runs/evidence  # docs/evidence/*.csv
@@ -6,30 +6,27 @@
     python benchmarks/evidence.py page                            # tables and figures from them
     python benchmarks/evidence.py grid --output runs/whole --name compare_emoji_end_to_end
 
-All trainings are of the demo's towers, end to end, 20 epochs on emoji_lt and as many steps, 14
-epochs, on the icons that ``tauten data icons`` draws. First a grid of constants and of each rule
-with seed 0; settings are chosen on validation for each of three targets: pairs, classes, and the
-sum of both. Then the chosen ones and the parts of a wide shift with up to five seeds. ``tauten
-compare --rerun FOLDER`` trains one cell again. ``grid`` copies the tables of a ``tauten compare``.
+A study is a data set, a recipe's towers, a length, and what is tried. First a grid of constants and
+of each rule with one seed; settings are chosen on validation for each target: pairs, classes, and
+the sum of both, or classes alone where two views of one picture are compared. Then the chosen ones
+and the parts of a wide shift with more seeds. ``--only`` names studies: study (emoji_lt), icons
+(which ``tauten data icons`` draws), clips (emoji_video), views (caltech98_lt). ``tauten compare
+--rerun FOLDER`` trains one cell again. ``grid`` copies the tables of a ``tauten compare``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import evidence_figures
 import evidence_settings as tried
 import evidence_synthetic
 import evidence_tables
-from evidence_job import Study
+from evidence_job import OF_VIEWS, VIEWS, Study
 from evidence_settings import Setting
-from evidence_write import TARGETS, collect, write
-
-SEARCH_SEED = 0
-SEEDS = (0, 1, 2, 3, 4)
-FIRST_SEEDS = SEEDS[:3]
+from evidence_write import collect, write
 
 
 def main() -> None:
@@ -39,20 +36,19 @@ def main() -> None:
     parser.add_argument("step", choices=("train", "collect", "synthetic", "page", "grid"))
     parser.add_argument("--output", type=Path, default=Path("runs/evidence"))
     parser.add_argument("--icons", default="runs/icons", help="what tauten data icons wrote")
+    parser.add_argument("--data", default="data", help="folder of emoji_video and caltech98_lt")
+    parser.add_argument("--only", nargs="*", help="of these studies")
     parser.add_argument("--name", help="of the tables that grid writes")
     given = parser.parse_args()
-    emoji = Study(given.output / "emoji_lt")
-    icons = Study(given.output / "icons", (given.icons, "label"), epochs=14.0)
+    found = {study.name: study for study in studies(given.output, given.icons, given.data)}
+    kept = [found[name] for name in given.only or found]
     if given.step == "train":
-        train(emoji, icons)
+        for study in kept:
+            train(study)
     elif given.step == "collect":
-        for study, name, settings in (
-            (emoji, "study", tried.searched()),
-            (icons, "icons", tried.searched_coarsely()),
-        ):
-            found = chosen(study, settings)
-            if found:
-                write(study, name, settings, SEEDS, found)
+        for study in kept:
+            if study.chosen():
+                write(study)
     elif given.step == "synthetic":
         evidence_synthetic.main()
     elif given.step == "grid":
@@ -62,48 +58,55 @@ def main() -> None:
         evidence_figures.main()
 
 
-def train(emoji: Study, icons: Study) -> None:
-    """Train in an order in which what is finished is always whole."""
-    robust = {s.key for s in (*tried.predicted(), *tried.global_ones())}
-    first = [s for s in tried.searched() if s.key not in robust]
-    whole(emoji, first, FIRST_SEEDS)
-    shifts = ("constant", "MM-TS", "MM-TS reversed")
-    core = [s for (rule, _), s in chosen(emoji, first).items() if rule in shifts]
-    emoji.train(distinct([*core, *tried.causes()]), SEEDS)
-    whole(icons, tried.searched_coarsely(), FIRST_SEEDS, tried.causes()[:-2])
-    whole(emoji, tried.searched(), SEEDS)
-    whole(icons, tried.searched_coarsely(), SEEDS)
+def studies(output: Path, icons: str, data: str) -> list[Study]:
+    """Return the studies: what they train, on what, for how long."""
+    causes = tried.causes()
+    return [
+        Study("study", output / "emoji_lt", tried.searched(), causes),
+        Study(
+            "icons",
+            output / "icons",
+            tried.searched_on_icons(),
+            causes,
+            data=(icons, "label"),
+            epochs=14.0,
+        ),
+        Study(
+            "clips",
+            output / "emoji_video",
+            tried.searched_on_clips(),
+            causes,
+            data=(f"emoji_video:{data}", "label"),
+            recipe="emoji_video_margin_mmts",
+            seeds=(0, 1, 2),
+        ),
+        Study(
+            "views",
+            output / "caltech98_lt",
+            tried.searched_on_views(),
+            causes,
+            data=(f"caltech98_lt:{data}", "label"),
+            recipe="caltech98_lt_simclr",
+            epochs=10.0,
+            metrics=VIEWS,
+            targets=OF_VIEWS,
+        ),
+    ]
 
 
-def whole(
-    study: Study,
-    settings: Sequence[Setting],
-    seeds: Sequence[int],
-    parts: Sequence[Setting] | None = None,
-) -> None:
-    """Train settings with the first seed, then the best of each rule, and the parts of a shift."""
-    study.train(settings, [SEARCH_SEED])
-    found = chosen(study, settings)
+def train(study: Study) -> None:
+    """Train settings with the first seed, then the best of each rule, and the parts of a shift.
+
+    What is finished is always whole: three seeds of all come before the fourth of any.
+    """
+    study.train(study.tried, study.seeds[:1])
+    found = study.chosen()
     for (rule, target), setting in found.items():
-        print(rule, target, setting.name, flush=True)
-    study.train(distinct(found.values()), seeds)
-    study.train(tried.causes() if parts is None else parts, seeds)
-
-
-def chosen(study: Study, settings: Sequence[Setting]) -> dict[tuple[str, str], Setting]:
-    """Return the best of these settings on validation by (rule, target)."""
-    done = study.finished(settings, SEARCH_SEED)
-    found = {s.key: study.metrics(s, SEARCH_SEED, "val")["all"] for s in done}
-
-    def score(setting: Setting, target: str) -> float:
-        recall, class_map = found[setting.key]
-        return {"instances": recall, "classes": class_map, "both": recall + class_map}[target]
-
-    return {
-        (rule, target): max((s for s in done if s.rule == rule), key=lambda s: score(s, target))
-        for rule in dict.fromkeys(s.rule for s in done)
-        for target in TARGETS
-    }
+        print(study.name, rule, target, setting.name, flush=True)
+    kept = distinct(found.values())
+    for seeds in (study.seeds[:3], study.seeds):
+        study.train(kept, seeds)
+        study.train(study.causes, seeds)
 
 
 def distinct(settings: Iterable[Setting]) -> list[Setting]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import torch
-from evidence_tables import read
+from evidence_read import read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor

@@ -7,7 +7,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,13 @@ from tauten.training import Config, to_dict
 
 #: what a cell's run leaves that no table needs
 _LARGE = ("embeddings.npz", "test_images.npz", "samples.npz", "history.jsonl")
+RECALL, CLASS_MAP = "mean_recall", "class_map"
+#: what is compared where there are pairs, and what chooses for pairs, for classes, and for both
+PAIRS = (RECALL, CLASS_MAP)
+OF_PAIRS = {"instances": (RECALL,), "classes": (CLASS_MAP,), "both": PAIRS}
+#: the same for two views, which have classes alone
+VIEWS = ("knn@1/class_mean", "knn@10/class_mean")
+OF_VIEWS = {"classes": VIEWS[1:]}
 #: what test queries found, by setting and seed
 Found = dict[str, dict[int, Outcome]]
 
@@ -30,17 +37,31 @@ Found = dict[str, dict[int, Outcome]]
 class Study:
     """Trainings on one set of data, each in a folder of its own.
 
-    Weights are those at the end: one training then serves both targets.
+    Weights are those at the end: one training then serves all targets.
 
     Attributes:
+        name: with which its files begin.
         root: its folder.
-        data: source of the data, and its column of classes; None for emoji_lt.
+        tried: settings that are trained with the first seed, and chosen from.
+        causes: a wide shift and its parts.
+        data: source of the data, and its column of classes; None for those of the recipe.
+        recipe: whose towers, optimiser and data it takes.
         epochs: of each training.
+        seeds: of what was chosen, and of a shift's parts; settings are chosen with the first.
+        metrics: what is compared.
+        targets: metrics whose sum chooses, by what is wanted.
     """
 
+    name: str
     root: Path
+    tried: Sequence[Setting]
+    causes: Sequence[Setting]
     data: tuple[str, str] | None = None
+    recipe: str = "emoji"
     epochs: float = 20.0
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    metrics: tuple[str, ...] = PAIRS
+    targets: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: OF_PAIRS)
 
     @property
     def base(self) -> Config:
@@ -52,7 +73,8 @@ class Study:
         }
         if self.data is not None:
             shared |= dict(zip(("data.source", "data.label"), self.data, strict=True))
-        return Grid(self.root, recipe="emoji", mode="train", settings=shared).base()
+        grid = Grid(self.root, self.recipe, mode="train", family="infonce", settings=shared)
+        return grid.base()
 
     def cell(self, setting: Setting, seed: int) -> Cell:
         """Return the training of a setting with a seed."""
@@ -63,7 +85,7 @@ class Study:
             setting=setting.name.replace(" ", "-"),
             settings=setting.settings,
             config=to_dict(config),
-            data=Path(config.data.source).name,
+            data=Path(config.data.source.partition(":")[0]).name,
             fingerprint="",
             runner="train",
             hidden=0,
@@ -86,7 +108,7 @@ class Study:
                     (folder / "run" / name).unlink(missing_ok=True)
                 found = " ".join(
                     f"{name} {100 * result.metrics['all'][name]:.1f}"
-                    for name in ("mean_recall", "class_map")
+                    for name in self.metrics
                     if name in result.metrics["all"]
                 )
                 seconds = time.perf_counter() - start
@@ -97,32 +119,49 @@ class Study:
         """Return the settings whose training with this seed is done."""
         return [s for s in settings if finished(self.root / self.cell(s, seed).place)]
 
-    def queries(self, settings: Sequence[Setting], seeds: Sequence[int]) -> Found:
+    def queries(self, settings: Sequence[Setting]) -> Found:
         """Return what finished trainings found for the test queries, by setting and seed."""
         found: Found = {}
-        for seed in seeds:
+        for seed in self.seeds:
             for setting in self.finished(settings, seed):
                 outcome = load_queries(self.root / self.cell(setting, seed).place)
                 found.setdefault(setting.key, {})[seed] = outcome
         return found
 
-    def metrics(self, setting: Setting, seed: int, split: str) -> dict[str, tuple[float, float]]:
-        """Return mean recall and class mAP of a split by group, of a finished training."""
+    def found(self, setting: Setting, seed: int, split: str) -> dict[str, dict[str, float]]:
+        """Return what is compared, on a split by group, of a finished training."""
         path = self.root / self.cell(setting, seed).place / "run" / "results.json"
         values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))[split]
+
+        def of(metric: str, end: str) -> float:
+            if metric != RECALL:
+                return values[f"{metric}{end}"]
+            hits = (f"{side}/hit@{k}{end}" for side in ("x2y", "y2x") for k in (1, 5, 10))
+            return statistics.fmean(values[hit] for hit in hits)
+
         ends = {group: "" if group == ALL else f"/{group}" for group in (ALL, *GROUPS)}
         return {
-            group: (
-                statistics.fmean(
-                    values[f"{side}/hit@{k}{end}"] for side in ("x2y", "y2x") for k in (1, 5, 10)
-                ),
-                values[f"class_map{end}"],
-            )
+            group: {metric: of(metric, end) for metric in self.metrics}
             for group, end in ends.items()
         }
 
-    def seconds(self, settings: Sequence[Setting], seeds: Sequence[int]) -> list[float]:
+    def chosen(self) -> dict[tuple[str, str], Setting]:
+        """Return the best finished setting on validation by (rule, target)."""
+        done = self.finished(self.tried, self.seeds[0])
+        found = {s.key: self.found(s, self.seeds[0], "val")[ALL] for s in done}
+
+        def score(setting: Setting, target: str) -> float:
+            return sum(found[setting.key][metric] for metric in self.targets[target])
+
+        return {
+            (rule, target): max((s for s in done if s.rule == rule), key=lambda s: score(s, target))
+            for rule in dict.fromkeys(s.rule for s in done)
+            for target in self.targets
+        }
+
+    def seconds(self) -> list[float]:
         """Return the time of each finished training."""
-        cells = [self.cell(s, seed) for seed in seeds for s in self.finished(settings, seed)]
+        settings = list({s.key: s for s in (*self.tried, *self.causes)}.values())
+        cells = [self.cell(s, n) for n in self.seeds for s in self.finished(settings, n)]
         results = [finished(self.root / cell.place) for cell in cells]
         return [result.seconds for result in results if result is not None]

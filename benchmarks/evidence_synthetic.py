@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import evidence_settings as tried
+from evidence_job import PAIRS
 from evidence_settings import Setting
-from evidence_write import COMPARED, force, options, table
+from evidence_write import force, options, table
 
 from tauten.comparison import SyntheticConfig, synthetic
 from tauten.comparison.contrasts import Contrast, contrasts
@@ -54,10 +55,10 @@ def main() -> None:
                 (*place, seed, group, metric, repr(metrics[metric]), *own)
                 for seed, outcome in of_seeds.items()
                 for group, metrics in outcome.metrics().items()
-                for metric in COMPARED
+                for metric in PAIRS
             ]
         pairs = [(f"MM-TS {name}, {told}", f"MM-TS reversed {name}, {told}") for name in SHIFTS]
-        for metric in COMPARED:
+        for metric in PAIRS:
             differences += [(metric, c) for c in contrasts(named, pairs, metric)]
     table("synthetic", COLUMNS, rows)
     fields = list(Contrast.__dataclass_fields__)

@@ -5,38 +5,35 @@ A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``.
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
-from tauten.comparison.tables import MARKS, percent, points
+from evidence_read import (
+    CLASSES,
+    DOCS,
+    NEAREST,
+    NEIGHBOURS,
+    PARTED,
+    PARTS,
+    RECALL,
+    STUDIES,
+    TARGETS,
+    WORDS,
+    Row,
+    constant_of,
+    difference,
+    metrics_of,
+    pipes,
+    read,
+)
+from evidence_sets import on_sets, parts_on_sets
+
+from tauten.comparison.tables import percent
 from tauten.outcome import ALL, GROUPS
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-EVIDENCE = DOCS / "evidence"
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n)(?:(?!<!--).)*(<!-- end -->)", re.DOTALL)
-Row = dict[str, str]
 Table = Callable[[], str]
-#: the sets that were studied: the beginning of their files' and tables' names
-STUDIES = ("study", "icons")
-#: those of which a shift was taken apart
-PARTED = ("study",)
-RECALL, CLASSES = "mean_recall", "class_map"
-
-
-def read(name: str) -> list[Row]:
-    """The rows of a table of docs/evidence."""
-    with (EVIDENCE / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def difference(row: Row) -> str:
-    """A difference in points with its simultaneous interval, marked where that excludes 0."""
-    value, low, high = (
-        points(float(row[name])) for name in ("value", "corrected_low", "corrected_high")
-    )
-    return f"{value} [{low}, {high}]{MARKS[row['verdict']]}"  # type: ignore[index]
 
 
 def differences(
@@ -84,7 +81,8 @@ def levels(name: str, metric: str) -> str:
 
 
 def searched(study: str) -> str:
-    """What was tried, on validation: both targets, and class mAP by group."""
+    """What was tried, on validation: both metrics, and the one of classes by group."""
+    other, own = metrics_of(study)
     rows: dict[str, dict[str, Row]] = {}
     for row in read(f"{study}_search"):
         if row["split"] == "val":
@@ -92,12 +90,12 @@ def searched(study: str) -> str:
     body = [
         [
             key,
-            percent(float(found[ALL]["mean_recall"])),
-            *(percent(float(found[group]["class_map"])) for group in (ALL, *GROUPS)),
+            percent(float(found[ALL][other])),
+            *(percent(float(found[group][own])) for group in (ALL, *GROUPS)),
         ]
         for key, found in rows.items()
     ]
-    return pipes(["validation, seed 0", "mean recall", "class mAP", *GROUPS], body)
+    return pipes(["validation, seed 0", WORDS[other], WORDS[own], *GROUPS], body)
 
 
 def chosen(study: str) -> str:
@@ -108,20 +106,20 @@ def chosen(study: str) -> str:
     for row in read(f"{study}_search"):
         if (row["split"], row["group"]) == ("val", ALL):
             tried.setdefault(row["rule"], {})[row["setting"]] = row
-    found: dict[str, list[str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for row in read(f"{study}_chosen"):
         own = tried[row["rule"]][row["setting"]]
-        both = " / ".join(percent(float(own[metric])) for metric in (RECALL, CLASSES))
-        found.setdefault(row["rule"], []).append(f"{row['setting']}: {both}")
-    body = [[rule, str(len(tried[rule])), *own] for rule, own in found.items()]
-    return pipes(["rule", "tried", "for pairs", "for classes", "for both"], body)
+        both = " / ".join(percent(float(own[metric])) for metric in metrics_of(study))
+        found.setdefault(row["rule"], {})[TARGETS[row["target"]]] = f"{row['setting']}: {both}"
+    body = [[rule, str(len(tried[rule])), *own.values()] for rule, own in found.items()]
+    return pipes(["rule", "tried", *found["constant"]], body)
 
 
 def rules(study: str, target: str, other: str, metric: str) -> Table:
     """Rules chosen for a target minus the best constant for one, in a metric."""
 
     def made() -> str:
-        constant = f"constant {_constant(study, other)}"
+        constant = f"constant {constant_of(study, other)}"
         return differences(
             f"{study}_rules",
             lambda a, b: a if b == constant else None,
@@ -133,28 +131,10 @@ def rules(study: str, target: str, other: str, metric: str) -> Table:
     return made
 
 
-def _constant(study: str, target: str) -> str:
-    """Return the best constant for a target."""
-    (setting,) = (
-        row["setting"]
-        for row in read(f"{study}_chosen")
-        if (row["rule"], row["target"]) == ("constant", target)
-    )
-    return setting
-
-
 def parts(study: str, metric: str) -> Table:
     """The parts of a wide shift minus its mean, in a metric."""
-    names = {
-        "MM-TS 0.089 to 0.485 plain": "true sizes (MM-TS)",
-        "MM-TS reversed 0.089 to 0.485 plain": "sizes reversed",
-        "MM-TS 0.089 to 0.485 equalized": "shape only",
-        "part weight only": "weight only",
-        "part shuffled": "sizes exchanged between classes",
-        "part noise": "sizes exchanged between samples",
-    }
     return lambda: differences(
-        f"{study}_parts", lambda a, b: names.get(a), metric, "minus the constant of its mean"
+        f"{study}_parts", lambda a, b: PARTS.get(a), metric, "minus the constant of its mean"
     )
 
 
@@ -163,12 +143,6 @@ def directions(metric: str) -> Table:
     return lambda: differences(
         "synthetic", lambda a, b: a.removeprefix("MM-TS "), metric, "MM-TS minus reversed"
     )
-
-
-def pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of markdown."""
-    rule = "|" + " --- |" * len(header)
-    return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(r)} |" for r in rows)])
 
 
 def _grid(name: str, setting: str) -> Table:
@@ -207,31 +181,43 @@ def of_study(study: str) -> dict[str, Table]:
     found: dict[str, Table] = {
         "searched": lambda: searched(study),
         "chosen": lambda: chosen(study),
-        "pairs": rules(study, "instances", "instances", RECALL),
-        "pairs-classes": rules(study, "instances", "instances", CLASSES),
-        "classes": rules(study, "classes", "classes", CLASSES),
-        "classes-pairs": rules(study, "classes", "classes", RECALL),
-        "both": rules(study, "both", "both", RECALL),
-        "both-classes": rules(study, "both", "both", CLASSES),
-        "price": rules(study, "classes", "instances", RECALL),
-        "price-classes": rules(study, "classes", "instances", CLASSES),
-        "levels-pairs": lambda: levels(f"{study}_rules", RECALL),
-        "levels-classes": lambda: levels(f"{study}_rules", CLASSES),
-        "levels-across": lambda: levels(f"{study}_rules", "class_map_across"),
-        "levels-within": lambda: levels(f"{study}_rules", "class_map_within"),
     }
-    if study in PARTED:
+    if RECALL in metrics_of(study):
+        told = {"pairs": RECALL, "classes": CLASSES}
         found |= {
-            "parts-pairs": parts(study, RECALL),
-            "parts-classes": parts(study, CLASSES),
-            "levels-parts-pairs": lambda: levels(f"{study}_parts", RECALL),
-            "levels-parts-classes": lambda: levels(f"{study}_parts", CLASSES),
+            "pairs": rules(study, "instances", "instances", RECALL),
+            "pairs-classes": rules(study, "instances", "instances", CLASSES),
+            "classes": rules(study, "classes", "classes", CLASSES),
+            "classes-pairs": rules(study, "classes", "classes", RECALL),
+            "both": rules(study, "both", "both", RECALL),
+            "both-classes": rules(study, "both", "both", CLASSES),
+            "price": rules(study, "classes", "instances", RECALL),
+            "price-classes": rules(study, "classes", "instances", CLASSES),
+            "levels-across": lambda: levels(f"{study}_rules", "class_map_across"),
+            "levels-within": lambda: levels(f"{study}_rules", "class_map_within"),
         }
+    else:
+        told = {"nearest": NEAREST, "classes": NEIGHBOURS}
+        found |= {name: rules(study, "classes", "classes", of) for name, of in told.items()}
+    for name, metric in told.items():
+        found[f"levels-{name}"] = partial(levels, f"{study}_rules", metric)
+        if study in PARTED:
+            found[f"parts-{name}"] = parts(study, metric)
+            found[f"levels-parts-{name}"] = partial(levels, f"{study}_parts", metric)
     return {f"{study}-{name}": made for name, made in found.items()}
 
 
 TABLES: dict[str, Table] = {
     **{name: made for study in STUDIES for name, made in of_study(study).items()},
+    "sets-pairs": lambda: on_sets("instances", 0),
+    "sets-classes": lambda: on_sets("classes", 1),
+    "sets-classes-head": lambda: on_sets("classes", 1, "head"),
+    "sets-classes-tail": lambda: on_sets("classes", 1, "tail"),
+    "sets-both-pairs": lambda: on_sets("both", 0),
+    "sets-both-classes": lambda: on_sets("both", 1),
+    "sets-parts-pairs": lambda: parts_on_sets(0),
+    "sets-parts-classes": lambda: parts_on_sets(1),
+    "sets-parts-classes-head": lambda: parts_on_sets(1, "head"),
     "synthetic-pairs": directions(RECALL),
     "synthetic-classes": directions(CLASSES),
     "synthetic-levels": lambda: levels("synthetic", RECALL),

@@ -24,8 +24,9 @@ def _load(name):
     return load(DOCS.parent / "benchmarks" / f"{name}.py", name)
 
 
-MODULES = ("evidence_tables", "evidence_settings", "evidence_forces", "evidence_figures")
-tables, tried, forces, figures = map(_load, MODULES)
+# each before those that import it
+MODULES = ("read", "sets", "tables", "grids", "settings", "forces", "figures")
+read, _, tables, _, tried, forces, figures = (_load(f"evidence_{name}") for name in MODULES)
 PAGES = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in tables.PAGES}
 NAMES = [path.stem.removesuffix("_differences") for path in DOCS.glob("evidence/*_differences.csv")]
 
@@ -43,9 +44,9 @@ def test_every_table_is_on_a_page():
 
 def test_differences_in_the_text_are_rows_of_the_files():
     known = {
-        tables.difference(row).rstrip("▲▼")
+        read.difference(row).rstrip("▲▼")
         for name in NAMES
-        for row in tables.read(f"{name}_differences")
+        for row in read.read(f"{name}_differences")
     }
     quoted = [
         text for page in PAGES.values() for text in QUOTED.findall(tables.BLOCK.sub("", page))
@@ -56,7 +57,7 @@ def test_differences_in_the_text_are_rows_of_the_files():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_differences_are_those_of_the_cells(name):
-    rows = tables.read(name)
+    rows = read.read(name)
     assert list(rows[0])[: len(COLUMNS)] == COLUMNS
     form = "{control} ({setting})" if name.startswith("compare") else "{control} {setting}"
     values = {}
@@ -69,7 +70,7 @@ def test_differences_are_those_of_the_cells(name):
         found = values.get((variant, group, metric))
         return found or values[variant.replace("(tuned)", "(default)"), group, metric]
 
-    for row in tables.read(f"{name}_differences"):
+    for row in read.read(f"{name}_differences"):
         a, b = (of(row[side], row["group"], row["metric"]) for side in "ab")
         common = set(a) & set(b)
         assert len(common) == int(row["seeds"])
@@ -77,19 +78,18 @@ def test_differences_are_those_of_the_cells(name):
         assert found == pytest.approx(float(row["value"]), abs=1e-9)
 
 
-@pytest.mark.parametrize("study", tables.STUDIES)
+@pytest.mark.parametrize("study", read.STUDIES)
 def test_the_chosen_settings_are_the_best_on_validation(study):
     searched = [
         row
-        for row in tables.read(f"{study}_search")
+        for row in read.read(f"{study}_search")
         if (row["split"], row["group"]) == ("val", "all")
     ]
-    metrics = {
-        "instances": ["mean_recall"],
-        "classes": ["class_map"],
-        "both": ["mean_recall", "class_map"],
-    }
-    chosen = tables.read(f"{study}_chosen")
+    found = read.metrics_of(study)
+    metrics = {"instances": found[:1], "classes": found[1:], "both": found}
+    if "mean_recall" not in found:
+        metrics = {"classes": found[1:]}
+    chosen = read.read(f"{study}_chosen")
     assert {row["target"] for row in chosen} == set(metrics)
     assert {row["rule"] for row in chosen} == {row["rule"] for row in searched}
     for row in chosen:
@@ -115,7 +115,8 @@ def test_the_parts_of_a_shift_have_its_mean():
 
 
 def test_every_setting_is_a_training():
-    found = [*tried.searched(), *tried.searched_coarsely(), *tried.causes()]
+    sets = (tried.searched, tried.searched_on_icons, tried.searched_on_clips)
+    found = [s for make in (*sets, tried.searched_on_views, tried.causes) for s in make()]
     settings = {}
     for setting in found:
         assert settings.setdefault(setting.key, setting.settings) == setting.settings
@@ -128,14 +129,46 @@ def test_every_setting_is_a_training():
             assert control.range()[0] > 0, setting.key
 
 
-@pytest.mark.parametrize("study", tables.STUDIES)
+@pytest.mark.parametrize("study", read.STUDIES)
 def test_the_trade_off_has_a_point_for_each_training(study):
-    rows = tables.read(f"{study}_search")
-    drawing = figures.trade_off(rows)
-    tested = [row for row in rows if (row["split"], row["group"]) == ("test", "tail")]
-    lines = drawing.axes[-1].get_lines()
-    drawn = {tuple(point) for line in lines for point in line.get_xydata().tolist()}
-    assert drawn == {figures.place(row) for row in tested}
+    panels = figures.panels(study)
+    drawing = figures.trade_off(panels, figures.axes_of(study))
+    trained = {(row["rule"], row["setting"]) for row in read.read(f"{study}_search")}
+    for axes, (title, points) in zip(drawing.axes, panels.items(), strict=True):
+        assert axes.get_title() == title
+        assert {point[:2] for point in points} == trained
+        drawn = {tuple(at) for line in axes.get_lines() for at in line.get_xydata().tolist()}
+        assert drawn == {at for _, _, at in points}
+
+
+def test_a_trade_off_shows_test_queries():
+    row = next(
+        row
+        for row in read.read("study_search")
+        if (row["split"], row["group"], row["setting"]) == ("test", "tail", "0.085")
+    )
+    at = tuple(100 * float(row[name]) for name in ("mean_recall", "class_map"))
+    assert ("constant", "0.085", at) in figures.panels("study")["tail"]
+
+
+@pytest.mark.parametrize("study", read.STUDIES)
+def test_the_sets_beside_each_other_are_those_of_each_alone(study):
+    title = read.SETS[study]
+    for name, target, place in (("pairs", "instances", 0), ("classes", "classes", 1)):
+        metric = read.metrics_of(study)[place]
+        own = {
+            read.rule_of(row["a"]): read.difference(row)
+            for row in read.own_family(study, target, metric)
+            if row["group"] == "all"
+        }
+        header, _, *lines = tables.TABLES[f"sets-{name}"]().splitlines()
+        columns = [cell.strip() for cell in header.split("|")]
+        if not own:
+            assert title not in header
+            continue
+        place_of = next(k for k, cell in enumerate(columns) if cell.startswith(f"{title} − "))
+        cells = [[cell.strip() for cell in line.split("|")] for line in lines]
+        assert {row[1]: row[place_of] for row in cells if row[place_of] != "–"} == own
 
 
 @pytest.mark.parametrize("rule", ["constant 0.085", "MM-TS", "shape only", "weight only"])
