@@ -1,7 +1,7 @@
 """All that is to be known on a CUDA device, in one command that fits into ten minutes.
 
     python benchmarks/gpu.py --output FOLDER [--minutes 9.5] [--parts right times ...]
-                             [--batches 8192 16384 32768 65536] [--rounds 5] [--small]
+                             [--batches 512 2048 8192 ...] [--rounds 5] [--small]
 
 Writes FOLDER/report.json and, as tables for docs/scaling.md, FOLDER/report.md, anew after each
 line, so that a run that is cut keeps what it has. Parts, in this order:
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the report")
     parser.add_argument("--minutes", type=float, default=9.5, help="after which nothing is begun")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--batches", type=int, nargs="+", default=[8192, 16384, 32768, 65536])
+    parser.add_argument("--batches", type=int, nargs="+", default=[2**k for k in range(9, 17)])
     parser.add_argument("--dim", type=int, default=512, help="embedding width")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds after one warm-up")
     parser.add_argument("--step-batch", type=int, default=1024, help="pairs of a training step")

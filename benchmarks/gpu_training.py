@@ -70,7 +70,7 @@ def with_us() -> dict[str, Any]:
 
 def steps(report: Report, args: argparse.Namespace, device: str) -> None:
     """A step of both towers in bfloat16 with checkpointed activations, loss and AdamW."""
-    if not report.has_time("steps", 90 if device == "cuda" else 0):
+    if not report.has_time("steps", 30 if device == "cuda" else 0):
         return
     torch.manual_seed(0)
     model = towers(args.small).to(device)
@@ -112,7 +112,7 @@ def trainings(report: Report, args: argparse.Namespace, device: str) -> None:
     from tauten.training import train
 
     for precision in ("fp32", "bf16", "fp16"):
-        if not report.has_time(f"trainings {precision}", 60 if device == "cuda" else 0):
+        if not report.has_time(f"trainings {precision}", 20 if device == "cuda" else 0):
             continue
         with tempfile.TemporaryDirectory() as root:
             config = get("emoji_infonce_mmts")(Path(root) / "run", epochs=1 if args.small else 5)

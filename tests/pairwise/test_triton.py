@@ -28,6 +28,8 @@ def run_cases(interpreted):
     environment = {**os.environ, "TRITON_INTERPRET": "1" if interpreted else "0"}
     cases = Path(__file__).with_name("triton_cases.py")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(cases)]
+    if not interpreted and find_spec("xdist"):  # each case compiles kernels of its own
+        command += ["-n", str(min(8, os.cpu_count() or 1))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
 
@@ -83,9 +85,9 @@ def compiled(kernel, arguments, capability):
         else:
             signature[name] = pointers[given.dtype] if isinstance(given, torch.Tensor) else "i32"
     source = ASTSource(function, signature, constants)
-    options = {"num_warps": triton_sweeps.WARPS, "num_stages": triton_sweeps.STAGES}
-    kernel = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-    return kernel.asm["ptx"], kernel.metadata.shared
+    options = dict(zip(("num_warps", "num_stages"), triton_sweeps.COMPILED[kernel], strict=True))
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return made.asm["ptx"], made.metadata.shared
 
 
 @needs_triton

@@ -210,7 +210,7 @@ class ContrastiveLoss(LossModule):
         if isinstance(index, (tuple, list)):
             check_ids_of_pairs(self, ids, related)
         given: dict[Direction, Tensor] = {"x2y": x, "y2x": y}
-        whole = held(self.tile, rows, cols)
+        whole = held(self.tile, rows, cols, x.device)
         trusting = (
             self.normalize
             and related.single

@@ -18,7 +18,7 @@ from tauten.losses.partition import need_negatives
 from tauten.losses.weighting import Weighted
 from tauten.pairwise import Reduction, Softplus
 from tauten.pairwise.exchange import gather_columns, total
-from tauten.pairwise.tiled import TILE
+from tauten.pairwise.tiled import tile_on
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, Range
 
@@ -129,7 +129,7 @@ class MannWhitney(WithMargin):
     def _against_all(self, batch: Batch, slopes: Tensor, offsets: Tensor) -> Tensor:
         """Return (n,) Σ log(1 + exp(s·slope + offset)) over this process's negative pairs s."""
         large = batch.tile == "auto" and len(batch.x) * len(batch.y) > _HELD
-        swept = replace(batch, tile=TILE) if large else batch
+        swept = replace(batch, tile=tile_on(batch.x.device)) if large else batch
         sums = []
         for start in range(0, len(slopes), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from tauten.pairwise.exchange import Ranks
 from tauten.pairwise.masks import PairMask
 from tauten.pairwise.ranks import Exchange, reduce_on_ranks
 from tauten.pairwise.reduction import Reduction
-from tauten.pairwise.tiled import TILE, reduce_tiled
-from tauten.pairwise.triton_sweeps import reduce_triton
+from tauten.pairwise.tiled import reduce_tiled, tile_on
+from tauten.pairwise.triton_sweeps import reduce_triton, unsupported
 from tauten.pairwise.whole import Tile as Tile
 from tauten.pairwise.whole import held, reduce_whole
+from tauten.reads import FREE
 
 
 def check_tile(tile: Tile) -> Tile:
@@ -53,7 +55,8 @@ def reduce_pairs(
         mask: pairs to leave out.
         tile: ``"dense"`` holds S; an int or (rows, columns) streams tiles of that size;
             ``"triton"`` streams blocks through kernels of a GPU; ``"auto"`` holds S up to
-            512 x 512 pairs and streams beyond, without these kernels.
+            512 x 512 pairs, on a GPU 4096 x 4096, and streams beyond, on a GPU by these kernels
+            where they can.
         cosine: whether rows are scaled to length 1, so that s is the cosine.
         ranks: the processes of which each has some rows and columns of S; x and y are this one's,
             and numbers of columns are those of all, (1, M).
@@ -73,18 +76,19 @@ def reduce_pairs(
                 f"tile='triton' works in one process, and {ranks.size} share this pair matrix; use "
                 "tile='auto', or ranks='local' in the loss"
             )
-        sides = None if tile == "dense" else _sides(tile)
+        sides = None if tile == "dense" else _sides(tile, x.device)
         return reduce_on_ranks(
             x, y, reductions, mask, ranks, exchange=exchange, tile=sides, cosine=cosine
         )
-    if held(tile, len(x), len(y)):
+    if held(tile, len(x), len(y), x.device):
         return reduce_whole(x, y, reductions, mask, cosine=cosine)
-    if tile == "triton":
+    fit = tile == "auto" and x.device.type not in FREE
+    if tile == "triton" or (fit and unsupported(x, y, reductions, mask) is None):
         return reduce_triton(x, y, reductions, mask, cosine=cosine)
-    return reduce_tiled(x, y, reductions, mask, tile=_sides(tile), cosine=cosine)
+    return reduce_tiled(x, y, reductions, mask, tile=_sides(tile, x.device), cosine=cosine)
 
 
-def _sides(tile: Tile) -> tuple[int, int]:
+def _sides(tile: Tile, device: torch.device) -> tuple[int, int]:
     if isinstance(tile, tuple):
         return tile
-    return (tile, tile) if isinstance(tile, int) else TILE
+    return (tile, tile) if isinstance(tile, int) else tile_on(device)

@@ -20,9 +20,18 @@ from tauten.pairwise.plan import Gradients, Plan, make_plan
 from tauten.pairwise.reduction import Reduction
 from tauten.pairwise.sides import Side
 from tauten.pairwise.tiles import cotangent_of_tile, reduce_tile, tiles
+from tauten.reads import FREE
 
 #: rows and columns of a tile: large enough for few and fast products, small enough for the cache
 TILE = (512, 768)
+
+#: those of a tile on a GPU, where it takes longer to begin a small one than to compute it
+TILE_ON_GPU = (4096, 4096)
+
+
+def tile_on(device: torch.device) -> tuple[int, int]:
+    """Return rows and columns of a tile on a device."""
+    return TILE if device.type in FREE else TILE_ON_GPU
 
 
 def reduce_tiled(

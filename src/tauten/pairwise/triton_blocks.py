@@ -219,11 +219,6 @@ class _Marks:
     def of(cls, mask: PairMask | None, columns: int) -> _Marks:
         if mask is None:
             return cls(None, None, None, False)
-        if mask.itself is not None or mask.only_positives:
-            raise ValueError(
-                "tile='triton' knows no sets of one side, and no labels= with ignore=; use "
-                "tile='auto'"
-            )
         labels = mask.labels
         if labels is None:
             labels = mask.positive, torch.arange(columns, device=mask.positive.device)

@@ -35,11 +35,13 @@ BLOCK = (4096, 4096)
 #: how many blocks along each side the forward sweep takes at once where it holds none
 REACH = 8
 
-#: how a kernel is compiled: warps of a program, and how many loads it has under way
-WARPS, STAGES = 8, 3
+#: how each kernel is compiled: warps of a program, and how many loads it has under way
+COMPILED = {"reduce_kernel": (8, 3), "cotangent_kernel": (8, 3), "product_kernel": (8, 3)}
 
 
-def unsupported(x: Tensor, y: Tensor, reductions: Sequence[Reduction]) -> str | None:
+def unsupported(
+    x: Tensor, y: Tensor, reductions: Sequence[Reduction], mask: PairMask | None
+) -> str | None:
     """Return why the kernels cannot reduce this, or None where they can."""
     if not _installed():
         return "triton is not installed: pip install 'tauten[triton]'"
@@ -61,6 +63,8 @@ def unsupported(x: Tensor, y: Tensor, reductions: Sequence[Reduction]) -> str | 
         count = sum(reduction.along == along for reduction in reductions)
         if count > 1:
             return f"{count} reductions along {along}, and it does one"
+    if mask is not None and (mask.itself is not None or mask.only_positives):
+        return "sets of one side, or labels= with ignore=, which it does not know"
     return None
 
 
@@ -89,7 +93,7 @@ def reduce_triton(
     Raises:
         ValueError: what :func:`unsupported` says.
     """
-    reason = unsupported(x, y, reductions)
+    reason = unsupported(x, y, reductions, mask)
     if reason is not None:
         raise ValueError(f"tile='triton' does not do this: {reason}; use tile='auto'")
     plan, numbers = make_plan(x, y, reductions, mask, tile=block, cosine=cosine)
@@ -225,4 +229,5 @@ def _launch(kernel: str, grid: tuple[int, ...], arguments: dict[str, Any], at: T
     from tauten.pairwise import triton_kernels
 
     with torch.cuda.device(at.device) if at.is_cuda else nullcontext():
-        getattr(triton_kernels, kernel)[grid](**arguments, num_warps=WARPS, num_stages=STAGES)
+        warps, stages = COMPILED[kernel]
+        getattr(triton_kernels, kernel)[grid](**arguments, num_warps=warps, num_stages=stages)

@@ -25,13 +25,14 @@ from tauten.reads import FREE
 
 Tile = int | tuple[int, int] | Literal["auto", "dense", "triton"]
 
-#: pairs up to which the whole matrix is held when the choice is ours
-DENSE_PAIRS = 512 * 512
+#: pairs up to which the whole matrix is held when the choice is ours, on the CPU and on a GPU
+DENSE_PAIRS, DENSE_PAIRS_ON_GPU = 512 * 512, 4096 * 4096
 
 
-def held(tile: Tile, rows: int, cols: int) -> bool:
+def held(tile: Tile, rows: int, cols: int, device: torch.device) -> bool:
     """Return whether one process holds the whole matrix."""
-    return tile == "dense" or (tile == "auto" and rows * cols <= DENSE_PAIRS)
+    most = DENSE_PAIRS if device.type in FREE else DENSE_PAIRS_ON_GPU
+    return tile == "dense" or (tile == "auto" and rows * cols <= most)
 
 
 def reduce_whole(
