@@ -15,9 +15,11 @@ from tauten.pairwise import (
     Reduction,
     Scaled,
     Softplus,
+    engine,
     reduce_pairs,
     triton_sweeps,
 )
+from tauten.pairwise.whole import held
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 ONE = torch.ones(1, 1)
@@ -131,3 +133,30 @@ def test_over_processes_it_is_refused():
 
     with pytest.raises(ValueError, match="in one process, and 2 share"):
         reduce_pairs(ONE, ONE, ROWS, tile="triton", ranks=TwoRanks())
+
+
+@pytest.mark.parametrize(
+    ("kind", "tile", "sides", "expected"),
+    [
+        ("cpu", "auto", (512, 512), True),
+        ("cpu", "auto", (512, 513), False),
+        ("cuda", "auto", (4096, 4096), True),
+        ("cuda", "auto", (4096, 4097), False),
+        ("cuda", 4096, (8, 8), False),
+        ("cuda", "dense", (100_000, 100_000), True),
+    ],
+)
+def test_a_gpu_holds_larger_matrices(kind, tile, sides, expected):
+    assert held(tile, *sides, torch.device(kind)) is expected
+
+
+@pytest.mark.parametrize(("reason", "called"), [(None, "kernels"), ("it cannot", (4096, 4096))])
+def test_auto_takes_the_kernels_of_a_gpu_where_they_can(monkeypatch, reason, called):
+    """On meta tensors, which like a GPU's are not read."""
+    found = []
+    monkeypatch.setattr(engine, "unsupported", lambda *args: reason)
+    monkeypatch.setattr(engine, "reduce_triton", lambda *args, **kw: found.append("kernels"))
+    monkeypatch.setattr(engine, "reduce_tiled", lambda *args, tile, **kw: found.append(tile))
+    side = torch.empty(5000, 4, device="meta")
+    engine.reduce_pairs(side, side, ROWS)
+    assert found == [called]
