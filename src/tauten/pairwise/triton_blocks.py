@@ -221,7 +221,8 @@ class _Marks:
             return cls(None, None, None, False)
         labels = mask.labels
         if labels is None:
-            labels = mask.positive, torch.arange(columns, device=mask.positive.device)
+            places = torch.arange(columns, device=mask.positive.device, dtype=torch.int32)
+            labels = mask.positive.to(torch.int32), places
         rows, cols = (ids.contiguous() for ids in labels)
         same = None
         if mask.same:

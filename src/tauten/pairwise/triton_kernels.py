@@ -152,7 +152,7 @@ def cotangent_kernel(
         factor = tl.load(row_factor + row, mask=row < n, other=0.0)[:, None]
         shift = tl.load(row_result + row, mask=row < n, other=0.0)[:, None]
         weight = weighted(value(s, a, b, ROW_TERM), factor, shift, ROW_HOW)
-        grad += tl.where(out, 0.0, weight * slope(s, a, b, ROW_TERM))
+        grad += weight * slope(s, a, b, ROW_TERM)
         if row_grad_a is not None:
             part = tl.where(out, 0.0, weight * slope_of_a(s, a, b, ROW_TERM))
             _store(row_grad_a, part, row, col, n, m, tile_row, tile_col, ROW_A)
@@ -165,7 +165,7 @@ def cotangent_kernel(
         factor = tl.load(col_factor + col, mask=col < m, other=0.0)[None, :]
         shift = tl.load(col_result + col, mask=col < m, other=0.0)[None, :]
         weight = weighted(value(s, a, b, COL_TERM), factor, shift, COL_HOW)
-        grad += tl.where(out, 0.0, weight * slope(s, a, b, COL_TERM))
+        grad += weight * slope(s, a, b, COL_TERM)
         if col_grad_a is not None:
             part = tl.where(out, 0.0, weight * slope_of_a(s, a, b, COL_TERM))
             _store(col_grad_a, part, row, col, n, m, tile_row, tile_col, COL_A)
@@ -173,7 +173,8 @@ def cotangent_kernel(
             part = tl.where(out, 0.0, weight * slope_of_b(s, a, b, COL_TERM))
             _store(col_grad_b, part, row, col, n, m, tile_row, tile_col, COL_B)
     inside = (row < n)[:, None] & (col < m)[None, :]
-    tl.store(sim + row[:, None] * sim_stride + col[None, :], grad, mask=inside)
+    place = sim + row[:, None] * sim_stride + col[None, :]
+    tl.store(place, tl.where(out, 0.0, grad), mask=inside)
 
 
 @triton.jit
