@@ -99,6 +99,40 @@ def test_a_loss_is_one_graph(name):
     torch.compiler.reset()
 
 
+def with_tables():
+    return {
+        "SogCLR": tt.SogCLR(8, 0.1),
+        "SogCLR, mmts": tt.SogCLR(8, schedules()["mmts"]),
+        "iSogCLR": tt.iSogCLR(8, tau_init=0.1),
+        "NUCLR": tt.NUCLR(8, 0.1),
+    }
+
+
+@pytest.mark.parametrize("name", list(with_tables()))
+def test_a_loss_with_tables_is_one_graph_and_learns_as_without(name):
+    torch.compiler.reset()
+    eager, compiled = with_tables()[name], with_tables()[name]
+    called = torch.compile(compiled, backend="eager", fullgraph=True)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        pairs, ids = (
+            torch.randn(2, 6, 4, generator=generator),
+            torch.randperm(8, generator=generator)[:6],
+        )
+        found = []
+        for call, loss_fn in ((eager, eager), (called, compiled)):
+            x, y = (side.clone().requires_grad_() for side in pairs)
+            value = call(x, y, ids)
+            found.append((value.detach(), *torch.autograd.grad(value, (x, y))))
+            loss_fn.step()
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
+    state = compiled.state_dict()
+    for key, value in eager.state_dict().items():
+        torch.testing.assert_close(state[key], value, rtol=1e-4, atol=1e-6, equal_nan=True)
+    torch.compiler.reset()
+
+
 def test_a_compiled_loss_refuses_what_it_cannot_use():
     torch.compiler.reset()
     x, y = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
