@@ -1,31 +1,24 @@
 """Pairs on disk as a Hugging Face data set."""
 
 import logging
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-from datasets import Dataset, DatasetInfo, Features, Image
+from datasets import Dataset
 from tqdm import tqdm
 
+from tauten.data.caption_cells import free_name, is_number, take_caption
+from tauten.data.checked import Look, check_values, look_at, take_partial, usable
 from tauten.data.folders import find_samples
+from tauten.data.pairs_table import as_dataset
 from tauten.data.pixels import unreadable
 from tauten.data.sources import Media, Request, Sample
-from tauten.structure.cells import missing, some, text_problem, whole_text
+from tauten.structure.cells import some
 
 logger = logging.getLogger("tauten.data")
 
-#: column with the positions in the source, where some were skipped
-FILE_ROW = "file_row"
-
-_RESERVED = ("index", "image", "caption", FILE_ROW)
-_CHUNK = 1024
-_BAR_FROM = 5000
+#: raises where names of columns are not those that are needed
+Columns = Callable[[Sequence[str]], None]
 
 
 def load_pairs(
@@ -97,23 +90,53 @@ def load_pairs(
             that does not parse, no usable sample; with `strict`, any sample that cannot be used.
     """
     request = Request(image, caption, media, allow_truncated, not captions, bare, tuple(partial))
-    samples_found, warnings = find_samples(path, request)
-    if partial:
-        samples_found = _unless_missing(samples_found, image)
-    samples = list(_checked(samples_found, media, strict, progress))
-    if media == "text" and image == caption:
-        for sample in samples:
-            sample.fields[caption] = sample.media
+
+    def check_partial(columns: Sequence[str]) -> None:
+        lacking = [name for name in partial if name not in columns]
+        if lacking:
+            raise ValueError(
+                f"{path}: no column {lacking[0]!r} of partial=; columns: {some(columns, 20)}"
+            )
+
+    return read_pairs(path, request, strict=strict, progress=progress, columns=check_partial)
+
+
+def read_pairs(
+    path: str | Path,
+    request: Request,
+    *,
+    strict: bool = False,
+    progress: bool = True,
+    look: Look = unreadable,
+    columns: Columns | None = None,
+) -> Dataset:
+    """Load pairs as :func:`load_pairs` does.
+
+    Args:
+        path: where the pairs are.
+        request: what to look for.
+        strict: raise at the first sample that cannot be used.
+        progress: show a bar if it takes long.
+        look: called once for each picture, in several threads.
+        columns: called with the names of all columns before the first picture is looked at.
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: as of :func:`load_pairs`, and what `columns` raises.
+    """
+    media, caption, partial = request.media, request.caption, request.partial
+    samples, warnings = _read(path, request, progress)
     for warning in warnings:
         logger.warning("%s: using the whole members only", warning)
-    columns = list(dict.fromkeys(name for sample in samples for name in sample.fields))
-    named = caption in columns or (caption == "caption" and "txt" in columns)
-    if samples and captions and not named:
-        raise ValueError(
-            f"{path}: no caption column {caption!r}; columns: {some(columns, 20)}; choose one with "
-            "caption= (--data.caption)"
-        )
-    numbers = [s for s in samples if _is_number(s.fields.get(caption))]
+    _check_columns(samples, path, request, columns)
+    if media == "image":
+        look_at(samples, look, strict, progress)
+    else:
+        check_values(samples, media, strict)
+    if media == "text" and request.image == caption:
+        for sample in samples:
+            sample.fields[caption] = sample.media
+    numbers = [s for s in samples if is_number(s.fields.get(caption))]
     if caption != "cls" and numbers:
         logger.warning(
             "%d captions are numbers and are taken as texts; first: %s: %s",
@@ -122,37 +145,38 @@ def load_pairs(
             numbers[0].fields[caption],
         )
     for sample in samples:
-        take_caption(sample, caption, captions and not partial)
+        take_caption(sample, caption, not request.class_folders and not partial)
     if partial:
-        _take_partial(samples, partial, str(path), strict)
-    usable = _usable(samples, str(path), strict)
-    return _as_dataset(usable, image if media == "raw" else "image", pictures=media == "image")
+        take_partial(samples, partial, str(path), strict)
+    name = request.image if media == "raw" else "image"
+    return as_dataset(usable(samples, str(path), strict), name, pictures=media == "image")
 
 
-def _checked(
-    samples: Iterator[Sample], media: Media, strict: bool, progress: bool
-) -> Iterator[Sample]:
-    """Try to decode every picture, a few at a time, in order."""
+def _read(path: str | Path, request: Request, progress: bool) -> tuple[list[Sample], Sequence[str]]:
+    """Return all samples, no picture of which is decoded, and warnings."""
+    samples, warnings = find_samples(path, request)
+    if request.partial:
+        samples = _unless_missing(samples, request.image)
+    bar = tqdm(samples, desc="reading pairs", unit=" pairs", delay=2.0, disable=not progress)
+    return list(bar), warnings
 
-    def check(sample: Sample) -> Sample:
-        if sample.problem is None and media == "image":
-            sample.problem = None if sample.media is None else unreadable(sample.media)
-        elif sample.problem is None and media == "text":
-            sample.media, sample.problem = _one_text(sample.media)
-        elif sample.problem is None and sample.media is None:
-            sample.problem = "no value"
-        return sample
 
-    with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(desc="checking pairs", unit=" pairs", delay=2.0, disable=not progress) as bar,
-    ):
-        while chunk := list(islice(samples, _CHUNK)):
-            for sample in pool.map(check, chunk):
-                if strict and sample.problem is not None:
-                    raise ValueError(f"{sample.where}: {sample.problem}")
-                yield sample
-            bar.update(len(chunk))
+def _check_columns(
+    samples: Sequence[Sample], path: str | Path, request: Request, columns: Columns | None
+) -> None:
+    """Refuse pairs without the column of captions, or without another that is needed."""
+    caption, given = request.caption, dict.fromkeys(n for s in samples for n in s.fields)
+    if request.media == "text" and request.image == caption:
+        given[caption] = None
+    named = caption in given or (caption == "caption" and "txt" in given)
+    if samples and not request.class_folders and not named:
+        raise ValueError(
+            f"{path}: no caption column {caption!r}; columns: {some(given, 20)}; choose one with "
+            "caption= (--data.caption)"
+        )
+    if samples and columns is not None:
+        media = request.image if request.media == "raw" else "image"
+        columns(["index", media, "caption", *(free_name(n) for n in given if n != caption)])
 
 
 def _unless_missing(samples: Iterator[Sample], image: str) -> Iterator[Sample]:
@@ -161,166 +185,3 @@ def _unless_missing(samples: Iterator[Sample], image: str) -> Iterator[Sample]:
         if (sample.problem or "").startswith(("no image", f"no .{image}:")):
             sample.problem = None
         yield sample
-
-
-def _take_partial(
-    samples: Sequence[Sample], partial: Sequence[str], path: str, strict: bool
-) -> None:
-    """Count pictures that cannot be read as missing; note which samples have too few modalities."""
-    unread = [s for s in samples if (s.problem or "").startswith("unreadable image")]
-    if unread and not strict:
-        logger.warning(
-            "%s: %d pictures cannot be read and count as missing; first: %s: %s",
-            path,
-            len(unread),
-            unread[0].where,
-            unread[0].problem,
-        )
-        for sample in unread:
-            sample.media, sample.problem = None, None
-    for sample in samples:
-        has = {
-            "image": sample.media is not None,
-            "caption": bool(sample.fields["caption"]),
-            **{name: not missing(sample.fields.get(name)) for name in partial},
-        }
-        if sample.problem is None and sum(has.values()) < 2:
-            only = next((name for name, there in has.items() if there), "none")
-            sample.problem = f"fewer than two modalities: {only}"
-
-
-def _is_number(cell: Any) -> bool:
-    return isinstance(cell, int | float) and not isinstance(cell, bool) and not missing(cell)
-
-
-def take_caption(sample: Sample, name: str, needed: bool = True) -> None:
-    """Move the caption to fields["caption"]; note why if there is none and it is needed."""
-    value = sample.fields.pop(name, None)
-    if name == "caption" and "txt" in sample.fields:
-        text = sample.fields["txt"]
-        value = text if missing(value) else value
-        if text == value:
-            del sample.fields["txt"]
-    for taken in _RESERVED:
-        if taken in sample.fields:
-            sample.fields[f"source_{taken}"] = sample.fields.pop(taken)
-    texts, problem = _texts(value)
-    if problem == "no caption" and not needed:
-        value, problem = [], None
-    sample.problem = sample.problem or problem
-    sample.fields["caption"] = texts if isinstance(value, list) else "".join(texts)
-
-
-def _texts(value: Any) -> tuple[list[str], str | None]:
-    """Return all captions of a cell, blank ones left out, and what is wrong with it."""
-    texts = []
-    for cell in value if isinstance(value, list) else [value]:
-        if missing(cell):
-            continue
-        if isinstance(cell, bytes):
-            try:
-                cell = cell.decode("utf-8-sig").strip()
-            except UnicodeDecodeError as error:
-                return [], f"unreadable caption: {error}"
-        if isinstance(cell, bool) or not isinstance(cell, str | int | float):
-            return [], f"the caption is of type {type(cell).__name__}, not text"
-        problem = text_problem(cell) if isinstance(cell, str) else None
-        if problem is not None:
-            return [], problem
-        texts.append(str(cell))
-    return texts, None if texts else "no caption"
-
-
-def _one_text(value: Any) -> tuple[str | None, str | None]:
-    """Return the text of a cell that must hold one, and what is wrong with it."""
-    texts, problem = _texts(value)
-    if problem is not None:
-        return None, problem.replace("caption", "first text", 1)
-    if len(texts) > 1:
-        return None, f"several first texts: {len(texts)} in one cell, give each a row"
-    return texts[0], None
-
-
-def _usable(samples: list[Sample], path: str, strict: bool) -> list[Sample]:
-    skipped = [sample for sample in samples if sample.problem is not None]
-    if not samples:
-        raise ValueError(f"no pairs found in {path}")
-    if skipped and strict:
-        raise ValueError(f"{skipped[0].where}: {skipped[0].problem}")
-    if len(skipped) == len(samples):
-        raise ValueError(
-            f"none of the {len(samples)} samples in {path} can be used; "
-            f"the first one, {skipped[0].where}: {skipped[0].problem}"
-        )
-    if skipped:
-        kinds: Counter[str] = Counter()
-        for sample in skipped:
-            kinds[str(sample.problem).partition(":")[0]] += sample.pictures
-        logger.warning(
-            "skipped %d of %d samples in %s (%s); first: %s: %s; positions after it have moved, "
-            "the column file_row has those of the source",
-            sum(sample.pictures for sample in skipped),
-            sum(sample.pictures for sample in samples),
-            path,
-            ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
-            skipped[0].where,
-            skipped[0].problem,
-        )
-        for row, sample in enumerate(samples):
-            sample.fields[FILE_ROW] = row
-    return [sample for sample in samples if sample.problem is None]
-
-
-def _as_dataset(samples: list[Sample], media_name: str, pictures: bool) -> Dataset:
-    if any(isinstance(sample.fields["caption"], list) for sample in samples):
-        for sample in samples:
-            texts = sample.fields["caption"]
-            sample.fields["caption"] = texts if isinstance(texts, list) else [texts]
-    names = dict.fromkeys(name for sample in samples for name in sample.fields)
-    arrays: dict[str, Any] = {"index": pa.array(range(len(samples)), pa.int64())}
-    arrays[media_name] = _media_array(samples, pictures)
-    texts = [sample.fields["caption"] for sample in samples]
-    bare = all(isinstance(cell, list) and not cell for cell in texts)
-    arrays["caption"] = pa.array(texts, pa.list_(pa.string()) if bare else None)
-    mixed, halves = [], []
-    for name in names:
-        if name in arrays:
-            continue
-        values = [sample.fields.get(name) for sample in samples]
-        try:
-            try:
-                arrays[name] = pa.array(values)
-            except UnicodeEncodeError:
-                halves.append(name)
-                arrays[name] = pa.array([_repaired(value) for value in values])
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-            mixed.append(name)
-    if mixed:
-        logger.warning("left out columns whose values are of several types: %s", some(mixed, 20))
-    if halves:
-        logger.warning("half characters became U+FFFD in the columns %s", some(halves, 20))
-    table = pa.table(arrays)
-    features = Features.from_arrow_schema(table.schema)
-    if pictures:
-        features["image"] = Image()
-    return Dataset(table, info=DatasetInfo(features=features))
-
-
-def _repaired(value: Any) -> Any:
-    if isinstance(value, str):
-        return whole_text(value)
-    if isinstance(value, list):
-        return [_repaired(cell) for cell in value]
-    if isinstance(value, dict):
-        return {_repaired(name): _repaired(cell) for name, cell in value.items()}
-    return value
-
-
-def _media_array(samples: list[Sample], pictures: bool) -> Any:
-    if not pictures:
-        return pa.array([sample.media for sample in samples])
-    chunks = [
-        pa.array([sample.media for sample in samples[start : start + _CHUNK]], Image.pa_type)
-        for start in range(0, len(samples), _CHUNK)
-    ]
-    return pa.chunked_array(chunks, Image.pa_type)

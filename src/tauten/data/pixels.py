@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -50,18 +50,34 @@ def images(
         ValueError: no rows, no column `image`, a size below 1, pictures of several sizes with
             size=None, a picture that cannot be read.
     """
+    check_size(size)
+    return stacked(dataset, lambda cell: pixels_of(cell, size, draft), progress)
+
+
+def stacked(
+    dataset: Dataset, decode: Callable[[dict[str, Any]], Pixels], progress: bool = True
+) -> Tensor:
+    """Return the pixels of all pictures of a data set, (N, 3, H, W) uint8.
+
+    Args:
+        dataset: with a column `image` of pictures.
+        decode: gives the pixels (H, W, 3) of a picture stored as {"bytes", "path"}.
+        progress: show a bar for large sets.
+
+    Raises:
+        ValueError: no rows, no column `image`, pictures of several sizes, a picture that cannot be
+            read.
+    """
     if "image" not in dataset.column_names:
         raise ValueError(f"no column 'image'; columns: {', '.join(dataset.column_names)}")
     if len(dataset) == 0:
         raise ValueError("the data set has no rows")
-    if size is not None and min((size,) if isinstance(size, int) else size) < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
     result: Pixels | None = None
     hidden = not progress or len(dataset) < _BAR_FROM
     cells = tqdm(_stored(dataset), desc="images", total=len(dataset), disable=hidden)
     for row, cell in enumerate(cells):
         try:
-            pixels = pixels_of(cell, size, draft)
+            pixels = decode(cell)
         except Exception as error:  # decoders raise errors of any kind
             raise ValueError(f"row {row}: unreadable image: {error}") from error
         if result is None:
@@ -74,6 +90,12 @@ def images(
         result[row] = pixels.transpose(2, 0, 1)
     assert result is not None
     return torch.from_numpy(result)
+
+
+def check_size(size: int | tuple[int, int] | None) -> None:
+    """Refuse a size below 1 pixel."""
+    if size is not None and min((size,) if isinstance(size, int) else size) < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
 
 
 def _stored(dataset: Dataset) -> Iterator[dict[str, Any]]:
@@ -175,6 +197,16 @@ def unreadable(stored: dict[str, Any]) -> str | None:
     except Exception as error:  # decoders raise errors of any kind
         return f"unreadable image: {error}"
     return None
+
+
+def decoded_or_problem(
+    stored: dict[str, Any], size: int | tuple[int, int] | None, draft: bool = False
+) -> tuple[Pixels | None, str | None]:
+    """Return the pixels of :func:`pixels_of`, or None and what is wrong with the picture."""
+    try:
+        return pixels_of(stored, size, draft), None
+    except Exception as error:  # decoders raise errors of any kind
+        return None, unreadable(stored) or f"unreadable image: {error}"
 
 
 class Prepared(tuple[int, int]):

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from tauten.data.caption_cells import take_caption
 from tauten.data.catalogue import Catalogue
-from tauten.data.pairs import take_caption
-from tauten.data.pixels import pixels_of, unreadable
+from tauten.data.pixels import decoded_or_problem, unreadable
 from tauten.data.problems import Problem, UnusableSampleError
 from tauten.data.shard_files import ShardFiles
 from tauten.data.sources import Media, Request
@@ -190,8 +190,7 @@ def _picture(
         if content is None and problem is None:
             content = Path(stored["path"]).read_bytes()
         return content, problem
-    try:
-        pixels = np.moveaxis(pixels_of(stored, size, draft), 2, 0).copy()
-    except Exception as error:  # decoders raise errors of any kind
-        return None, unreadable(stored) or f"unreadable image: {error}"
-    return torch.from_numpy(pixels), None
+    pixels, problem = decoded_or_problem(stored, size, draft)
+    if pixels is None:
+        return None, problem
+    return torch.from_numpy(np.moveaxis(pixels, 2, 0).copy()), None

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
-from PIL import Image
 from torch import Tensor
 
-from tauten.data.orientation import upright
-from tauten.data.pixels import needed, resized, to_rgb, unreadable
+from tauten.data.bitmaps import Pixels
+from tauten.data.pixels import decoded_or_problem
 from tauten.data.sources import stored_picture
-from tauten.structure.cells import missing, some
+from tauten.structure.cells import missing
 
 logger = logging.getLogger("tauten.training")
 
@@ -80,33 +77,25 @@ def other_media(
         draft: decode JPEGs to about the size.
 
     Raises:
-        ValueError: no such column, no picture in it, or with `strict` one that cannot be read.
+        ValueError: no picture in the column, or with `strict` one that cannot be read.
     """
-    if column not in dataset.column_names:
-        raise ValueError(
-            f"no column {column!r} of data.others in {place}; columns: "
-            f"{some(dataset.column_names, 20)}"
-        )
     base = Path(place) if Path(place).is_dir() else Path(place).parent
     cells = dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
-    pictures: list[np.ndarray[Any, Any] | None] = []
+    pictures: list[Pixels | None] = []
     problems: list[str] = []
     for row, cell in enumerate(cells):
         if missing(cell):
             pictures.append(None)
             continue
         stored, problem = stored_picture(cell, base)
-        problem = problem or unreadable(stored)
+        picture = None
+        if problem is None:
+            picture, problem = decoded_or_problem(stored, size, draft)
         if problem is not None:
             if strict:
                 raise ValueError(f"{place}: column {column!r}, sample {row}: {problem}")
             problems.append(f"sample {row}: {problem}")
-            pictures.append(None)
-            continue
-        with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]) as one:
-            if draft:
-                one.draft(None, needed(size))
-            pictures.append(np.asarray(resized(to_rgb(upright(one)), size)))
+        pictures.append(picture)
     shown = next((picture for picture in pictures if picture is not None), None)
     if shown is None:
         first = f"; first: {problems[0]}" if problems else ""

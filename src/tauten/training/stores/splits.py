@@ -11,11 +11,17 @@ from typing import Any
 
 from datasets import Dataset
 
-from tauten.data import emoji_lt, load_pairs
+from tauten.data import emoji_lt
+from tauten.data.decoder import Decoder
 from tauten.data.emoji import ANOTHER, APART
+from tauten.data.pairs import read_pairs
+from tauten.data.pixels import unreadable
+from tauten.data.sources import Request
 from tauten.structure.cells import texts_of
 from tauten.training.options.config import DataConfig
+from tauten.training.options.pretrained import prepared
 from tauten.training.stores.clips import located
+from tauten.training.stores.columns import check_columns
 from tauten.training.stores.epic import epic_splits
 from tauten.training.stores.held_out import assign, realised
 from tauten.training.stores.named import is_named, named_split, named_splits
@@ -69,10 +75,12 @@ def load_splits(
         return epic_splits(config, splits, progress)
     if config.unseen and "train" not in splits:
         return {name: load_splits(config, SPLITS, index, progress)[name] for name in splits}
-    parts = split_rows(config, splits, progress, views)
+    decoder = _decoder(config)
+    parts = split_rows(config, splits, progress, views, decoder)
     given = {"val": config.val, "test": config.test}
     loaded = {
-        split: to_pairs(parts[split], config, progress, views, given.get(split)) for split in splits
+        split: to_pairs(parts[split], config, progress, views, given.get(split), decoder)
+        for split in splits
     }
     if config.unseen:
         train = loaded["train"]
@@ -95,8 +103,21 @@ def _texts(data: PairData) -> Pairs:
     return data.images.texts, data.captions
 
 
+def _decoder(config: DataConfig) -> Decoder | None:
+    """Return what decodes the pictures that are checked; None where the splits hold no pictures,
+    or not all.
+    """
+    if config.texts or config.frames or config.limit is not None:
+        return None
+    return Decoder(prepared(config), config.draft)
+
+
 def split_rows(
-    config: DataConfig, splits: Sequence[Split] = SPLITS, progress: bool = True, views: bool = False
+    config: DataConfig,
+    splits: Sequence[Split] = SPLITS,
+    progress: bool = True,
+    views: bool = False,
+    decoder: Decoder | None = None,
 ) -> dict[Split, Dataset]:
     """Read splits as tables, every picture in one row, before anything is held as pixels.
 
@@ -106,9 +127,11 @@ def split_rows(
         splits: which.
         progress: show bars for large data.
         views: as of :func:`load_splits`.
+        decoder: that keeps the pixels of what is checked, where all of it is in one of the splits;
+            None: it is only checked.
 
     Raises:
-        ValueError: unreadable data, no sample in a split.
+        ValueError: unreadable data, no sample in a split, a column that is not there.
     """
     given = {"val": config.val, "test": config.test}
     shared = [split for split in splits if given.get(split) is None]
@@ -118,24 +141,31 @@ def split_rows(
         )
     parts: dict[Split, Dataset] = {}
     if shared:
-        whole = is_named(config.source)
-        parts |= (
-            named_splits(config, shared)
-            if whole
-            else _divide(_pairs(config.source, config, progress, views), config, shared)
-        )
+        if is_named(config.source):
+            parts |= named_splits(config, shared)
+        else:
+            of_all = decoder if {*splits} == {*SPLITS} else None
+            pairs = _pairs(config.source, config, progress, views, of_all)
+            parts |= _divide(pairs, config, shared)
     return parts | {
-        split: _given(str(given[split]), split, config, progress, views)
+        split: _given(str(given[split]), split, config, progress, views, decoder)
         for split in splits
         if given.get(split)
     }
 
 
-def _given(source: str, split: Split, config: DataConfig, progress: bool, views: bool) -> Dataset:
+def _given(
+    source: str,
+    split: Split,
+    config: DataConfig,
+    progress: bool,
+    views: bool,
+    decoder: Decoder | None,
+) -> Dataset:
     """Return pairs for one split alone."""
     if is_named(source):
         return named_split(source, split)
-    return _pairs(source, config, progress, views)
+    return _pairs(source, config, progress, views, decoder)
 
 
 @lru_cache(maxsize=6)
@@ -164,24 +194,30 @@ def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict
     }
 
 
-def _pairs(path: str, config: DataConfig, progress: bool, views: bool) -> Dataset:
+def _pairs(
+    path: str, config: DataConfig, progress: bool, views: bool, decoder: Decoder | None
+) -> Dataset:
     videos = bool(config.frames) and not config.strip
     if videos and config.image == "image":
         raise ValueError(
             f"data.frames={config.frames} without data.strip reads videos: set data.image to their "
             f"extension, such as mp4, or in a table to their column (not 'image'), for {path}"
         )
-    pairs = load_pairs(
+    pairs = read_pairs(
         path,
-        image=config.image,
-        caption=config.caption,
+        Request(
+            config.image,
+            config.caption,
+            "raw" if videos else ("text" if config.texts else "image"),
+            allow_truncated=config.allow_truncated,
+            class_folders=views,
+            bare=views and config.label is None,
+            partial=config.others,
+        ),
         strict=config.strict,
-        allow_truncated=config.allow_truncated,
-        media="raw" if videos else ("text" if config.texts else "image"),
-        captions=not views,
-        bare=views and config.label is None,
-        partial=config.others,
         progress=progress,
+        look=unreadable if decoder is None else decoder.check,
+        columns=lambda names: check_columns(config, [*names, config.caption], path),
     )
     if config.texts:
         texts = [text.encode() for text in pairs["image"][:]]  # content, where a text is a path

@@ -12,12 +12,15 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from tauten.data import contents, fingerprint, images
+from tauten.data import contents, fingerprint
+from tauten.data.decoder import Decoder
 from tauten.data.emoji_video import name_relevancy
-from tauten.structure.cells import some, texts_of
+from tauten.data.pixels import stacked
+from tauten.structure.cells import texts_of
 from tauten.training.options.config import DataConfig
 from tauten.training.options.pretrained import prepared
 from tauten.training.stores.clips import decode
+from tauten.training.stores.columns import check_columns
 from tauten.training.stores.held_out import raw_images
 from tauten.training.stores.other_media import OtherMedia, other_media
 from tauten.training.stores.own_negatives import negatives_of
@@ -34,8 +37,21 @@ def to_pairs(
     progress: bool = True,
     views: bool = False,
     place: str | None = None,
+    decoder: Decoder | None = None,
 ) -> PairData:
-    """Decode a data set with the columns image and caption, once; place is for messages."""
+    """Decode a data set with the columns image and caption, once.
+
+    Args:
+        dataset: of one split.
+        config: of the data.
+        progress: show a bar for large sets.
+        views: for two views of a picture: each sample needs a class, if there are any.
+        place: of the data, for messages.
+        decoder: that checked the pictures, if one did.
+
+    Raises:
+        ValueError: no sample, a column that is not there, or what cannot be read.
+    """
     place = place or config.source or config.test or config.val or "the data"
     if len(dataset) == 0:
         raise ValueError(
@@ -46,8 +62,7 @@ def to_pairs(
         dataset = dataset.select(spaced)
     names = dataset.column_names
     label = config.label or ("label" if config.source == "emoji_lt" else None)
-    if label is not None and label not in names:
-        raise ValueError(f"no label column {label!r} in {place}; columns: {some(names, 20)}")
+    check_columns(config, names, place)
     pixels: Any
     has_image: Tensor | None = None
     if config.texts:
@@ -55,16 +70,12 @@ def to_pairs(
     elif config.frames:
         pixels, dataset, content = decode(dataset, config, progress)
     else:
-        pixels, has_image = _pictures(dataset, config, place, progress)
+        pixels, has_image = _pictures(dataset, config, place, progress, decoder)
         content = fingerprint(dataset)
     captions = [texts_of(cell) for cell in dataset["caption"][:]]
     count = len(captions)
     alternatives = dataset["alt_caption"][:] if "alt_caption" in names else [""] * count
     keywords = dataset["keywords"][:] if "keywords" in names else [[]] * count
-    if config.negatives is not None and config.negatives not in names:
-        raise ValueError(
-            f"no column data.negatives={config.negatives} in {place}; columns: {some(names, 20)}"
-        )
     others = {
         name: other_media(
             dataset, name, prepared(config), place, strict=config.strict, draft=config.draft
@@ -97,17 +108,17 @@ def to_pairs(
 
 
 def _pictures(
-    dataset: Dataset, config: DataConfig, place: str, progress: bool
+    dataset: Dataset, config: DataConfig, place: str, progress: bool, decoder: Decoder | None
 ) -> tuple[Tensor, Tensor | None]:
     """Return the pixels of all samples, and (N,) bool which have a picture; None where all do."""
     stored = raw_images(dataset) if config.others else []
     rows = [row for row, cell in enumerate(stored) if cell is not None]
-    size, draft = prepared(config), config.draft
+    decode = (decoder or Decoder(prepared(config), config.draft)).pixels
     if len(rows) == len(stored):
-        return images(dataset, size, progress=progress, draft=draft), None
+        return stacked(dataset, decode, progress), None
     if not rows:
         raise ValueError(f"no picture in the column {config.image!r} of a split of {place}")
-    shown = images(dataset.select(rows), size, progress=progress, draft=draft)
+    shown = stacked(dataset.select(rows), decode, progress)
     pixels = shown.new_zeros(len(dataset), *shown.shape[1:])
     pixels[rows] = shown
     has_image = torch.zeros(len(dataset), dtype=torch.bool)
