@@ -51,7 +51,8 @@ def partners(index):
 def others(index, like):
     """Return further embeddings of each sample, without a gradient, of the type of others."""
     generator = torch.Generator().manual_seed(5)
-    return torch.randn(100, DIM, generator=generator, dtype=torch.float64)[index].to(like.dtype)
+    table = torch.randn(100, DIM, generator=generator, dtype=torch.float64)
+    return table[index.cpu()].to(like)
 
 
 def mixtures(index, like):
@@ -59,7 +60,7 @@ def mixtures(index, like):
     vectors = torch.stack([others(index + 30 * k, like) for k in range(3)], dim=1)
     labels = torch.stack([index % 5, index % 2, classes(index)], dim=1).double()
     missing = torch.stack([index % 4 == 1, index % 2 == 0, index % 3 == 2], dim=1)
-    positive = torch.tensor([False, False, True])
+    positive = torch.tensor([False, False, True], device=index.device)
     return LabelMixtures(vectors, labels, positive, missing)
 
 

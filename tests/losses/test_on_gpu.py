@@ -46,7 +46,7 @@ def test_value_and_gradients_are_those_of_the_cpu(name, tile):
         torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["infonce", "mmts", "learnable", "siglip", "margin"])
+@pytest.mark.parametrize("name", LOSSES)
 def test_a_graph_replays_the_loss_of_other_embeddings(name):
     loss_fn, (x, y) = LOSSES[name]().cuda(), sides("cuda")
     index, side = torch.arange(BATCH, device="cuda"), torch.cuda.Stream()

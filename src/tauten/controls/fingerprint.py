@@ -31,7 +31,7 @@ class OfData(Control):
 
 def checksum(numbers: Tensor) -> Tensor:
     """Return length and two checksums, one of them dependent on the order: (3,) int64."""
-    numbers = numbers.flatten().double()
+    numbers = numbers.flatten().cpu().double()
     whole = (numbers * 1024).round().to(torch.int64)
     position = torch.arange(1, len(whole) + 1, dtype=torch.int64)
     modulus = 2**31 - 1

@@ -70,7 +70,7 @@ class Batch(BatchFields):
     def _strength(self, control: Control, direction: Direction) -> Number:
         """Return the values, computed anew."""
         if control.fixed is not None:
-            return torch.full((), control.fixed, dtype=self.dtype, device=self.x.device)
+            return self._filled(control.fixed)
         values = control.on(self._anchors("x2y" if control.shared else direction))
         if isinstance(values, Tensor):
             values = values.to(self.x.device, self.dtype)
@@ -221,8 +221,12 @@ class Batch(BatchFields):
         """Return the number of positives of each anchor of that direction, (n,) or ()."""
         if self.relation.labels is not None and self.relation.ignore is not None:
             return self._sums_over_positives[1][direction]
-        counts = torch.as_tensor(self._counts[direction])
-        return counts.to(self.x.device, self.dtype)
+        counts = self._counts[direction]
+        return (
+            self._filled(counts)
+            if isinstance(counts, int)
+            else counts.to(self.x.device, self.dtype)
+        )
 
     @Cached
     def _counts(self) -> dict[Direction, Tensor | int]:
@@ -358,7 +362,7 @@ class Batch(BatchFields):
         """
         if self.relation.single:
             count = float(self.candidates(direction) - 1)
-            number = torch.tensor(count, device=self.x.device, dtype=self.dtype)
+            number = self._filled(count)
         else:
             number = self._negatives[direction]
         return number + self.hard[direction].count if direction in self.hard else number
@@ -369,8 +373,12 @@ class Batch(BatchFields):
             return self.negatives(direction).clamp(min=1).log()
         count = float(max(self.candidates(direction) - 1, 1))
         if count not in self._logs:
-            self._logs[count] = torch.tensor(count, device=self.x.device, dtype=self.dtype).log()
+            self._logs[count] = self._filled(count).log()
         return self._logs[count]
+
+    def _filled(self, number: float) -> Tensor:
+        """Return () a number, made on the device without a copy to it."""
+        return torch.full((), number, device=self.x.device, dtype=self.dtype)
 
     def at_hard(self, number: Number, direction: Direction) -> Tensor:
         """Return a number of S, from :meth:`number`, at the own negatives: (n, K), or (n or 1, 1).

@@ -117,7 +117,7 @@ class FastCLIP(SogCLR):
         return Composition() if self.version == "v0" else super()._composition()
 
     def _log_constant(self, direction: Direction, tau: Tensor) -> Tensor | None:
-        return tau.new_tensor(math.log(self.epsilon)) if self.epsilon else None
+        return tau.new_full((), math.log(self.epsilon)) if self.epsilon else None
 
 
 #: the control of each version

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,17 @@ class Normalizer(nn.Module):
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
         self.weights = nn.Parameter(torch.full((prototypes,), -math.log(prototypes)))
         self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
+        self._started = False
+
+    @property
+    def started(self) -> bool:
+        """True once the prototypes have had their start; from then on no number is read."""
+        self._started = self._started or bool(self.ready)
+        return self._started
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._started = False
 
     def forward(self, rows: Tensor, scale: Tensor) -> Tensor:
         """Return (n,) log-partitions of unit rows (n, d), with 1/τ (n,) or ()."""
@@ -162,7 +173,7 @@ class NeuCLIP(ContrastiveLoss):
         waiting = {
             side: network
             for side, network in self.normalizers.items()
-            if isinstance(network, Normalizer) and not bool(network.ready)
+            if isinstance(network, Normalizer) and not network.started
         }
         if waiting:
             keys = self._first.take()
@@ -203,7 +214,7 @@ class NeuCLIP(ContrastiveLoss):
         assert isinstance(network, Normalizer)
         predicted: Tensor = network(self._units(batch, direction), 1 / tau)
         alpha = predicted.to(batch.dtype) - positives / tau
-        if bool(network.ready):
+        if network.started:
             return alpha
         if self.training and torch.is_grad_enabled():
             other: Direction = "y2x" if direction == "x2y" else "x2y"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -18,9 +17,9 @@ from tauten.controls.tables import SideTables
 from tauten.losses.batch import Batch, along
 from tauten.losses.composition import Composition, Refused
 from tauten.losses.options import RelationOptions
-from tauten.losses.partition import Partition, filled
+from tauten.losses.partition import Partition, filled, note_anchors
 from tauten.losses.sogclr import SogCLR, TableOptions
-from tauten.observations import Pending, Samples, mean_by_sample
+from tauten.observations import Pending, mean_by_sample
 from tauten.pairwise import Offset, Reduction, Weight
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, LossSpec, NewestWeight, Rate
@@ -175,18 +174,16 @@ class NUCLR(SogCLR):
         # another process may have candidates of several anchors, or of none
         if batch.ranks is None and batch.relation.single and batch.relation.times is None:
             (mass,) = batch.reduce(self._weights(batch, d, *numbers), own=True)
-            anchors = batch.negatives(side)
+            anchors, empty = batch.negatives(side), None  # each has some: the batch has negatives
         else:
             zero = torch.zeros_like(offset)
             one = (zero, zeta, filled(zero, part.alone, math.inf))
             mass, anchors = batch.reduce(
                 self._weights(batch, d, *numbers), self._weights(batch, d, *one), own=True
             )
-        keep = (anchors > 0).expand_as(mass)
+            empty = (anchors <= 0).expand_as(mass)
         total = mass / anchors.clamp(min=1) + weight
-        batch.notes.append(
-            partial(self._masses[side].add, Samples(batch.ids[side][keep]), total[keep].double())
-        )
+        note_anchors(batch, side, empty, total.double(), self._masses[side].add)
 
     def _weights(
         self, batch: Batch, d: Direction, scale: Tensor, zeta: Tensor, offset: Tensor

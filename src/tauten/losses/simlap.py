@@ -111,7 +111,7 @@ class SimLAP(OwnColumns):
                 f"labels and partners must name each of {len(z)} rows, got {len(y)} and "
                 f"{len(other)}"
             )
-        index = None if index is None else check_index(index)  # type: ignore[arg-type]
+        index = None if index is None else check_index(index).to(z.device)  # type: ignore[arg-type]
         if index is not None and len(index) != len(z):
             raise ValueError(f"index must name each of {len(z)} rows, got {len(index)}")
         check_rows("z", z, index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import torch
@@ -16,6 +17,7 @@ from tauten.losses.max_margin import MarginLoss
 from tauten.losses.options import Force, SharedOptions
 from tauten.losses.partition import need_negatives
 from tauten.pairwise import PairNumber, Reduction, Term
+from tauten.reads import FREE, ask, waiting
 from tauten.relations import Ids
 from tauten.spec import Context, ControlSpec, LossSpec
 
@@ -123,9 +125,8 @@ class SMS(MarginLoss):
             if self.table is None:
                 raise ValueError("codes of rows and columns need SMS(..., table=)")
             table, (rows, cols) = self.table, two("relevancy", relevancy)
-            _check_codes("rows", rows, n, table.shape[0])
-            _check_codes("columns", cols, m, table.shape[1])
-            rows, cols = rows.to(device), cols.to(device)
+            rows = _checked_codes("rows", rows, n, table.shape[0]).to(device)
+            cols = _checked_codes("columns", cols, m, table.shape[1]).to(device)
         elif relevancy is None:
             raise ValueError(
                 "SMS needs relevancy=, (N, M) in [0, 1]; without it use MaxMargin with relevance="
@@ -200,7 +201,8 @@ def _checked(relevancy: Tensor, shape: tuple[int, ...], name: str = "relevancy")
     return relevancy.detach()
 
 
-def _check_codes(name: str, codes: Tensor, length: int, size: int) -> None:
+def _checked_codes(name: str, codes: Tensor, length: int, size: int) -> Tensor:
+    """Return the codes of one side; where the answer comes later, some code of the table."""
     if not isinstance(codes, Tensor):
         raise ValueError(
             f"codes of {name} must be ({length},) integers, got {type(codes).__name__}"
@@ -209,7 +211,12 @@ def _check_codes(name: str, codes: Tensor, length: int, size: int) -> None:
         raise ValueError(
             f"codes of {name} must be ({length},) integers, got {codes.dtype} {tuple(codes.shape)}"
         )
-    if len(codes) and (int(codes.min()) < 0 or int(codes.max()) >= size):
+    ask(((codes < 0) | (codes >= size)).any(), partial(_refuse_codes, name, codes, size))
+    return codes if waiting() is None or codes.device.type in FREE else codes.clamp(0, size - 1)
+
+
+def _refuse_codes(name: str, codes: Tensor, size: int, outside: bool) -> None:
+    if outside:
         raise ValueError(
             f"codes of {name} must be in 0 .. {size - 1}, got {int(codes.min())} .. "
             f"{int(codes.max())}"

@@ -113,7 +113,8 @@ class SupReMix(SupCon):
         )
         if mixtures is not None:
             far = (y[:, None] - mixtures.labels.to(y)).abs() * self.weighted
-            batch = replace(batch, relevance=torch.cat([far, 0 * far + mixtures.positive], dim=1))
+            positive = mixtures.positive.to(z.device)
+            batch = replace(batch, relevance=torch.cat([far, 0 * far + positive], dim=1))
         return self._reduce(batch)
 
     def anchor_losses(self, batch: Batch, directions: Sequence[Direction]) -> list[Tensor]:

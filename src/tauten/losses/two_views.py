@@ -49,8 +49,10 @@ class OfTwoSides(ContrastiveLoss):
         batch = super().batch(x, y, index, **relation)
         related, name = batch.relation, type(self).__name__
         labelled = related.itself or related.labels is not None or related.ignore is not None
-        rows = torch.arange(len(batch.x), device=batch.x.device)
-        paired = len(batch.x) == len(batch.y) and torch.equal(related.positive, rows)
+        paired = len(batch.x) == len(batch.y)
+        if paired and not related.diagonal:
+            rows = torch.arange(len(batch.x), device=batch.x.device)
+            paired = torch.equal(related.positive, rows)
         if labelled or not paired:
             raise ValueError(
                 f"{name} compares two views of the same samples: pass x and y of one length, "

@@ -146,7 +146,7 @@ class Relation:
 
     def _sizes(self, code: Tensor, classes: int) -> Tensor:
         """Return the number of samples of each class on that side, over all processes."""
-        sizes = torch.bincount(code, minlength=classes)
+        sizes = code.new_zeros(classes).index_add(0, code, torch.ones_like(code))
         return sizes if self.ranks is None else self.ranks.sum_(sizes)
 
     def _class_means(self, vectors: Tensor, code: Tensor, classes: int) -> Tensor:
