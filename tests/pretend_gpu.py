@@ -10,12 +10,32 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+group_tensors = clip_grad._group_tensors_by_device_and_dtype
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 MIXED = "Expected all tensors to be on the same device, but found at least two devices, {}: {}"
+#: what is asked of torch.cuda, and its answers
+ASKED = {
+    "_lazy_init": None,
+    "current_device": 0,
+    "current_stream": mock.MagicMock(),
+    "device_count": 1,
+    "empty_cache": None,
+    "get_device_capability": (9, 0),
+    "get_rng_state": torch.zeros(16, dtype=torch.uint8),
+    "is_available": True,
+    "is_bf16_supported": True,
+    "manual_seed_all": None,
+    "set_device": None,
+    "set_rng_state": None,
+    "stream": nullcontext(),
+    "Stream": mock.MagicMock(),
+    "synchronize": None,
+}
 #: operations whose result, or its shape, is a number that the host must know
 WAITING = {
     "_linalg_check_errors",
@@ -107,11 +127,10 @@ def dispatch(func, args, kwargs, gpu):
     if generator is not None:
         raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
     if gpu is not None and waits(name, args, kwargs):
-        gpu.note(gpu.reads)
+        gpu.note(False)
     out = func(*inside(args), **inside(kwargs))
-    written = func._schema.arguments
-    if any(a.alias_info is not None and a.alias_info.is_write for a in written):
-        return args[0] if "out" not in kwargs else kwargs["out"]
+    if any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments):
+        return kwargs.get("out", args[0]) if func._schema.returns else None
     return tree_map_only(Tensor, Pretend, out)
 
 
@@ -130,18 +149,38 @@ def mixed(name, args, there, here, gpu):
     """Refuse what CUDA refuses of tensors on the device and others; note what it copies."""
     if name == "copy_":
         if gpu is not None:
-            gpu.note(gpu.copies if isinstance(args[0], Pretend) else gpu.reads)
+            gpu.note(isinstance(args[0], Pretend))
         return
     if name in INDEXED and isinstance(args[0], Pretend):
         values = [t for t in args[2:3] if isinstance(t, Tensor) and not isinstance(t, Pretend)]
         if not any(t.dim() for t in values):
             if gpu is not None and len(here) > len(values):
-                gpu.note(gpu.copies)
+                gpu.note(True)
             return
     written = not isinstance(args[0], Pretend) and name.endswith("_")
     if written or any(t.dim() for t in here) or name.rstrip("_") in STRICT:
         shapes = [f"{t.device} {tuple(t.shape)}" for t in (*there, *here)]
         raise RuntimeError(MIXED.format(name, ", ".join(shapes)))
+
+
+def by_device(lists, *args):
+    """Group tensors as torch does, by the devices that they say they are on."""
+    groups = group_tensors(lists, *args)
+    return {(of[0][0].device, dtype): (of, at) for (_, dtype), (of, at) in groups.items()}
+
+
+def asked_at():
+    """Return the innermost line of tauten, or else of a test, that is at work."""
+    frame, first = sys._getframe(2), "torch"
+    while frame is not None:
+        file = frame.f_code.co_filename
+        place = f"{file}:{frame.f_lineno} {frame.f_code.co_name}"
+        if "/tauten/" in file:
+            return place[place.rindex("/tauten/") + 8 :]
+        if first == "torch" and "/tests/" in file and file != __file__:
+            first = place
+        frame = frame.f_back
+    return first
 
 
 class _Dispatch(TorchDispatchMode):
@@ -158,26 +197,30 @@ class PretendGPU(TorchFunctionMode):
 
     Attributes:
         copies: the place of each copy from main memory to the device.
-        reads: the place of each number that the host waits for.
+        reads: the place of each read of numbers of the device.
+        waits: the place of each read, and of each copy that is not ``non_blocking``: there the host
+            waits until the device has done all that it was given.
     """
 
     def __init__(self):
         super().__init__()
-        self.copies, self.reads = [], []
+        self.copies, self.reads, self.waits = [], [], []
         self.paused = self.calls = 0
 
     def __enter__(self):
-        stream, self.engine = mock.MagicMock(), torch.autograd._engine_run_backward
-        made = {"_lazy_init": None, "current_device": 0, "stream": nullcontext()}
-        made |= {"Stream": stream, "current_stream": stream}
-        self.patches = [mock.patch.object(torch.cuda, n, return_value=v) for n, v in made.items()]
-        self.patches.append(
-            mock.patch.object(torch.autograd, "_engine_run_backward", self._run_backward)
-        )
+        self.engine = torch.autograd._engine_run_backward
+        self.patches = [mock.patch.object(torch.cuda, n, return_value=v) for n, v in ASKED.items()]
+        self.patches += [
+            mock.patch.object(
+                torch.cuda.random, "get_rng_state", return_value=ASKED["get_rng_state"]
+            ),
+            mock.patch.object(torch.autograd, "_engine_run_backward", self._run_backward),
+            mock.patch.object(clip_grad, "_group_tensors_by_device_and_dtype", by_device),
+        ]
         for patch in self.patches:
             patch.start()
-        self.overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
-        torch.__future__.set_overwrite_module_params_on_conversion(True)
+        self.swaps = torch.__future__.get_swap_module_params_on_conversion()
+        torch.__future__.set_swap_module_params_on_conversion(True)
         self.mode = _Dispatch(self)
         self.mode.__enter__()
         return super().__enter__()
@@ -185,7 +228,7 @@ class PretendGPU(TorchFunctionMode):
     def __exit__(self, *args):
         super().__exit__(*args)
         self.mode.__exit__(*args)
-        torch.__future__.set_overwrite_module_params_on_conversion(self.overwrites)
+        torch.__future__.set_swap_module_params_on_conversion(self.swaps)
         for patch in self.patches:
             patch.stop()
 
@@ -202,21 +245,13 @@ class PretendGPU(TorchFunctionMode):
         """Return whether autograd itself makes a tensor, such as zeros for a lacking gradient."""
         return not self.calls and torch._C._current_autograd_node() is not None
 
-    def note(self, places):
-        """Write down where tauten, or else the test, asked for this."""
-        if self.paused:
-            return
-        frame, first = sys._getframe(1), None
-        while frame is not None:
-            file = frame.f_code.co_filename
-            place = f"{file}:{frame.f_lineno} {frame.f_code.co_name}"
-            if "/tauten/" in file:
-                places.append(place[place.rindex("/tauten/") + 8 :])
-                return
-            if first is None and "/tests/" in file and file != __file__:
-                first = place
-            frame = frame.f_back
-        places.append(first or "torch")
+    def note(self, copied, waits=True):
+        """Write down where tauten, or else the test, asked for a copy or a read."""
+        if not self.paused:
+            place = asked_at()
+            (self.copies if copied else self.reads).append(place)
+            if waits:
+                self.waits.append(place)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -244,23 +279,23 @@ class PretendGPU(TorchFunctionMode):
             self.calls = calls
 
     def _to(self, func, tensor, *args, **kwargs):
-        copy = kwargs.pop("copy", False)
+        copy, free = kwargs.pop("copy", False), kwargs.get("non_blocking", False)
         if args and isinstance(args[0], Tensor):
             device, dtype = args[0].device, args[0].dtype
         else:
             args = args[:1] if args and isinstance(args[0], torch.dtype) else args[:2]
-            device, dtype, _, _ = torch._C._nn._parse_to(*args, **kwargs)
-        moved = tensor if device is None else self.move(tensor, device)
+            device, dtype, free, _ = torch._C._nn._parse_to(*args, **kwargs)
+        moved = tensor if device is None else self.move(tensor, device, waits=not free)
         if dtype is not None and dtype != moved.dtype:
             return func(moved, dtype)
         return moved.clone() if copy and moved is tensor else moved
 
-    def move(self, tensor, device):
+    def move(self, tensor, device, waits=True):
         """Return a tensor on that device; itself if it lies there."""
         there = torch.device(device).type == "cuda"
         if there == isinstance(tensor, Pretend):
             return tensor
-        self.note(self.copies if there else self.reads)
+        self.note(there, waits=waits or not there)
         return Move.apply(tensor)
 
     def _cuda(self, func, tensor, *args, **kwargs):
@@ -289,7 +324,7 @@ class PretendGPU(TorchFunctionMode):
 
     def _tolist(self, func, tensor):
         if isinstance(tensor, Pretend):
-            self.note(self.reads)
+            self.note(False)
         return func(inside(tensor))
 
     def _numpy(self, func, tensor, *args, **kwargs):
@@ -323,7 +358,7 @@ class PretendGPU(TorchFunctionMode):
         if not isinstance(tensor, Pretend):
             return func(tensor, num_classes)
         if num_classes < 0:
-            self.note(self.reads)
+            self.note(False)
         return Pretend(func(tensor.inner, num_classes))
 
 

@@ -6,6 +6,7 @@ All draws come from torch's global generator, so that a restored generator resto
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,6 +36,9 @@ class RandomColor(IntensityAugmentationBase2D):  # type: ignore[misc]
         p: probability per image that anything is changed.
     """
 
+    _yiq: Tensor
+    _rgb: Tensor
+
     def __init__(
         self,
         hue: float = 0.1,
@@ -46,6 +50,8 @@ class RandomColor(IntensityAugmentationBase2D):  # type: ignore[misc]
     ) -> None:
         super().__init__(p=p, same_on_batch=False, keepdim=False)
         self.grayscale = grayscale
+        self.register_buffer("_yiq", torch.tensor(_YIQ), persistent=False)
+        self.register_buffer("_rgb", torch.linalg.inv(torch.tensor(_YIQ)), persistent=False)
         limits = {
             "angle": (-2 * math.pi * hue, 2 * math.pi * hue),
             "saturation": (1 - saturation, 1 + saturation),
@@ -68,26 +74,42 @@ class RandomColor(IntensityAugmentationBase2D):  # type: ignore[misc]
         transform: Tensor | None = None,
     ) -> Tensor:
         """Map (N, 3, H, W) to the same shape; values may leave [0, 1]."""
-        drawn = {
-            name: params[name].to(input)
-            for name in ("angle", "saturation", "contrast", "brightness", "gray")
-        }
-        saturation = torch.where(
-            drawn["gray"] < self.grayscale, torch.zeros_like(drawn["gray"]), drawn["saturation"]
-        )
-        cos, sin = drawn["angle"].cos() * saturation, drawn["angle"].sin() * saturation
+        names = ("angle", "saturation", "contrast", "brightness", "gray")
+        rows = torch.stack([params[name] for name in names])
+        angle, factor, contrast, brightness, gray = sent(rows, input)
+        saturation = torch.where(gray < self.grayscale, torch.zeros_like(gray), factor)
+        cos, sin = angle.cos() * saturation, angle.sin() * saturation
         turn = input.new_zeros(len(input), 3, 3)
         turn[:, 0, 0] = 1
         turn[:, 1, 1], turn[:, 1, 2] = cos, -sin
         turn[:, 2, 1], turn[:, 2, 2] = sin, cos
-        to_yiq = input.new_tensor(_YIQ)
-        contrast = drawn["contrast"][:, None, None]
-        matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq * contrast
-        offset = drawn["brightness"][:, None, None] + 1 - contrast
+        contrast = contrast[:, None, None]
+        matrix = self._rgb.to(input) @ turn @ self._yiq.to(input) * contrast
+        offset = brightness[:, None, None] + 1 - contrast
         return torch.baddbmm(offset.expand(-1, 3, 1), matrix, input.flatten(2)).view_as(input)
 
 
-class Augmentation(nn.Module):
+def sent(drawn: Tensor, images: Tensor) -> Tensor:
+    """Return what was drawn for images in their type, on their device, without waiting for it."""
+    return drawn.to(images.device, images.dtype, non_blocking=True)
+
+
+class Drawing(nn.Module):
+    """A module whose parts draw in main memory, wherever it is moved.
+
+    Draws of kornia on a device are read from there, and each read waits for all that is under way.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Drawing:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for part in self.modules():
+            draw_on: Any = getattr(part, "set_rng_device_and_dtype", None)
+            if draw_on is not None:
+                draw_on(torch.device("cpu"), torch.float32)
+        return self
+
+
+class Augmentation(Drawing):
     """The random changes of an :class:`AugmentationConfig`: affine, colour, noise.
 
     Pixels that an affine map brings in from outside repeat the border.

@@ -16,6 +16,7 @@ from kornia.augmentation import (
 )
 from torch import Tensor, nn
 
+from tauten.models.augmentation import Drawing, sent
 from tauten.models.augmentation_options import ViewConfig
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -53,7 +54,7 @@ class ColorJitter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, H, W) in [0, 1] to the same shape, in [0, 1]."""
-        draw_N5 = torch.rand(len(images), 5).to(images)
+        draw_N5 = sent(torch.rand(len(images), 5), images)
         on = (draw_N5[:, 4:] < self.p).to(images)
         change_N4 = (2 * draw_N5[:, :4] - 1) * self._spread.to(images) * on
         bright, contrast, saturation = (1 + change_N4[:, :3]).unbind(1)
@@ -71,7 +72,7 @@ class ColorJitter(nn.Module):
         return torch.where(on[..., None, None] > 0, changed.clamp(0, 1), images)
 
 
-class ViewAugmentation(nn.Module):
+class ViewAugmentation(Drawing):
     """One random view of each image: crop, mirror, colour, grey, blur.
 
     Args:

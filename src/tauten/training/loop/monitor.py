@@ -35,7 +35,8 @@ class RunningLoss:
 
     def add(self, loss: Tensor) -> None:
         """Add the loss of a batch, a share of its step's."""
-        self.total += loss.detach().to(self.total.device)
+        self.total = self.total.to(loss.device, non_blocking=True)
+        self.total += loss.detach()
 
     def take(self, step: int) -> float:
         """Return the mean of the steps up to this one, and begin anew."""

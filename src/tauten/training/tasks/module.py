@@ -285,8 +285,10 @@ class ContrastiveModule(FollowedModule):
         batch = self.last_batch
         if batch is None:  # no sample of the batches so far could be used
             return {}
-        shards = processes.gather(batch.first(ANCHORS).to("cpu"))
-        batch = EmbeddedBatch.joined(shards).first(ANCHORS).to(batch.x.device)
+        device, batch = batch.x.device, batch.first(ANCHORS)
+        if processes.count() > 1:
+            shards = processes.gather(batch.to("cpu"))
+            batch = EmbeddedBatch.joined(shards).first(ANCHORS).to(device)
         keywords = batch.relation | self.graded(batch.graded)
         by_group = force_by_group(self.loss_fn, batch.x, batch.y, batch.ids, groups, **keywords)
         for part in (self.further, self.guard):
