@@ -1,9 +1,9 @@
 """Losses at small and medium batches against the same mathematics in plain torch.
 
     python benchmarks/small.py [--batches 64 256 512 1024] [--dim 256] [--seconds 0.5]
-                               [--only MM-TS]
+                               [--only MM-TS] [--threads 1]
 
-Forward and backward from embeddings to embedding gradients, float32, one thread. Each loss and its
+Forward and backward from embeddings to embedding gradients, float32. Each loss and its
 plain form take turns in one process, and CPU time is counted, so that a loaded machine changes the
 times but hardly the ratios. Printed is the median of the ratios of the rounds. The last lines say
 how much longer a won batch (y = x) takes at τ = 0.01 than at 0.07, whole and in tiles.
@@ -163,9 +163,11 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256, help="embedding width")
     parser.add_argument("--seconds", type=float, default=0.5, help="CPU time of each plain form")
     parser.add_argument("--only", nargs="+", default=[], help="contenders, by a part of the name")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; set OMP_NUM_THREADS too")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, one thread, d = {options.dim}; CPU time / plain (plain ms)")
+    torch.set_num_threads(options.threads)
+    setting = f"torch {torch.__version__}, threads: {options.threads}, d = {options.dim}"
+    print(f"{setting}; CPU time / plain (plain ms)")
     print(f"{'':20}" + "".join(f"{f'B = {batch}':>16}" for batch in options.batches))
     for name, pair in PAIRS.items():
         if options.only and not any(part in name for part in options.only):

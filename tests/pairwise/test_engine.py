@@ -187,5 +187,5 @@ def test_auto_holds_small_matrices_and_streams_large_ones():
             reduce_pairs(x, x, [Reduction("rows", "logsumexp", Scaled(), (number,))])
         return total
 
-    assert saved_bytes(512) >= 512 * 512 * 4
-    assert saved_bytes(513) < 513 * 513
+    assert saved_bytes(1024) >= 1024 * 1024 * 4
+    assert saved_bytes(1025) < 1025 * 1025

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tauten import NonFiniteLossError
+from tauten.losses import batch as batches
+from tauten.relations import agreement
 from tauten.training import Config, from_dict, load_result, specs, train
 from tauten.training.build import build_control, build_loss
 from tauten.training.loop.trainer import ContrastiveTrainer
@@ -205,6 +207,34 @@ def test_duplicates_are_masked_and_index_is_given(tmp_path, make_config, monkeyp
     assert int(index.max()) < 3812
     assert len(caption_ids.unique()) < 1024
     assert len(image_ids.unique()) <= 1024
+
+
+@pytest.mark.parametrize(("family", "kind"), [("infonce", "mmts"), ("isogclr", "individual")])
+def test_ids_that_are_looked_at_give_the_weights_of_the_mask(
+    tmp_path, make_config, monkeypatch, family, kind
+):
+    """Batches of few rows that agree in a caption, and some of none."""
+    weights, steps, counts, usual = [], [], [], batches.reduce_both
+
+    def counted(*args, out=None, **kwargs):
+        steps.append(0 if out is None else len(out))
+        return usual(*args, out=out, **kwargs)
+
+    monkeypatch.setattr(batches, "reduce_both", counted)
+    for name in ("looked at", "masked"):
+        config = make_config(tmp_path / name, family=family, control__kind=kind, log_every=1000)
+        config.data.limit, config.data.image_size, config.model.grid = 512, 16, 2
+        config.optim.epochs = 1
+        with monkeypatch.context() as patched:
+            if name == "masked":
+                patched.setattr(agreement, "_agreeing", lambda ids: None)
+            run = train(config)
+        counts.append(len(steps))
+        weights.append(load_file(run.output / "checkpoints" / "best" / "model.safetensors"))
+    assert steps.count(0) > 0
+    assert max(steps) > 0
+    assert counts[0] == counts[1] >= run.total_steps
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
 
 
 def test_gradient_accumulation_steps_the_control_once(tmp_path, make_config):

@@ -211,16 +211,17 @@ class ContrastiveLoss(LossModule):
             check_ids_of_pairs(self, ids, related)
         given: dict[Direction, Tensor] = {"x2y": x, "y2x": y}
         whole = held(self.tile, rows, cols, x.device)
-        trusting = (
-            self.normalize
-            and related.single
+        only_pairs = (
+            (related.single or related.agreeing is not None)
             and ranks is None
             and beside is None
             and rows == cols > 1  # a row without negatives may be left out of the loss
             and whole
             and not traced
-            and (x.device.type in FREE or waiting() is None)  # no second try later
         )
+        # later there is no second try
+        now = x.device.type in FREE or waiting() is None
+        trusting = self.normalize and only_pairs and now
         if self.normalize and not trusting:
             x, y = within_range(x), within_range(y)
         changed = x is not given["x2y"] or y is not given["y2x"]
@@ -235,6 +236,7 @@ class ContrastiveLoss(LossModule):
             ranks=ranks,
             named=index is not None,
             exchange="ring" if self.ranks == "ring" else "gather",
+            only_pairs=only_pairs,
             trusting=trusting,
             several=several,
             held=whole,

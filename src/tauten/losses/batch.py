@@ -311,22 +311,25 @@ class Batch(BatchFields):
     ) -> Tensor | None:
         """Return (2, N) what an objective makes of S for the anchors of both sides, in one step.
 
-        None where that is not all there is to do: another relation than pairs, several processes, a
-        number for each pair, one direction, or unit rows that something else has asked for already.
+        None where that is not all there is to do: another relation than pairs and a few of their
+        others that are no negatives, several processes, a number for each pair, one direction, or
+        unit rows that something else has asked for already.
 
         Args:
             objective: in closed form.
             directions: directions of the anchors.
             numbers: of the objective, each those of the anchors of x and of y, one object if equal.
         """
-        if not (self.trusting and self.relation.diagonal) or len(directions) < 2 or self._units:
+        pairs = self.cosine and self.only_pairs and self.relation.diagonal
+        if not pairs or len(directions) < 2 or self._units:
             return None
         given = []
         for of_x, of_y in numbers:
             if isinstance(of_x, PairNumber) or isinstance(of_y, PairNumber):
                 return None
             given.append(of_x if of_x is of_y else torch.stack((of_x, of_y)))
-        return reduce_both(self.x, self.y, objective, *given)
+        out = self.relation.agreeing
+        return reduce_both(self.x, self.y, objective, *given, out=out, trusting=self.trusting)
 
     def units(self) -> Units | None:
         """Return both sides with rows of length 1; None where S is not held, or not of cosines."""
@@ -403,6 +406,11 @@ class Batch(BatchFields):
 
     @Cached
     def _negatives(self) -> dict[Direction, Tensor]:
+        out = self.relation.agreeing
+        if out is not None:
+            rows = self.x.new_full(self.x.shape[:1], float(len(self.x) - 1), dtype=self.dtype)
+            rows.index_add_(0, out // len(self.x), rows.new_full(out.shape, -1.0))
+            return {"x2y": rows, "y2x": rows}
         reductions = [Reduction(along(d), "sum", One(), ()) for d in DIRECTIONS]
         with torch.no_grad():
             if self.relation.symmetric:

@@ -44,6 +44,8 @@ class BatchFields:
         ranks: the processes that share the pair matrix, if there are several.
         exchange: how columns reach all of them.
         named: whether the ids were given.
+        only_pairs: whether N rows and N columns, each with one positive and all others or nearly
+            all for negatives, are all there is, and S is held.
         trusting: whether rows are taken to be fit for scaling: others make the loss NaN.
         stack: how the rows of x are views of samples, where they are.
         side: where candidates are keys: of which side the anchors are, which are all in x then.
@@ -70,6 +72,7 @@ class BatchFields:
     ranks: Ranks | None = None
     exchange: Exchange = "gather"
     named: bool = True
+    only_pairs: bool = False
     trusting: bool = False
     stack: Stack | None = None
     side: Direction | None = None

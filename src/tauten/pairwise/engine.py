@@ -55,7 +55,7 @@ def reduce_pairs(
         mask: pairs to leave out.
         tile: ``"dense"`` holds S; an int or (rows, columns) streams tiles of that size;
             ``"triton"`` streams blocks through kernels of a GPU; ``"auto"`` holds S up to
-            512 x 512 pairs, on a GPU 4096 x 4096, and streams beyond, on a GPU by these kernels
+            1024 x 1024 pairs, on a GPU 4096 x 4096, and streams beyond, on a GPU by these kernels
             where they can.
         cosine: whether rows are scaled to length 1, so that s is the cosine.
         ranks: the processes of which each has some rows and columns of S; x and y are this one's,

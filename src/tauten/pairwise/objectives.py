@@ -1,7 +1,8 @@
 """Objectives of both sides of a square S, whose diagonal is the positives.
 
 Shapes: s (N, N); results (2, N), of the rows and of the columns. A number is (), of all anchors;
-(N,), of both anchors of each pair; or (2, N), of each anchor.
+(N,), of both anchors of each pair; or (2, N), of each anchor. ``out`` (K,) long are places i·N + j
+of further pairs that are no negatives; each anchor has one that is left.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tauten.pairwise.normal import SAFE_EXPONENT, least, raised
+from tauten.pairwise.normal import SAFE_EXPONENT, raised
 from tauten.pairwise.terms import LOST
 from tauten.reads import FREE
 
@@ -24,11 +25,13 @@ _SIDES = (1, 0)
 class Objective:
     """A number of each anchor, in closed form; :meth:`plain` is its formula."""
 
-    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+    def plain(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         """Return the results in operations that can be differentiated any number of times."""
         raise NotImplementedError
 
-    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    def value(
+        self, s: Tensor, *numbers: Tensor, out: Tensor | None = None
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the results, and what their derivatives need beside s and the numbers."""
         raise NotImplementedError
 
@@ -61,27 +64,29 @@ class Objective:
 class Gap(Objective):
     """z = LSE_{j≠i}(s_ij·a_i) − s_ii·a_i, how far all negatives lie above the positive."""
 
-    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+    def plain(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         (a,) = numbers
-        logits = [_off(s * number, -math.inf) for number in sided(a)]
+        logits = [_off(s * number, -math.inf, out) for number in sided(a)]
         sums = [side.logsumexp(dim) for side, dim in zip(logits, _SIDES, strict=True)]
         return torch.stack(sums) - s.diagonal() * a
 
-    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    def value(
+        self, s: Tensor, *numbers: Tensor, out: Tensor | None = None
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         (a,) = numbers
         total, weights, peaks = s.new_empty(2, s.shape[0]), [], []
         small = _small(a, s.shape[0])
         logits, before = s, None
-        for number, dim, out in zip(sided(a), _SIDES, total.unbind(), strict=True):
+        for number, dim, result in zip(sided(a), _SIDES, total.unbind(), strict=True):
             if number is not before:
-                logits = (s * number).fill_diagonal_(-math.inf)
+                logits = _without_((s * number).fill_diagonal_(-math.inf), out, -math.inf)
             if not small:
                 above, peak = raised(logits, dim, gaps=False)
                 weights.append(above)
                 peaks.append(peak.view(-1))
             elif number is not before:
                 weights.append(logits.exp_())
-            torch.sum(weights[-1], dim, out=out)
+            torch.sum(weights[-1], dim, out=result)
             before = number
         log = total.log()
         if peaks:
@@ -92,7 +97,7 @@ class Gap(Objective):
         self, s: Tensor, numbers: Sequence[Tensor], saved: Sequence[Tensor], cotangent: Tensor
     ) -> Tensor:
         (a,), (total, *weights) = numbers, saved
-        scaled = torch.hardshrink(cotangent, least(s.dtype)) * a
+        scaled = cotangent * a
         grad = _spread(weights, scaled / total)
         grad.diagonal().sub_(scaled.sum(0))
         return grad
@@ -115,12 +120,14 @@ class GapAndHeight(Gap):
     The mean is ∂z_i/∂a_i, and what the robust objective's temperatures learn from.
     """
 
-    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
-        values = self.value(s.detach(), *(number.detach() for number in numbers))[0]
-        return torch.cat((super().plain(s, *numbers), values[2:]))
+    def plain(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        values = self.value(s.detach(), *(number.detach() for number in numbers), out=out)[0]
+        return torch.cat((super().plain(s, *numbers, out=out), values[2:]))
 
-    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
-        z, saved = super().value(s, *numbers)
+    def value(
+        self, s: Tensor, *numbers: Tensor, out: Tensor | None = None
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        z, saved = super().value(s, *numbers, out=out)
         return torch.cat((z, _heights(s, saved))), saved
 
     def slope(
@@ -142,17 +149,19 @@ class GapAndHeight(Gap):
 class Hinges(Objective):
     """Σ_{j≠i} [s_ij − s_ii + m_i]₊, by how much negatives come nearer than the margin m."""
 
-    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+    def plain(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         offsets = sided(numbers[0] - s.diagonal())
-        hinges = [_off(F.relu(s + offset), 0.0) for offset in offsets]
+        hinges = [_off(F.relu(s + offset), 0.0, out) for offset in offsets]
         return torch.stack([side.sum(dim) for side, dim in zip(hinges, _SIDES, strict=True)])
 
-    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    def value(
+        self, s: Tensor, *numbers: Tensor, out: Tensor | None = None
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         results, violated = s.new_empty(2, s.shape[0]), []
         offsets = sided(numbers[0] - s.diagonal())
-        for offset, dim, out in zip(offsets, _SIDES, results.unbind(), strict=True):
-            hinges = (s + offset).relu_().fill_diagonal_(0.0)
-            torch.sum(hinges, dim, out=out)
+        for offset, dim, result in zip(offsets, _SIDES, results.unbind(), strict=True):
+            hinges = _without_((s + offset).relu_().fill_diagonal_(0.0), out, 0.0)
+            torch.sum(hinges, dim, out=result)
             violated.append(hinges.sign_())
         return results, violated
 
@@ -178,30 +187,32 @@ class Hinges(Objective):
 class Sigmoids(Objective):
     """Σ_j softplus(∓(s_ij·a_i + b_i)), each pair judged alone; minus for the positive j = i."""
 
-    def plain(self, s: Tensor, *numbers: Tensor) -> Tensor:
+    def plain(self, s: Tensor, *numbers: Tensor, out: Tensor | None = None) -> Tensor:
         a, b = numbers
         results = []
         for slope, offset, dim in zip(sided(a), sided(b), _SIDES, strict=True):
             logits = s * slope + offset
             diagonal = torch.eye(s.shape[0], dtype=torch.bool, device=s.device)
             judged = torch.where(diagonal, -logits, logits)
-            results.append(F.softplus(judged, threshold=LOST).sum(dim))
+            results.append(_without_(F.softplus(judged, threshold=LOST), out, 0.0).sum(dim))
         return torch.stack(results)
 
-    def value(self, s: Tensor, *numbers: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    def value(
+        self, s: Tensor, *numbers: Tensor, out: Tensor | None = None
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         a, b = numbers
         results, saved, before = s.new_empty(2, s.shape[0]), [], None
         losses = s
         both = zip(sided(a), sided(b), strict=True)
-        for given, dim, out in zip(both, _SIDES, results.unbind(), strict=True):
+        for given, dim, result in zip(both, _SIDES, results.unbind(), strict=True):
             if before is None or given[0] is not before[0] or given[1] is not before[1]:
                 logits = torch.addcmul(given[1], s, given[0])
                 logits.diagonal().neg_()
-                losses = F.softplus(logits, threshold=LOST)
-                chances = logits.sigmoid_()
+                losses = _without_(F.softplus(logits, threshold=LOST), out, 0.0)
+                chances = _without_(logits.sigmoid_(), out, 0.0)
                 chances.diagonal().neg_()
                 saved.append(chances)
-            torch.sum(losses, dim, out=out)
+            torch.sum(losses, dim, out=result)
             before = given
         return results, saved
 
@@ -267,7 +278,14 @@ def _two(shared: Sequence[Tensor]) -> Sequence[Tensor]:
     return shared if len(shared) == 2 else [shared[0], shared[0]]
 
 
-def _off(values: Tensor, number: float) -> Tensor:
-    """Return the values (N, N) with a number on the diagonal."""
+def _off(values: Tensor, number: float, out: Tensor | None) -> Tensor:
+    """Return the values (N, N) with a number on the diagonal and at further places."""
     diagonal = torch.eye(values.shape[0], dtype=torch.bool, device=values.device)
-    return values.masked_fill(diagonal, number)
+    return _without_(values.masked_fill(diagonal, number), out, number)
+
+
+def _without_(values: Tensor, out: Tensor | None, number: float) -> Tensor:
+    """Return the values (N, N), overwritten by a number at these places."""
+    if out is not None:
+        values.view(-1).index_fill_(0, out, number)
+    return values

@@ -1,9 +1,9 @@
-"""Functions that are differentiable once, and say so where more is asked."""
+"""Backward passes: in closed form, by a formula where more is asked, or refused there."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,15 +12,78 @@ from torch.autograd.function import once_differentiable
 
 _TILES = (
     "tiles, and reductions over several processes, have first derivatives only: no "
-    "create_graph=True and no torch.func; use tile='dense', and ranks='local' where several "
-    "processes run"
+    "create_graph=True, no is_grads_batched=True and no torch.func; use tile='dense', and "
+    "ranks='local' where several processes run"
 )
 
 Backward = Callable[..., Any]
 
 
+#: whether a cotangent stands for many, as with ``is_grads_batched=True``
+_batched: Callable[[Tensor], bool] = getattr(
+    torch._C._functorch, "is_legacy_batchedtensor", lambda cotangent: False
+)
+
+
+def more_is_asked(cotangents: Sequence[Tensor | None]) -> bool:
+    """Return whether gradients are to be differentiated in their turn, or are many at once."""
+    return torch.is_grad_enabled() or any([c is not None and _batched(c) for c in cotangents])
+
+
+def in_closed_form(back: Backward, formula: Backward) -> Backward:
+    """Return a backward pass without autocast, by a formula where more is asked.
+
+    Args:
+        back: of the context and the cotangents; not differentiable itself.
+        formula: of the same, in torch's own operations.
+    """
+
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        way = formula if more_is_asked(cotangents) else back
+        kind = cotangents[0].device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return way(ctx, cotangents)
+        return way(ctx, cotangents)
+
+    return staticmethod(backward)
+
+
+def gradients(
+    function: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor],
+    needs: Sequence[bool],
+    cotangents: Sequence[Tensor | None],
+) -> list[Tensor | None]:
+    """Return the gradients of inputs, with a graph of their own.
+
+    Args:
+        function: of the inputs, told apart where they are one tensor.
+        inputs: of the function.
+        needs: of each input, whether it needs a gradient.
+        cotangents: of each result; None for 0.
+    """
+    with torch.enable_grad():
+        apart = [tensor.view_as(tensor) for tensor in inputs]
+        given = [
+            (result, cotangent)
+            for result, cotangent in zip(function(*apart), cotangents, strict=True)
+            if cotangent is not None and result.requires_grad
+        ]
+        grads = iter(
+            torch.autograd.grad(
+                [result for result, _ in given],
+                [tensor for tensor, need in zip(apart, needs, strict=True) if need],
+                [cotangent for _, cotangent in given],
+                create_graph=True,
+                allow_unused=True,
+            )
+        )
+    return [next(grads) if need else None for need in needs]
+
+
 def first_only(backward: Backward) -> Backward:
-    """Refuse ``create_graph=True`` in a backward pass.
+    """Refuse ``create_graph=True`` and ``is_grads_batched=True`` in a backward pass.
 
     torch's own ``once_differentiable`` refuses only a cotangent that requires a gradient; that of a
     mean is a constant, and the second derivative would lack a part without a word.
@@ -29,7 +92,7 @@ def first_only(backward: Backward) -> Backward:
 
     @functools.wraps(backward)
     def checked(ctx: Any, *cotangents: Tensor) -> Any:
-        if torch.is_grad_enabled():
+        if more_is_asked(cotangents):
             raise RuntimeError(_TILES)
         return once(ctx, *cotangents)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tauten.pairwise.once import jvp, transformed
+from tauten.pairwise.once import gradients, jvp, more_is_asked, transformed
 from tauten.pairwise.reduction import compute_dtype as compute_dtype
 from tauten.reads import FREE
 
@@ -151,13 +151,12 @@ class _PairSimilarity(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         x, y, column = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient is to be differentiated in its turn
-            x, y = x.view_as(x), y.view_as(y)  # told apart where they are one tensor
-            wanted = [v for v, need in zip((x, y), ctx.needs_input_grad, strict=False) if need]
-            result = _plain_similarity(x, y, column, cosine=ctx.cosine)
-            gradients = iter(torch.autograd.grad(result, wanted, cotangent, create_graph=True))
-            needs = ctx.needs_input_grad[:2]
-            return *(next(gradients) if need else None for need in needs), None, None
+        if more_is_asked([cotangent]):
+
+            def plain(x: Tensor, y: Tensor) -> list[Tensor]:
+                return [_plain_similarity(x, y, column, cosine=ctx.cosine)]
+
+            return *gradients(plain, (x, y), ctx.needs_input_grad[:2], [cotangent]), None, None
         left, right = (Side(v, cotangent.dtype, cosine=ctx.cosine) for v in (x, y))
         grad_x = left.zeros() if ctx.needs_input_grad[0] else None
         grad_y = right.zeros() if ctx.needs_input_grad[1] else None

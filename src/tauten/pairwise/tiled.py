@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tauten.pairwise.areas import over_areas
 from tauten.pairwise.masks import PairMask
+from tauten.pairwise.normal import multiplied_, scaled
 from tauten.pairwise.once import apply_once, first_only
 from tauten.pairwise.plan import Gradients, Plan, make_plan
 from tauten.pairwise.reduction import Reduction
@@ -95,14 +96,16 @@ class _Swept(torch.autograd.Function):
         left, right = plan.side(x), plan.side(y)
         gradients = Gradients.zeros(plan, left if need_x else None, numbers, needs)
         grad_y = right.zeros() if need_y else None
-        factors = plan.factors(results, cotangents)
+        parts, scale = scaled(cotangents)
+        factors = plan.factors(results, parts)
         ctx.take_back(plan, left, right, 0, numbers, results, factors, gradients, grad_y)
+        grad_x, grad_y, *of_numbers = multiplied_([gradients.x, grad_y, *gradients.numbers], scale)
         return (
             None,
             None,
-            None if gradients.x is None else left.gradient(gradients.x),
+            None if grad_x is None else left.gradient(grad_x),
             None if grad_y is None else right.gradient(grad_y),
-            *gradients.numbers,
+            *of_numbers,
         )
 
 

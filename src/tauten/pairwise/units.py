@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.pairwise.once import jvp, transformed
+from tauten.pairwise.both import LENGTHS, lengths
+from tauten.pairwise.once import gradients, jvp, more_is_asked, transformed
 from tauten.pairwise.reduction import compute_dtype
-from tauten.pairwise.sides import EPSILON, as_reduced
-
-#: lengths of rows whose squares neither overflow nor vanish in float32
-LENGTHS = (1e-10, 1e15)
+from tauten.pairwise.sides import as_reduced
 
 
 @dataclass
@@ -61,22 +59,14 @@ def _fit(vectors: Tensor) -> Tensor:
     return lengths == lengths.clamp(*LENGTHS)
 
 
-def _lengths(vectors: Tensor, *, trusting: bool) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-    if not trusting:
-        return lengths.clamp_(min=EPSILON)
-    fit = lengths.clamp(*LENGTHS)
-    return lengths.masked_fill_(lengths != fit, torch.nan)
-
-
 class _Units(torch.autograd.Function):
     jvp = staticmethod(jvp)
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, trusting: bool) -> tuple[Tensor, Tensor, Tensor]:
-        lengths = _lengths(x, trusting=trusting), _lengths(y, trusting=trusting)
-        left, right = x / lengths[0], y / lengths[1]
-        ctx.save_for_backward(x, y, left, right, *lengths)
+        of_x, of_y = (lengths(side, trusting=trusting) for side in (x, y))
+        left, right = x / of_x, y / of_y
+        ctx.save_for_backward(x, y, left, right, of_x, of_y)
         ctx.set_materialize_grads(False)
         return left, right, (left * right[: x.shape[0]]).sum(1)
 
@@ -84,8 +74,8 @@ class _Units(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         x, y, left, right, of_x, of_y = ctx.saved_tensors
         need_x, need_y = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():
-            return *_twice(x, y, (need_x, need_y), cotangents), None
+        if more_is_asked(cotangents):
+            return *gradients(_plain, (x, y), (need_x, need_y), cotangents), None
         grad_x, grad_y, grad_s = cotangents
         factor = None if grad_s is None else grad_s.unsqueeze(1)
         rows = x.shape[0]
@@ -115,26 +105,7 @@ def _gradient(
     return torch.addcmul(grad, unit, along, value=-1).div_(lengths)
 
 
-def _twice(
-    x: Tensor, y: Tensor, needs: tuple[bool, bool], cotangents: tuple[Tensor | None, ...]
-) -> list[Tensor | None]:
-    """Return the gradients with a graph of their own."""
-    x, y = x.view_as(x), y.view_as(y)  # told apart where they are one tensor
+def _plain(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Return unit rows of both sides and the cosines of pairs in torch's own operations."""
     left, right = as_reduced(x, y, cosine=True)
-    results = (left, right, (left * right[: x.shape[0]]).sum(1))
-    given = [
-        (r, c)
-        for r, c in zip(results, cotangents, strict=True)
-        if c is not None and r.requires_grad
-    ]
-    wanted = [vectors for vectors, need in zip((x, y), needs, strict=True) if need]
-    found = iter(
-        torch.autograd.grad(
-            [r for r, _ in given],
-            wanted,
-            [c for _, c in given],
-            create_graph=True,
-            allow_unused=True,
-        )
-    )
-    return [next(found) if need else None for need in needs]
+    return left, right, (left * right[: x.shape[0]]).sum(1)

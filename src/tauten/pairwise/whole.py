@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tauten.pairwise.dense import reduce_dense
 from tauten.pairwise.masks import PairMask
-from tauten.pairwise.normal import SAFE_EXPONENT, least, normal_, raised
-from tauten.pairwise.once import jvp, transformed
+from tauten.pairwise.normal import SAFE_EXPONENT, multiplied_, normal_, raised, scaled
+from tauten.pairwise.once import gradients, in_closed_form, jvp, transformed
 from tauten.pairwise.reduction import Reduction, Shared, compute_dtype, shared
 from tauten.pairwise.sides import as_reduced
 from tauten.pairwise.terms import Term
@@ -26,7 +26,7 @@ from tauten.reads import FREE
 Tile = int | tuple[int, int] | Literal["auto", "dense", "triton"]
 
 #: pairs up to which the whole matrix is held when the choice is ours, on the CPU and on a GPU
-DENSE_PAIRS, DENSE_PAIRS_ON_GPU = 512 * 512, 4096 * 4096
+DENSE_PAIRS, DENSE_PAIRS_ON_GPU = 1024 * 1024, 4096 * 4096
 
 
 def held(tile: Tile, rows: int, cols: int, device: torch.device) -> bool:
@@ -123,8 +123,90 @@ class _Out:
         return values
 
 
+def _back(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    work, out = ctx.work, ctx.out
+    x, y, sim, *saved = ctx.saved_tensors
+    numbers, kept = saved[: ctx.count], iter(saved[ctx.count :])
+    cotangents, scale = scaled(cotangents)
+    grads: list[Tensor | None] = [None] * ctx.count
+    grad_sim: Tensor | None = None
+    for share, small in zip(work.shares, ctx.smalls, strict=True):
+        needs = [ctx.needs_input_grad[3 + k] for k in share.numbers]
+        slopes = share.term.slopes(sim, [numbers[k] for k in share.numbers], needs)
+        learned = any(needs)
+        for weights, factor in _weighted(ctx, share, small, kept, cotangents):
+            if slopes.vector is not None and not learned:
+                factor = factor * slopes.vector
+            tile = weights if slopes.tile is None else slopes.tile
+            if weights is not None and slopes.tile is not None:
+                tile = weights * slopes.tile
+            if grad_sim is not None and not learned and tile is not None:
+                grad_sim.addcmul_(tile, factor)
+                continue
+            part = factor.expand_as(sim).clone() if tile is None else tile * factor
+            for k, slope in zip(share.numbers, slopes.numbers, strict=True):
+                if slope is None:
+                    continue
+                if slope is slopes.tile:
+                    moved = part
+                elif slopes.tile is None:
+                    moved = slope * part
+                else:
+                    moved = slope * factor if weights is None else slope * weights * factor
+                grad = out.fill(moved, 0.0).sum_to_size(numbers[k].shape)
+                before = grads[k]
+                grads[k] = grad if before is None else before + grad
+            if slopes.vector is not None and learned:
+                part.mul_(slopes.vector)
+            grad_sim = part if grad_sim is None else grad_sim.add_(part)
+    assert grad_sim is not None
+    grad_sim = normal_(out.fill(grad_sim, 0.0))
+    of_x = torch.mm(grad_sim, y) if ctx.needs_input_grad[1] else None
+    of_y = torch.mm(grad_sim.T, x) if ctx.needs_input_grad[2] else None
+    return None, *multiplied_([of_x, of_y, *grads], scale)
+
+
+def _weighted(
+    ctx: Any, share: Shared, small: bool, kept: Iterator[Tensor], cotangents: Sequence[Tensor]
+) -> list[tuple[Tensor | None, Tensor]]:
+    """Return pairs of weights (N, M), or None for 1, and factors: their product is ∂loss/∂φ."""
+    whole = next(kept) if small else None
+    found: list[tuple[Tensor | None, Tensor]] = []
+    for at in share.members:
+        factor = cotangents[at].unsqueeze(ctx.dims[at])
+        weights = whole
+        if share.how == "logsumexp":
+            weights = next(kept) if whole is None else whole
+            total = next(kept)
+            factor = factor / total
+            if ctx.out.gaps:
+                factor = factor.masked_fill_(total == 0, 0.0)
+        if found and found[0][0] is weights:
+            factor = found.pop()[1] + factor
+        found.append((weights, factor))
+    return found
+
+
+def _formula(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradients by the readable reference."""
+    work = ctx.work
+    x, y, _, *saved = ctx.saved_tensors
+    used = {at: share.numbers for share in work.shares for at in share.members}
+
+    def plain(x: Tensor, y: Tensor, *numbers: Tensor) -> tuple[Tensor, ...]:
+        reductions = [
+            reduction._replace(numbers=tuple(numbers[k] for k in used[at]))
+            for at, reduction in enumerate(work.reductions)
+        ]
+        return reduce_dense(x, y, reductions, work.mask)
+
+    inputs = (x, y, *saved[: ctx.count])
+    return None, *gradients(plain, inputs, ctx.needs_input_grad[1:], cotangents)
+
+
 class _Whole(torch.autograd.Function):
     jvp = staticmethod(jvp)
+    backward = in_closed_form(_back, _formula)
 
     @staticmethod
     def forward(
@@ -163,104 +245,3 @@ class _Whole(torch.autograd.Function):
         ctx.work, ctx.out, ctx.smalls, ctx.dims, ctx.count = work, out, smalls, dims, len(numbers)
         ctx.save_for_backward(x, y, sim, *numbers, *kept)
         return tuple(results)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            return _twice(ctx, cotangents)
-        kind = cotangents[0].device.type
-        if torch.is_autocast_enabled(kind):
-            with torch.autocast(kind, enabled=False):
-                return _back(ctx, cotangents)
-        return _back(ctx, cotangents)
-
-
-def _back(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    work, out = ctx.work, ctx.out
-    x, y, sim, *saved = ctx.saved_tensors
-    numbers, kept = saved[: ctx.count], iter(saved[ctx.count :])
-    grads: list[Tensor | None] = [None] * ctx.count
-    grad_sim: Tensor | None = None
-    for share, small in zip(work.shares, ctx.smalls, strict=True):
-        needs = [ctx.needs_input_grad[3 + k] for k in share.numbers]
-        slopes = share.term.slopes(sim, [numbers[k] for k in share.numbers], needs)
-        learned = any(needs)
-        for weights, factor in _weighted(ctx, share, small, kept, cotangents):
-            if slopes.vector is not None and not learned:
-                factor = factor * slopes.vector
-            tile = weights if slopes.tile is None else slopes.tile
-            if weights is not None and slopes.tile is not None:
-                tile = weights * slopes.tile
-            if grad_sim is not None and not learned and tile is not None:
-                grad_sim.addcmul_(tile, factor)
-                continue
-            part = factor.expand_as(sim).clone() if tile is None else tile * factor
-            for k, slope in zip(share.numbers, slopes.numbers, strict=True):
-                if slope is None:
-                    continue
-                if slope is slopes.tile:
-                    moved = part
-                elif slopes.tile is None:
-                    moved = slope * part
-                else:
-                    moved = slope * factor if weights is None else slope * weights * factor
-                grad = out.fill(moved, 0.0).sum_to_size(numbers[k].shape)
-                before = grads[k]
-                grads[k] = grad if before is None else before + grad
-            if slopes.vector is not None and learned:
-                part.mul_(slopes.vector)
-            grad_sim = part if grad_sim is None else grad_sim.add_(part)
-    assert grad_sim is not None
-    grad_sim = normal_(out.fill(grad_sim, 0.0))
-    return (
-        None,
-        torch.mm(grad_sim, y) if ctx.needs_input_grad[1] else None,
-        torch.mm(grad_sim.T, x) if ctx.needs_input_grad[2] else None,
-        *grads,
-    )
-
-
-def _weighted(
-    ctx: Any, share: Shared, small: bool, kept: Iterator[Tensor], cotangents: Sequence[Tensor]
-) -> list[tuple[Tensor | None, Tensor]]:
-    """Return pairs of weights (N, M), or None for 1, and factors: their product is ∂loss/∂φ."""
-    whole = next(kept) if small else None
-    found: list[tuple[Tensor | None, Tensor]] = []
-    for at in share.members:
-        factor = torch.hardshrink(cotangents[at], least(cotangents[at].dtype))
-        factor = factor.unsqueeze(ctx.dims[at])
-        weights = whole
-        if share.how == "logsumexp":
-            weights = next(kept) if whole is None else whole
-            total = next(kept)
-            factor = factor / total
-            if ctx.out.gaps:
-                factor = factor.masked_fill_(total == 0, 0.0)
-        if found and found[0][0] is weights:
-            factor = found.pop()[1] + factor
-        found.append((weights, factor))
-    return found
-
-
-def _twice(ctx: Any, cotangents: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """Return the gradients with a graph of their own, by the readable reference."""
-    work, needs = ctx.work, ctx.needs_input_grad[1:]
-    x, y, _, *saved = ctx.saved_tensors
-    inputs = [tensor.view_as(tensor) for tensor in (x, y, *saved[: ctx.count])]
-    used = {at: share.numbers for share in work.shares for at in share.members}
-    reductions = [
-        reduction._replace(numbers=tuple(inputs[2 + k] for k in used[at]))
-        for at, reduction in enumerate(work.reductions)
-    ]
-    results = reduce_dense(inputs[0], inputs[1], reductions, work.mask)
-    ends = [at for at, result in enumerate(results) if result.requires_grad]
-    found = iter(
-        torch.autograd.grad(
-            [results[at] for at in ends],
-            [tensor for tensor, need in zip(inputs, needs, strict=True) if need],
-            [cotangents[at] for at in ends],
-            create_graph=True,
-            allow_unused=True,
-        )
-    )
-    return None, *(next(found) if need else None for need in needs)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tauten.checks import few
 from tauten.pairwise.exchange import Ranks
+from tauten.reads import FREE
 
 #: one id vector for both sides, or one for each
 Ids = Tensor | tuple[Tensor, Tensor]
@@ -88,7 +89,7 @@ def checked_ignore(ignore: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def checked_positives(positives: Tensor, rows: int, cols: int, *, itself: bool) -> Tensor:
     """Return ``positives=``, refused when it names rows that y has not, or a row itself."""
-    positive = _vector("positives", positives, rows)
+    positive = vector("positives", positives, rows)
     if bool(((positive < 0) | (positive >= cols)).any()):
         raise ValueError(f"positives must be rows of y in 0 .. {cols - 1}, got {_ends(positive)}")
     itself_at = (positive == torch.arange(rows, device=positive.device)).nonzero().squeeze(1)
@@ -106,7 +107,8 @@ def listed(same: Sequence[Ids]) -> tuple[Ids, ...]:
     return tuple(same)
 
 
-def _vector(name: str, ids: Tensor, length: int) -> Tensor:
+def vector(name: str, ids: Tensor, length: int) -> Tensor:
+    """Return ids (length,) as long integers, refused when they are none."""
     if not isinstance(ids, Tensor) or ids.dim() != 1 or len(ids) != length:
         shape = tuple(ids.shape) if isinstance(ids, Tensor) else type(ids).__name__
         raise ValueError(f"{name} must be a vector of {length} ids, got {shape}")
@@ -122,12 +124,17 @@ def id_sides(
     if isinstance(ids, (tuple, list)) and len(ids) != 2:
         raise ValueError(f"{name} must be one vector, or one for each side, got {len(ids)}")
     first, second = ids if isinstance(ids, (tuple, list)) else (ids, ids)
-    of_rows = _vector(name, first, rows).to(device)
-    of_cols = _vector(name, second, cols).to(device)
+    of_rows = there(vector(name, first, rows), device)
+    of_cols = there(vector(name, second, cols), device)
     if ranks is None:
         return of_rows, of_cols
     known = ranks.known(second)
     return of_rows, ranks.gather(of_cols) if known is None else known
+
+
+def there(ids: Tensor, device: torch.device) -> Tensor:
+    """Return ids on a device; a copy to a GPU does not wait for it."""
+    return ids.to(device, non_blocking=ids.device.type in FREE)
 
 
 def ids_of_columns(same: Tensor | Sequence[Ids], labels: Ids | None, cols: int) -> list[Tensor]:

@@ -17,6 +17,7 @@ from tauten.checks import few
 from tauten.pairwise import PairMask
 from tauten.pairwise.exchange import Ranks, total
 from tauten.pairwise.sides import as_reduced, pair_similarity
+from tauten.relations.agreement import looked_up
 from tauten.relations.checks import (
     Ids,
     check_free,
@@ -48,6 +49,8 @@ class Relation:
         paired: whether row i and column ``positive[i]`` are one pair, for all anchors.
         free: whether nobody has a positive, because targets say all.
         symmetric: whether row i is ignored for column j wherever row j is for column i.
+        agreeing: (K,) long, the places i·N + j of all pairs that ``same`` leaves out, where the
+            positive of row i is column i; None if there are none, many, or they are not known.
         single: whether each anchor has one positive and all others are its negatives.
     """
 
@@ -64,6 +67,7 @@ class Relation:
     paired: bool = True
     free: bool = False
     symmetric: bool = False
+    agreeing: Tensor | None = None
     single: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -206,11 +210,15 @@ def relate(
     if ignore is not None:
         ignore = checked_ignore(ignore, shape).to(device)
     masked: tuple[tuple[Tensor, Tensor], ...] = ()
+    agreeing: Tensor | None = None
     of_both = True
     if isinstance(same, Tensor) or same != ():
         several = (same,) if isinstance(same, Tensor) else listed(same)
         of_both = all(isinstance(ids, Tensor) for ids in several)
-        masked = tuple([id_sides("same", ids, rows, cols, device, ranks) for ids in several])
+        if positives is None and labels is None:
+            masked, agreeing = looked_up(several, rows, cols, device, ranks)
+        else:
+            masked = tuple([id_sides("same", ids, rows, cols, device, ranks) for ids in several])
     if labels is not None:
         return by_labels(
             Relation(
@@ -256,6 +264,7 @@ def relate(
                 ranks=ranks,
                 itself=itself,
                 symmetric=of_both and (ranks is None or ranks.rows == ranks.cols),
+                agreeing=None if itself else agreeing,
             )
     else:
         positive = checked_positives(positives, rows, cols, itself=itself).to(device)

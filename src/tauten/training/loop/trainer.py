@@ -230,9 +230,14 @@ class ContrastiveTrainer(SavingTrainer):
 
 
 def moved(part: Any, device: torch.device) -> Any:
-    """Return a part of a batch with its tensors on a device; a copy to a GPU does not wait."""
+    """Return a part of a batch with its tensors on a device; a copy to a GPU does not wait.
+
+    Ids of ``same`` stay where they are: a loss looks there, without a wait, whether any agree.
+    """
     if isinstance(part, Mapping):
-        return {name: moved(value, device) for name, value in part.items()}
+        return {
+            name: value if name == "same" else moved(value, device) for name, value in part.items()
+        }
     if isinstance(part, tuple):
         return tuple(moved(value, device) for value in part)
     if device.type == "cuda":

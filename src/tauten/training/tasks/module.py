@@ -126,7 +126,7 @@ class ContrastiveModule(FollowedModule):
             images: (N, 3, H, W), or clips.
             texts: of the tokenizer.
             index: (N,) long, data set positions.
-            same: ids of images and of captions.
+            same: ids of images and of captions, see :class:`PairInputs`.
             graded: see :class:`EmbeddedBatch`.
             caption: (N,) long, ids of the captions where these have their own.
             negatives: of the tokenizer, T texts that are hard negatives of single pairs.
@@ -168,7 +168,8 @@ class ContrastiveModule(FollowedModule):
         made = None
         if self.queue is not None:
             of_sides = (index, captions[0] if captions else index)
-            made = Keys(*self._keys(inputs.images, inputs.texts), of_sides, masked)
+            there = [ids.to(x.device) for ids in masked]
+            made = Keys(*self._keys(inputs.images, inputs.texts), of_sides, there)
             batch = replace(
                 batch,
                 keys=self.queue.candidates(made),
@@ -251,9 +252,10 @@ class ContrastiveModule(FollowedModule):
         every = torch.ones_like(index, dtype=torch.bool)
         pictured, captioned = (every, every) if present is None else present
         of_caption = index if caption is None else caption
+        of_images, of_captions = (ids.to(x.device) for ids in same)
         sides = {
-            IMAGE: Side(x, pictured, same[0], index),
-            CAPTION: Side(y, captioned, same[1], of_caption),
+            IMAGE: Side(x, pictured, of_images, index),
+            CAPTION: Side(y, captioned, of_captions, of_caption),
         }
         for name, (images, there, ids) in others.items():
             encode = partial(self.encoder.encode_other, name)
