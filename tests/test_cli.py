@@ -2,12 +2,14 @@
 
 import gc
 import json
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tauten.cli import main
+from tauten.cli.imports import quick_imports
 from tauten.recipes import RECIPES
 from tauten.training.options.words import parsed
 
@@ -254,3 +256,31 @@ def test_commands_that_print_leave_garbage_collection_as_it_was(capsys):
     with pytest.raises(SystemExit):
         main(["train", "emoji_infonce_mmts", "--help"])
     assert gc.isenabled()
+
+
+def test_imports_leave_garbage_alone_and_collection_as_it_was(tmp_path, monkeypatch):
+    (tmp_path / "imported_late.py").write_text("kept = [[]]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(gc.isenabled()))
+    frozen = []
+    with quick_imports():
+        assert not gc.isenabled()
+        with quick_imports():
+            import imported_late
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert frozen == [False]
+    with pytest.raises(ImportError), quick_imports():
+        import nothing_of_this_name  # noqa: F401
+    assert gc.isenabled()
+    with quick_imports():
+        import imported_late  # noqa: F401
+    assert frozen == [False]
+    gc.disable()
+    try:
+        with quick_imports():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    del sys.modules["imported_late"]

@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from tauten.cli.imports import quick_imports
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``tauten compare``."""
@@ -36,9 +38,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from tauten import comparison
-    from tauten.comparison.options import seeds, settings
-    from tauten.training.specs import load_plugin
+    with quick_imports():
+        from tauten import comparison
+        from tauten.comparison.options import seeds, settings
+        from tauten.training.specs import load_plugin
 
     for name in options.plugin:
         load_plugin(name)

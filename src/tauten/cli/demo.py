@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tauten.cli.imports import quick_imports
 from tauten.cli.processes import check_alone, launched
 
 
@@ -23,7 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from tauten.recipes import EPOCHS, run_demo
+    with quick_imports():
+        from tauten.recipes import EPOCHS, run_demo
 
     with launched() as together:
         with together():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 
 import tauten
 from tauten.cli import cluster, compare, data, demo, evaluate, inference, recipes, report, train
+from tauten.cli.imports import quick_imports
 from tauten.cli.processes import speaks
 from tauten.extras import explained
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         _check_named(words)
-        with _short(words):
+        with quick_imports() if _prints(words) else nullcontext():
             command(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -101,19 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@contextmanager
-def _short(words: Sequence[str]) -> Iterator[None]:
-    """Leave garbage where a command only prints: looking for it takes a fifth of its imports."""
-    prints = words[:1] == ["recipes"] or not {"-h", "--help", "--help-all"}.isdisjoint(words)
-    if not prints or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()  # or the end of the process looks through all of it
-        gc.enable()
+def _prints(words: Sequence[str]) -> bool:
+    """Return whether a command only prints, and leaves little garbage."""
+    return words[:1] == ["recipes"] or not {"-h", "--help", "--help-all"}.isdisjoint(words)
 
 
 def _message(error: Exception, words: Sequence[str]) -> str:

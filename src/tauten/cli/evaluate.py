@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tauten.cli.imports import quick_imports
 from tauten.cli.inference import device
 
 
@@ -68,7 +69,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             "NAME:FOLDER its test split): give a table of that split, or hf:NAME@SPLIT, and leave "
             "--split out"
         )
-    from tauten.training import evaluate
+    with quick_imports():
+        from tauten.training import evaluate
 
     print_metrics(
         evaluate(
@@ -95,7 +97,8 @@ def _evaluate_model(options: argparse.Namespace) -> None:
         raise ValueError("--count is of --table, and --protocol of a run: leave them out")
     if options.negatives is not None:
         raise ValueError(f"--negatives is of a run, and {options.checkpoint} is none: leave it out")
-    from tauten.inference import evaluate_model
+    with quick_imports():
+        from tauten.inference import evaluate_model
 
     names = ("split", "image", "caption", "label", "groups", "head", "tail", "bootstrap", "output")
     chosen = {name: getattr(options, name) for name in names}
@@ -119,7 +122,8 @@ def _evaluate_files(options: argparse.Namespace) -> None:
     wrong += ["--negatives"] if options.negatives is not None else []
     if wrong:
         raise ValueError(f"{wrong[0]} and --x, --y exclude each other: leave one out")
-    from tauten.inference import evaluate_files
+    with quick_imports():
+        from tauten.inference import evaluate_files
 
     names = ("image", "caption", "label", "count", "groups", "head", "tail", "bootstrap", "output")
     chosen = {name: getattr(options, name) for name in names}

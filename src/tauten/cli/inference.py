@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from tauten.cli.imports import quick_imports
 from tauten.cli.processes import check_alone
 
 
@@ -58,7 +59,8 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
 def _embed(options: argparse.Namespace) -> None:
     check_alone("tauten embed")
-    from tauten.inference import embed
+    with quick_imports():
+        from tauten.inference import embed
 
     embedded = embed(
         options.model,
@@ -80,7 +82,8 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from tauten.inference import export
+    with quick_imports():
+        from tauten.inference import export
 
     push = options.push_to_hub
     written = export(
@@ -99,7 +102,8 @@ def _search(options: argparse.Namespace) -> None:
     for path in options.image:
         if not path.is_file():
             raise ValueError(f"--image {path}: no such file")
-    from tauten.inference import Embedded
+    with quick_imports():
+        from tauten.inference import Embedded
 
     embedded = Embedded(options.folder)
     side = options.among or ("images" if len(embedded.images) else "texts")

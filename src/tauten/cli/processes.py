@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
+from tauten.cli.imports import quick_imports
+
 
 def process_count() -> int:
     """Return how many processes a launcher started; 1 without a launcher."""
@@ -33,7 +35,8 @@ def launched() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     if process_count() == 1:
         yield contextlib.nullcontext
         return
-    from tauten.training import processes
+    with quick_imports():
+        from tauten.training import processes
 
     with processes.command():
         yield processes.together

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from tauten.cli.imports import quick_imports
 from tauten.cli.processes import check_alone, launched, speaks
 from tauten.cli.recipes import print_list
 
@@ -27,9 +28,10 @@ def run(options: argparse.Namespace) -> None:
         print("'tauten train RECIPE --help' lists the options of a recipe with their defaults.\n")
         print_list()
         return
-    from tauten.experiments import EXPERIMENTS
-    from tauten.recipes import get
-    from tauten.training.options.words import config_file
+    with quick_imports():
+        from tauten.experiments import EXPERIMENTS
+        from tauten.recipes import get
+        from tauten.training.options.words import config_file
 
     with launched() as together:
         with together():
@@ -81,8 +83,9 @@ def _run(name: str, about: str, default: Config, words: list[str]) -> None:
     logging.getLogger("tauten").info(
         "%s on %s; run folder %s", name, config.data.source, config.output
     )
-    from tauten.training import train
-    from tauten.training.messages import closing
+    with quick_imports():
+        from tauten.training import train
+        from tauten.training.messages import closing
 
     result = train(config)
     if speaks():
