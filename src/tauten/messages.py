@@ -46,6 +46,20 @@ def row_bytes(tensor: Tensor) -> int:
     return math.prod(tensor.shape[1:]) * tensor.element_size()
 
 
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Return (n, b) uint8 the bytes of tensors (n, ...) of equal length, row by row."""
+    return torch.cat([raw(part).view(len(part), row_bytes(part)) for part in parts], dim=1)
+
+
+def apart(rows: Tensor, parts: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors (M, ...) of which :func:`side_by_side` made (M, b), of the types of these."""
+    widths = [row_bytes(part) for part in parts]
+    return [
+        of_part.reshape(-1).view(like.dtype).view(len(rows), *like.shape[1:])
+        for of_part, like in zip(rows.split(widths, dim=1), parts, strict=True)
+    ]
+
+
 def gather_equal(shard: Tensor) -> Tensor:
     """Return (W, ...) the tensors of all processes, which have the shape of this one's."""
     size = distributed.get_world_size()
@@ -89,6 +103,8 @@ class Ragged:
 
     def __init__(self) -> None:
         self.room = 0
+        #: whether the last batch was small, so that the next one's rows leave with its sizes
+        self.small = False
 
     def gather(self, head: Tensor, rows: Tensor) -> tuple[list[list[int]], list[Tensor]]:
         """Return the heads and the rows of all processes.

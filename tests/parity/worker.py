@@ -28,6 +28,8 @@ MODES = {
     "tiled": {"tile": (2, 3)},
     "ring": {"tile": 3, "ranks": "ring"},
 }
+#: relations of a batch that each process may take whole, and one that looks so on some
+POOLED = ("plain", "same", "further")
 
 
 class PerSample(tt.Control):
@@ -294,20 +296,24 @@ def compare(rank, world, expected):
     shard = slice(start, start + SHARDS[world][rank])
     names = [list(expected)]
     dist.broadcast_object_list(names)
-    makers, problems, count = dict(cases()), [], 0
+    makers, problems, count, pooled = dict(cases()), [], 0, 0
     for at, (name, relation) in enumerate(names[0]):
         if world > 2 and not name.startswith("infonce ") and not name.endswith(EVERY):
             continue
-        for mode in modes(name, relation, at + world // 2):
+        call = CALLS.get(name.split()[0])
+        pools = relation in POOLED and getattr(makers[name](), "pools", False)
+        for mode in [*modes(name, relation, at + world // 2), *(["pooled"] if pools else [])]:
             keywords = relations(shard, WHOLE)[relation]
-            call = CALLS.get(name.split()[0])
-            mine = run(makers[name](**MODES[mode]), call, shard, keywords)
+            loss_fn = makers[name](**MODES.get(mode, {}))
+            mine = run(loss_fn, call, shard, keywords)
             across = gathered(*mine, world)
             count += 1
+            pooled += mode == "pooled" and loss_fn._room.small
             if rank == 0:
                 case = f"{name} {relation} {mode}"
                 problems += differences(case, expected[name, relation], across)
-    return {"cases": count, "problems": problems + refused_together(rank, world)}
+    problems += refused_together(rank, world)
+    return {"cases": count, "pooled": pooled, "problems": problems}
 
 
 def main():

@@ -18,10 +18,12 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import tauten as tt
+from tauten.pairwise import exchange
 
 SAMPLES, ROWS, STEPS = 24, 8, 3
 LOSSES = {
     "infonce learnable": lambda: tt.InfoNCE(tt.Learnable(0.2, 0.05, 1.0)),
+    "infonce in parts": lambda: tt.InfoNCE(tt.Learnable(0.2, 0.05, 1.0), ranks="gather"),
     "isogclr": lambda: tt.iSogCLR(SAMPLES, rho=0.5, tau_init=0.2, tau_range=(0.05, 1.0)),
     "fastclip-v3": lambda: tt.FastCLIP(SAMPLES, "v3", 0.6, rho=0.5, tau_init=0.2),
     "tempnet": lambda: tt.SogCLR(
@@ -159,7 +161,7 @@ def compare(rank, world):
         train(call, inner, shard)
         count += 1
         problems += gaps(f"local {name}", expected, inner.state_dict())
-    problems += local_means(rank, shard)
+    problems += local_means(rank, shard) + grown(rank)
     return {"cases": count, "problems": problems + refusals()}
 
 
@@ -182,6 +184,31 @@ def local_means(rank, shard):
     return [] if abs(found - expected) < 1e-6 else [f"rank {rank}: {found} for {expected}"]
 
 
+def grown(rank):
+    """What is wrong where batches are small and large in turn, and each process takes small ones
+    whole."""
+    problems = []
+    small, exchange.FEW_PAIRS = exchange.FEW_PAIRS, 30
+    loss_fn, alone = (tt.InfoNCE(0.2, ranks=ranks) for ranks in ("auto", "local"))
+    for step, half in enumerate((2, 4, 3, 2, 1)):
+        generator = torch.Generator().manual_seed(step)
+        x, y = torch.randn(2, 2 * half, 4, generator=generator, dtype=torch.float64)
+        same = torch.randint(0, 4, (2 * half,), generator=generator)
+        shard = slice(rank * half, (rank + 1) * half)
+        whole, part = x.clone().requires_grad_(), x[shard].clone().requires_grad_()
+        expected, loss = alone(whole, y, same=same), loss_fn(part, y[shard], same=same[shard])
+        (expected * 2).backward()
+        loss.backward()
+        if not torch.allclose(loss, expected) or not torch.allclose(part.grad, whole.grad[shard]):
+            problems.append(f"batch {step} of {2 * half} on rank {rank}")
+        if loss_fn._room.small != (half < 3):
+            problems.append(f"batch {step} is taken for another size")
+    exchange.FEW_PAIRS = small
+    of_all = [None] * dist.get_world_size()
+    dist.all_gather_object(of_all, problems)
+    return [problem for problems in of_all for problem in problems]
+
+
 def refusals():
     """What is not refused as it should be, or in other words."""
     problems = []
@@ -197,6 +224,16 @@ def refusals():
             if "first derivatives only" not in str(error):
                 problems.append(str(error))
         dist.barrier()
+    broken = x.detach().clone()
+    broken[1] *= float("nan") if rank else 1.0
+    said = [None] * dist.get_world_size()
+    try:
+        dist.all_gather_object(said, str(tt.InfoNCE(0.2)(broken, y, torch.arange(3) + 10 * rank)))
+    except ValueError as error:
+        dist.all_gather_object(said, str(error))
+    reasons = "is NaN or infinite", "1 of 3 rows: 1; data set ids 11"
+    for words, wanted in zip(said, reasons, strict=True):
+        problems += [] if wanted in words else [f"of a row that is NaN: {words}"]
     torch.manual_seed(rank)
     try:
         tt.InfoNCE(tt.Learnable(0.1 + 0.1 * rank, 0.05, 1.0))(x, y)

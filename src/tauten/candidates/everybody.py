@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
-from tauten.pairwise.exchange import Ranks, several_processes
-from tauten.pairwise.once import apply_once, first_only
+from tauten.pairwise.exchange import Ranks, several_processes, shared
 
 
 def everybody(values: Tensor) -> Tensor:
@@ -31,17 +27,5 @@ def everybody(values: Tensor) -> Tensor:
     """
     if not several_processes():
         return values
-    whole: Tensor = apply_once(_Everybody, values, Ranks(len(values), len(values), values.device))
-    return whole
-
-
-class _Everybody(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, ranks: Ranks) -> Tensor:
-        ctx.ranks = ranks
-        return ranks.gather(values.detach())
-
-    @staticmethod
-    @first_only
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
-        return cotangent[ctx.ranks.own] * ctx.ranks.size, None
+    ranks = Ranks(len(values), len(values), values.device)
+    return shared(values, ranks.gather(values.detach()), ranks)

@@ -52,6 +52,10 @@ class Composite(Control):
     def by_id(self) -> bool:
         return all(part.by_id for part in self._parts)
 
+    @property
+    def of_ids(self) -> bool:
+        return all(part.of_ids for part in self._parts)
+
     def values(self, index: Tensor, step: int) -> Tensor:
         return self._of(*(part.values(index, step) for part in self._parts))
 

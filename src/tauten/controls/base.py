@@ -86,6 +86,11 @@ class Control(StateModule):
             return False
         return not self.two_sided and not self.needs_batch
 
+    @property
+    def of_ids(self) -> bool:
+        """True where the value follows from ids and steps alone, perhaps apart for each side."""
+        return type(self).on is Control.on and not self.needs_batch
+
     def values(self, index: Tensor, step: int) -> Tensor:
         """Return values of these samples at that step.
 
@@ -271,6 +276,10 @@ class Scheduled(Control):
 
     @property
     def by_id(self) -> bool:
+        return True
+
+    @property
+    def of_ids(self) -> bool:
         return True
 
     def values(self, index: Tensor, step: int) -> Tensor:

@@ -83,6 +83,10 @@ class ClusterShift(OfData):
     def by_id(self) -> bool:
         return not self.two_sided
 
+    @property
+    def of_ids(self) -> bool:
+        return True
+
     def on(self, anchors: Anchors) -> Number:
         return self._look_up(anchors.index, anchors.direction, anchors.dtype)
 

@@ -95,6 +95,10 @@ class Individual(Control):
         self.tables = SideTables(num_samples, columns, table_device)
         self._pending: dict[Direction, Pending] = {"x2y": Pending(), "y2x": Pending()}
 
+    @property
+    def of_ids(self) -> bool:
+        return True
+
     def values(self, index: Tensor, step: int) -> Tensor:
         return self.side(index, "x2y")
 

@@ -47,6 +47,10 @@ class Learnable(Control):
     def _encode(self, value: float) -> float:
         return math.log(value) if self._log else float(value)
 
+    @property
+    def of_ids(self) -> bool:
+        return True
+
     def values(self, index: Tensor, step: int) -> Tensor:
         return self._value(self.parameter.to(index.device))
 

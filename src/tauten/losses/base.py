@@ -23,6 +23,7 @@ from tauten.losses.finite import NonFiniteLossError, check_losses
 from tauten.losses.keyed import met
 from tauten.losses.module import LossModule
 from tauten.losses.options import Directions, RelationOptions
+from tauten.losses.pooled import meet
 from tauten.losses.told_apart import check_ids_of_pairs, check_labels
 from tauten.losses.traps import FOLLOWED, looks_up
 from tauten.modules import refuse_vmap
@@ -161,6 +162,7 @@ class ContrastiveLoss(LossModule):
                 self._batch(
                     *(anchors, candidates, ids, of_keys, "x2y"),
                     beside.of_keys(side, len(x)) or None,
+                    keyed=True,
                 ),
                 side=side,
             )
@@ -176,6 +178,7 @@ class ContrastiveLoss(LossModule):
         relation: Mapping[str, Any],
         directions: Directions,
         beside: Beside | None,
+        keyed: bool = False,
     ) -> Batch:
         """Return a checked batch whose anchors are those of these directions."""
         itself = y is None
@@ -188,8 +191,11 @@ class ContrastiveLoss(LossModule):
         traced = torch.compiler.is_compiling() or transformed()
         _check_embeddings(x, y)
         rows, cols = x.shape[0], y.shape[0]
-        several = grouped() and several_processes()
-        ranks = self._ranks(rows, cols, x.device, relation) if several else None
+        ranks, shard, several = None, None, grouped() and several_processes()
+        if several:
+            plain = beside is None and not keyed
+            x, y, index, relation, ranks, shard = meet(self, x, y, index, relation, plain=plain)
+            rows, cols = x.shape[0], y.shape[0]
         if not rows and (ranks is None or not sum(ranks.rows)):
             raise ValueError(_SHAPES.format(tuple(x.shape), tuple(y.shape)))
         if itself and directions == "y2x":
@@ -240,6 +246,7 @@ class ContrastiveLoss(LossModule):
             trusting=trusting,
             several=several,
             held=whole,
+            shard=shard,
         )
         if beside is None:
             return batch
@@ -397,6 +404,8 @@ class ContrastiveLoss(LossModule):
         if not isinstance(tau, Tensor):
             with torch.no_grad():
                 tau = batch.at_positives(tau, direction)
+        if batch.shard is not None:
+            tau, ids = tau.expand(len(ids))[batch.shard], ids[batch.shard]
         # a tensor of a batch is no part of the module, and its own way to set one takes long
         self.__dict__["last_tau"] = (ids, tau.detach().expand(ids.shape[0]))
 

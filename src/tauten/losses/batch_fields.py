@@ -55,6 +55,7 @@ class BatchFields:
         hard: for each direction the own negatives of its anchors, if they have any.
         several: whether other processes have batches of their own.
         held: whether the tile is such that one process holds S.
+        shard: rows of this process, where the batch is that of all of them.
         dtype: the precision of the reductions.
         notes: what a loss leaves for the next step, each called once the loss is found to be
             finite, so that a batch that is refused leaves nothing.
@@ -82,6 +83,7 @@ class BatchFields:
     hard: Mapping[Direction, HardNegatives] = field(default_factory=dict)
     several: bool = False
     held: bool = False
+    shard: slice | None = None
     dtype: torch.dtype = field(init=False)
     notes: list[Callable[[], None]] = field(init=False, default_factory=list)
     sums: list[tuple[Tensor, Callable[[Tensor], None]]] = field(init=False, default_factory=list)
@@ -104,10 +106,20 @@ class BatchFields:
         views: dict[Direction, Tensor] = {"x2y": self.x, "y2x": self.y}
         return replace(self, x=x, y=y, views=views, trusting=False)
 
+    def of_process(self) -> Self:
+        """Return the batch with the rows of this process alone."""
+        if self.shard is None:
+            return self
+        ids = {direction: ids[self.shard] for direction, ids in self.ids.items()}
+        return replace(self, x=self.x[self.shard], y=self.y[self.shard], ids=ids, shard=None)
+
     def samples(self, direction: Direction) -> Samples:
-        """Return the anchors of that direction as samples of the data set."""
+        """Return this process's anchors of that direction as samples of the data set."""
         if not self._samples:
             of_x, of_y = self.ids["x2y"], self.ids["y2x"]
+            alike = of_y is of_x
+            if self.shard is not None:
+                of_x, of_y = of_x[self.shard], of_y[self.shard]
             self._samples["x2y"] = Samples(of_x)
-            self._samples["y2x"] = self._samples["x2y"] if of_y is of_x else Samples(of_y)
+            self._samples["y2x"] = self._samples["x2y"] if alike else Samples(of_y)
         return self._samples[direction]

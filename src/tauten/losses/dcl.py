@@ -42,6 +42,7 @@ class DCL(InfoNCE):
     :class:`Individual`, :class:`TempNet`).
     """
 
+    pools = True
     forces: tuple[Force, ...] = ("plain", "equalized")
     composition = Composition(
         learned=Refused(

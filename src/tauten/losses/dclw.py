@@ -44,6 +44,7 @@ class DCLW(DCL):
             learned by this loss's gradient or by the robust objective.
     """
 
+    pools = True
     forces: tuple[Force, ...] = ("plain", "equalized")
     composition = replace(
         DCL.composition, dual=Refused("the robust objective has no weights of positives")

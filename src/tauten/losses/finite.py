@@ -43,6 +43,9 @@ def check_losses(loss_fn: ContrastiveLoss, losses: Sequence[Tensor], batch: Batc
         NonFiniteLossError: an embedding, or the loss of an anchor, is NaN or infinite.
     """
     losses = of_pairs(losses)
+    if batch.shard is not None:
+        check_losses(loss_fn, [part[batch.shard] for part in losses], batch.of_process())
+        raise NonFiniteLossError("the loss of another process is NaN or infinite")
     if all(bool(torch.isfinite(part.detach()).all()) for part in losses):
         return
     for name, side, of_side in _named_sides(batch):

@@ -107,14 +107,16 @@ class InfoNCE(ContrastiveLoss):
         normalize: whether rows are scaled to length 1 first.
         tile: ``"auto"``, ``"dense"``, ``"triton"``, or the size of the engine's tiles.
         reduction: ``"mean"`` or ``"sum"`` over anchors, ``"none"``, or ``DRO(...)``.
-        ranks: over several processes ``"gather"`` (as ``"auto"``) holds all rows of y on each,
-            ``"ring"`` passes them on; ``"local"`` gives each process its own negatives only.
+        ranks: over several processes ``"gather"`` holds all rows of y on each, ``"ring"`` passes
+            them on; ``"local"`` gives each process its own negatives only. ``"auto"`` is
+            ``"gather"``, but of up to 512 x 512 pairs in all, each process takes the whole loss.
 
     Raises:
         ValueError: a temperature that can reach 0 or below, an unknown option, or a control that
             does not suit this loss.
     """
 
+    pools = True
     forces: tuple[Force, ...] = ("plain", "equalized", "reweighted")
     composition = Composition(
         dual=Doubtful(

@@ -27,6 +27,8 @@ from tauten.relations import Ids
 
 #: of a loss that does not declare that it uses a keyword
 UNSAID = "it does not say that it uses them"
+#: methods that may bring more about a batch than embeddings and ids
+_CALLS = frozenset(("forward", "batch", "anchor_losses", "sides"))
 
 
 class LossModule(StateModule):
@@ -38,6 +40,8 @@ class LossModule(StateModule):
     forces: tuple[Force, ...] = ("plain",)
     #: which controls may drive it
     composition: Composition = ALONE
+    #: whether embeddings and ids say all, so that each process may take a whole small batch
+    pools: bool = False
     #: why it takes no ``keys=``; empty if it does
     no_keys: str = ""
     #: whether it compares the samples within x and within y too, so that two views are its sides
@@ -59,6 +63,8 @@ class LossModule(StateModule):
             for name in KEYWORDS:
                 if f"no_{name}" not in cls.__dict__:
                     setattr(cls, f"no_{name}", UNSAID)
+        if "pools" not in cls.__dict__ and not _CALLS.isdisjoint(cls.__dict__):
+            cls.pools = False
         also = {"tau": cls.strength_name, "logit_scale": cls.strength_name}
         names_options(cls, also, passed=("force",))
 

@@ -36,6 +36,8 @@ def sides(loss_fn: ContrastiveLoss, batch: Batch) -> list[Tensor]:
     if not loss_fn.agreed:
         _check_equal(type(loss_fn).__name__, learned, device)
         loss_fn.agreed = True
+    if batch.shard is not None:  # each has the gradient of all pairs
+        return loss_fn.sides(batch)
     shared = apply_once(_Averaged, device, *learned.values())
     exchanged = {f"loss_fn.{name}": part for name, part in zip(learned, shared, strict=True)}
     losses: list[Tensor] = torch.func.functional_call(_Call(loss_fn), exchanged, (batch,))

@@ -281,6 +281,8 @@ def note_anchors(
         values: values of all anchors.
         see: takes the samples and values of those that count.
     """
+    if batch.shard is not None:  # others note theirs
+        values, empty = values[batch.shard], None if empty is None else empty[batch.shard]
     if empty is None:
         batch.notes.append(partial(see, batch.samples(direction), values))
         return
@@ -289,7 +291,7 @@ def note_anchors(
     def then(some: bool) -> None:
         samples, counted = batch.samples(direction), values
         if some:
-            samples = Samples(batch.ids[direction][~left_out])
+            samples = Samples(samples.ids[~left_out])
             counted = values[~left_out]
         batch.notes.append(partial(see, samples, counted))
 

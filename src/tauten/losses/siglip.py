@@ -53,6 +53,7 @@ class SigLIP(ContrastiveLoss):
         ValueError: a temperature that can reach 0 or below, or an unknown option.
     """
 
+    pools = True
     forces: tuple[Force, ...] = ("plain", "equalized")
     composition = Composition(
         dual=Refused("each pair is judged alone, so there is no partition to learn τ from")

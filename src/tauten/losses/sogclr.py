@@ -104,6 +104,7 @@ class SogCLR(ContrastiveLoss):
     #: whether τ multiplies the logarithm, as the objective says
     _leading_tau = True
 
+    pools = True
     no_keys = "its averages already stand for the negatives of earlier batches"
     no_targets = "its objective compares negatives with one positive: use InfoNCE"
     no_repulsion = (

@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from tauten.messages import Ragged, board, deal, gather_equal, gather_small, raw, row_bytes
+from tauten.messages import (
+    Ragged,
+    apart,
+    board,
+    deal,
+    gather_equal,
+    gather_small,
+    row_bytes,
+    side_by_side,
+)
 from tauten.messages import grouped as grouped
 from tauten.messages import several_processes as several_processes
 from tauten.pairwise.once import apply_once, first_only
@@ -29,6 +38,8 @@ _reduce_scatter = (
 SMALL = 4 * 2**20
 #: columns whose gradients are sent at once; on a GPU a process's columns are not cut
 PIECE = 1024
+#: pairs of the batch of all processes up to which each takes the loss of all of them
+FEW_PAIRS = 2**18
 
 
 def gather_objects(value: Any) -> list[Any]:
@@ -49,6 +60,12 @@ class Ranks:
         device: where collectives run.
         ids: vectors (cols,) long that all processes need of all columns: :meth:`known` has them.
         room: of the messages of this kind so far; the same one on all processes.
+        packed: (cols, w) long, what all processes take of all columns where the batch is small.
+        note: a whole number for all processes.
+
+    Attributes:
+        unpacked: (M, w) the packed rows of all, if the batch is small and each row has a column.
+        notes: of all processes.
 
     What :func:`tauten.messages.riding` has to tell goes with the sizes.
     """
@@ -60,23 +77,35 @@ class Ranks:
         device: torch.device,
         ids: Sequence[Tensor] = (),
         room: Ragged | None = None,
+        packed: Tensor | None = None,
+        note: int = 0,
     ) -> None:
         self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
         self.device = device
         riders = board()
-        head = torch.tensor([cols, rows], device=device)
+        head = torch.tensor([cols, rows, note], device=device)
         if len(riders.flags):
             head = torch.cat([head, riders.flags.to(device, torch.int64)])
         given = head.new_empty(cols, 0)
         if ids:
             given = torch.stack([one.to(device).long() for one in ids], dim=1)
-        heads, parts = (room or Ragged()).gather(head, given)
+        room = room or Ragged()
+        along = packed is not None and room.small
+        if packed is not None and along:
+            given = torch.cat([given, packed], dim=1)
+        heads, parts = room.gather(head, given)
         self.cols: list[int] = [one[0] for one in heads]
         self.rows: list[int] = [one[1] for one in heads]
-        whole = torch.cat(parts).unbind(1) if ids else ()
-        self._known = list(zip(ids, whole, strict=True))
+        self.notes: list[int] = [one[2] for one in heads]
+        whole = torch.cat(parts) if parts else given
+        self._known = list(zip(ids, whole[:, : len(ids)].unbind(1), strict=True))
         self._block: _Block | None = None
-        riders.arrive([one[2:] for one in heads])
+        self.unpacked: Tensor | None = None
+        if packed is not None:
+            room.small = self.rows == self.cols and sum(self.cols) ** 2 <= FEW_PAIRS
+            if room.small:
+                self.unpacked = whole[:, len(ids) :] if along else self.gather(packed)
+        riders.arrive([one[3:] for one in heads])
 
     @property
     def first(self) -> int:
@@ -120,15 +149,9 @@ class Ranks:
         if self._block is not None or not self._small(block, self.cols):
             return self.gather(shard)
         both = (shard, block)
-        widths = [row_bytes(part) for part in both]
-        rows = [raw(part).view(len(shard), width) for part, width in zip(both, widths, strict=True)]
-        whole = self.gather(torch.cat(rows, dim=1))
-        parts: list[Tensor] = [
-            part.reshape(-1).view(like.dtype).view(len(whole), *like.shape[1:])
-            for part, like in zip(whole.split(widths, dim=1), both, strict=True)
-        ]
-        self._block = _Block(block, parts[1])
-        return parts[0]
+        numbers, whole = apart(self.gather(side_by_side(both)), both)
+        self._block = _Block(block, whole)
+        return numbers
 
     def _small(self, shard: Tensor, counts: list[int]) -> bool:
         return sum(counts) * row_bytes(shard) <= SMALL
@@ -281,6 +304,34 @@ def total(shard: Tensor, ranks: Ranks) -> Tensor:
     """Sum over processes, differentiable."""
     whole: Tensor = apply_once(_Total, shard, ranks)
     return whole
+
+
+def shared(shard: Tensor, whole: Tensor, ranks: Ranks) -> Tensor:
+    """Return the rows of all processes, of which those of this one have a gradient, differentiable.
+
+    Each process takes the loss of the whole batch from them. The gradient of its own rows is times
+    the number of processes, so that the mean of parameters' gradients over processes, which data
+    parallelism takes, is that of the whole batch.
+
+    Args:
+        shard: (m_r, ...).
+        whole: (M, ...) those of all processes, detached.
+        ranks: the processes.
+    """
+    rows: Tensor = apply_once(_Shared, shard, whole, ranks)
+    return rows
+
+
+class _Shared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, shard: Tensor, whole: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return whole.view_as(whole)
+
+    @staticmethod
+    @first_only
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        return cotangent[ctx.ranks.own] * ctx.ranks.size, None, None
 
 
 class _Gather(torch.autograd.Function):

@@ -10,7 +10,7 @@ import forks
 
 WORKER = Path(__file__).with_name("step_messages.py")
 #: three batch normalisations send two each, and the first step has one or two more
-MOST = {"emoji_infonce_mmts": 12, "emoji_isogclr": 15}
+MOST = {"emoji_infonce_mmts": 7, "emoji_isogclr": 8}
 
 
 def free_port():
