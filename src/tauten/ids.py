@@ -33,6 +33,11 @@ def check_index(index: Tensor, name: str = "index") -> Tensor:
     return index.long()
 
 
+def on_device(ids: Tensor, device: torch.device) -> Tensor:
+    """Return ids on a device; a copy from main memory to a GPU does not wait for it."""
+    return ids.to(device, non_blocking=ids.device.type in FREE)
+
+
 def rows_at(table: Tensor, ids: Tensor, *, known: bool = False) -> Tensor:
     """Return the rows of a table at these ids, refused by name where it has none.
 

@@ -87,3 +87,23 @@ def test_nothing_is_copied_or_read_between_the_ends_of_a_step(name):
             with Questions().collect():
                 torch.autograd.grad(cases.value(name, loss_fn, *sides, index), sides)
         assert [place for place in gpu.copies + gpu.reads if "cases.py" not in place] == []
+
+
+@pytest.mark.parametrize("ids", [torch.arange(cases.N), torch.arange(cases.N).clamp(min=1)])
+@pytest.mark.parametrize("name", ["infonce", "maxmargin", "siglip"])
+def test_ids_in_main_memory_tell_without_a_wait_whether_any_agree(name, ids):
+    """As in trainings, which collect all that is asked of the device for one read."""
+    values = []
+    for device in ("cpu", "cuda"):
+        with PretendGPU() as gpu:
+            loss_fn, sides = cases.make_loss(name).to(device), on(device)
+            index = cases.INDEX.to(device)
+            with Questions().collect():
+                gpu.waits.clear()
+                batch = loss_fn.batch(*sides, index, same=(ids, ids.clone()))
+                (losses,) = loss_fn.anchor_losses(batch, ["x2y", "y2x"])
+                losses.sum().backward()
+                assert gpu.waits == []
+            assert batch.relation.single == (len(ids.unique()) == cases.N)
+            values.append([losses.detach().cpu(), *(side.grad.cpu() for side in sides)])
+    torch.testing.assert_close(*values)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tauten.ids import on_device
 from tauten.pairwise.exchange import Ranks
 from tauten.reads import FREE
-from tauten.relations.checks import Ids, id_sides, there, vector
+from tauten.relations.checks import Ids, id_sides, vector
 
 #: the two sides of id vectors, (n,) and (M,)
 Sides = tuple[tuple[Tensor, Tensor], ...]
@@ -41,7 +42,7 @@ def looked_up(
     known = {place for places in agreeing for place in places or ()}
     if ranks is not None or None in agreeing or not 0 < len(known) < rows - 1:
         return tuple(sides), None
-    return tuple(sides), there(torch.tensor(sorted(known)), device)
+    return tuple(sides), on_device(torch.tensor(sorted(known)), device)
 
 
 def _agreeing(ids: Tensor) -> list[int] | None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tauten.checks import few
+from tauten.ids import on_device
 from tauten.pairwise.exchange import Ranks
-from tauten.reads import FREE
 
 #: one id vector for both sides, or one for each
 Ids = Tensor | tuple[Tensor, Tensor]
@@ -124,17 +124,12 @@ def id_sides(
     if isinstance(ids, (tuple, list)) and len(ids) != 2:
         raise ValueError(f"{name} must be one vector, or one for each side, got {len(ids)}")
     first, second = ids if isinstance(ids, (tuple, list)) else (ids, ids)
-    of_rows = there(vector(name, first, rows), device)
-    of_cols = there(vector(name, second, cols), device)
+    of_rows = on_device(vector(name, first, rows), device)
+    of_cols = on_device(vector(name, second, cols), device)
     if ranks is None:
         return of_rows, of_cols
     known = ranks.known(second)
     return of_rows, ranks.gather(of_cols) if known is None else known
-
-
-def there(ids: Tensor, device: torch.device) -> Tensor:
-    """Return ids on a device; a copy to a GPU does not wait for it."""
-    return ids.to(device, non_blocking=ids.device.type in FREE)
 
 
 def ids_of_columns(same: Tensor | Sequence[Ids], labels: Ids | None, cols: int) -> list[Tensor]:

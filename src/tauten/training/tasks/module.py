@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tauten.candidates import Keys, OwnNegatives, PairQueue
+from tauten.ids import on_device
 from tauten.losses import SMS, ContrastiveLoss, NonFiniteLossError
 from tauten.messages import riding
 from tauten.models import DualEncoder
@@ -168,7 +169,7 @@ class ContrastiveModule(FollowedModule):
         made = None
         if self.queue is not None:
             of_sides = (index, captions[0] if captions else index)
-            there = [ids.to(x.device) for ids in masked]
+            there = [on_device(ids, x.device) for ids in masked]
             made = Keys(*self._keys(inputs.images, inputs.texts), of_sides, there)
             batch = replace(
                 batch,
@@ -252,7 +253,7 @@ class ContrastiveModule(FollowedModule):
         every = torch.ones_like(index, dtype=torch.bool)
         pictured, captioned = (every, every) if present is None else present
         of_caption = index if caption is None else caption
-        of_images, of_captions = (ids.to(x.device) for ids in same)
+        of_images, of_captions = (on_device(ids, x.device) for ids in same)
         sides = {
             IMAGE: Side(x, pictured, of_images, index),
             CAPTION: Side(y, captioned, of_captions, of_caption),
