@@ -139,8 +139,8 @@ def test_over_processes_it_is_refused():
 @pytest.mark.parametrize(
     ("kind", "tile", "sides", "expected"),
     [
-        ("cpu", "auto", (512, 512), True),
-        ("cpu", "auto", (512, 513), False),
+        ("cpu", "auto", (1024, 1024), True),
+        ("cpu", "auto", (1024, 1025), False),
         ("cuda", "auto", (4096, 4096), True),
         ("cuda", "auto", (4096, 4097), False),
         ("cuda", 4096, (8, 8), False),
