@@ -16,8 +16,8 @@ TRAININGS = {
     "mmts": ({"control__kind": "mmts"}, 1),
     "isogclr": ({"family": "isogclr"}, 2),
     "tempnet": ({"family": "sogclr", "control__kind": "tempnet", "loss__rho": 7.0}, 2),
-    "queue": ({"loss__queue": 48, "loss__momentum": 0.9, "loss__distill": 0.4}, 12),
-    "views": (VIEWS | {"control__kind": "mmts"}, 7),
+    "queue": ({"loss__queue": 48, "loss__momentum": 0.9, "loss__distill": 0.4}, 3),
+    "views": (VIEWS | {"control__kind": "mmts", "loss__queue": 48}, 2),
 }
 
 

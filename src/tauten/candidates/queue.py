@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed, nn
 
@@ -53,9 +55,17 @@ class KeyQueue(nn.Module):
         shape = (size,) if ids == 1 else (size, ids)
         self.register_buffer("_ids", torch.full(shape, _NOBODY))
         self.register_buffer("_pushed", torch.zeros((), dtype=torch.int64))
+        #: what ``_pushed`` holds, if it is known without reading it
+        self._count: int | None = 0
 
     def __len__(self) -> int:
-        return min(int(self._pushed), len(self._keys))
+        if self._count is None:
+            self._count = int(self._pushed)
+        return min(self._count, len(self._keys))
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._count = None
 
     def candidates(self, keys: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return this batch's keys, then the queued ones.
@@ -97,6 +107,8 @@ class KeyQueue(nn.Module):
         self._keys[at % size] = keys[newest].to(self._keys.dtype)
         self._ids[at % size] = index[newest]
         self._pushed += len(keys)
+        if self._count is not None:
+            self._count += len(keys)
 
     def _check(self, keys: Tensor, index: Tensor) -> None:
         width = self._keys.shape[1]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from tauten.candidates.keys import Keys
 from tauten.controls.anchors import DIRECTIONS, Direction
 from tauten.ids import check_index
+from tauten.reads import ask
 from tauten.relations import Ids
 
 if TYPE_CHECKING:
@@ -77,11 +77,17 @@ def _check_own(keys: Keys, rows: int, index: Ids) -> None:
     sides = index if isinstance(index, (tuple, list)) else (index, index)
     for direction, side in zip(DIRECTIONS, sides, strict=True):
         ids = keys.ids(direction)[:rows]
-        if not torch.equal(check_index(side).to(ids.device), ids.long()):
-            raise ValueError(
-                "index= must be that of the batch's keys, which are the first: leave it out with "
-                "keys="
-            )
+        side = check_index(side).to(ids.device)
+        if side.shape != ids.shape:
+            _refuse_own(True)
+        ask((side != ids.long()).any(), _refuse_own)
+
+
+def _refuse_own(differ: bool) -> None:
+    if differ:
+        raise ValueError(
+            "index= must be that of the batch's keys, which are the first: leave it out with keys="
+        )
 
 
 def labels_of(relation: Mapping[str, Any]) -> Any:

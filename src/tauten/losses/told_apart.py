@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from tauten.controls import Direction
+from tauten.reads import ask
 from tauten.relations import Relation
 
 if TYPE_CHECKING:
@@ -23,11 +25,18 @@ def check_ids_of_pairs(
         if not len(cols):  # all columns lie on other processes
             return
         cols = cols[relation.positive]
-    if torch.equal(rows, cols):
+    if rows is cols:
         return
-    if relation.itself:
+    if len(rows) != len(cols):
+        _refuse_kinds(loss_fn, relation.itself, True)
+    else:
+        ask((rows != cols).any(), partial(_refuse_kinds, loss_fn, relation.itself))
+
+
+def _refuse_kinds(loss_fn: ContrastiveLoss, itself: bool, differ: bool) -> None:
+    if differ and itself:
         raise ValueError("one set of embeddings has one id for each row: pass index= as (N,)")
-    if loss_fn.directions == "both" or loss_fn.strength.granularity == "pair":
+    if differ and (loss_fn.directions == "both" or loss_fn.strength.granularity == "pair"):
         loss_fn.check_one_table()
 
 

@@ -77,11 +77,12 @@ class PairMask:
             return out
         column = self.positive[rows] - cols.start
         width = cols.stop - cols.start
-        row = ((column >= 0) & (column < width)).nonzero().squeeze(1)
+        here = ((column >= 0) & (column < width)).unsqueeze(1)
+        column = column.clamp(0, width - 1).unsqueeze(1)
         if out is None:
             out = torch.zeros(len(column), width, dtype=torch.bool, device=column.device)
-        out[row, column[row]] = self.own
-        return out
+        before = out.gather(1, column)
+        return out.scatter_(1, column, before | here if self.own else before & ~here)
 
     def _set(self, out: Tensor | None, rows: slice, cols: slice, start: int) -> Tensor | None:
         """Return the same without the pairs (rows.start + k, start + k) that lie in the tile."""

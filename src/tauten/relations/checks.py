@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from tauten.checks import few
 from tauten.ids import on_device
 from tauten.pairwise.exchange import Ranks
+from tauten.reads import FREE, ask, waiting
 
 #: one id vector for both sides, or one for each
 Ids = Tensor | tuple[Tensor, Tensor]
@@ -90,14 +92,27 @@ def checked_ignore(ignore: Tensor, shape: tuple[int, int]) -> Tensor:
 def checked_positives(positives: Tensor, rows: int, cols: int, *, itself: bool) -> Tensor:
     """Return ``positives=``, refused when it names rows that y has not, or a row itself."""
     positive = vector("positives", positives, rows)
-    if bool(((positive < 0) | (positive >= cols)).any()):
+    outside = ((positive < 0) | (positive >= cols)).any()
+    ask(outside, partial(_refuse_positives, positive, cols))
+    if itself:
+        same = positive == torch.arange(rows, device=positive.device)
+        ask(same.any(), partial(_refuse_itself, same))
+    if waiting() is None or positive.device.type in FREE:
+        return positive
+    return positive.clamp(0, max(cols - 1, 0))  # until the answer comes
+
+
+def _refuse_positives(positive: Tensor, cols: int, outside: bool) -> None:
+    if outside:
         raise ValueError(f"positives must be rows of y in 0 .. {cols - 1}, got {_ends(positive)}")
-    itself_at = (positive == torch.arange(rows, device=positive.device)).nonzero().squeeze(1)
-    if itself and len(itself_at):
+
+
+def _refuse_itself(same: Tensor, some: bool) -> None:
+    if some:
         raise ValueError(
-            f"rows {few(itself_at.tolist())} are their own positive: name another sample of theirs"
+            f"rows {few(same.nonzero().squeeze(1).tolist())} are their own positive: name another "
+            "sample of theirs"
         )
-    return positive
 
 
 def listed(same: Sequence[Ids]) -> tuple[Ids, ...]:

@@ -279,11 +279,16 @@ def relate(
             )
     times = None
     if positives is not None or rows != cols:
-        times = torch.bincount(positive, minlength=cols)
-        if bool((times == 1).all()):
+        times = torch.zeros(cols, dtype=torch.int64, device=device)
+        times.index_add_(0, positive, torch.ones_like(positive))
+        of_anchors = "x2y" if itself else directions
+        if positives is None:  # each of the first columns once, and no other
+            if of_anchors == "y2x":
+                check_times(times, of_anchors)
+        elif bool((times == 1).all()):
             times = None
         else:
-            check_times(times, "x2y" if itself else directions)
+            check_times(times, of_anchors)
     return Relation(
         positive=positive,
         diagonal=positives is None,
