@@ -28,7 +28,7 @@ def mahalanobis(train: Any, labels: Any, samples: Any) -> Tensor:
             each.
     """
     known = F.normalize(features(train, "train").double(), dim=1)
-    z = F.normalize(features(samples, "samples").double(), dim=1)
+    z = F.normalize(features(samples, "samples").double(), dim=1).to(known.device)
     if z.shape[1] != known.shape[1]:
         raise ValueError(f"samples must be (N, {known.shape[1]}), got {tuple(z.shape)}")
     names, code = as_classes(labels, known, "labels").unique(return_inverse=True)
@@ -57,6 +57,7 @@ def unknown_auroc(inside: Any, outside: Any) -> float:
         ValueError: no numbers, or numbers that are not finite.
     """
     near, far = (torch.as_tensor(side).double().flatten() for side in (inside, outside))
+    far = far.to(near.device)
     if not len(near) or not len(far) or not bool(torch.cat([near, far]).isfinite().all()):
         raise ValueError("inside and outside must hold finite distances, at least one each")
     ordered = near.sort().values
