@@ -88,7 +88,7 @@ def compiled(kernel, arguments, capability):
         else:
             signature[name] = pointers[given.dtype] if isinstance(given, torch.Tensor) else "i32"
     source = ASTSource(function, signature, constants)
-    options = dict(zip(("num_warps", "num_stages"), triton_sweeps.COMPILED[kernel], strict=True))
+    options = {"num_warps": triton_sweeps.WARPS, "num_stages": triton_sweeps.STAGES}
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     return made.asm["ptx"], made.metadata.shared
 

@@ -28,10 +28,10 @@ TERMS: dict[type[Term], str] = {
 }
 
 #: a program's tile of S, and how many dimensions it multiplies at a time
-TILE = {"ROWS": 128, "COLS": 128, "STEP": 64}
+TILE = {"ROWS": 64, "COLS": 64, "STEP": 64}
 
 #: a program's tile of a gradient, and how many pairs it multiplies at a time
-GRADIENT_TILE = {"ROWS": 128, "COLS": 128, "STEP": 32}
+GRADIENT_TILE = {"ROWS": 64, "COLS": 128, "STEP": 64}
 
 Name = Literal["row", "col"]
 

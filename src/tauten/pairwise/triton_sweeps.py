@@ -30,13 +30,13 @@ from tauten.pairwise.tiled import sweep
 from tauten.pairwise.triton_blocks import GRADIENT_TILE, TERMS, Block, Blocks, dense_rows, tiles
 
 #: rows and columns of a block, of which the backward sweep holds one in float32
-BLOCK = (4096, 4096)
+BLOCK = (8192, 8192)
 
 #: how many blocks along each side the forward sweep takes at once where it holds none
-REACH = 8
+REACH = 4
 
-#: how each kernel is compiled: warps of a program, and how many loads it has under way
-COMPILED = {"reduce_kernel": (8, 3), "cotangent_kernel": (8, 3), "product_kernel": (8, 3)}
+#: how a kernel is compiled: warps of a program, and how many loads it has under way
+WARPS, STAGES = 4, 3
 
 
 def unsupported(
@@ -229,5 +229,4 @@ def _launch(kernel: str, grid: tuple[int, ...], arguments: dict[str, Any], at: T
     from tauten.pairwise import triton_kernels
 
     with torch.cuda.device(at.device) if at.is_cuda else nullcontext():
-        warps, stages = COMPILED[kernel]
-        getattr(triton_kernels, kernel)[grid](**arguments, num_warps=warps, num_stages=stages)
+        getattr(triton_kernels, kernel)[grid](**arguments, num_warps=WARPS, num_stages=STAGES)
