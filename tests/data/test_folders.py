@@ -188,7 +188,7 @@ def test_captions_that_are_numbers_are_said(
     (tmp_path / "t.json").write_text(json.dumps(rows))
     with caplog.at_level(logging.WARNING, logger="tauten.data"):
         assert load_pairs(tmp_path / "t.json")["caption"][:] == ["7", "x"]
-    assert "1 captions are numbers and are taken as texts; first:" in caplog.text
+    assert "1 sample with a number as caption, taken as text; first:" in caplog.text
     assert "(1 the caption is of type bool, not text)" in caplog.text
     (tmp_path / "captions.txt").write_text("0.png,x\n")
     with pytest.raises(ValueError, match="a table with another name: rename it"):

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from tauten.report import write
-from tauten.report.markup import all_printable, counted, environment, identifier, options, printable
+from tauten.report.markup import all_printable, environment, identifier, options, printable
 from tauten.report.theme import figure, shorten, svg
+from tauten.structure.cells import counted
 
 NAMES = [
     "\"><img src=x onerror=alert(1)> <script>alert('x')</script>",

@@ -37,6 +37,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     add("--test", help="of your own: test data, likewise")
     add("--views", action="store_true", help="of your own: two views, without captions")
     add("--texts", action="store_true", help="of your own: --image is a column of texts, too")
+    add("--allow-truncated", action="store_true", help="of your own: use what is whole in cut tars")
     parser.set_defaults(command=_data_check)
 
 
@@ -83,6 +84,6 @@ def _own_data_check(options: argparse.Namespace) -> None:
         raise ValueError("--all and --json are of a known data set: give its --root, or leave out")
     if options.texts and options.views:
         raise ValueError("--texts has pairs of texts, and --views pictures alone: give one of both")
-    names = ("image", "caption", "label", "val", "test", "texts")
+    names = ("image", "caption", "label", "val", "test", "texts", "allow_truncated")
     chosen = {name: getattr(options, name) for name in names}
     print(check_data(DataConfig(source=options.name, **chosen), options.views))

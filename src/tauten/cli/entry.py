@@ -36,6 +36,9 @@ _OF_DATA = re.compile(
     r"(?:--|(?<![-\w./]))data\.(image|caption|negatives|label|protocol|val|test)(?![\w./])"
 )
 
+#: by command the option that takes what is whole in a tar that is cut
+_CUT = {"data": "--allow-truncated", "compare": "--set data.allow_truncated=True"}
+
 #: by name what adds the options of a command, and what it is for, in the order of ``--help``
 COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "demo": (
@@ -116,6 +119,9 @@ def _message(error: Exception, words: Sequence[str]) -> str:
         from tauten.training.options.words import as_typed
 
         line = as_typed(line)
+    if command in _CUT:
+        line = line.replace("allow_truncated=True", _CUT[command])
+    line = line.replace(", or allow_truncated=True to use the whole members", "")
     if command in ("evaluate", "embed", "export", "data"):
         line = _OF_DATA.sub(r"--\1", line).replace("overwrite=True", "--overwrite")
     return _as_typed(line, words)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tauten.data.caption_cells import FILE_ROW, one_text
 from tauten.data.sources import Media, Sample
-from tauten.structure.cells import missing
+from tauten.structure.cells import counted, missing
 
 logger = logging.getLogger("tauten.data")
 
@@ -73,9 +73,9 @@ def take_partial(
     unread = [s for s in samples if (s.problem or "").startswith("unreadable image")]
     if unread and not strict:
         logger.warning(
-            "%s: %d pictures cannot be read and count as missing; first: %s: %s",
+            "%s: %s cannot be read, taken as missing; first: %s: %s",
             path,
-            len(unread),
+            counted(len(unread), "picture"),
             unread[0].where,
             unread[0].problem,
         )

@@ -13,7 +13,7 @@ from tauten.data.folders import find_samples
 from tauten.data.pairs_table import as_dataset
 from tauten.data.pixels import unreadable
 from tauten.data.sources import Media, Request, Sample
-from tauten.structure.cells import some
+from tauten.structure.cells import counted, some
 
 logger = logging.getLogger("tauten.data")
 
@@ -139,8 +139,8 @@ def read_pairs(
     numbers = [s for s in samples if is_number(s.fields.get(caption))]
     if caption != "cls" and numbers:
         logger.warning(
-            "%d captions are numbers and are taken as texts; first: %s: %s",
-            len(numbers),
+            "%s with a number as caption, taken as text; first: %s: %s",
+            counted(len(numbers), "sample"),
             numbers[0].where,
             numbers[0].fields[caption],
         )

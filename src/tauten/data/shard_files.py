@@ -83,7 +83,9 @@ class ShardFiles:
         if len(media) == 1:
             self._take_media(sample, media[0], members.pop(media[0]))
         elif media:
-            sample.problem = f"several images: {dotted(tuple(media))} (choose one with image=)"
+            sample.problem = (
+                f"several images: {dotted(tuple(media))} (choose one with image=, --data.image)"
+            )
         else:
             sample.problem, _ = self.request.absent(key, list(members))
         return with_members(sample, key, members)

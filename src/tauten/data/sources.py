@@ -88,7 +88,8 @@ class Request:
             return (
                 f"name with dots: {len(dots)} pictures begin with '{short(key, 80)}.' and are one "
                 f"sample ({key}.{short(dots[0], 80)}), whose name ends at the first dot: name the "
-                f"files without dots, or choose one picture of each sample, image={dots[0]!r}",
+                f"files without dots, or choose one picture of each sample, image={dots[0]!r} "
+                "(--data.image)",
                 len(dots),
             )
         names = some(f".{name}" for name in members)
@@ -196,7 +197,7 @@ def _read_shard(shard: Path, request: Request, warnings: list[str]) -> Iterator[
         if len(media) > 1:
             raise ValueError(
                 f"{shard}: sample {key} has {len(media)} images ({dotted(tuple(media))}): "
-                f"choose one, for example image={media[0]!r}"
+                f"choose one, for example image={media[0]!r} (--data.image)"
             )
         if not media:
             sample.problem, sample.pictures = request.absent(key, list(members))

@@ -18,9 +18,9 @@ from tauten.evaluation.bootstrap import Statistic, Strata, replicates, share_end
 from tauten.evaluation.intervals import over_seeds_and_queries, student
 from tauten.outcome import ALL
 from tauten.outcome.metrics import CLASS_MAP, KS, MEAN_RECALL
-from tauten.report.markup import counted
 from tauten.report.numbers import GRADED, LOWER_IS_BETTER, Cell, Numbers, key
 from tauten.report.runs import KNN, Run, SeedRun
+from tauten.structure.cells import counted
 
 _SHARES = ("hit@", "recall@")
 

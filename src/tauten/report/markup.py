@@ -49,11 +49,6 @@ def identifier(name: str) -> str:
     return f"{plain}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def counted(number: int | str, one: str, more: str = "") -> str:
-    """Return a number with the word for that many, such as "1 step" and "2 steps"."""
-    return f"{number} {one if str(number) == '1' else more or f'{one}s'}"
-
-
 def options(text: str) -> Markup:
     """Return text whose options of the command line stand on one line each."""
     return Markup(_OPTION.sub(r'<code class="option">\g<0></code>', str(escape(text))))

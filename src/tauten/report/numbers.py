@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tauten.evaluation import Difference, Estimate
 from tauten.outcome import ALL, CLASSES
 from tauten.outcome.metrics import CLASS_MAP
-from tauten.report.markup import counted
 from tauten.report.runs import KNN, Run
+from tauten.structure.cells import counted
 
 DIRECTIONS = {"x2y": "Image to text", "y2x": "Text to image", "": "Mean over classes"}
 LOWER_IS_BETTER = ("median_rank", "mean_rank")

@@ -12,10 +12,10 @@ import numpy as np
 from tauten.evaluation import TIES, geometry
 from tauten.outcome import ALL
 from tauten.outcome.metrics import MEAN_RECALL
-from tauten.report.markup import counted
 from tauten.report.numbers import Numbers
 from tauten.report.runs import Run, SeedRun
 from tauten.report.schedule import schedule
+from tauten.structure.cells import counted
 
 PACKAGES = ("tauten", "torch", "transformers", "datasets", "numpy", "matplotlib")
 UNINTERESTING = ("name", "output", "overwrite", "progress", "tensorboard", "report_to")

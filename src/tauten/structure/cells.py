@@ -1,4 +1,5 @@
-"""Cells of tables: which are missing, which texts cannot be used, and long lists made short."""
+"""Cells of tables: which are missing, which texts cannot be used, long lists made short, counts in
+words."""
 
 from __future__ import annotations
 
@@ -58,3 +59,8 @@ def some(names: Iterable[Any], most: int = 5) -> str:
 def short(text: str, most: int = 400) -> str:
     """Return the text, or its beginning and how long it is."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
+def counted(number: int | str, one: str, more: str = "") -> str:
+    """Return a number with the word for that many, such as "1 step" and "2 steps"."""
+    return f"{number} {one if str(number) == '1' else more or f'{one}s'}"

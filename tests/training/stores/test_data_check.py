@@ -1,5 +1,9 @@
 """What is said of one's own data before a training."""
 
+import io
+import re
+import tarfile
+
 import pytest
 from PIL import Image
 
@@ -39,7 +43,7 @@ def test_sizes_tail_and_first_pairs_are_those_of_a_training(table):
     assert columns(text, "head")[:4] == ["0", "classes,", "0", "images,"]
     assert columns(text, "mid")[:4] == ["2", "classes,", "24", "images"]
     assert columns(text, "tail")[:4] == ["1", "classes,", "5", "images,"]
-    assert "1 images have no class" in text
+    assert "  1 image without a class" in text
     first = text.splitlines()[-5:]
     assert first[0] == "  0.png  bird 0 left (and 1 more)"
     assert first[1] == "  1.png  [owl]  bird 1 left (and 1 more)"
@@ -71,3 +75,30 @@ def test_what_cannot_be_checked_is_refused(table, words, message, capsys):
     words = [str(table) if word == "TABLE" else word for word in words]
     assert main(["data", "check", *words]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def cut(tmp_path):
+    """A tar of forty pictures with captions that ends in the 38th."""
+    with tarfile.open(tmp_path / "whole.tar", "w") as tar:
+        for number in range(40):
+            picture = io.BytesIO()
+            Image.new("RGB", (8, 8), (6 * number, 255 - 6 * number, 40)).save(picture, "PNG")
+            caption = f"bird {number}".encode()
+            for kind, content in (("png", picture.getvalue()), ("txt", caption)):
+                info = tarfile.TarInfo(f"{number:02}.{kind}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    content = (tmp_path / "whole.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(content[: 37 * 4 * 512 + 600])
+    return tmp_path / "cut.tar"
+
+
+def test_the_remedy_of_a_cut_tar_can_be_typed(cut, capsys, monkeypatch):
+    assert main(["data", "check", str(cut)]) == 1
+    option = re.search(r"or (--\S+) to use the whole members", capsys.readouterr().err)[1]
+    assert main(["data", "check", str(cut), option]) == 0
+    said = capsys.readouterr().out
+    assert sum(int(columns(said, name)[0]) for name in ("train", "val", "test")) == 37
+    assert main(["evaluate", "st:nothing", "--data", str(cut)]) == 1
+    assert "allow_truncated" not in capsys.readouterr().err

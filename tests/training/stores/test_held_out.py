@@ -47,7 +47,7 @@ def test_captions_do_not_rule_the_shares(tmp_path, caplog, caption, first, count
     assert sum(sizes.values()) == N
     text = f"train {sizes['train']}, val {sizes['val']}, test {sizes['test']} (data.held_out=0.2)"
     assert text in caplog.text
-    assert f"{first!r} of {count}: samples with one of them may lie in" in caplog.text
+    assert f"{first!r} of {count}: samples with such a caption may lie in" in caplog.text
     assert set(found["test"].labels) <= set(found["train"].labels)
 
 

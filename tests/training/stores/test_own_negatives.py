@@ -56,7 +56,7 @@ def test_cells_are_read_and_counted(caplog):
     captions = [["a"], ["right", "b"], ["c"], ["d"], ["e"]]
     found = negatives_of(cells, captions, "wrong", "mine.json")
     assert found == [["one"], ["two"], [], [], ["three"]]
-    assert "1 texts of the column 'wrong' are captions of their sample" in caplog.text
+    assert "mine.json: left out of the negatives: 1 text of the column 'wrong' that" in caplog.text
     with pytest.raises(ValueError, match="no sample of mine.json has a text in the column"):
         negatives_of([None, " "], [["a"], ["b"]], "wrong", "mine.json")
     with pytest.raises(ValueError, match="holds a value of type int in sample 1"):

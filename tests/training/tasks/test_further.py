@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -188,10 +189,14 @@ def of_three(make_config, output, table, **more):
 
 def test_pictures_that_are_missing_or_broken_are_counted(table, caplog):
     config = DataConfig(source=str(table), others=("back",), image_size=12)
-    parts = load_splits(config)
+    with caplog.at_level(logging.INFO, logger="tauten.training"):
+        parts = load_splits(config)
     present = torch.cat([part.others["back"].present for part in parts.values()])
     assert int(present.sum()) == 240 - 60 - 1
-    assert "1 pictures of the column 'back' cannot be read and count as missing" in caplog.text
+    assert "(train): 1 picture of the column 'back' cannot be read, taken as missing" in caplog.text
+    for name, part in parts.items():
+        count = int(part.others["back"].present.sum())
+        assert f"{table} ({name}): {count} of {len(part)} samples have 'back'" in caplog.text
     with pytest.raises(ValueError, match="no such column|no column 'side' of data.others"):
         load_splits(dataclasses.replace(config, others=("side",)))
     with pytest.raises(ValueError, match="column 'back', sample 1: unreadable image"):

@@ -78,7 +78,10 @@ STREAMED = DataConfig(source="a.parquet", val="b", test="c", stream=True)
     ("changes", "said"),
     [
         ({}, "protect.groups=head, tail are held .* start from a run"),
-        ({"init": "a", "data": STREAMED}, "protect.groups need data.stream=False, got True"),
+        (
+            {"init": "a", "data": STREAMED},
+            "protect.groups need data.stream=False, got data.stream=True",
+        ),
         (
             {"init": "a", "data": DataConfig(others=("another",))},
             "need no data.others, got another",

@@ -62,7 +62,7 @@ def test_what_is_missing_is_counted_and_too_little_is_skipped(folder, caplog):
     assert "skipped 2 of 120 samples" in caplog.text
     assert "(2 fewer than two modalities); first:" in caplog.text
     assert "row 3: fewer than two modalities: image" in caplog.text
-    assert "1 pictures cannot be read and count as missing; first:" in caplog.text
+    assert "1 picture cannot be read, taken as missing; first:" in caplog.text
     rows = [i for i in range(120) if i // 10 % 3 == 0 and i not in (3, 5)]
     train = parts["train"]
     pictured, captioned = (there.tolist() for there in train.present())
@@ -101,7 +101,7 @@ def fewer(folder):
     ("change", "said"),
     [
         ({"image": None}, "no picture in the column 'image'"),
-        ({"caption": None}, "no sample of a split of .* has both an image"),
+        ({"caption": None}, "no sample of .* has both an image"),
     ],
 )
 def test_data_without_any_pair_are_refused(folder, tmp_path, change, said):
@@ -166,7 +166,10 @@ def test_rows_of_one_picture_have_the_first_further_picture_that_is_there(folder
     for row, name in enumerate(("back6.png", "back9.png")):
         pixels = np.asarray(Image.open(folder / name).convert("RGB")).transpose(2, 0, 1)
         assert np.array_equal(train.others["back"].pixels[row].numpy(), pixels)
-    assert "1 further pictures of the column 'back' are left out, for 1 samples" in caplog.text
+    assert (
+        "left out: 1 further picture of the column 'back', of 1 sample with one of an"
+        in caplog.text
+    )
 
 
 def contrast(a, b, tau):

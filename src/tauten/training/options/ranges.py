@@ -95,7 +95,8 @@ def check_needed(options: Mapping[str, tuple[Any, Any]], message: str) -> None:
         if value != needed:
             if needed == ():
                 raise ValueError(message.format(f"no {name}", ", ".join(value)))
-            raise ValueError(message.format(f"{name}={needed}", value))
+            given = f"{name}={value}" if isinstance(value, bool) else value
+            raise ValueError(message.format(f"{name}={needed}", given))
 
 
 def options(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, Range | None]]:

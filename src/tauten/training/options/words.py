@@ -229,11 +229,22 @@ def as_typed(message: str) -> str:
         [*names, r"(?:control|loss)\.[a-z]\w*", r"model\.(?:augmentation|views)\.\w+"]
     )
     first = "|".join(["family", *(f.name for f in dataclasses.fields(Config))])
-    pattern = rf"(?<![-\w./])(?:{within})(?![\w./])|^(?:{first})(?= must be |=)|overwrite=True"
-    message = message.replace("allow_truncated=True", "--data.allow-truncated")
-    return re.sub(
-        pattern, lambda match: f"--{match[0].removesuffix('=True').replace('_', '-')}", message
+    options = (
+        rf"(?<![-\w./])(?:{within})(?![\w./])",
+        rf"^(?:{first})(?= must be |=)",
+        r"(?<![-\w./])(?:family|task)(?==)",
+        r"overwrite(?==True)",
     )
+    message = re.sub(r"(?<![\w.])(?=allow_truncated=True)", "data.", message)
+    pattern = rf"(?P<option>{'|'.join(options)})(?:=(?P<switch>True|False)\b)?"
+    return re.sub(pattern, _option_typed, message)
+
+
+def _option_typed(match: re.Match[str]) -> str:
+    """Return an option as it is typed; what is on or off has no value."""
+    *section, name = match["option"].replace("_", "-").split(".")
+    off = "no-" if match["switch"] == "False" else ""
+    return f"--{'.'.join([*section, off + name])}"
 
 
 def config_file(words: Sequence[str]) -> tuple[str | None, list[str]]:

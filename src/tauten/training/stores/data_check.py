@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 from tauten.outcome import GROUPS
-from tauten.structure.cells import missing, short, texts_of
+from tauten.structure.cells import counted, missing, short, texts_of
 from tauten.training.options.config import DataConfig
 from tauten.training.stores.classes import Classes
 from tauten.training.stores.held_out import raw_images
@@ -91,9 +91,11 @@ def _tail(train: Dataset, config: DataConfig, label: str) -> list[str]:
         inside = [name for name in counts if group_of[name] == group]
         each = f", {limits[group]} each" if limits[group] and config.groups == "counts" else ""
         images = sum(counts[name] for name in inside)
-        lines.append(f"  {group:<6}{len(inside):>6,} classes, {images:,} images{each}")
+        lines.append(
+            f"  {group:<6}{len(inside):>6,} classes, {counted(f'{images:,}', 'image')}{each}"
+        )
     if len(counts) < len(classes) and UNLABELLED in classes:
-        lines.append(f"  {classes.count(UNLABELLED):,} images have no class")
+        lines.append(f"  {counted(f'{classes.count(UNLABELLED):,}', 'image')} without a class")
     return lines
 
 

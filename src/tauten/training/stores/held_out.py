@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from tauten.structure.cells import short, texts_of
+from tauten.structure.cells import counted, short, texts_of
 from tauten.training.stores.pair_data import SPLITS, Split
 
 logger = logging.getLogger("tauten.training")
@@ -141,10 +141,10 @@ def _log(
     if dropped:
         text, count = dropped.most_common(1)[0]
         logger.warning(
-            "%s: %d captions are of many samples, %r of %d: samples with one of them may lie in "
-            "different splits",
+            "%s: %s of many samples, %r of %d: samples with such a caption may lie in different "
+            "splits",
             source,
-            len(dropped),
+            counted(len(dropped), "caption"),
             short(text.removeprefix("text "), 80),
             count,
         )

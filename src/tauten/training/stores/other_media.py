@@ -15,7 +15,7 @@ from torch import Tensor
 from tauten.data.bitmaps import Pixels
 from tauten.data.pixels import decoded_or_problem
 from tauten.data.sources import stored_picture
-from tauten.structure.cells import missing
+from tauten.structure.cells import counted, missing
 
 logger = logging.getLogger("tauten.training")
 
@@ -60,6 +60,7 @@ def other_media(
     column: str,
     size: int | tuple[int, int],
     place: str,
+    where: str | None = None,
     *,
     strict: bool = False,
     draft: bool = False,
@@ -72,13 +73,15 @@ def other_media(
         dataset: of all samples.
         column: of paths relative to the table or its folder `images`, bytes, or {"bytes", "path"}.
         size: that pictures are brought to.
-        place: of the table, to find files and for messages.
+        place: of the table, to find files.
+        where: place and split, for messages.
         strict: raise at the first picture that cannot be read.
         draft: decode JPEGs to about the size.
 
     Raises:
         ValueError: no picture in the column, or with `strict` one that cannot be read.
     """
+    where = where or place
     base = Path(place) if Path(place).is_dir() else Path(place).parent
     cells = dataset.select_columns([column]).with_format("arrow")[:][column].to_pylist()
     pictures: list[Pixels | None] = []
@@ -93,28 +96,28 @@ def other_media(
             picture, problem = decoded_or_problem(stored, size, draft)
         if problem is not None:
             if strict:
-                raise ValueError(f"{place}: column {column!r}, sample {row}: {problem}")
+                raise ValueError(f"{where}: column {column!r}, sample {row}: {problem}")
             problems.append(f"sample {row}: {problem}")
         pictures.append(picture)
     shown = next((picture for picture in pictures if picture is not None), None)
     if shown is None:
         first = f"; first: {problems[0]}" if problems else ""
         raise ValueError(
-            f"no picture in the column {column!r} of data.others in {place}, of {len(cells)} "
-            f"samples of one split{first}; each split needs one: correct the column, leave it out "
-            "of data.others, or give data.val and data.test that have such pictures"
+            f"no picture in the column {column!r} of data.others in {where}, of "
+            f"{counted(len(cells), 'sample')}{first}; each split needs one: correct the column, "
+            "leave it out of data.others, or give data.val and data.test that have such pictures"
         )
     pixels = torch.zeros(len(pictures), 3, *shown.shape[:2], dtype=torch.uint8)
     for row, picture in enumerate(pictures):
         if picture is not None:
             pixels[row] = torch.from_numpy(picture.copy()).permute(2, 0, 1)
     present = torch.tensor([picture is not None for picture in pictures])
-    logger.info("%s: %d of %d samples have %r", place, int(present.sum()), len(present), column)
+    logger.info("%s: %d of %d samples have %r", where, int(present.sum()), len(present), column)
     if problems:
         logger.warning(
-            "%s: %d pictures of the column %r cannot be read and count as missing; first: %s",
-            place,
-            len(problems),
+            "%s: %s of the column %r cannot be read, taken as missing; first: %s",
+            where,
+            counted(len(problems), "picture"),
             column,
             problems[0],
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tauten.models.tokenizers import Tokenizer
-from tauten.structure.cells import missing, texts_of
+from tauten.structure.cells import counted, missing, texts_of
 from tauten.training.stores.ahead import Tokens
 
 logger = logging.getLogger("tauten.training")
@@ -53,17 +53,17 @@ def negatives_of(
         )
     if right:
         logger.warning(
-            "%s: %d texts of the column %r are captions of their sample and are no negatives",
+            "%s: left out of the negatives: %s of the column %r that their sample has as caption",
             place,
-            right,
+            counted(right, "text"),
             column,
         )
     logger.info(
-        "%s: %d own negatives of %d samples%s",
+        "%s: %s of %s%s",
         place,
-        sum(map(len, negatives)),
-        len(negatives) - bare,
-        f"; {bare} have none" if bare else "",
+        counted(sum(map(len, negatives)), "own negative"),
+        counted(len(negatives) - bare, "sample"),
+        f"; {counted(bare, 'has', 'have')} none" if bare else "",
     )
     return negatives
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import Dataset, List, Value
 
-from tauten.structure.cells import missing, texts_of
+from tauten.structure.cells import counted, missing, texts_of
 from tauten.training.stores.held_out import raw_images
 from tauten.training.stores.own_negatives import all_texts
 
@@ -63,10 +63,10 @@ def one_per_picture(
     if len(groups) == len(dataset):
         return dataset
     logger.info(
-        "%s: %d rows show %d pictures, each is one sample with the captions of its rows",
+        "%s: %d rows show %s, each is one sample with the captions of its rows",
         source,
         len(dataset),
-        len(groups),
+        counted(len(groups), "picture"),
     )
     joined = [
         list(dict.fromkeys(text for row in places for text in captions[row])) for places in groups
@@ -95,12 +95,11 @@ def _first_there(
     more = [len({str(cell) for cell in row}) - 1 for row in there]
     if any(count > 0 for count in more):
         logger.warning(
-            "%s: %d further pictures of the column %r are left out, for %d samples have one of an "
-            "earlier row",
+            "%s: left out: %s of the column %r, of %s with one of an earlier row",
             source,
-            sum(max(count, 0) for count in more),
+            counted(sum(max(count, 0) for count in more), "further picture"),
             name,
-            sum(count > 0 for count in more),
+            counted(sum(count > 0 for count in more), "sample"),
         )
     return samples.remove_columns(name).add_column(
         name, [next(iter(row), None) for row in there], feature=dataset.features[name]

@@ -79,7 +79,7 @@ def load_splits(
     parts = split_rows(config, splits, progress, views, decoder)
     given = {"val": config.val, "test": config.test}
     loaded = {
-        split: to_pairs(parts[split], config, progress, views, given.get(split), decoder)
+        split: to_pairs(parts[split], config, progress, views, given.get(split), split, decoder)
         for split in splits
     }
     if config.unseen:
@@ -173,7 +173,7 @@ def _emoji(fields: tuple[tuple[str, Any], ...], split: Split) -> PairData:
     """Return a split of the embedded data, cached for the next run of this process."""
     config = DataConfig(**dict(fields))
     further = {"apart": config.negatives == APART, "another": ANOTHER in config.others}
-    return to_pairs(emoji_lt(split, **further), config)
+    return to_pairs(emoji_lt(split, **further), config, split=split)
 
 
 def _divide(whole: Dataset, config: DataConfig, splits: Sequence[Split]) -> dict[Split, Dataset]:

@@ -24,7 +24,7 @@ from tauten.training.stores.columns import check_columns
 from tauten.training.stores.held_out import raw_images
 from tauten.training.stores.other_media import OtherMedia, other_media
 from tauten.training.stores.own_negatives import negatives_of
-from tauten.training.stores.pair_data import PairData
+from tauten.training.stores.pair_data import PairData, Split
 from tauten.training.stores.rows import class_names
 from tauten.training.stores.text_source import TextSource
 
@@ -37,6 +37,7 @@ def to_pairs(
     progress: bool = True,
     views: bool = False,
     place: str | None = None,
+    split: Split | None = None,
     decoder: Decoder | None = None,
 ) -> PairData:
     """Decode a data set with the columns image and caption, once.
@@ -47,15 +48,17 @@ def to_pairs(
         progress: show a bar for large sets.
         views: for two views of a picture: each sample needs a class, if there are any.
         place: of the data, for messages.
+        split: for messages.
         decoder: that checked the pictures, if one did.
 
     Raises:
         ValueError: no sample, a column that is not there, or what cannot be read.
     """
     place = place or config.source or config.test or config.val or "the data"
+    where = place if split is None else f"{place} ({split})"
     if len(dataset) == 0:
         raise ValueError(
-            f"no sample left in a split of {place}; give more data, or data.val and data.test"
+            f"no sample left in a split of {where}; give more data, or data.val and data.test"
         )
     if config.limit is not None and config.limit < len(dataset):
         spaced = torch.linspace(0, len(dataset) - 1, config.limit).round().long().tolist()
@@ -70,7 +73,7 @@ def to_pairs(
     elif config.frames:
         pixels, dataset, content = decode(dataset, config, progress)
     else:
-        pixels, has_image = _pictures(dataset, config, place, progress, decoder)
+        pixels, has_image = _pictures(dataset, config, where, progress, decoder)
         content = fingerprint(dataset)
     captions = [texts_of(cell) for cell in dataset["caption"][:]]
     count = len(captions)
@@ -78,7 +81,7 @@ def to_pairs(
     keywords = dataset["keywords"][:] if "keywords" in names else [[]] * count
     others = {
         name: other_media(
-            dataset, name, prepared(config), place, strict=config.strict, draft=config.draft
+            dataset, name, prepared(config), place, where, strict=config.strict, draft=config.draft
         )
         for name in config.others
     }
@@ -89,17 +92,17 @@ def to_pairs(
         keywords=[texts_of(cell) for cell in keywords],
         labels=None
         if label is None
-        else class_names(dataset[label][:], label, place, needed=views),
+        else class_names(dataset[label][:], label, where, needed=views),
         fingerprint=content,
         contents="" if config.frames else _contents(dataset, others),
         others=others,
         has_image=has_image,
         negatives=None
         if config.negatives is None
-        else negatives_of(dataset[config.negatives][:], captions, config.negatives, place),
+        else negatives_of(dataset[config.negatives][:], captions, config.negatives, where),
     )
     if others:
-        _check_modalities(pairs, config, place)
+        _check_modalities(pairs, config, where)
     if config.relevancy == "none":
         return pairs
     first_captions = [texts[0] for texts in pairs.captions]
@@ -117,7 +120,7 @@ def _pictures(
     if len(rows) == len(stored):
         return stacked(dataset, decode, progress), None
     if not rows:
-        raise ValueError(f"no picture in the column {config.image!r} of a split of {place}")
+        raise ValueError(f"no picture in the column {config.image!r} of {place}")
     shown = stacked(dataset.select(rows), decode, progress)
     pixels = shown.new_zeros(len(dataset), *shown.shape[1:])
     pixels[rows] = shown
@@ -142,7 +145,7 @@ def _check_modalities(data: PairData, config: DataConfig, place: str) -> None:
     )
     if not both:
         raise ValueError(
-            f"no sample of a split of {place} has both an image ({config.image!r}) and a caption "
+            f"no sample of {place} has both an image ({config.image!r}) and a caption "
             f"({config.caption!r}): the loss of the run and its retrieval are of these two"
         )
     if config.relevancy != "none":
