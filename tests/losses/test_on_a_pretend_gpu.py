@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import cases
+import tauten as tt
 from pretend_gpu import PretendGPU
 from tauten.reads import Questions
 
@@ -107,3 +108,14 @@ def test_ids_in_main_memory_tell_without_a_wait_whether_any_agree(name, ids):
             assert batch.relation.single == (len(ids.unique()) == cases.N)
             values.append([losses.detach().cpu(), *(side.grad.cpu() for side in sides)])
     torch.testing.assert_close(*values)
+
+
+def test_tables_in_main_memory_serve_a_loss_on_the_device():
+    expected = both_ways("isogclr", cases.make_loss("isogclr"), on("cpu"), cases.INDEX)
+    with PretendGPU():
+        loss_fn = tt.iSogCLR(cases.N, tau_init=0.07, tau_range=(0.01, 1.0), table_device="cpu")
+        loss_fn.cuda().prefetch(cases.INDEX, "cuda")
+        found = both_ways("isogclr", loss_fn, on("cuda"), cases.INDEX.cuda())
+        assert {tensor.device.type for tensor in loss_fn.tables.buffers()} == {"cpu"}
+        for here, there in zip(expected, found, strict=True):
+            torch.testing.assert_close(there.cpu(), here)
