@@ -35,7 +35,8 @@ def test_pairs_classes_and_groups(budget):
 
 
 def test_nothing_to_compare_and_bad_arguments():
-    assert np.isnan(pair_auc(torch.eye(1), torch.eye(1))["AUC"])
+    with pytest.warns(UserWarning, match="of 1 rows of x and 1 of y all pairs are relevant"):
+        assert np.isnan(pair_auc(torch.eye(1), torch.eye(1))["AUC"])
     with pytest.raises(ValueError, match="give y_of_x or labels"):
         pair_auc(torch.eye(3), torch.eye(3)[:2])
     with pytest.raises(ValueError, match="one of them"):

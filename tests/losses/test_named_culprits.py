@@ -45,11 +45,20 @@ def simlap():
     [
         (lambda: tt.SwAV(0.1, Prototypes(3, 6, momentum=0.9), "uniform"), "learned Prototypes"),
         (lambda: swav()([z(), z()], earlier=z()), "earlier must be .2, Q, 6."),
+        (
+            lambda: swav()([z(), z()], earlier="queue"),
+            "earlier must be a tensor .2, Q, d., got 'qu",
+        ),
+        (lambda: swav()(["a", "b"]), "crops must be a list of tensors .*, got 'a' at place 0"),
+        (lambda: swav()(None), "crops must be a list of tensors .N, d., got None"),
+        (lambda: swav()(torch.zeros(())), r"crops must be a list .* got a tensor \(\)"),
+        (lambda: tt.AMCL(2, 6)(None, [z(), z()]), "x must be a list of tensors .N, d., got None"),
+        (lambda: tt.AMCL(2, 6)([z(), z()], [z(), 3]), "y must be .*, got 3 at place 1"),
         (lambda: simlap()(z(), CLASSES + 1, CLASSES + 1), r"in 0 .. 1, got 2 .. 2"),
         (lambda: simlap()(z()[:0], CLASSES[:0], CLASSES[:0]), "at least one row"),
         (
             lambda: tt.SupReMix(0.1)(z(), torch.tensor([1.5, 1.5, 2, 31.5])),
-            r"labels 2.0, 31.5 have no positive",
+            r"labels 2.0, 31.5 have no positive but one row each, 2, 3",
         ),
         (lambda: tt.PairGate(0, 6), "classes must be at least 1, got 0"),
         (lambda: Prototypes(2.5, 6), "count must be a whole number, got 2.5"),

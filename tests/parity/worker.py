@@ -242,21 +242,31 @@ def cases():
 
 
 def refused_together(rank, world):
-    """Lines on a batch that only the last process has reason to refuse; none may wait for it."""
-    x = torch.randn(2, DIM)
-    labels = torch.tensor([0, 0 if rank < world - 1 else 9])
-    reasons = [None] * world
-    try:
-        tt.SupCon(0.1)(x, labels=labels)
-        mine = "accepted"
-    except ValueError as error:
-        mine = str(error)
-    dist.all_gather_object(reasons, mine)
-    wanted = ["1 anchors of other processes without a positive"] * (world - 1)
-    wanted.append("labels [9] of x have no positive but itself: rows 1")
-    return [
-        f"refusal: {said}" for said, want in zip(reasons, wanted, strict=True) if want not in said
-    ]
+    """Lines on batches that only the last process has reason to refuse; none may wait for it."""
+    x, last = torch.randn(2, DIM), rank == world - 1
+    calls = {
+        "labels [9] of x have no positive but itself: rows 1": lambda: tt.SupCon(0.1)(
+            x, labels=torch.tensor([0, 9 * last])
+        ),
+        "labels 9.5 have no positive but one row each, 1": lambda: tt.SupReMix(0.1)(
+            x, torch.tensor([0.5, 0.5 + 9 * last])
+        ),
+    }
+    problems = []
+    for named, call in calls.items():
+        reasons = [None] * world
+        try:
+            reason = str(call())
+        except ValueError as error:
+            reason = str(error)
+        dist.all_gather_object(reasons, reason)
+        wanted = ["1 anchors of other processes without a positive"] * (world - 1) + [named]
+        problems += [
+            f"refusal: {said}"
+            for said, want in zip(reasons, wanted, strict=True)
+            if want not in said
+        ]
+    return problems
 
 
 def alone():

@@ -5,6 +5,8 @@ Shape suffixes: N rows of x, b of one block, M rows of y, P relevant pairs.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -49,7 +51,8 @@ def pair_auc(
         budget: at most so many scores exist at any time, but at least those of one x.
 
     Returns:
-        ``AUC`` and ``AUC/GROUP``; NaN where all pairs are relevant, or none.
+        ``AUC`` and ``AUC/GROUP``; NaN where all pairs are relevant, or none, and a warning where
+        that is so of all pairs.
 
     Raises:
         ValueError: bad embeddings, both or neither kind of relevance fits, lengths that differ.
@@ -79,6 +82,12 @@ def pair_auc(
         blocks = index.split(max(1, budget // len(others)))
         out[f"AUC/{group}" if group else "AUC"] = _auc(
             rows, others, list(blocks), relevant, exclude_self
+        )
+    if math.isnan(out["AUC"]):
+        warnings.warn(
+            f"the AUC is NaN: of {len(rows)} rows of x and {len(others)} of y all pairs are "
+            "relevant, or none is; it compares relevant pairs with others",
+            stacklevel=2,
         )
     return out
 

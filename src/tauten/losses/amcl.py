@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tauten.checks import MOST, finite, whole
 from tauten.controls import Control
-from tauten.losses.finite import NonFiniteLossError, check_rows
+from tauten.losses.finite import NonFiniteLossError, check_list, check_rows
 from tauten.modules import StateModule
 from tauten.pairwise.exchange import Ranks, gather_columns, several_processes
 from tauten.pairwise.sides import EPSILON, compute_dtype, within_range
@@ -118,6 +118,8 @@ class AMCL(StateModule):
             ValueError: shapes that do not fit, or fewer than 2 samples.
             NonFiniteLossError: the loss is NaN or infinite.
         """
+        check_list("x", x)
+        check_list("y", y)
         heads = len(self.temperatures)
         shapes = {tuple(side.shape) for side in (*x, *y)}
         fit = len(x) == len(y) == heads and shapes == {(len(x[0]), self.dim)}

@@ -19,6 +19,20 @@ class NonFiniteLossError(FloatingPointError, ValueError):
     """The loss, or an embedding that it was given, is NaN or infinite."""
 
 
+def check_list(name: str, parts: object) -> None:
+    """Check that these are tensors in a list, or one tensor of them."""
+    if isinstance(parts, Tensor) and parts.dim():
+        return
+    if not isinstance(parts, (list, tuple)):
+        got = f"a tensor {tuple(parts.shape)}" if isinstance(parts, Tensor) else repr(parts)
+        raise ValueError(f"{name} must be a list of tensors (N, d), got {got:.60}")
+    for at, part in enumerate(parts):
+        if not isinstance(part, Tensor):
+            raise ValueError(
+                f"{name} must be a list of tensors (N, d), got {part!r:.60} at place {at}"
+            )
+
+
 def check_rows(name: str, side: Tensor, ids: Tensor | None = None) -> None:
     """Check that all rows (N, d) are finite, and name those that are not."""
     if bool(torch.isfinite(side.detach()).all()):

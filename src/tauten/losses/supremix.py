@@ -19,8 +19,8 @@ from tauten.losses.options import Across, Force, ReductionMode
 from tauten.losses.partition import logits_lse
 from tauten.losses.supcon import SupCon
 from tauten.pairwise.engine import Tile
-from tauten.pairwise.exchange import several_processes
 from tauten.relations import Ids, PairWeights
+from tauten.relations.checks import WithoutPositiveError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -93,24 +93,24 @@ class SupReMix(SupCon):
             ValueError: shapes that do not fit, or a label that only one row has.
         """
         y = numbers_of(labels, len(z)).to(z.device, torch.float64)
-        distinct, rows = y.unique(return_counts=True)
-        alone = (rows == 1).nonzero().squeeze(1)
-        if len(alone) and not several_processes():
-            raise ValueError(
-                f"labels {few(distinct[alone].tolist())} have no positive but "
-                "one row each: give two views of each sample, or leave these rows out of the batch"
-            )
         codes = (y + 0.0).view(torch.int64)  # equal numbers have equal bits, −0 and 0 too
-        batch = self.batch(
-            z,
-            None,
-            index,
-            labels=codes,
-            repulsion=PairWeights(y, y, _apart) if self.weighted else None,
-            negatives=None
-            if mixtures is None
-            else OwnNegatives(mixtures.vectors, missing_x=mixtures.missing),
-        )
+        try:
+            batch = self.batch(
+                z,
+                None,
+                index,
+                labels=codes,
+                repulsion=PairWeights(y, y, _apart) if self.weighted else None,
+                negatives=None
+                if mixtures is None
+                else OwnNegatives(mixtures.vectors, missing_x=mixtures.missing),
+            )
+        except WithoutPositiveError as error:
+            raise ValueError(
+                f"labels {few(y[error.rows].unique().tolist())} have no positive but one row each, "
+                f"{few(error.rows)}: give two views of each sample, or leave these rows out of the "
+                "batch"
+            ) from None
         if mixtures is not None:
             far = (y[:, None] - mixtures.labels.to(y)).abs() * self.weighted
             positive = mixtures.positive.to(z.device)

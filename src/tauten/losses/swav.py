@@ -11,7 +11,7 @@ from torch import Tensor
 from tauten.candidates.prototypes import Prototypes
 from tauten.checks import whole
 from tauten.controls import Control
-from tauten.losses.finite import check_rows
+from tauten.losses.finite import check_list, check_rows
 from tauten.losses.own_columns import ColumnOptions, OfPrototypes
 from tauten.pairwise.sinkhorn import Marginal
 from tauten.relations import Given, Ids
@@ -78,12 +78,15 @@ class SwAV(OfPrototypes):
         Raises:
             ValueError: fewer than 2 crops, or crops that differ in shape.
         """
+        check_list("crops", crops)
         shapes = {tuple(z.shape) for z in crops}
         if len(crops) < 2 or len(shapes) > 1 or crops[0].dim() != 2:
             raise ValueError(
                 f"SwAV takes a list of at least 2 crops, each (N, d), got {len(crops)} of "
                 f"{sorted(shapes)}"
             )
+        if earlier is not None and not isinstance(earlier, Tensor):
+            raise ValueError(f"earlier must be a tensor (2, Q, d), got {earlier!r:.60}")
         if earlier is not None and (
             earlier.dim() != 3 or len(earlier) != 2 or earlier.shape[2] != crops[0].shape[1]
         ):

@@ -49,6 +49,18 @@ def check_times(times: Tensor, directions: str) -> None:
         )
 
 
+class WithoutPositiveError(ValueError):
+    """Anchors of this process have no positive.
+
+    Attributes:
+        rows: of the batch.
+    """
+
+    def __init__(self, message: str, rows: list[int]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 def check_labelled(checks: Sequence[tuple[str, Tensor, Tensor, str]], ranks: Ranks | None) -> None:
     """Refuse anchors without a positive, on all processes if on one.
 
@@ -66,9 +78,10 @@ def check_labelled(checks: Sequence[tuple[str, Tensor, Tensor, str]], ranks: Ran
         alone = (~paired).nonzero().squeeze(1)
         if len(alone):
             missing = labels[alone].unique()
-            raise ValueError(
+            raise WithoutPositiveError(
                 f"labels [{few(missing.tolist())}] of {name} have no positive{what}: rows "
-                f"{few(alone.tolist())}; leave these rows out of the batch"
+                f"{few(alone.tolist())}; leave these rows out of the batch",
+                alone.tolist(),
             )
     raise ValueError(
         f"labels= leave {int(lacking)} anchors of other processes without a positive: their "
