@@ -35,6 +35,7 @@ from tauten.training import (
 )
 from tauten.training.checkpoints import files as checkpoint_files
 from tauten.training.loop.trainer import ContrastiveTrainer
+from tauten.training.options.protect import ProtectConfig
 from tauten.training.run import run_folder
 from tauten.training.stores.splits import load_splits
 
@@ -128,6 +129,15 @@ def modalities(root, name):
     return made
 
 
+def protected(root, name):
+    """Two groups, all of whose samples are with each batch, above the loss at the start."""
+    made = tiny(root, name)
+    made.init = str(root / "mmts.1")
+    made.protect = ProtectConfig(("tail", "country-flag"), beta=3.0, tau=0.1)
+    made.optim.lr = 0.02
+    return made
+
+
 def write_partial(root):
     columns = {"image": [], "caption": [], "label": [], "back": [], "split": []}
     for split, count in (("train", SAMPLES), ("val", 24), ("test", 24)):
@@ -162,6 +172,7 @@ CASES = {
     "views": views,
     "queue": queue,
     "modalities": modalities,
+    "protected": protected,
 }
 #: captions, keywords, pixels and dropout are drawn
 DRAWN = [

@@ -25,6 +25,7 @@ STEPS = {
     "views": 8,
     "queue": 8,
     "modalities": 8,
+    "protected": 8,
 }
 
 
@@ -87,7 +88,8 @@ def same_training(first, second, step, within=1e-9, saved="", partly="nothing"):
 @pytest.mark.parametrize("case", STEPS)
 def test_two_processes_train_the_weights_tables_and_metrics_of_one(runs, case):
     """In float64. Batch normalisation; τ by schedule, gradient, table and network; SigLIP's bias;
-    a transformer; accumulated and clipped gradients; a queue of pairs; missing modalities.
+    a transformer; accumulated and clipped gradients; a queue of pairs; missing
+    modalities; protected groups.
     """
     root, ends = runs
     assert ends[f"{case}.1"][0][0] == [0], ends[f"{case}.1"]
@@ -100,6 +102,13 @@ def test_four_processes_do_too(runs):
     root, ends = runs
     assert ends["mmts.4"][0][0] == [0] * 4, ends["mmts.4"]
     same_training(root / "mmts.1", root / "mmts.4", 8)
+
+
+def test_the_penalty_of_protected_groups_was_at_work(runs):
+    root, _ = runs
+    column = "protect/excess/country-flag"
+    excess = [line[column] for line in history(root / "protected.2") if column in line]
+    assert max(excess) > 0
 
 
 @pytest.mark.parametrize("world", [1, 2])

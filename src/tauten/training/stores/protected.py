@@ -19,7 +19,8 @@ _FEWEST = 2
 class ProtectedStore:
     """A store whose batches bring some samples of each protected group with them.
 
-    Which ones is drawn from torch's global generator at the moment of the call.
+    Which ones is drawn from torch's global generator at the moment of the call. Each process draws
+    from its own part of the group, so that none is drawn twice.
 
     Args:
         store: of the training split.
@@ -54,8 +55,10 @@ class ProtectedStore:
         return batch | {"protected": tuple(self.drawn(rows) for rows in self.rows.values())}
 
     def drawn(self, rows: Tensor) -> dict[str, Any]:
-        """Return samples of a group, this process's share of them."""
+        """Return samples of a group, drawn from those that are this process's."""
         count = -(-min(self.samples, len(rows)) // processes.count())
+        if len(rows) >= processes.count():
+            rows = rows[processes.rank() :: processes.count()]
         return self.store.batch(rows[torch.randperm(len(rows))[:count]])
 
 
