@@ -2,17 +2,22 @@
 
     python benchmarks/processes.py [--recipes emoji_infonce_mmts emoji_isogclr] [--rounds 8]
 
-Trains the same recipe three times at once, in turns of a few steps: one process with the whole
-batch, one process with a half of it, and two processes (gloo) that share the whole batch. A step's
-CPU time is that of all threads of a process; medians over the turns. Overhead is what a rank takes
-above the process that trains a half of the batch, as a share of the rank's time; what two ranks
-take together is shown over one process with the whole batch. Steps that log, evaluate or save are
-not among those measured.
+Trains the same recipe in four ways, in turns of a few steps: one process with the whole batch, one
+with a half of it, two such processes at once that know nothing of each other, and two (gloo) that
+share the whole batch. A step's CPU time is that of all threads of a process, of the slower one of
+two; medians over the turns. Steps that log, evaluate or save are not among those measured.
+
+Overhead is what a process of the shared batch takes above one that trains a half of it alone, as a
+share of its time. A second table says where the time of two processes goes, in ms of one of them:
+half of a step with the whole batch; what a step costs whatever the batch, which both pay (Python,
+the optimiser); what running beside another costs, without a message; and the rest, which is
+training together: messages, waiting, what is done twice.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import socket
@@ -23,8 +28,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-#: processes of each training, and what a process's batch is of the recipe's
-TRAININGS = {"whole batch": (1, 1.0), "half of it": (1, 0.5), "two processes": (2, 1.0)}
+#: trainings at once, processes of each, and what a training's batch is of the recipe's
+TRAININGS = {
+    "whole batch": (1, 1, 1.0),
+    "half of it": (1, 1, 0.5),
+    "two apart": (2, 1, 0.5),
+    "two processes": (1, 2, 1.0),
+}
 WARM_UP = 5
 
 
@@ -79,16 +89,17 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def measure(recipe: str, rounds: int, steps: int) -> dict[str, float]:
-    """Return the median CPU ms of a step of each training, of its slower process."""
-    context = multiprocessing.get_context("spawn")
+def measure(recipe: str, rounds: int, steps: int) -> list[float]:
+    """Return the median CPU ms of a step in each way, of its slower process."""
+    context, port = multiprocessing.get_context("spawn"), 0
     turns: dict[str, list[Connection]] = {}
     with tempfile.TemporaryDirectory() as root:
-        for name, (size, share) in TRAININGS.items():
-            port, turns[name] = free_port(), []
-            for rank in range(size):
+        for name, (count, size, share) in TRAININGS.items():
+            turns[name] = []
+            for number, rank in itertools.product(range(count), range(size)):
+                port = port if rank else free_port()
                 ours, theirs = context.Pipe()
-                folder = f"{root}/{name}".replace(" ", "-")
+                folder = f"{root}/{name}-{number}".replace(" ", "-")
                 args = (recipe, share, rank, size, port, folder, theirs)
                 context.Process(target=work, args=args, daemon=True).start()
                 turns[name].append(ours)
@@ -104,7 +115,7 @@ def measure(recipe: str, rounds: int, steps: int) -> dict[str, float]:
         for ends in turns.values():
             for end in ends:
                 end.send(0)
-    return {name: statistics.median(each) for name, each in found.items()}
+    return [statistics.median(each) for each in found.values()]
 
 
 def main() -> None:
@@ -114,15 +125,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="of a turn")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    found = {name: measure(name, args.rounds, args.steps) for name in args.recipes}
     print("CPU ms of a step and process\n")
     print("| recipe | one process | one, half the batch | each of two | overhead | both / one |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for recipe in args.recipes:
-        whole, half, rank = measure(recipe, args.rounds, args.steps).values()
+    for recipe, (whole, half, _, each) in found.items():
         print(
-            f"| `{recipe}` | {whole:.1f} | {half:.1f} | {rank:.1f} | {1 - half / rank:.0%} | "
-            f"{2 * rank / whole:.2f} |"
+            f"| `{recipe}` | {whole:.1f} | {half:.1f} | {each:.1f} | {1 - half / each:.0%} | "
+            f"{2 * each / whole:.2f} |"
         )
+    print("\n| recipe | half of a whole step | fixed, of each step | beside another | together |")
+    print("| --- | --- | --- | --- | --- |")
+    for recipe, (whole, half, apart, each) in found.items():
+        parts = whole / 2, half - whole / 2, apart - half, each - apart
+        shown = " | ".join(f"{part:.1f} ({part / each:.0%})" for part in parts)
+        print(f"| `{recipe}` | {shown} |")
 
 
 if __name__ == "__main__":
