@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from tauten.data.bitmaps import from_bitmap, to_bitmaps
-from tauten.data.pixels import Prepared, pixels_of, resized
+from tauten.data.pixels import pixels_of
+from tauten.data.sizes import Prepared, resized
 
 
 def by_pillow(pixels):

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from tauten.data import ShardPairs, images, index_shards, load_pairs
-from tauten.data.pixels import Prepared, decoded
+from tauten.data.pixels import decoded
+from tauten.data.sizes import Prepared
 from tauten.training.options.config import DataConfig
 from tauten.training.stores.other_media import other_media
 from tauten.training.stores.tables import to_pairs

@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from tauten.data.pixels import Prepared, resized
+from tauten.data.sizes import Prepared, resized
 from tauten.models import HFImageTower, HFTextTower, HFTokenizer
 from tauten.training import evaluate, train
 from tauten.training.encoders import build_encoder

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from tauten.data.bitmaps import Pixels
-from tauten.data.pixels import check_size, pixels_of, unreadable
+from tauten.data.pixels import pixels_of, unreadable
+from tauten.data.sizes import check_size
 
 #: bytes of pixels that are kept from the check of pictures until they are used
 KEPT = 2**30

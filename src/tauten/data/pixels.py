@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +16,13 @@ from tqdm import tqdm
 
 from tauten.data.bitmaps import Pixels, from_bitmap
 from tauten.data.orientation import upright
+from tauten.data.sizes import check_size, is_size, needed, resized
 
 _BAR_FROM = 5000
 _CHUNK = 256
 _PROBE = (32, 32)
 _NO_RANGE = ("I", "F")
 _DECODER = ImageFeature()
-
-Crop = Literal["down", "even"]
 
 
 def images(
@@ -92,12 +91,6 @@ def stacked(
     return torch.from_numpy(result)
 
 
-def check_size(size: int | tuple[int, int] | None) -> None:
-    """Refuse a size below 1 pixel."""
-    if size is not None and min((size,) if isinstance(size, int) else size) < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
-
-
 def _stored(dataset: Dataset) -> Iterator[dict[str, Any]]:
     """Yield the cells of the column `image`, as {"bytes", "path"}."""
     cells = dataset.select_columns(["image"]).cast_column("image", ImageFeature(decode=False))
@@ -117,18 +110,11 @@ def pixels_of(
     bitmap = from_bitmap(stored["bytes"]) if stored.get("bytes") is not None else None
     if bitmap is None:
         picture = to_rgb(decoded(stored, size if draft else None))
-    elif _is_size(bitmap.shape[:2], size):
+    elif is_size(bitmap.shape[:2], size):
         return bitmap
     else:
         picture = Image.fromarray(bitmap)
     return np.asarray(resized(picture, size))
-
-
-def _is_size(shape: tuple[int, ...], size: int | tuple[int, int] | None) -> bool:
-    """Return whether pixels of this height and width stay as they are."""
-    if isinstance(size, Prepared):
-        return size.edge is None and shape == size
-    return size is None or shape == ((size, size) if isinstance(size, int) else tuple(size))
 
 
 def decoded(stored: dict[str, Any], size: int | tuple[int, int] | None = None) -> Image.Image:
@@ -148,14 +134,6 @@ def decoded(stored: dict[str, Any], size: int | tuple[int, int] | None = None) -
         picture.draft(None, needed(size))
         picture.load()
         return upright(picture)
-
-
-def needed(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return the least width and height from which a picture of this size is made."""
-    if isinstance(size, Prepared) and size.edge is not None:
-        return size.edge, size.edge
-    side = size if isinstance(size, int) else max(size)  # it may lie on its side
-    return side, side
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -207,77 +185,6 @@ def decoded_or_problem(
         return pixels_of(stored, size, draft), None
     except Exception as error:  # decoders raise errors of any kind
         return None, unreadable(stored) or f"unreadable image: {error}"
-
-
-class Prepared(tuple[int, int]):
-    """(side, side), and how a pretrained model's pictures came to it.
-
-    Args:
-        side: pixels of the square.
-        edge: the shorter side is scaled to this many pixels and the middle square cut out; None:
-            the whole picture is squashed to the square.
-        resample: the filter's name, as Pillow has it.
-        crop: which pixel the square begins at where what is cut off is odd: "down", half of it
-            rounded down, as in transformers; "even", to the even number, as in torchvision.
-
-    Raises:
-        ValueError: the square is larger than the scaled picture.
-    """
-
-    edge: int | None
-    resample: str
-    crop: Crop = "down"
-
-    def __new__(
-        cls, side: int, edge: int | None = None, resample: str = "bicubic", crop: Crop = "down"
-    ) -> Prepared:
-        if edge is not None and edge < side:
-            raise ValueError(
-                f"no square of {side} pixels (data.image_size) can be cut from a side of {edge} "
-                "(data.edge): give a larger edge, a smaller square, or an edge of 0"
-            )
-        new = super().__new__(cls, (side, side))
-        new.edge, new.resample = edge, resample
-        if crop != cls.crop:
-            new.crop = crop
-        return new
-
-    def __getnewargs__(self) -> tuple[int, int | None, str, Crop]:
-        return self[0], self.edge, self.resample, self.crop
-
-    def of(self, picture: Image.Image) -> Image.Image:
-        """Return a picture as the model saw it."""
-        how = Image.Resampling[self.resample.upper()]
-        if self.edge is None:
-            return picture.resize(self, how)
-        short, long = sorted(picture.size)
-        scaled = [self.edge, int(self.edge * long / short)]
-        width, height = scaled if picture.width <= picture.height else scaled[::-1]
-        rest = (width - self[0], height - self[0])
-        left, top = (r // 2 if self.crop == "down" else round(r / 2) for r in rest)
-        whole = picture.resize((width, height), how)
-        return whole.crop((left, top, left + self[0], top + self[0]))
-
-
-def resized(picture: Image.Image, size: int | tuple[int, int] | None) -> Image.Image:
-    """Crop the middle square to this many pixels a side, or scale to (height, width)."""
-    if size is None:
-        return picture
-    if isinstance(size, Prepared):
-        return size.of(picture)
-    width, height = picture.size
-    if isinstance(size, tuple):
-        target = (size[1], size[0])
-        return (
-            picture if target == picture.size else picture.resize(target, Image.Resampling.BICUBIC)
-        )
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    if (width, height) == (size, size):
-        return picture
-    return picture.resize(
-        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
-    )
 
 
 def _size(shape: Any) -> str:

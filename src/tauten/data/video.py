@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from tauten.data.orientation import upright
-from tauten.data.pixels import resized, to_rgb
+from tauten.data.pixels import to_rgb
+from tauten.data.sizes import resized
 from tauten.data.spans import check_span, drawn, positions
 from tauten.data.video_file import Video
 from tauten.data.video_folder import from_folder

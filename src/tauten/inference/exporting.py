@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tauten.data.pixels import Prepared
+from tauten.data.sizes import Prepared
 from tauten.files import make_folder
 from tauten.inference.card import check_push, upload, write_card
 from tauten.inference.graphs import GRAPHS, write_graphs

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tauten.data.pixels import Prepared
+from tauten.data.sizes import Prepared
 from tauten.files import read_arrays, read_tensors
 from tauten.inference.model import Model
 from tauten.models import DualEncoder, HFImageTower, HFTextTower, HFTokenizer

@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from tauten.data.pixels import resized, to_rgb
+from tauten.data.pixels import to_rgb
+from tauten.data.sizes import resized
 from tauten.structure.cells import short
 
 _ONE = (str, Path, Image.Image, bytes, bytearray, io.IOBase, dict)
@@ -83,7 +84,7 @@ def prepared(picture: Any, size: tuple[int, int]) -> Tensor:
 
     Args:
         picture: as :func:`opened` takes it.
-        size: as :func:`tauten.data.pixels.resized` takes it.
+        size: as :func:`tauten.data.sizes.resized` takes it.
     """
     pixels = np.asarray(resized(opened(picture), size))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)

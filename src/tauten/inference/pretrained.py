@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.data.pixels import Prepared
+from tauten.data.sizes import Prepared
 from tauten.files import expanded
 from tauten.inference.model import Towers
 from tauten.inference.pictures import opened

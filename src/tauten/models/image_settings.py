@@ -25,7 +25,7 @@ class ImageSettings:
         edge: the shorter side was scaled to this many pixels before the middle square was cut;
             None: the whole picture was squashed to the square.
         resample: a filter's name.
-        crop: how half of what was cut off was rounded, see ``tauten.data.pixels.Prepared``.
+        crop: how half of what was cut off was rounded, see ``tauten.data.sizes.Prepared``.
     """
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)

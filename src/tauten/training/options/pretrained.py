@@ -126,7 +126,7 @@ def prepared(data: DataConfig) -> tuple[int, int]:
     """Return the size that pictures are brought to, and how."""
     if data.edge == 0 and data.resample == "bicubic":
         return data.image_size, data.image_size
-    from tauten.data.pixels import Prepared
+    from tauten.data.sizes import Prepared
 
     return Prepared(data.image_size, data.edge or None, data.resample, data.crop)
 

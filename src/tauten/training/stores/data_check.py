@@ -17,7 +17,7 @@ from tauten.training.stores.classes import Classes
 from tauten.training.stores.held_out import raw_images
 from tauten.training.stores.pair_data import SPLITS, Split
 from tauten.training.stores.rows import UNLABELLED, class_names
-from tauten.training.stores.splits import split_rows
+from tauten.training.stores.split_rows import split_rows
 
 _FIRST, _WIDTH = 5, 60
 _USUAL_LABEL = "label"
