@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tauten.pairwise.both import LENGTHS, lengths
+from tauten.pairwise.both import lengths
 from tauten.pairwise.once import gradients, jvp, more_is_asked, transformed
 from tauten.pairwise.reduction import compute_dtype
 from tauten.pairwise.sides import as_reduced
@@ -38,25 +38,14 @@ def unit_rows(x: Tensor, y: Tensor, *, trusting: bool) -> Units:
         x: (N, d).
         y: (M, d), M >= N.
         trusting: whether rows that cannot be scaled as they are, because their squares overflow or
-            vanish, become NaN, instead of being computed as :func:`as_reduced` does.
+            vanish, become NaN, instead of being taken for short; not in a graph or a transform.
     """
-    dtype = compute_dtype(x, y)
     if transformed() or torch.compiler.is_compiling():
-        left, right = as_reduced(x, y, cosine=True)
-        if trusting:
-            left, right = left.where(_fit(x), torch.nan), right.where(_fit(y), torch.nan)
-        return Units(left, right, (left * right[: x.shape[0]]).sum(1))
+        return Units(*_plain(x, y))
+    dtype = compute_dtype(x, y)
     x = x if x.dtype == dtype else x.to(dtype)
     y = y if y.dtype == dtype else y.to(dtype)
     return Units(*_Units.apply(x, y, trusting))  # type: ignore[no-untyped-call]
-
-
-def _fit(vectors: Tensor) -> Tensor:
-    """Return (n, 1) bool, which rows can be scaled as they are."""
-    lengths: Tensor = torch.linalg.vector_norm(
-        vectors.detach(), dim=1, keepdim=True, dtype=compute_dtype(vectors)
-    )
-    return lengths == lengths.clamp(*LENGTHS)
 
 
 class _Units(torch.autograd.Function):
