@@ -148,33 +148,21 @@ class PairStore:
         tokens = partial(self._tokens, reading)
         images, usable = self._images(index, reading, tokens)
         index = index[usable]
-        captions: list[int] = []
-        texts: list[str] = []
-        places: list[int] = []
-        for i, draws in zip(index.tolist(), draw_N4[usable].tolist(), strict=True):
-            place, number = self._caption(i, draws[0])
-            places.append(place)
-            captions.append(number)
-            beside = self.data.alternatives[i], self.data.keywords[i]
-            usual = "" if number == _NONE else self._captions[number]
-            texts.append(usual and self._text(usual, *beside, draws[1:]))
-        same = (
-            self.image_ids[index],
-            torch.tensor(
-                [
-                    _NONE if number == _NONE else self._caption_id[self._captions[number]]
-                    for number in captions
-                ]
-            ),
-        )
+        drawn = [
+            self._drawn(i, draws)
+            for i, draws in zip(index.tolist(), draw_N4[usable].tolist(), strict=True)
+        ]
+        captions = [number for _, number, _ in drawn]
         batch = {
             "images": images,
-            "texts": tokens([self._changes(text) for text in texts]),
+            "texts": tokens([self._changes(text) for _, _, text in drawn]),
             "index": index,
-            "same": same,
+            "same": (self.image_ids[index], self._ids_of(captions)),
         }
         if self._first is not None:
-            batch["caption"] = self._first[index] + torch.tensor(places, dtype=torch.int64)
+            batch["caption"] = self._first[index] + torch.tensor(
+                [place for place, _, _ in drawn], dtype=torch.int64
+            )
         if self._others:
             batch["others"] = {
                 name: (media.pixels[index], media.present[index], ids[index])
@@ -214,6 +202,18 @@ class PairStore:
             pictures = [self._of_first(text) for text in pictures]
         images = as_input(pictures, tokens)
         return (images[usable] if problems else images), usable
+
+    def _drawn(self, i: int, draws: list[float]) -> tuple[int, int, str]:
+        """Return place and number of a sample's caption as :meth:`_caption`, and the text shown."""
+        place, number = self._caption(i, draws[0])
+        beside = self.data.alternatives[i], self.data.keywords[i]
+        usual = "" if number == _NONE else self._captions[number]
+        return place, number, usual and self._text(usual, *beside, draws[1:])
+
+    def _ids_of(self, captions: list[int]) -> Tensor:
+        """Return (n,) long, equal where captions of these numbers are the same text."""
+        ids = [n if n == _NONE else self._caption_id[self._captions[n]] for n in captions]
+        return torch.tensor(ids)
 
     def _caption(self, i: int, draw: float) -> tuple[int, int]:
         """Return the place of the drawn caption among those of its image, and its number.
