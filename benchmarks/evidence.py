@@ -49,6 +49,8 @@ def main() -> None:
         for study in kept:
             if study.chosen():
                 write(study)
+            took = study.seconds()
+            print(f"{study.name}: {len(took)} trainings, {sum(took) / 3600:.2f} hours")
     elif given.step == "synthetic":
         evidence_synthetic.main()
     elif given.step == "grid":
@@ -97,13 +99,16 @@ def studies(output: Path, icons: str, data: str) -> list[Study]:
 def train(study: Study) -> None:
     """Train settings with the first seed, then the best of each rule, and the parts of a shift.
 
+    Beside the best constants those between them are trained, as what is good for both must be
+    better than these.
+
     What is finished is always whole: three seeds of all come before the fourth of any.
     """
     study.train(study.tried, study.seeds[:1])
     found = study.chosen()
     for (rule, target), setting in found.items():
         print(study.name, rule, target, setting.name, flush=True)
-    kept = distinct(found.values())
+    kept = distinct([*found.values(), *study.between()])
     for seeds in (study.seeds[:3], study.seeds):
         study.train(kept, seeds)
         study.train(study.causes, seeds)

@@ -106,7 +106,9 @@ def trade_off(points: Mapping[str, Sequence[Point]], axes_told: tuple[str, str])
     """What each training found, a panel for each title; constants are joined."""
     with figure((8.4, 6.4 if len(points) > 2 else 3.8)) as drawing:
         drawn = drawing.subplots((len(points) + 1) // 2, 2).flatten()
-        for axes, (title, own) in zip(drawn, points.items(), strict=True):
+        for axes in drawn[len(points) :]:
+            axes.set_visible(False)
+        for axes, (title, own) in zip(drawn[: len(points)], points.items(), strict=True):
             _curve(axes, [point for point in own if point[0] == "constant"])
             for k, rule in enumerate(RULES):
                 found = [at for name, _, at in own if name == rule]
@@ -145,6 +147,7 @@ def rules_on_all_sets() -> Figure:
                     for row in own_family(study, target, metric)
                     if row["group"] == ALL
                 ]
+                axes.set_visible(bool(own))
                 _forest(axes, own, RULES)
                 axes.set_yticks(range(len(RULES)), RULES)
                 axes.set_title(SETS[study], fontsize=8.5)

@@ -76,14 +76,10 @@ SHIFTS_ON_CLIPS: dict[str, Sequence[Span]] = {
 OSCILLATIONS_ON_CLIPS = ((0.107, 0.3), (0.107, 0.6), (0.18, 1.4), (0.4, 1.4))
 ON_VIEWS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
 SHIFTS_ON_VIEWS: dict[str, Sequence[Span]] = {
-    "MM-TS": ((0.03, 0.1, "plain"), *WIDE[:3]),
-    "MM-TS reversed": (
-        (0.03, 0.1, "equalized"),
-        (0.05, 0.18, "equalized"),
-        *WIDE[1:3],
-    ),
+    "MM-TS": ((0.03, 0.1, "plain"), WIDE[0], WIDE[2]),
+    "MM-TS reversed": ((0.03, 0.1, "equalized"), WIDE[1]),
 }
 #: the last is TS as published: from 1.0 to 0.1
-OSCILLATIONS_ON_VIEWS = ((0.07, 0.6), (0.07, 1.4), (0.2, 1.4), (0.55, 1.636))
+OSCILLATIONS_ON_VIEWS = ((0.07, 0.6), (0.55, 1.636))
 #: another view of each of a batch of 256, and both of all others
 NEGATIVES_OF_VIEWS = 510

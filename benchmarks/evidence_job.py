@@ -159,6 +159,16 @@ class Study:
             for target in self.targets
         }
 
+    def between(self) -> list[Setting]:
+        """Return the constants between the best for pairs and the best for classes."""
+        chosen = self.chosen()
+        if ("constant", "instances") not in chosen:
+            return []
+        ends = (chosen["constant", target] for target in ("instances", "classes"))
+        low, high = sorted(setting.settings["control.value"] for setting in ends)
+        levels = (s for s in self.tried if s.rule == "constant")
+        return [s for s in levels if low < s.settings["control.value"] < high]
+
     def seconds(self) -> list[float]:
         """Return the time of each finished training."""
         settings = list({s.key: s for s in (*self.tried, *self.causes)}.values())

@@ -81,8 +81,8 @@ def searched_on_clips() -> list[Setting]:
 
 
 def searched_on_views() -> list[Setting]:
-    """Return what is tried on two views of caltech98_lt: ten constants, 2 or 4 of each rule."""
-    robust = radii((0.064, 0.1, 0.25, 0.45), negatives=grids.NEGATIVES_OF_VIEWS, control_lr=0.03)
+    """Return what is tried on two views of caltech98_lt: ten constants, 2 or 3 of each rule."""
+    robust = radii((0.064, 0.25), negatives=grids.NEGATIVES_OF_VIEWS, control_lr=0.03)
     found = [*constants(grids.ON_VIEWS), *schedules(grids.SHIFTS_ON_VIEWS), *learnables((0.05,))]
     return [*found, *oscillations(grids.OSCILLATIONS_ON_VIEWS), *robust]
 

@@ -131,6 +131,16 @@ def rules(study: str, target: str, other: str, metric: str) -> Table:
     return made
 
 
+def between(study: str, metric: str) -> Table:
+    """Rules chosen for both minus the constants between the best for pairs and for classes."""
+    known = {constant_of(study, target) for target in TARGETS}
+
+    def label(a: str, b: str) -> str | None:
+        return None if b.removeprefix("constant ") in known else f"{a} − {b}"
+
+    return lambda: differences(f"{study}_rules", label, metric, family="both")
+
+
 def parts(study: str, metric: str) -> Table:
     """The parts of a wide shift minus its mean, in a metric."""
     return lambda: differences(
@@ -196,6 +206,12 @@ def of_study(study: str) -> dict[str, Table]:
             "levels-across": lambda: levels(f"{study}_rules", "class_map_across"),
             "levels-within": lambda: levels(f"{study}_rules", "class_map_within"),
         }
+        if constant_of(study, "both") != constant_of(study, "instances"):
+            found["both-price"] = rules(study, "both", "instances", RECALL)
+            found["both-price-classes"] = rules(study, "both", "instances", CLASSES)
+        if between(study, RECALL)().count("\n") > 1:
+            found["between"] = between(study, RECALL)
+            found["between-classes"] = between(study, CLASSES)
     else:
         told = {"nearest": NEAREST, "classes": NEIGHBOURS}
         found |= {name: rules(study, "classes", "classes", of) for name, of in told.items()}

@@ -24,7 +24,7 @@ KEPT = ("mean_recall", "hit@1", "x2y/hit@5", "n", "knn@1/class_mean", "knn@10/cl
 #: seeds without which nothing is compared
 FEWEST = 2
 #: of rules and of the constant that is subtracted: targets, other than the same for both
-BESIDE = (("classes", "instances"),)
+BESIDE = (("classes", "instances"), ("both", "instances"))
 
 
 def write(study: Study) -> None:
@@ -45,7 +45,10 @@ def write(study: Study) -> None:
         ]
         for target, other in (*((t, t) for t in best), *(b for b in BESIDE if {*b} <= {*best}))
     }
-    rules = {setting.key: setting for setting in chosen.values()}
+    between = study.between()
+    for one in between:
+        families["both", one.key] = [(a, one.key) for a, _ in families["both", best["both"]]]
+    rules = {setting.key: setting for setting in (*chosen.values(), *between)}
     _compared(study, "rules", list(rules.values()), families)
     parts = [s for s in study.causes if _seeds(study, s) >= FEWEST]
     mean = next((part for part in parts if part.name == "mean"), None)

@@ -1,6 +1,7 @@
 """The pages of evidence say what their files say."""
 
 import csv
+import json
 import re
 import statistics
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from by_path import load
+from tauten import recipes
 from tauten.comparison.methods import Method, configure
 from tauten.training import Config
 from tauten.training.build import build_control
@@ -112,6 +114,19 @@ def test_the_parts_of_a_shift_have_its_mean():
     assert len(means) == 7
     for mean in means.values():
         assert mean == pytest.approx(means["part mean"], rel=1e-5)
+
+
+def test_the_recipe_for_both_is_what_was_chosen():
+    (row,) = (
+        row
+        for row in read.read("study_chosen")
+        if (row["rule"], row["target"]) == ("MM-TS reversed", "both")
+    )
+    recipe = recipes.get("emoji_infonce_reversed")()
+    base = recipes.get("emoji_infonce_constant")()
+    chosen = configure(base, Method(row["rule"], "", {}), json.loads(row["settings"]))
+    assert (recipe.control, recipe.loss) == (chosen.control, chosen.loss)
+    assert (recipe.optim, recipe.model, recipe.data) == (chosen.optim, chosen.model, chosen.data)
 
 
 def test_every_setting_is_a_training():
