@@ -20,6 +20,7 @@ from evidence_read import (
     SETS,
     STUDIES,
     TARGETS,
+    WORDS,
     Row,
     metrics_of,
     own_family,
@@ -67,7 +68,7 @@ def axes_of(study: str) -> tuple[str, str]:
     first, last = metrics_of(study)
     if first == RECALL:
         return f"{METRICS[first]}, percent", f"{METRICS[last]}, percent"
-    return f"head: {METRICS[last]}, percent", "mid and tail: the same, percent"
+    return f"head: {WORDS[last]}, percent", f"mid and tail: {WORDS[last]}, percent"
 
 
 def panels(study: str) -> dict[str, list[Point]]:
