@@ -88,9 +88,9 @@ def test_demo_runs_all_and_reports(tmp_path, monkeypatch, capsys):
     assert report.is_file()
     assert report.parent == tmp_path / "demo"
     shown = capsys.readouterr().out
-    assert "[10/10] emoji_maxmargin_mmts, seed 1" in shown
+    assert "[12/12] emoji_maxmargin_mmts, seed 1" in shown
     assert "mean ± standard deviation over 2 seeds" in shown
-    assert len(list((tmp_path / "demo" / "runs").iterdir())) == 2 * 5
+    assert len(list((tmp_path / "demo" / "runs").iterdir())) == 2 * 6
 
 
 def test_panel_of_temperatures(tmp_path, monkeypatch, capsys):
