@@ -17,8 +17,10 @@ from tauten.cli import main
 from tauten.inference import Model, export
 from tauten.inference.runs import of_dual
 from tauten.models import DualEncoder, HFImageTower, HFTextTower, HFTokenizer
+from tauten.training import train
 
 from ..models.conftest import SMALL, word_tokenizer
+from ..training.conftest import tiny
 
 TEXTS = ["a red cat", "cat", "a mat on a mat"]
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -187,3 +189,17 @@ def test_what_another_library_cannot_express(make, run, tmp_path, capsys):
     (tmp_path / "full" / "a.txt").write_text("keep")
     assert main(["export", str(run), "--output", str(tmp_path / "full")]) == 1
     assert "is not an empty folder: choose another output" in capsys.readouterr().err
+
+
+def test_a_run_of_two_views_becomes_a_graph_of_its_features(tmp_path):
+    fields = {"data__image_size": 16, "optim__epochs": 1, "evaluation__metric": "knn@10"}
+    train(tiny(tmp_path / "run", task="views", **fields))
+    model = tt.load(tmp_path / "run")
+    folder = model.export(tmp_path / "out", to="torch-export")
+    pixels = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    with torch.no_grad():
+        wanted = F.normalize(model.towers.module.tower(pixels / 255), dim=1)
+    found = torch.export.load(folder / "image.pt2").module()(pixels / 255)
+    torch.testing.assert_close(found, wanted, **CLOSE)
+    assert json.loads((folder / "tauten.json").read_text())["pictures"]["size"] == [16, 16]
+    assert not (folder / "text.pt2").exists()

@@ -37,6 +37,7 @@ def towers(folder: Path) -> tuple[Towers, DataConfig]:
             picture=lambda item: picture_at(item, how),
             images=views.features,
             settings=settings,
+            size=how,
         )
         return made, config.data
     encoder, tokenizer = loaded.encoder, loaded.tokenizer
