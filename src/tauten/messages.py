@@ -97,8 +97,9 @@ def deal(whole: Tensor, counts: Sequence[int]) -> Tensor:
 class Ragged:
     """Whole numbers of all processes, of which none knows how many rows the others have.
 
-    The message has room for as many rows as were needed before, so that there is a second one only
-    where more have come. All processes gather by the same one.
+    The message has room for as many numbers as were needed before, so that there is a second one
+    only where more have come; its size is the same on all, whatever each of them has to tell. All
+    processes gather by the same one.
     """
 
     def __init__(self) -> None:
@@ -106,36 +107,50 @@ class Ragged:
         #: whether the last batch was small, so that the next one's rows leave with its sizes
         self.small = False
 
-    def gather(self, head: Tensor, rows: Tensor) -> tuple[list[list[int]], list[Tensor]]:
+    def gather(
+        self, head: Tensor, rows: Tensor, check: Callable[[list[list[int]]], None] | None = None
+    ) -> tuple[list[list[int]], list[Tensor]]:
         """Return the heads and the rows of all processes.
 
         Args:
-            head: (h,) long, the number of rows and what else is to be known.
-            rows: (n, k) long, with the same k on all.
+            head: (h,) long, what else is to be known.
+            rows: (n, k) long.
+            check: called with the heads of all, before rows are taken for rows of one kind.
+
+        Raises:
+            ValueError: on all processes, where k is not the same.
         """
         count, width = rows.shape
-        room = self.room if width else 0
-        going = [head]
-        if room and count == room:
-            going.append(rows.reshape(-1))
-        elif room:
-            padded = rows.new_zeros(room, width)
-            if count < room:
-                padded[:count] = rows
-            going.append(padded.reshape(-1))
-        whole = gather_equal(torch.cat(going) if len(going) > 1 else head)
-        heads: list[list[int]] = whole[:, : len(head)].tolist()
+        numbers, room = rows.reshape(-1), self.room
+        sizes = torch.tensor([count, width], device=head.device)
+        whole = gather_equal(torch.cat([sizes, head, _padded(numbers, room)]))
+        start = 2 + len(head)
+        told: list[list[int]] = whole[:, :start].tolist()
+        heads = [one[2:] for one in told]
+        if check is not None:
+            check(heads)
+        widths = [one[1] for one in told]
+        if min(widths) != max(widths):
+            raise ValueError(f"processes tell each other rows of different widths: {widths}")
+        counts = [one[0] for one in told]
+        needed = max(counts) * width
+        self.room = max(needed, room // 2)
         if not width:
             return heads, []
-        counts = [first for first, *_ in heads]
-        self.room = max(*counts, room // 2)
-        if max(counts) <= room:
-            body = whole[:, len(head) :].view(len(counts), room, width)
-            return heads, [part[:n] for part, n in zip(body, counts, strict=True)]
-        padded = rows.new_zeros(self.room, width)
-        padded[:count] = rows
-        body = gather_equal(padded)
-        return heads, [part[:n] for part, n in zip(body, counts, strict=True)]
+        body = whole[:, start:] if needed <= room else gather_equal(_padded(numbers, self.room))
+        return heads, [
+            part[: n * width].view(n, width) for part, n in zip(body, counts, strict=True)
+        ]
+
+
+def _padded(numbers: Tensor, room: int) -> Tensor:
+    """Return (room,) the numbers and zeros; zeros alone where there is no room for them."""
+    if len(numbers) == room:
+        return numbers
+    padded = numbers.new_zeros(room)
+    if len(numbers) < room:
+        padded[: len(numbers)] = numbers
+    return padded
 
 
 class _Here(threading.local):

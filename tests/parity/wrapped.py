@@ -161,7 +161,7 @@ def compare(rank, world):
         train(call, inner, shard)
         count += 1
         problems += gaps(f"local {name}", expected, inner.state_dict())
-    problems += local_means(rank, shard) + grown(rank)
+    problems += local_means(rank, shard) + grown(rank) + of_unlike(rank)
     return {"cases": count, "problems": problems + refusals()}
 
 
@@ -207,6 +207,37 @@ def grown(rank):
     of_all = [None] * dist.get_world_size()
     dist.all_gather_object(of_all, problems)
     return [problem for problems in of_all for problem in problems]
+
+
+def of_unlike(rank):
+    """What is wrong where processes give one loss inputs that differ in kind, one after the other.
+
+    All are told by an error of their own, and the next batch that is right is taken.
+    """
+    x, ids = torch.randn(3, 8, generator=torch.Generator().manual_seed(rank)), torch.arange(3)
+    shift = tt.ClusterShift([1, 2, 3, 4, 5, 6], low=0.1, high=0.2)
+    given = {
+        "index= and 0 vectors": [((x, x), {"index": ids}), ((x, x), {"same": ids})],
+        "width 6": [((x, x), {}), ((x[:, :6], x[:, :6]), {})],
+        "torch.bfloat16": [((x, x), {}), ((x.bfloat16(), x.bfloat16()), {})],
+        "no vector of one integer": [((x, x), {"same": ids}), ((x, x), {"same": ids[:2]})],
+        "without index=": [((x, x), {"index": ids}), ((x, x), {})],
+        "another relation": [((x, x), {}), ((x, x), {"labels": ids})],
+    }
+    problems = []
+    for loss_fn in (tt.InfoNCE(0.1), tt.InfoNCE(shift)):
+        for wanted, (first, second) in given.items():
+            before = loss_fn(x, x, ids)
+            inputs, keywords = second if rank else first
+            try:
+                loss_fn(*inputs, **keywords)
+                problems.append(f"{wanted} on one process is taken")
+            except ValueError as error:
+                if wanted not in str(error):
+                    problems.append(f"{wanted} on one process: {error}")
+            if not torch.equal(loss_fn(x, x, ids), before):
+                problems.append(f"after {wanted} on one process a batch is not taken")
+    return problems
 
 
 def refusals():

@@ -27,7 +27,7 @@ from tauten.losses.pooled import meet
 from tauten.losses.told_apart import check_ids_of_pairs, check_labels
 from tauten.losses.traps import FOLLOWED, looks_up
 from tauten.modules import refuse_vmap
-from tauten.pairwise.exchange import Ranks, grouped, several_processes
+from tauten.pairwise.exchange import Kind, Ranks, grouped, several_processes
 from tauten.pairwise.once import transformed
 from tauten.pairwise.sides import within_range
 from tauten.pairwise.whole import held
@@ -264,12 +264,13 @@ class ContrastiveLoss(LossModule):
         cols: int,
         device: torch.device,
         relation: Mapping[str, Any] | None = None,
+        kind: Kind | None = None,
     ) -> Ranks | None:
         if self.ranks == "local" or not several_processes():
             return None
         relation = relation or {}
         ids = ids_of_columns(relation.get("same", ()), relation.get("labels"), cols)
-        return Ranks(rows, cols, device, ids, self._room)
+        return Ranks(rows, cols, device, ids, self._room, kind=kind)
 
     def _ids(
         self, index: Ids | None, rows: int, cols: int, device: torch.device

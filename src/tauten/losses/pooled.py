@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tauten.controls import Control
 from tauten.messages import Ragged, apart, row_bytes, side_by_side
-from tauten.pairwise.exchange import Ranks, shared
+from tauten.pairwise.exchange import DTYPES, Kind, Ranks, shared
 from tauten.pairwise.once import transformed
 from tauten.relations import Ids
 
@@ -68,7 +68,8 @@ def meet(
         if given.fits():
             ranks = given.send(loss_fn._room)
             return given.of_all(ranks) or Met(x, y, index, relation, ranks, None)
-    ranks_or_none = loss_fn._ranks(len(x), len(y), x.device, relation)
+    kind = Kind.of(x, pooled=False) if x.dtype in DTYPES else None
+    ranks_or_none = loss_fn._ranks(len(x), len(y), x.device, relation, kind)
     return Met(x, y, index, relation, ranks_or_none, None)
 
 
@@ -76,6 +77,8 @@ def _may_pool(loss_fn: ContrastiveLoss, relation: Mapping[str, Any], x: Tensor, 
     """Return whether a loss follows from embeddings and ids alone; the same on all processes."""
     usual = loss_fn.pools and loss_fn.ranks == "auto" and loss_fn.tile == "auto"
     if not usual or loss_fn.reduction not in ("mean", "sum") or not relation.keys() <= {"same"}:
+        return False
+    if x.dtype not in DTYPES:
         return False
     words = row_bytes(x) % 8 == 0 if y is x else (row_bytes(x) + row_bytes(y)) % 8 == 0
     if not words or torch.compiler.is_compiling() or transformed():
@@ -130,7 +133,8 @@ class _Given:
         """Tell all processes of this part, with the batch itself if the last one was small."""
         rows, cols = len(self.sides[0]), len(self.sides[-1])
         device = self.sides[0].device
-        return Ranks(rows, cols, device, self.of_columns, room, self._packed(), self.note)
+        kind = Kind.of(self.sides[0], pooled=True, named=self.named)
+        return Ranks(rows, cols, device, self.of_columns, room, self._packed(), self.note, kind)
 
     def of_all(self, ranks: Ranks) -> Met | None:
         """Return the batch of all processes, or None where it is not small."""

@@ -7,7 +7,7 @@ ranks. Collectives are entered by all ranks in the same order, in the backward p
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed
@@ -40,6 +40,8 @@ SMALL = 4 * 2**20
 PIECE = 1024
 #: pairs of the batch of all processes up to which each takes the loss of all of them
 FEW_PAIRS = 2**18
+#: types of embeddings that processes may have
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def gather_objects(value: Any) -> list[Any]:
@@ -49,6 +51,48 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
+
+
+class Kind(NamedTuple):
+    """The kind of input that a process gives to a loss, in whole numbers.
+
+    Attributes:
+        width: of the embeddings.
+        dtype: place of their type in :data:`DTYPES`.
+        pooled: whether they may be pooled, which asks for embeddings and ids alone.
+        named: whether pooled ones have data set positions.
+    """
+
+    width: int = 0
+    dtype: int = 0
+    pooled: int = 0
+    named: int = 0
+
+    @classmethod
+    def of(cls, x: Tensor, *, pooled: bool, named: bool = False) -> Kind:
+        """Return the kind of embeddings (n, d)."""
+        return cls(x.shape[1], DTYPES.index(x.dtype), int(pooled), int(named))
+
+
+def _check_kinds(heads: Sequence[Sequence[int]]) -> None:
+    """Refuse heads [columns, rows, note, *kind, ids, ...] of processes whose input differs."""
+    end = 3 + len(Kind._fields)
+    kinds = [(Kind(*head[3:end]), head[end]) for head in heads]
+    if len(set(kinds)) == 1:
+        return
+    told = []
+    for rank, (kind, ids) in enumerate(kinds):
+        rows = f"process {rank} gives {DTYPES[kind.dtype]} rows of width {kind.width}"
+        if kind.pooled:
+            names = ids - kind.named
+            rows += f", {'with' if kind.named else 'without'} index= and {names} vectors of same="
+        else:
+            rows += ", with another relation, or ids that are no vector of one integer a row"
+        told.append(rows)
+    raise ValueError(
+        "processes give one loss inputs of different kinds, which it cannot compare: "
+        f"{'; '.join(told)}. Pass the same keywords, widths and types on all"
+    )
 
 
 class Ranks:
@@ -62,12 +106,16 @@ class Ranks:
         room: of the messages of this kind so far; the same one on all processes.
         packed: (cols, w) long, what all processes take of all columns where the batch is small.
         note: a whole number for all processes.
+        kind: of the input, which must be the same on all processes.
 
     Attributes:
         unpacked: (M, w) the packed rows of all, if the batch is small and each row has a column.
         notes: of all processes.
 
     What :func:`tauten.messages.riding` has to tell goes with the sizes.
+
+    Raises:
+        ValueError: on all processes, where kinds differ.
     """
 
     def __init__(
@@ -79,11 +127,13 @@ class Ranks:
         room: Ragged | None = None,
         packed: Tensor | None = None,
         note: int = 0,
+        kind: Kind | None = None,
     ) -> None:
         self.size, self.rank = distributed.get_world_size(), distributed.get_rank()
         self.device = device
         riders = board()
-        head = torch.tensor([cols, rows, note], device=device)
+        kind = kind or Kind()
+        head = torch.tensor([cols, rows, note, *kind, len(ids)], device=device)
         if len(riders.flags):
             head = torch.cat([head, riders.flags.to(device, torch.int64)])
         given = head.new_empty(cols, 0)
@@ -93,7 +143,7 @@ class Ranks:
         along = packed is not None and room.small
         if packed is not None and along:
             given = torch.cat([given, packed], dim=1)
-        heads, parts = room.gather(head, given)
+        heads, parts = room.gather(head, given, _check_kinds)
         self.cols: list[int] = [one[0] for one in heads]
         self.rows: list[int] = [one[1] for one in heads]
         self.notes: list[int] = [one[2] for one in heads]
@@ -105,7 +155,8 @@ class Ranks:
             room.small = self.rows == self.cols and sum(self.cols) ** 2 <= FEW_PAIRS
             if room.small:
                 self.unpacked = whole[:, len(ids) :] if along else self.gather(packed)
-        riders.arrive([one[3:] for one in heads])
+                room.room = max(self.cols) * (len(ids) + packed.shape[1])
+        riders.arrive([one[4 + len(kind) :] for one in heads])
 
     @property
     def first(self) -> int:
