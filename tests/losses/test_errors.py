@@ -63,6 +63,16 @@ def test_non_finite_embeddings_are_named(loss_fn, value):
         loss_fn(X, bad, torch.tensor([5, 6, 7, 8]))
 
 
+def test_no_data_set_ids_are_named_where_none_were_given():
+    bad = X.clone()
+    bad[2, 1] = float("nan")
+    with pytest.raises(tt.NonFiniteLossError, match=r"1 of 4 rows: 2$"):
+        tt.InfoNCE(0.1)(bad, bad)
+    with pytest.raises(tt.NonFiniteLossError, match=r"rows 0, 1, 2, 3, temperature in") as refused:
+        tt.InfoNCE(0.1, normalize=False)(1e30 * X, 1e30 * X)
+    assert "ids" not in str(refused.value)
+
+
 def test_a_missing_index_is_refused():
     tau = tt.ClusterShift([1, 2, 3, 4], 0.1, 0.2)
     with pytest.raises(ValueError, match="InfoNCE's temperature is per sample.*pass index="):

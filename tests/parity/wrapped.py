@@ -262,7 +262,7 @@ def refusals():
         dist.all_gather_object(said, str(tt.InfoNCE(0.2)(broken, y, torch.arange(3) + 10 * rank)))
     except ValueError as error:
         dist.all_gather_object(said, str(error))
-    reasons = "is NaN or infinite", "1 of 3 rows: 1; data set ids 11"
+    reasons = "another process was given NaN", "1 of 3 rows: 1; data set ids 11"
     for words, wanted in zip(said, reasons, strict=True):
         problems += [] if wanted in words else [f"of a row that is NaN: {words}"]
     torch.manual_seed(rank)

@@ -58,23 +58,66 @@ def check_losses(loss_fn: ContrastiveLoss, losses: Sequence[Tensor], batch: Batc
     """
     losses = of_pairs(losses)
     if batch.shard is not None:
-        check_losses(loss_fn, [part[batch.shard] for part in losses], batch.of_process())
-        raise NonFiniteLossError("the loss of another process is NaN or infinite")
+        elsewhere = not bool(finite_embeddings(batch))
+        refuse_losses(loss_fn, [part[batch.shard] for part in losses], batch, elsewhere)
+    elif not all(bool(torch.isfinite(part.detach()).all()) for part in losses):
+        check_embeddings(batch)
+        _check_anchors(loss_fn, losses, batch)
+
+
+def refuse_losses(
+    loss_fn: ContrastiveLoss, losses: Sequence[Tensor], batch: Batch, elsewhere: bool
+) -> None:
+    """Refuse a loss of all processes, and say what of it lies with this one.
+
+    Args:
+        loss_fn: the loss.
+        losses: losses of this process's anchors.
+        batch: the batch that they belong to.
+        elsewhere: whether some process was given an embedding that is NaN or infinite.
+
+    Raises:
+        NonFiniteLossError: always.
+    """
+    batch = batch.of_process()
+    check_embeddings(batch)
+    if elsewhere:
+        raise NonFiniteLossError(
+            "another process was given NaN or infinite embeddings, which its own message names; "
+            "those of this one are finite"
+        )
+    _check_anchors(loss_fn, of_pairs(losses), batch)
+    raise NonFiniteLossError("the loss of another process is NaN or infinite")
+
+
+def check_embeddings(batch: Batch) -> None:
+    """Check that the embeddings of a batch are finite, and name the rows that are not."""
+    for name, side, ids in _named_sides(batch):
+        check_rows(name, side, ids if batch.named else None)
+
+
+def finite_embeddings(batch: Batch) -> Tensor:
+    """Return () bool, whether all embeddings of a batch are finite."""
+    sides = [torch.isfinite(side.detach()).all() for _, side, _ in _named_sides(batch)]
+    return torch.stack(sides).all()
+
+
+def _check_anchors(loss_fn: ContrastiveLoss, losses: Sequence[Tensor], batch: Batch) -> None:
+    """Name the anchors of a batch, of finite embeddings, whose loss is not finite."""
     if all(bool(torch.isfinite(part.detach()).all()) for part in losses):
         return
-    for name, side, of_side in _named_sides(batch):
-        check_rows(name, side, of_side)
     bad, ids = ~torch.isfinite(losses[0].detach()), batch.ids["x2y"]
     if batch.relation.labels is not None and loss_fn.directions == "y2x":
         ids = batch.ids["y2x"]
     elif not bool(bad.any()):
         bad, ids = ~torch.isfinite(losses[1].detach()), batch.anchored(batch.ids["y2x"], "y2x")
     rows = bad.nonzero().squeeze(1)
+    known = f", data set ids {few(ids[rows].tolist())}" if batch.named else ""
     assert loss_fn.last_tau is not None
     tau = loss_fn.last_tau[1]
     raise NonFiniteLossError(
         f"the loss of {len(rows)} of {len(bad)} anchors is NaN or infinite: rows "
-        f"{few(rows.tolist())}, data set ids {few(ids[rows].tolist())}, {loss_fn.strength_name} "
+        f"{few(rows.tolist())}{known}, {loss_fn.strength_name} "
         f"in [{float(tau.min()):g}, {float(tau.max()):g}]"
     )
 

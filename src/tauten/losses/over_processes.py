@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tauten.losses.dro import DRO
-from tauten.losses.finite import NonFiniteLossError, check_losses
+from tauten.losses.finite import finite_embeddings, refuse_losses
 from tauten.losses.sums import sum_and_count
 from tauten.pairwise.exchange import Ranks
 from tauten.reads import ask
@@ -34,13 +34,13 @@ def reduced(
         NonFiniteLossError: an embedding or a loss is NaN or infinite, here or elsewhere.
     """
     failed = torch.stack([_failed(part) for part in losses])
-    facts = torch.cat([sum_and_count(losses), failed.unsqueeze(0)])
-    sums, anchors, failures = _summed(facts, batch, ranks)
+    broken = (~finite_embeddings(batch)).to(failed).expand_as(failed)
+    facts = torch.cat([sum_and_count(losses), torch.stack([failed, broken])])
+    sums, anchors, failures, givers = _summed(facts, batch, ranks)
 
     def then(failed: bool) -> None:
         if failed:
-            check_losses(loss_fn, losses, batch)
-            raise NonFiniteLossError("the loss of another process is NaN or infinite")
+            refuse_losses(loss_fn, losses, batch, bool(givers.any()))
 
     ask(failures.any(), then)
     if loss_fn.reduction == "none":
