@@ -61,6 +61,24 @@ def test_the_report_needs_no_plugin(trained):
     assert "warmup" in page
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "run", "--bootstrap", "0"),
+        ("embed", "run", "--split", "val", "--output", "vectors"),
+        ("export", "run", "--to", "torch-export", "--output", "graphs"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_command_that_reads_its_run_takes_the_plugin_that_it_asks_for(trained, words):
+    folder, _ = trained
+    done = tauten(*words, cwd=folder)
+    assert done.returncode == 1
+    assert "--plugin FILE" in done.stderr
+    done = tauten(*words, "--plugin", str(PLUGIN), cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_shows_its_options_and_no_others(trained):
     folder, _ = trained
     shown = tauten("train", "emoji_infonce_mmts", *CHOSEN, "--help", cwd=folder).stdout

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from tauten.cli.imports import quick_imports
+from tauten.cli.inference import add_plugin
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--hidden", type=int, default=0, help="width of a hidden layer in the heads")
     add("--force", choices=("plain", "equalized"), default="plain", help="of the schedules' loss")
     add("--family", help="the schedules' loss, such as infonce, dcl or maxmargin")
-    add("--plugin", action="append", default=[], help="file with losses or controls of your own")
     add(
         "--metric",
         help="compared: hit@1, class_map, ... (default mean_recall, of views knn@10/class_mean)",
@@ -34,6 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="for all trainings")
     add("--output", type=Path, default=Path("runs/compare"), help="folder written to")
     add("--rerun", type=Path, metavar="CELL", help="repeat one finished cell into --output")
+    add_plugin(parser)
     parser.set_defaults(command=_compare)
 
 
@@ -41,10 +42,7 @@ def _compare(options: argparse.Namespace) -> None:
     with quick_imports():
         from tauten import comparison
         from tauten.comparison.options import seeds, settings
-        from tauten.training.specs import load_plugin
 
-    for name in options.plugin:
-        load_plugin(name)
     if options.controls == "list":
         shared, _ = settings(options.set)
         known = comparison.Grid(

@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _check_named(words)
         with quick_imports() if _prints(words) else nullcontext():
+            _load(getattr(options, "plugin", ()))
             command(options)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -102,6 +103,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"tauten: interrupted: {left}; the same command goes on from it", file=sys.stderr)
         return 130
     return 0
+
+
+def _load(plugins: Sequence[str]) -> None:
+    """Load the files that ``--plugin`` names."""
+    if plugins:
+        with quick_imports():
+            from tauten.training.specs import load_plugin
+        for name in plugins:
+            load_plugin(name)
 
 
 def _prints(words: Sequence[str]) -> bool:

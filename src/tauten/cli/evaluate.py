@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tauten.cli.imports import quick_imports
-from tauten.cli.inference import device
+from tauten.cli.inference import add_plugin, device
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, help="json file for all metrics")
     add("--report", type=Path, help="not of a run: folder for embeddings and a report page")
     add("--all", action="store_true", help="print all metrics, not the main ones as a table")
+    add_plugin(parser)
     parser.set_defaults(command=_evaluate)
 
 

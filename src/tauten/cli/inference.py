@@ -9,6 +9,17 @@ from tauten.cli.imports import quick_imports
 from tauten.cli.processes import check_alone
 
 
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Add the option of files that the command loads before it begins."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="file with losses, controls or tasks of your own",
+    )
+
+
 def add_embed_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``tauten embed``."""
     add = parser.add_argument
@@ -23,6 +34,7 @@ def add_embed_options(parser: argparse.ArgumentParser) -> None:
     add("--block", type=int, default=4096, help="rows written at a time (4096)")
     add("--device", help="cpu, cuda, ...; default: cuda if there is one")
     add("--overwrite", action="store_true", help="replace embeddings of another model or data")
+    add_plugin(parser)
     parser.set_defaults(command=_embed)
 
 
@@ -41,6 +53,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, required=True, help="new folder")
     add("--push-to-hub", metavar="ORG/NAME", help="upload the folder to the Hugging Face hub")
     add("--public", action="store_true", help="a repository that is made for it is public")
+    add_plugin(parser)
     parser.set_defaults(command=_export)
 
 
@@ -54,6 +67,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     add("--among", choices=("images", "texts"), help="what is searched; default: images, if any")
     add("--model", help="where the model is, if it was moved")
     add("--json", action="store_true", help="print JSON instead of a table")
+    add_plugin(parser)
     parser.set_defaults(command=_search)
 
 
