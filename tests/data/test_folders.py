@@ -81,6 +81,22 @@ def test_what_a_listing_leaves_out_is_counted(
     ]
 
 
+@pytest.mark.parametrize("captions", [True, False])
+def test_files_of_other_kinds_are_named_with_or_without_a_text(tmp_path, caplog, captions):
+    others = ["noext", "notes.pdf", "photo.heic", "x.xyz", "y.tar.xz"]
+    root = folder(tmp_path / "a", {f"{k}/{k}.png": picture(n) for n, k in enumerate("bc")})
+    folder(root, {f"{k}/{k}.txt": b"x" for k in "bc"} if captions else {})
+    folder(root, {name: picture(0, "JPEG") for name in others})
+    folder(root, {name: b"x" for name in ("Thumbs.db", ".DS_Store", "LICENSE", "README.md")})
+    folder(root, {"stats.csv": b"a,b\n", "b/b.json.gz": b"{}"} if captions else {})
+    with caplog.at_level(logging.WARNING, logger="tauten.data"):
+        assert len(load_pairs(root, captions=captions, progress=False)) == 2
+    assert caplog.messages == [
+        f"left out in {root}: 5 of a kind that is not read (noext, notes.pdf, photo.heic and 2 "
+        "more)"
+    ]
+
+
 def test_members_whose_names_have_dots_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -217,6 +217,32 @@ def test_captions_in_the_layout_of_mscoco(tmp_path: Path) -> None:
         read_rows(tmp_path / "rows.json")
 
 
+def test_annotations_of_mscoco_that_no_picture_has_are_counted(tmp_path, caplog):
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg"}],
+        "annotations": [
+            {"image_id": name, "caption": "x"} for name in (7, 777, 777, 778, 779, 780, 781)
+        ],
+    }
+    (tmp_path / "rows.json").write_text(json.dumps(content))
+    with caplog.at_level("WARNING", logger="tauten.data"):
+        assert read_rows(tmp_path / "rows.json") == [
+            {"file_name": "a.jpg", "caption": ["x"], "id": 7}
+        ]
+    assert caplog.messages == [
+        f"left out in {tmp_path / 'rows.json'}: 6 annotations without a picture (image_id 777, "
+        "778, 779 and 2 more)"
+    ]
+    caplog.clear()
+    content["annotations"] = [{"image_id": 7, "caption": "x"}, {"image_id": 7, "area": 1}]
+    (tmp_path / "rows.json").write_text(json.dumps(content))
+    with caplog.at_level("WARNING", logger="tauten.data"):
+        read_rows(tmp_path / "rows.json")
+    assert caplog.messages == [
+        f"left out in {tmp_path / 'rows.json'}: 1 annotation without a caption"
+    ]
+
+
 @pytest.mark.parametrize(
     ("cells", "read"),
     [

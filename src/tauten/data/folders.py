@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tauten.data.listing import (
@@ -21,11 +21,14 @@ from tauten.data.saved import is_hub, read_hub, read_saved
 from tauten.data.sources import Request, Sample, dotted, read_files, with_members
 from tauten.files import expanded
 from tauten.structure.cells import some
+from tauten.structure.tables import table_kind
 
 logger = logging.getLogger("tauten.data")
 
 _METADATA = tuple(f"metadata.{kind}" for kind in ("jsonl", "csv", "parquet", "json"))
 _SIDECARS = (".txt", ".json", ".caption")
+#: files that systems and repositories put beside data, by their names in small letters
+_ABOUT = ("thumbs.db", "ehthumbs.db", "desktop.ini", "license", "licence", "readme")
 
 
 def find_samples(path: str | Path, request: Request) -> tuple[Iterator[Sample], list[str]]:
@@ -174,11 +177,15 @@ class _Pictures:
 
     def _log(self) -> None:
         used = {file for files in self.texts.values() for file in files}
-        texts = [f for f in self.found.files if f.suffix.lower() == ".txt" and f not in used]
-        others = _others(self.found.files, self.files)
-        unknown = [file for text in texts for file in others.get(text.with_suffix(""), ())]
-        broken = {file.with_suffix("") for file in (*self.found.broken, *unknown)}
-        alone = [text for text in texts if text.with_suffix("") not in broken]
+        texts = [
+            file
+            for file in self.found.files
+            if file.suffix.lower() in (".txt", ".caption") and file not in used
+        ]
+        pictures = set(self.files)
+        unknown = [f for f in self.found.files if f not in pictures and _is_other(f)]
+        elsewhere = {file.with_suffix("") for file in (*self.found.broken, *unknown)}
+        alone = [text for text in texts if text.with_suffix("") not in elsewhere]
         kinds = {
             "of a kind that is not read": unknown,
             "texts without a picture": alone,
@@ -189,11 +196,8 @@ class _Pictures:
             logger.warning("left out in %s: %s", self.folder, text)
 
 
-def _others(files: Iterable[Path], pictures: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Return the files that are neither pictures nor texts, by path without extension."""
-    known = set(pictures)
-    beside: dict[Path, list[Path]] = defaultdict(list)
-    for file in files:
-        if file not in known and file.suffix.lower() not in _SIDECARS:
-            beside[file.with_suffix("")].append(file)
-    return beside
+def _is_other(file: Path) -> bool:
+    """Return whether a file is neither text nor table, nor one that is about the folder itself."""
+    name = file.name.lower()
+    about = name in _ABOUT or name.partition(".")[0] in _ABOUT
+    return not about and file.suffix.lower() not in _SIDECARS and table_kind(file) is None

@@ -2,15 +2,18 @@
 
 import gzip
 import json
+import logging
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tauten.structure.cells import short
+from tauten.structure.cells import counted, short, some
 from tauten.structure.csv_text import check_names, read_separated
 from tauten.structure.extras import require
+
+logger = logging.getLogger("tauten.data")
 
 #: bytes in which the names of columns must end
 _HEADER = 1000
@@ -67,7 +70,7 @@ def read_rows(
             list. Without it such rows are refused. A .txt that is :func:`headed` is a table.
 
     A json object with "images" and "annotations" as MSCOCO writes captions gives one row for each
-    image, with the columns file_name, caption (a list) and id.
+    image, with the columns file_name, caption (a list) and id; the log counts annotations of no image.
 
     Returns:
         The rows. Cells a row lacks are missing from its dict (json) or None (parquet).
@@ -159,11 +162,16 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 def _read_coco(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     """Read rows of images with their captions; none where the annotations have no captions."""
     captions: dict[Any, list[Any]] = defaultdict(list)
+    bare = 0
     try:
         for annotation in content["annotations"]:
             if "caption" in annotation:
                 captions[annotation["image_id"]].append(annotation["caption"])
-        return [
+            else:
+                bare += 1
+        known = {image["id"] for image in content["images"]}
+        lost = {name: texts for name, texts in captions.items() if name not in known}
+        rows = [
             {"file_name": image["file_name"], "caption": captions[image["id"]], "id": image["id"]}
             for image in content["images"]
             if captions
@@ -173,6 +181,21 @@ def _read_coco(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
             f"{path}: images need id and file_name, annotations image_id and caption: "
             f"{type(error).__name__} {error}"
         ) from error
+    if rows:
+        _say_lost(path, lost, bare)
+    return rows
+
+
+def _say_lost(path: Path, lost: dict[Any, list[Any]], bare: int) -> None:
+    """Count the annotations of which no row is made in a line of the log."""
+    said = []
+    if lost:
+        number = counted(sum(map(len, lost.values())), "annotation")
+        said.append(f"{number} without a picture (image_id {some(lost, 3)})")
+    if bare:
+        said.append(f"{counted(bare, 'annotation')} without a caption")
+    if said:
+        logger.warning("left out in %s: %s", path, "; ".join(said))
 
 
 def _read_text(path: Path) -> str:
