@@ -68,6 +68,15 @@ def test_missing_file(tmp_path: Path) -> None:
         read_rows(tmp_path / "rows.csv")
 
 
+def test_a_folder_names_its_tables(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a folder, a table is needed \(.*\): it holds none"):
+        read_rows(tmp_path)
+    for name in ("metadata.csv", "0.png"):
+        (tmp_path / name).write_text("caption\na\n")
+    with pytest.raises(ValueError, match=r"give one of its files: .*metadata\.csv$"):
+        read_rows(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["rows.xlsx", "rows.txt", "rows"])
 def test_file_that_is_no_table(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("x")
@@ -262,3 +271,21 @@ def test_different_numbers_of_a_csv_stay_different(tmp_path, cells, read):
     path = tmp_path / "rows.csv"
     path.write_text("caption,label\n" + "".join(f"a,{cell}\n" for cell in cells))
     assert [row["label"] for row in read_rows(path)] == (cells if read is None else read)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_cells_that_say_nothing_are_missing(tmp_path: Path, kind: str) -> None:
+    cells = ["NaN", "nan", "null", "", "None", "NULL", "NA", " nan", "Nan bread", "dog"]
+    tab = "," if kind == "csv" else "\t"
+    lines = [tab.join(("caption", "label", "n")), *(f"{c}{tab}{c}{tab}7" for c in cells)]
+    (tmp_path / f"rows.{kind}").write_text("\n".join(lines) + "\n")
+    rows = read_rows(tmp_path / f"rows.{kind}", text=["caption"])
+    assert [row["caption"] for row in rows] == [None, None, *cells[2:]]
+    assert [row["label"] for row in rows] == [None, None, None, *cells[3:]]
+    assert [row["n"] for row in rows] == [7] * len(cells)
+
+
+def test_a_json_keeps_the_texts_it_holds(tmp_path: Path) -> None:
+    rows = [{"caption": "nan", "label": "null"}, {"caption": None, "label": None}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    assert read_rows(tmp_path / "rows.json", text=["caption"]) == rows

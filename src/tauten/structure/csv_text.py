@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +16,9 @@ _BLOCK = 1 << 20
 _LARGEST = 1 << 30
 #: whole numbers and decimals, of which each writing is a value of its own
 _NUMBERS = (r"^[+-]?[0-9]+$", r"^[+-]?[0-9]+\.[0-9]+$")
+
+#: writings of a cell without a value; ``null`` may also be a text
+_NOTHING, _NOTHING_OF_TEXT = ("NaN", "nan", "null"), ("NaN", "nan")
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,15 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
         text: columns that are text even where they look like numbers.
 
     Returns:
-        A pyarrow table. A column of numbers is text where different whole numbers, or different
-        decimals, as they are written, would become one value.
+        A pyarrow table. A cell that is exactly ``NaN`` or ``nan`` is null, and so is ``null`` in a
+        column that is not of `text`. A column of numbers is text where different whole numbers, or
+        different decimals, as they are written, would become one value.
 
     Raises:
         ValueError: a file that does not parse, with the line; a column name given twice.
     """
     pa, csv = require("pyarrow"), require("pyarrow.csv")
+    text = tuple(text)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise ValueError(f"{path} is UTF-16: save it as UTF-8")
     content = content.removeprefix(b"\xef\xbb\xbf")
@@ -107,7 +112,21 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
     check_names(path, table.column_names)
     if not plain:
         _check_lines(path, quotes, delimiter, table)
-    return _as_written(table, parse)
+    return _without_nothing(_as_written(table, parse), text)
+
+
+def _without_nothing(table: Any, text: Sequence[str]) -> Any:
+    """Return the table with null for texts that stand for a cell without a value."""
+    pa, compute = require("pyarrow"), require("pyarrow.compute")
+    for number, name in enumerate(table.column_names):
+        if not pa.types.is_string(table[name].type):
+            continue
+        nothing = pa.array(_NOTHING_OF_TEXT if name in text else _NOTHING)
+        gaps = compute.is_in(table[name], value_set=nothing)
+        if compute.any(gaps).as_py():
+            cells = compute.if_else(gaps, pa.scalar(None, pa.string()), table[name])
+            table = table.set_column(number, name, cells)
+    return table
 
 
 def _as_written(table: Any, parse: Callable[..., Any]) -> Any:

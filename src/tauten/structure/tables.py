@@ -70,16 +70,23 @@ def read_rows(
             list. Without it such rows are refused. A .txt that is :func:`headed` is a table.
 
     A json object with "images" and "annotations" as MSCOCO writes captions gives one row for each
-    image, with the columns file_name, caption (a list) and id; the log counts annotations of no image.
+    image, with the columns file_name, caption (a list) and id; the log counts annotations that no
+    image has.
 
     Returns:
         The rows. Cells a row lacks are missing from its dict (json) or None (parquet).
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: unknown suffix, or a file that does not parse, with its name and where it
-            breaks.
+        ValueError: a folder, unknown suffix, or a file that does not parse, with its name and where
+            it breaks.
     """
+    if path.is_dir():
+        tables = [name for name in sorted(path.iterdir()) if table_kind(name) and name.is_file()]
+        raise ValueError(
+            f"{path} is a folder, a table is needed ({', '.join(TABLE_SUFFIXES)}): "
+            + (f"give one of its files: {some(tables, 3)}" if tables else "it holds none")
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     text = tuple(text)

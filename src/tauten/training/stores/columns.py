@@ -19,7 +19,7 @@ def check_columns(config: DataConfig, columns: Sequence[str], place: str) -> Non
     Raises:
         ValueError: a name that is not among them, with those that are.
     """
-    there = f"in {place}; columns: {some(columns, 20)}"
+    there = f"in {place}; columns: {some(dict.fromkeys(columns), 20)}"
     if config.label is not None and config.label not in columns:
         raise ValueError(f"no label column {config.label!r} {there}")
     if config.negatives is not None and config.negatives not in columns:
