@@ -283,6 +283,8 @@ def test_cells_that_say_nothing_are_missing(tmp_path: Path, kind: str) -> None:
     assert [row["caption"] for row in rows] == [None, None, *cells[2:]]
     assert [row["label"] for row in rows] == [None, None, None, *cells[3:]]
     assert [row["n"] for row in rows] == [7] * len(cells)
+    again = read_rows(tmp_path / f"rows.{kind}", text=["caption", "label"], classes=["label"])
+    assert again == rows
 
 
 def test_a_json_keeps_the_texts_it_holds(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def evaluate_files(
         else read_rows(
             Path(table),
             text={*_IMAGES, *_CAPTIONS, "label", *filter(None, (image, caption, label))},
+            classes={*filter(None, ("label", label))} - {image, caption},
         )
     )
     place = "the pairs" if table is None else str(table)

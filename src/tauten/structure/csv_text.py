@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -56,7 +56,13 @@ def find_quotes(content: bytes, delimiter: str) -> Quotes:
     return Quotes(None, lines)
 
 
-def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[str] = ()) -> Any:
+def read_separated(
+    path: Path,
+    content: bytes,
+    delimiter: str,
+    text: Iterable[str] = (),
+    classes: Iterable[str] = (),
+) -> Any:
     """Parse a table of separated values.
 
     Cells with the delimiter, quotes or several lines are in quotes, and a quote in them is doubled.
@@ -68,11 +74,12 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
         content: the file, UTF-8.
         delimiter: "," or a tab.
         text: columns that are text even where they look like numbers.
+        classes: those of them that are no captions: ``null`` is none of their values.
 
     Returns:
         A pyarrow table. A cell that is exactly ``NaN`` or ``nan`` is null, and so is ``null`` in a
-        column that is not of `text`. A column of numbers is text where different whole numbers, or
-        different decimals, as they are written, would become one value.
+        column that is not of `text`, or is of `classes`. A column of numbers is text where
+        different whole numbers, or different decimals, as they are written, would become one value.
 
     Raises:
         ValueError: a file that does not parse, with the line; a column name given twice.
@@ -112,10 +119,10 @@ def read_separated(path: Path, content: bytes, delimiter: str, text: Iterable[st
     check_names(path, table.column_names)
     if not plain:
         _check_lines(path, quotes, delimiter, table)
-    return _without_nothing(_as_written(table, parse), text)
+    return _without_nothing(_as_written(table, parse), {*text} - {*classes})
 
 
-def _without_nothing(table: Any, text: Sequence[str]) -> Any:
+def _without_nothing(table: Any, text: Collection[str]) -> Any:
     """Return the table with null for texts that stand for a cell without a value."""
     pa, compute = require("pyarrow"), require("pyarrow.compute")
     for number, name in enumerate(table.column_names):

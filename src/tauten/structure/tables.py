@@ -59,7 +59,7 @@ def headed(path: Path, *names: str) -> str | None:
 
 
 def read_rows(
-    path: Path, text: Iterable[str] = (), bare: str | None = None
+    path: Path, text: Iterable[str] = (), bare: str | None = None, classes: Iterable[str] = ()
 ) -> list[dict[str, Any]]:
     """Read a table as one dict per row.
 
@@ -68,6 +68,7 @@ def read_rows(
         text: columns of a csv that are text even where they look like numbers.
         bare: column name for rows that are a mere text: the lines of a .txt, strings in a json
             list. Without it such rows are refused. A .txt that is :func:`headed` is a table.
+        classes: those columns of `text` that are no captions: ``null`` in a csv is none of them.
 
     A json object with "images" and "annotations" as MSCOCO writes captions gives one row for each
     image, with the columns file_name, caption (a list) and id; the log counts annotations that no
@@ -92,14 +93,14 @@ def read_rows(
     text = tuple(text)
     kind = table_kind(path)
     if kind == ".txt" and (delimiter := headed(path, *text)) is not None:
-        return list(read_separated(path, read_bytes(path), delimiter, text).to_pylist())
+        return list(read_separated(path, read_bytes(path), delimiter, text, classes).to_pylist())
     if kind is None or (kind == ".txt" and bare is None):
         raise ValueError(f"{path}: not a table; expected one of {', '.join(TABLE_SUFFIXES)}")
     if kind == ".parquet":
         return _read_parquet(path)
     if kind in (".csv", ".tsv"):
         rows: list[dict[str, Any]] = read_separated(
-            path, read_bytes(path), "\t" if kind == ".tsv" else ",", text
+            path, read_bytes(path), "\t" if kind == ".tsv" else ",", text, classes
         ).to_pylist()
         return rows
     content = _read_text(path)
