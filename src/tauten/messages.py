@@ -125,14 +125,14 @@ class Ragged:
         sizes = torch.tensor([count, width], device=head.device)
         whole = gather_equal(torch.cat([sizes, head, _padded(numbers, room)]))
         start = 2 + len(head)
-        told: list[list[int]] = whole[:, :start].tolist()
-        heads = [one[2:] for one in told]
+        starts: list[list[int]] = whole[:, :start].tolist()
+        heads = [one[2:] for one in starts]
         if check is not None:
             check(heads)
-        widths = [one[1] for one in told]
+        widths = [one[1] for one in starts]
         if min(widths) != max(widths):
             raise ValueError(f"processes tell each other rows of different widths: {widths}")
-        counts = [one[0] for one in told]
+        counts = [one[0] for one in starts]
         needed = max(counts) * width
         self.room = max(needed, room // 2)
         if not width:
