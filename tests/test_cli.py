@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tauten.cli import main
@@ -64,6 +65,52 @@ def test_evaluate_names_its_options_of_other_data(run, tmp_path, capsys):
     assert "choose one with caption= (--caption)" in capsys.readouterr().err
     assert main([*words, "--image", "photo", "--caption", "title"]) == 0
     assert "x2y/hit@1" in capsys.readouterr().out
+
+
+def test_a_folder_of_classes_is_told_what_can_be_typed(run, tmp_path, capsys):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.png")
+    quoted = "'tauten train caltech98_lt_simclr --data.label=label'"
+    assert main(["data", "check", str(tmp_path)]) == 1
+    assert f"(here --views, for example {quoted})" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--data", str(tmp_path)]) == 1
+    assert f"need none (for example {quoted})" in capsys.readouterr().err
+
+
+def test_a_check_of_data_asks_for_no_share(tmp_path, capsys):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a dark square")
+    assert main(["data", "check", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "give more data, or --val and --test" in error
+    assert "held_out" not in error
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
+def test_a_remedy_is_spelled_as_the_option_was(run, tmp_path, capsys):
+    words = ["embed", str(run), "--device=cuda", "--output", str(tmp_path / "e")]
+    assert main(words) == 1
+    assert "--device=cuda: torch sees no GPU here; use --device=cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("message", "typed"),
+    [
+        ("set optim.batch_size=18 or less", "--set optim.batch_size=18 or less"),
+        ("name it with data.label, or more", "name it with --set data.label=VALUE, or more"),
+        ("x: config.optim.epochs: 3, was 2", "x: config.optim.epochs: 3, was 2"),
+        ("optim.epochs must be above 0", "optim.epochs must be above 0"),
+        ("use --set data.limit=3", "use --set data.limit=3"),
+    ],
+)
+def test_a_comparison_names_settings_as_it_takes_them(message, typed, capsys, monkeypatch):
+    def refuse(*_):
+        raise ValueError(message)
+
+    monkeypatch.setattr("tauten.comparison.options.settings", refuse)
+    assert main(["compare"]) == 1
+    assert capsys.readouterr().err.strip() == f"tauten: {typed}"
 
 
 def test_report_names_the_page_that_it_wrote(run, tmp_path, capsys):

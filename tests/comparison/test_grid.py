@@ -289,6 +289,18 @@ def test_a_folder_of_another_grid_is_refused_before_any_work(make_grid, tmp_path
     assert len(train_grid(make_grid(tmp_path)).results) == 6
 
 
+def test_a_cell_in_which_nothing_has_begun_is_another_ones_to_take(make_grid, tmp_path):
+    fields = {"controls": ("constant",), "seeds": (0,)}
+    failed = train_grid(make_grid(tmp_path, settings={"optim.batch_size": 9999}, **fields))
+    assert len(failed.failures) == 1
+    assert "set optim.batch_size=" in failed.failures[0].error
+    path = tmp_path / "cells" / "constant" / "default-seed0"
+    assert [file.name for file in path.iterdir()] == [CONFIG]
+    found = train_grid(make_grid(tmp_path, **fields))
+    assert not found.failures
+    assert load_cell(path).config["optim"]["batch_size"] != 9999
+
+
 def test_cells_of_an_earlier_version_go_on(make_grid, tmp_path, monkeypatch):
     """Their records lack a field that came later: it counts as its default."""
     grid = make_grid(tmp_path, controls=("constant",), seeds=(0,))

@@ -203,3 +203,15 @@ def test_a_run_of_two_views_becomes_a_graph_of_its_features(tmp_path):
     torch.testing.assert_close(found, wanted, **CLOSE)
     assert json.loads((folder / "tauten.json").read_text())["pictures"]["size"] == [16, 16]
     assert not (folder / "text.pt2").exists()
+
+
+def test_open_clip_names_the_formats_that_take_the_towers_instead(make, tmp_path):
+    wanted = {"auto": {"transformers", "torch-export", "onnx"}, "mean": {"torch-export", "onnx"}}
+    for pooling, both in wanted.items():
+        with pytest.raises(ValueError, match="exported to open_clip") as raised:
+            export(make(pooling), tmp_path / "no", "open_clip")
+        words = str(raised.value).split()
+        named = [word.removeprefix("to=").strip(",") for word in words if word.startswith("to=")]
+        assert named == [*sorted(both, reverse=True), "sentence-transformers"]
+        for to in {*named} - {"onnx"}:
+            assert export(make(pooling), tmp_path / pooling / to, to).is_dir()

@@ -36,6 +36,13 @@ _OF_DATA = re.compile(
     r"(?:--|(?<![-\w./]))data\.(image|caption|negatives|label|protocol|val|test)(?![\w./])"
 )
 
+#: settings of a configuration that a message of ``tauten compare`` gives a value or asks for
+_SETTING = re.compile(
+    r"(?<!--set )(?<![-\w./])((?:set|with|another) )?"
+    r"((?:data|model|optim|evaluation|checkpoint|loss|control)\.[a-z]\w*)"
+    r"(?:(=)(?=\S)|(?![\w./=]))"
+)
+
 #: by command the option that takes what is whole in a tar that is cut
 _CUT = {"data": "--allow-truncated", "compare": "--set data.allow_truncated=True"}
 
@@ -125,6 +132,15 @@ def _message(error: Exception, words: Sequence[str]) -> str:
     if isinstance(error, ModuleNotFoundError):
         error = explained(f"tauten {command}", error)
     line = " ".join(str(error).split())
+    parts = re.split(r"('tauten [^']*')", line)  # a command that is quoted has its own options
+    spelled = (
+        part if place % 2 else _spelled(part, error, command) for place, part in enumerate(parts)
+    )
+    return _as_typed("".join(spelled), words)
+
+
+def _spelled(line: str, error: Exception, command: str) -> str:
+    """Return a message with the options of a configuration as a command has them."""
     if command in ("train", "export") and not isinstance(error, ImportError):
         from tauten.training.options.words import as_typed
 
@@ -134,15 +150,35 @@ def _message(error: Exception, words: Sequence[str]) -> str:
     line = line.replace(", or allow_truncated=True to use the whole members", "")
     if command in ("evaluate", "embed", "export", "data"):
         line = _OF_DATA.sub(r"--\1", line).replace("overwrite=True", "--overwrite")
-    return _as_typed(line, words)
+    if command == "data":
+        line = line.replace(" another data.held_out,", "")
+        line = line.replace("data.held_out=", "a held-out share of ")
+        line = line.replace("picture need none (", "picture need none (here --views, ")
+    if command == "compare" and not line.startswith("--set"):
+        line = _SETTING.sub(_set, line)
+    return line
+
+
+def _set(match: re.Match[str]) -> str:
+    """Return a setting of all trainings as ``tauten compare`` takes it."""
+    lead, name, equals = match.groups("")
+    if not lead and not equals:
+        return match[0]
+    return f"{lead.removeprefix('set ')}--set {name}{equals or '=VALUE'}"
 
 
 def _as_typed(line: str, words: Sequence[str]) -> str:
-    """Return a message that begins with a value's name, with the option that the user typed."""
+    """Return a message that begins with a value's name, with the option that the user typed.
+
+    That option is spelled so where the message names another value for it, too.
+    """
     name = re.match(r"[a-z]+(_[a-z]+)*(?==| = | must | is one of )", line)
+    typed = {word.split("=", 1)[0] for word in words if word.startswith("-")}
+    for remedy in ("to", "device"):
+        if f"--{remedy}" in typed:
+            line = re.sub(rf"(?<=\s){remedy}=(?=[a-z])", f"--{remedy}=", line)
     if name is None:
         return line
-    typed = {word.split("=", 1)[0] for word in words if word.startswith("-")}
     options = (f"--{name[0].replace('_', '-')}", f"-{name[0]}")
     option = next((option for option in options if option in typed), name[0])
     return option + line[name.end() :]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tauten.comparison.end_to_end import RUN
+from tauten.files import is_part
 from tauten.outcome import OUTCOME, Outcome
 from tauten.outcome import load as load_outcome
 from tauten.training.options.config_tree import completed, differences
@@ -87,13 +88,13 @@ class Cell:
         return plain
 
     def check(self, root: Path) -> None:
-        """Refuse a place where another cell is.
+        """Refuse a place where another cell is, of which anything is there beside its record.
 
         Raises:
             ValueError: with what differs.
         """
         path = root / self.place / CONFIG
-        if not path.exists():
+        if not path.exists() or not _begun(path.parent):
             return
         stored = _record(path)
         if stored is None:
@@ -110,6 +111,11 @@ class Cell:
                 f"{path.parent} holds another cell: {'; '.join(changed[:5])}. Choose another "
                 "output, or remove that folder"
             )
+
+
+def _begun(folder: Path) -> bool:
+    """Return whether a training has left anything in the folder of a cell."""
+    return any(path.name != CONFIG and not is_part(path.name) for path in folder.iterdir())
 
 
 def _comparable(record: Mapping[str, Any]) -> dict[str, Any]:

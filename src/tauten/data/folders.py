@@ -99,7 +99,7 @@ def _read_folder(folder: Path, request: Request, warnings: list[str]) -> Iterato
 
 _CLASSES = (
     ". Pictures in folders of their class have no captions to train pairs on: two views of one "
-    "picture need none (for example `tauten train caltech98_lt_simclr` with data.label=label)"
+    "picture need none (for example 'tauten train caltech98_lt_simclr --data.label=label')"
 )
 
 _BARE = (

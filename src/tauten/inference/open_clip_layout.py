@@ -14,7 +14,7 @@ from torch import Tensor
 from tauten.data.sizes import Prepared
 from tauten.files import read_arrays, read_tensors
 from tauten.inference.model import Model
-from tauten.models import DualEncoder, HFImageTower, HFTextTower, HFTokenizer
+from tauten.models import DualEncoder, FeatureTower, HFImageTower, HFTextTower, HFTokenizer
 from tauten.models.clip_names import TEXT, VISION, named_back
 from tauten.models.named import has_kind, scale_and_bias, tower_name
 from tauten.models.open_clip import CONFIG, WEIGHTS
@@ -54,8 +54,8 @@ def write_open_clip(
     if reason is not None:
         raise ValueError(
             f"{model.name} cannot be exported to open_clip: {reason}. A run that started from "
-            "open_clip:, clip: or another CLIP can be (tauten train --model); to=transformers and "
-            "to=onnx take other towers"
+            "open_clip:, clip: or another CLIP can be (tauten train --model); of this one "
+            f"{_others(image, text, how)}"
         )
     assert isinstance(image, HFImageTower)
     scale, bias = _scale_and_bias(model)
@@ -88,6 +88,16 @@ def name_tokenizer(folder: Path, name: str) -> None:
     if "hf_tokenizer_name" in text:
         text["hf_tokenizer_name"] = name
         (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def _others(image: Any, text: HFTextTower, how: Any) -> str:
+    """Say which formats take such towers."""
+    pooled = {getattr(image, "pooling", None), text.pooling} <= {"auto", "pooler"}
+    dual = isinstance(image, HFImageTower) and how and pooled and not text.dense
+    both = ["to=transformers"] if dual else []
+    both += ["to=torch-export", "to=onnx"] if how or isinstance(image, FeatureTower) else []
+    sides = f"{', '.join(both)} take both sides, " if both else ""
+    return f"{sides}to=sentence-transformers takes the texts"
 
 
 def _reason(image: Any, text: HFTextTower, tokenizer: HFTokenizer, how: Any) -> str | None:

@@ -37,7 +37,7 @@ class Steps:
         if batches < 1:
             raise ValueError(
                 f"the training split has {size} samples, fewer than a batch of "
-                f"{optim.batch_size}: set optim.batch_size to {size} or less"
+                f"{optim.batch_size}: set optim.batch_size={size} or less"
             )
         per_epoch = -(-batches // optim.accumulation)
         total = max(1, round(per_epoch * optim.epochs))
