@@ -92,6 +92,16 @@ def test_scores_of_each_query():
     assert found.average_precision().tolist() == pytest.approx([1, 1, np.nan, np.nan], nan_ok=True)
 
 
+@pytest.mark.parametrize("missing", [float("nan"), np.float32("nan"), None])
+def test_a_label_that_is_nan_is_no_class(missing):
+    """Two rows of NaN lie nearest to each other, and neither counts as found."""
+    x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+    found = class_retrieval(x, ["a", "a", missing, missing], bootstrap=0)
+    assert (found["x2x/n"], found["x2x/n_without"], found["x2x/mAP"]) == (2, 2, 1)
+    with pytest.raises(ValueError, match="'a' and no class"):
+        class_retrieval(x[:2], ["a", missing], x[:1], y_of_x=[[0], [0]])
+
+
 def test_no_query_with_a_relevant_candidate():
     found = class_retrieval(torch.eye(3), ["a", "b", "c"], groups=["t"] * 3)
     assert found == {"x2x/n": 0, "x2x/n_without": 3, "x2x/n_without/t": 3}
@@ -104,6 +114,7 @@ def test_no_query_with_a_relevant_candidate():
         ({"labels": None}, "labels must be a list"),
         ({"directions": ("y2x",)}, "direction y2x needs y"),
         ({"directions": ("z",)}, "unknown direction 'z'"),
+        ({"directions": "x2x"}, r"must be a tuple, such as \('x2x',\), got 'x2x'"),
         ({"y": torch.eye(3)[:2]}, "labels_of_y must be a list"),
         ({"y": torch.eye(3)[:2], "y_of_x": [0, 1, 1]}, "labels_of_y="),
         (

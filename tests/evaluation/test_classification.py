@@ -158,8 +158,13 @@ def test_what_does_not_fit_is_refused():
         evaluation.sgd_probe(x, [0, 1], x, [0, 1, 0, 1])
     with pytest.raises(ValueError, match="templates"):
         evaluation.class_embeddings(lambda texts: x, ["cat"], ["no place"])
-    with pytest.raises(ValueError, match="classes to 7"):
-        evaluation.zero_shot(x, [0, 1, 2, 7], x)
+    outside = r"labels name the classes 5, 7, .* has 4 rows, classes 0..3: give one row for each"
+    with pytest.raises(ValueError, match=outside):
+        evaluation.zero_shot(x, [0, 5, 7, 7], x)
+    with pytest.raises(ValueError, match="x has width 3 but class_vectors has width 2"):
+        evaluation.zero_shot(x, [0, 1, 2, 3], x[:, :2])
+    with pytest.raises(ValueError, match=r"integers up to 4, at least one, not \[9\]"):
+        evaluation.zero_shot(x, [0, 1, 2, 3], x, ks=(9,))
     with pytest.raises(ValueError, match="2 groups"):
         evaluation.accuracy([1, 0], [0, 3], ["head", "tail"])
 

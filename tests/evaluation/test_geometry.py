@@ -79,6 +79,36 @@ def test_means_over_no_pair_are_nan():
     assert math.isnan(geometry(torch.eye(1), torch.eye(1))["uniformity/cross"])
 
 
+def test_a_row_of_zeros_has_cosine_0_with_every_row():
+    """Squared distances 2 - 2 cos from cosines of numpy, those of zeros taken as 0."""
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(6, 4)), rng.normal(size=(6, 4))
+    x[[1, 3]] = y[[3, 4]] = 0
+    found = geometry(torch.tensor(x), torch.tensor(y))
+    norms = [np.linalg.norm(side, axis=1, keepdims=True) for side in (x, y)]
+    a, b = (side / np.where(norm == 0, 1, norm) for side, norm in zip((x, y), norms, strict=True))
+    off = ~np.eye(6, dtype=bool)
+    assert found["alignment"] == pytest.approx((2 - 2 * (a @ b.T)).diagonal().mean())
+    for name, cosines in (("x", a @ a.T), ("y", b @ b.T), ("cross", a @ b.T)):
+        expected = math.log(np.exp(-2 * (2 - 2 * cosines))[off].mean())
+        assert found[f"uniformity/{name}"] == pytest.approx(expected)
+    zeros = geometry(torch.zeros(3, 4), torch.zeros(3, 4), ["a"] * 3)
+    assert zeros["alignment"] == 2
+    assert zeros["uniformity/x"] == zeros["uniformity/cross"] == pytest.approx(-4)
+    assert zeros["tolerance/x"] == zeros["effective_rank/x"] == zeros["modality_gap"] == 0
+
+
+@pytest.mark.parametrize("missing", [None, math.nan])
+def test_rows_without_a_class_have_no_part_in_the_tolerance(missing):
+    generator = torch.Generator().manual_seed(5)
+    x, y = torch.randn(2, 6, 3, generator=generator, dtype=torch.float64)
+    found = geometry(x, y, ["a", missing, "b", "a", missing, "b"], ["g", "h"] * 3)
+    kept = [0, 2, 3, 5]
+    alone = geometry(x[kept], y[kept], ["a", "b", "a", "b"])
+    for side in ("x", "y", "cross"):
+        assert found[f"tolerance/{side}"] == pytest.approx(alone[f"tolerance/{side}"])
+
+
 def test_labels_may_be_a_tensor():
     labels = torch.tensor([0, 0, 1, 1])
     assert geometry(SQUARE, SQUARE, labels) == geometry(SQUARE, SQUARE, ["0", "0", "1", "1"])
@@ -159,7 +189,9 @@ def test_effective_rank_against_singular_values():
     assert effective_rank(torch.tensor(rows)) == pytest.approx(expected)
     assert effective_rank(torch.eye(5)) == pytest.approx(5)
     assert effective_rank(torch.ones(7, 5)) == pytest.approx(1)
-    assert effective_rank(torch.zeros(7, 5)) == 0
+    assert effective_rank(torch.zeros(7, 5)) == effective_rank(torch.zeros(0, 5)) == 0
+    more = np.concatenate([rows, np.zeros((3, 8))])
+    assert effective_rank(torch.tensor(more)) == pytest.approx(expected)
     line = torch.randn(9, 4, dtype=torch.float64)
     found = geometry(torch.ones(9, 4), line)
     assert found["effective_rank/x"] == pytest.approx(1)
@@ -200,7 +232,9 @@ def test_groups_are_their_points_alone():
             torch.tensor([[1.0, 2.0], [torch.nan, 0.0]]),
             "rows are NaN or infinite in 1 of 2 rows: 1",
         ),
-        (torch.ones(3), r"rows must be floating \(N, d\), got \(3,\)"),
+        (torch.ones(3), r"rows must be floating \(N, d\) with d > 0, got \(3,\)"),
+        (torch.ones(3, 0), r"with d > 0, got \(3, 0\)"),
+        (torch.eye(3).long(), r"got torch.int64: pass rows.float\(\)"),
         ([[1.0]], "got list"),
     ],
 )

@@ -233,6 +233,12 @@ def test_errors(name):
 def test_error_of_direction_and_tile():
     with pytest.raises(ValueError, match="unknown direction 'i2t'"):
         ranks(EYE, EYE, [0, 1, 2, 3], directions=["i2t"])
+    for ties in ("pessimistic", "mean"):
+        with pytest.raises(ValueError, match=r"a tuple, such as \('y2x',\), got 'y2x'"):
+            ranks(EYE, EYE, [0, 1, 2, 3], directions="y2x", ties=ties)
+    for wrong in ("both", 3, None):
+        with pytest.raises(ValueError, match=rf"such as \('x2y',\), got {wrong!r}"):
+            retrieval(EYE, EYE, [0, 1, 2, 3], directions=wrong)
     with pytest.raises(ValueError, match="tile must be at least 1, not 0"):
         ranks(EYE, EYE, [0, 1, 2, 3], tile=0)
 

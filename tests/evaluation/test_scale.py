@@ -18,7 +18,7 @@ NUMBERS = {
     ),
     "geometry": lambda x, y: evaluation.geometry(x, y, CLASSES),
     "knn": lambda x, y: evaluation.knn(x, CLASSES, y, CLASSES, ks=(1, 3), bootstrap=0),
-    "zero_shot": lambda x, y: evaluation.zero_shot(x, CLASSES, y[:3], bootstrap=0),
+    "zero_shot": lambda x, y: evaluation.zero_shot(x, CLASSES, y[:3], (1, 2), bootstrap=0),
     "alignment": lambda x, y: {"": float(tt.terms.Alignment()(x, y))},
     "uniformity": lambda x, y: {"": float(tt.terms.Uniformity()(x))},
     "cross": lambda x, y: {"": float(tt.terms.CrossUniformity()(x, y))},

@@ -44,7 +44,7 @@ def pair_auc(
         y: (M, d) embeddings.
         y_of_x: for each x the list of its y's; by default row i of both is a pair.
         groups: a name per x; the AUC of a group is over the pairs of its x's.
-        labels: (N,) classes, ``None`` for none.
+        labels: (N,) classes, ``None`` or NaN for none.
         labels_of_y: (M,) classes; by default ``labels``.
         exclude_self: leave the pairs (i, i) out, for both sides being the same samples.
         normalize: score by cosine, else by the dot product.

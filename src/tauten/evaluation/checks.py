@@ -53,6 +53,29 @@ def whole_numbers(values: Any, name: str, most: int | None = None) -> list[int]:
     return [int(k) for k in listed]
 
 
+def checked_directions(
+    values: Any, known: Sequence[str], name: str = "directions"
+) -> tuple[str, ...]:
+    """Return ``directions=`` as a tuple.
+
+    Args:
+        values: some of the known ones.
+        known: the directions that there are.
+        name: the option, as callers know it.
+
+    Raises:
+        ValueError: a text, nothing that can be gone through, or an unknown direction.
+    """
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        wanted = (values if values in known else known[0],)
+        raise ValueError(f"{name} must be a tuple, such as {wanted!r}, got {values!r}")
+    listed = tuple(values)
+    for direction in listed:
+        if direction not in known:
+            raise ValueError(f"unknown direction {direction!r}: use one of {', '.join(known)}")
+    return listed
+
+
 def numbers(values: Any, name: str) -> Tensor:
     """Return real numbers as a tensor on the CPU.
 

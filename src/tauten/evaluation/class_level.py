@@ -7,12 +7,17 @@ from typing import Any
 
 from torch import Tensor
 
-from tauten.evaluation.checks import group_names, whole
-from tauten.evaluation.class_scores import BUDGET, WAYS, ClassScores, class_scores, listed_classes
+from tauten.evaluation.checks import checked_directions, group_names, whole
+from tauten.evaluation.class_scores import (
+    BUDGET,
+    NO_CLASS,
+    WAYS,
+    ClassScores,
+    class_scores,
+    listed_classes,
+)
 from tauten.evaluation.correspondence import Correspondence, correspondence, propagate
 from tauten.evaluation.summary import summarize
-
-_NO_CLASS = object()
 
 
 def class_retrieval(
@@ -50,7 +55,7 @@ def class_retrieval(
 
     Args:
         x: (N, d) embeddings.
-        labels: (N,) classes, names or numbers, ``None`` for a sample without one.
+        labels: (N,) classes, names or numbers, ``None`` or NaN for a sample without one.
         y: (M, d) embeddings of the other modality; None for "x2x" alone.
         labels_of_y: (M,) classes; by default those of their x's.
         ks: the Ks, any positive integers.
@@ -70,7 +75,8 @@ def class_retrieval(
     """
     whole(bootstrap, "bootstrap", 0)
     whole(seed, "seed")
-    ways = tuple(directions) if directions is not None else WAYS if y is not None else ("x2x",)
+    all_ways = WAYS if y is not None else ("x2x",)
+    ways = checked_directions(all_ways if directions is None else directions, WAYS)
     pairs = None
     if y is not None:
         y_of_x = range(len(x)) if y_of_x is None and len(x) == len(y) else y_of_x
@@ -148,8 +154,9 @@ def _with_left_out(
 def _inherited(labels: list[Hashable], pairs: Correspondence, argument: str) -> list[Hashable]:
     """Give each y the class of its x's."""
     pairs.inverse().require_complete("y", "classes of y")
-    named: list[Any] = [_NO_CLASS if name is None else name for name in labels]
-    return [None if name is _NO_CLASS else name for name in propagate(named, pairs, argument)]
+    named: list[Any] = [NO_CLASS if name is None else name for name in labels]
+    of_y: list[Any] = list(propagate(named, pairs, argument))
+    return [None if name is NO_CLASS else name for name in of_y]
 
 
 def _first(pairs: Correspondence) -> Tensor | None:

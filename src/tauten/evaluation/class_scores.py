@@ -12,19 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tauten.evaluation.ahead import count_at_least
-from tauten.evaluation.checks import whole, whole_numbers
+from tauten.evaluation.checks import checked_directions, whole, whole_numbers
 from tauten.evaluation.correspondence import embeddings, rounding, sides
 from tauten.evaluation.query_ranks import QueryRanks
 from tauten.evaluation.summary import PerQuery
 
 WAYS = ("x2y", "y2x", "x2x", "y2y")
 BUDGET = 2**22
+
+
+class NoClass:
+    """The mark of a sample without a class, where ``None`` would mean another thing."""
+
+    def __repr__(self) -> str:
+        return "no class"
+
+
+NO_CLASS = NoClass()
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ def class_scores(
 
     Args:
         x: (N, d) embeddings.
-        labels: (N,) classes, ``None`` for a sample without one.
+        labels: (N,) classes, ``None`` or NaN for a sample without one.
         y: (M, d) embeddings; None where x alone is searched.
         labels_of_y: (M,) classes.
         ks: the Ks of hit@K and recall@K.
@@ -75,11 +86,9 @@ def class_scores(
     Raises:
         ValueError: see :func:`tauten.evaluation.class_retrieval`.
     """
-    ks, ways = whole_numbers(ks, "ks"), tuple(ways)
+    ks, ways = whole_numbers(ks, "ks"), checked_directions(ways, WAYS, "ways")
     whole(budget, "budget", 1)
     for way in ways:
-        if way not in WAYS:
-            raise ValueError(f"unknown direction {way!r}: use one of {', '.join(WAYS)}")
         if "y" in way and y is None:
             raise ValueError(f"direction {way} needs y")
     rows = {"x": embeddings(x, "x", normalize)}
@@ -188,10 +197,10 @@ def _ranked(
 
 
 def listed_classes(labels: Any, expected: int, name: str, what: str) -> list[Hashable]:
-    """Return classes as a list of so many, checked."""
+    """Return classes as a list of so many, checked; NaN is no class, as ``None`` is."""
     if labels is None or isinstance(labels, str) or not hasattr(labels, "__len__"):
         raise ValueError(f"{name} must be a list with one class per {what}, not {labels!r}")
     listed = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if len(listed) != expected:
         raise ValueError(f"{name} has {len(listed)} entries for {expected} {what}: give one each")
-    return listed
+    return [None if isinstance(name, Real) and name != name else name for name in listed]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tauten.evaluation.checks import group_names, positive, whole
+from tauten.evaluation.class_scores import NO_CLASS, listed_classes
 from tauten.evaluation.correspondence import Correspondence, correspondence, propagate, sides
 from tauten.ids import check_stored
 
@@ -42,10 +43,15 @@ def geometry(
     * ``tolerance/x``, ``/y``: mean cosine of distinct points of one class (Wang & Liu 2021);
       ``tolerance/cross``: of x_i and y_j of one class that do not match. Needs ``labels``;
     * ``effective_rank/x``, ``/y``: exp of the entropy of the singular values over their sum,
-      between 1 (all on one line) and d (Roy & Vetterli 2007; RankMe of Garrido et al. 2023);
+      between 1 (all on one line) and d (Roy & Vetterli 2007; RankMe of Garrido et al. 2023), and 0
+      where all rows are zeros;
     * ``modality_gap``: distance of the two sides' centroids (Liang et al. 2022);
     * ``separability``: held-out accuracy of a linear classifier (ridge on +-1, trained on a random
       half of each side) that tells x from y; 0.5 is inseparable, 1 fully separated.
+
+    A row of zeros has no direction: its cosine with every row is 0, another such row too, and their
+    squared distance 2 - 2 cos is 2. It adds nothing to an effective rank, and lies at the origin
+    for a centroid.
 
     With ``groups`` also of the points of each group alone, as ``.../GROUP``.
 
@@ -55,7 +61,7 @@ def geometry(
     Args:
         x: (N, d) embeddings.
         y: (M, d) embeddings.
-        labels: A class per x; a y is of the class of its x's.
+        labels: A class per x, ``None`` or NaN for one without; a y is of the class of its x's.
         groups: A name per x, such as head, mid and tail; a y is in the groups of its x's.
         y_of_x: For each x the list of its y's; default: row i of x matches row i of y.
         t: Sharpness of the uniformity kernel, > 0.
@@ -81,7 +87,7 @@ def geometry(
     pairs = correspondence(y_of_x, len(x), len(y))
     owners, targets = pairs.owners.to(x.device), pairs.targets.to(x.device)
     out = {
-        "alignment": float((x[owners] - y[targets]).square().sum(dim=1).mean()),
+        "alignment": float(_squared_distances(x[owners], y[targets]).mean()),
         "uniformity/x": _uniformity_within(x, t, tile),
         "uniformity/y": _uniformity_within(y, t, tile),
         "uniformity/cross": _log_kernel_mean(x, y, (owners, targets), t, tile),
@@ -90,6 +96,7 @@ def geometry(
         "modality_gap": float((x.mean(dim=0) - y.mean(dim=0)).norm()),
     }
     if labels is not None:
+        labels = listed_classes(labels, len(x), "labels", "x")
         out |= _tolerance(x, y, labels, pairs)
     for name in sorted(set(groups)) if groups is not None else ():
         out |= _of_group(x, y, labels, pairs, groups or (), name, t, tile)
@@ -133,17 +140,21 @@ def effective_rank(rows: Tensor) -> float:
     """Return exp(−Σ_k p_k log p_k) of p_k = σ_k / Σ_l σ_l, σ the singular values.
 
     They are the roots of the eigenvalues of the (d, d) Gram matrix in float64, so that those below
-    1e-7 of the largest are rounding and left out. Rows of zeros alone give 0.
+    1e-7 of the largest are rounding and left out. It lies between 1 and d; rows of zeros alone, or
+    no rows, have rank 0.
 
     Args:
         rows: (N, d), as given: not centred, not scaled.
 
     Raises:
-        ValueError: no matrix of floating numbers, or rows that are not finite.
+        ValueError: no matrix of floating numbers with d > 0, or rows that are not finite.
     """
-    if not isinstance(rows, Tensor) or rows.dim() != 2 or not rows.is_floating_point():
-        got = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-        raise ValueError(f"rows must be floating (N, d), got {got}")
+    if not isinstance(rows, Tensor):
+        raise ValueError(f"rows must be a floating tensor (N, d), got {type(rows).__name__}")
+    if rows.dim() != 2 or not rows.shape[1]:
+        raise ValueError(f"rows must be floating (N, d) with d > 0, got {tuple(rows.shape)}")
+    if not rows.is_floating_point():
+        raise ValueError(f"rows must hold floating numbers, got {rows.dtype}: pass rows.float()")
     check_stored("rows", rows, "them")
     gram = sum(
         (part.double().T @ part.double() for part in rows.split(2**16)),
@@ -155,6 +166,12 @@ def effective_rank(rows: Tensor) -> float:
         return 0.0
     share = sigma / sigma.sum()
     return float(torch.special.entr(share).sum().exp())
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return (P,) ||a_p - b_p||^2 of rows of length 1, and 2 where one is zeros."""
+    directed = a.any(dim=1) & b.any(dim=1)
+    return (a - b).square().sum(dim=1).where(directed, 2.0)
 
 
 def _log_kernel_mean(
@@ -191,31 +208,31 @@ def _uniformity_within(a: Tensor, t: float, tile: int) -> float:
 
 
 def _tolerance(
-    x: Tensor, y: Tensor, labels: Sequence[Any] | Tensor, pairs: Correspondence
+    x: Tensor, y: Tensor, labels: Sequence[Any], pairs: Correspondence
 ) -> dict[str, float]:
     """Return sums over pairs of one class: sum_{i,j in c} <a_i, b_j> = <A_c, B_c>."""
-    if isinstance(labels, str) or not hasattr(labels, "__len__"):
-        raise ValueError(f"labels must be a list with one class per x, not {labels!r}")
-    values = labels.tolist() if isinstance(labels, Tensor) else list(labels)
-    if len(values) != len(x):
-        raise ValueError(f"labels has {len(values)} entries for {len(x)} x: give one per x")
     pairs.inverse().require_complete("y", "tolerance")
-    names = [str(value) for value in values]
-    ids = {name: k for k, name in enumerate(dict.fromkeys(names))}
+    names: list[Any] = [NO_CLASS if value is None else str(value) for value in labels]
+    given = dict.fromkeys(name for name in names if name is not NO_CLASS)
+    ids = {name: k for k, name in enumerate([*given, NO_CLASS])}
     class_of_x = torch.tensor([ids[name] for name in names], device=x.device)
     names_of_y = propagate(names, pairs, "labels of one class per y")
     class_of_y = torch.tensor([ids[name] for name in names_of_y], device=x.device)
 
     sums, sizes = [], []
     for side, classes in ((x, class_of_x), (y, class_of_y)):
-        sums.append(side.new_zeros(len(ids), side.shape[1]).index_add_(0, classes, side))
-        sizes.append(torch.bincount(classes, minlength=len(ids)))
+        of_classes = side.new_zeros(len(ids), side.shape[1]).index_add_(0, classes, side)
+        sums.append(of_classes[:-1])
+        sizes.append(torch.bincount(classes, minlength=len(ids))[:-1])
     owners, targets = pairs.owners.to(x.device), pairs.targets.to(x.device)
+    named = class_of_x[owners] < len(ids) - 1
+    owners, targets = owners[named], targets[named]
     matching = (x[owners] * y[targets]).sum()
+    in_class = x[class_of_x < len(ids) - 1], y[class_of_y < len(ids) - 1]
     out = {}
     for name, a, b, excluded, count in (
-        ("x", 0, 0, x.square().sum(), len(x)),
-        ("y", 1, 1, y.square().sum(), len(y)),
+        ("x", 0, 0, in_class[0].square().sum(), len(in_class[0])),
+        ("y", 1, 1, in_class[1].square().sum(), len(in_class[1])),
         ("cross", 0, 1, matching, len(owners)),
     ):
         total = (sums[a] * sums[b]).sum() - excluded

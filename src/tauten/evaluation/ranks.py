@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from tauten.evaluation.ahead import Counter, Ties, count_at_least
-from tauten.evaluation.checks import whole
+from tauten.evaluation.checks import checked_directions, whole
 from tauten.evaluation.correspondence import Correspondence, correspondence, name_some
 from tauten.evaluation.embedding_rows import Rows, blocks_of, sides_of
 from tauten.evaluation.query_ranks import QueryRanks
@@ -79,6 +79,7 @@ def ranks(
             ``exclude_self`` with sides or matches that it does not fit, a file at ``resume`` that
             belongs to other inputs or keeps no ranks.
     """
+    directions = checked_directions(directions, DIRECTIONS)
     if ties not in TIE_RULES:
         raise ValueError(f"ties must be one of {', '.join(TIE_RULES)}, not {ties!r}")
     if ties == "mean":
@@ -87,17 +88,13 @@ def ranks(
             y,
             y_of_x,
             resume,
-            directions=tuple(directions),
+            directions=directions,
             normalize=normalize,
             tile=tile,
             one_pass=one_pass,
             progress=progress,
             exclude_self=exclude_self,
         )
-    directions = tuple(directions)
-    for direction in directions:
-        if direction not in DIRECTIONS:
-            raise ValueError(f'unknown direction {direction!r}: use "x2y" or "y2x"')
     whole(tile, "tile", 1)
     sides = sides_of(x, y, normalize, tile)
     pairs = {"x2y": correspondence(y_of_x, len(sides["x"]), len(sides["y"]))}

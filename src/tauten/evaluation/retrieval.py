@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tauten.evaluation.ahead import Ties
-from tauten.evaluation.checks import group_names, whole, whole_numbers
+from tauten.evaluation.checks import checked_directions, group_names, whole, whole_numbers
 from tauten.evaluation.correspondence import Correspondence, correspondence, propagate
 from tauten.evaluation.query_ranks import QueryRanks
 from tauten.evaluation.ranks import DIRECTIONS, ranks
@@ -85,7 +85,7 @@ def retrieval(
     ks = whole_numbers(ks, "ks")
     whole(bootstrap, "bootstrap", 0)
     whole(seed, "seed")
-    directions = tuple(directions)
+    directions = checked_directions(directions, DIRECTIONS)
     if groups is not None:
         group_names(groups, "groups", "x", len(x))
         groups = list(groups)

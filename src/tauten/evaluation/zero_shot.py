@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tauten.evaluation.checks import whole_numbers
 from tauten.evaluation.classification import accuracy
-from tauten.evaluation.correspondence import unit
+from tauten.evaluation.correspondence import name_some, unit
 from tauten.evaluation.neighbours import classes, features
 
 #: a small ensemble in the manner of CLIP (Radford et al., 2021)
@@ -74,7 +74,7 @@ def zero_shot(
         x: (Q, d) image embeddings.
         labels: (Q,) their classes, in 0..C-1.
         class_vectors: (C, d), see :func:`class_embeddings`.
-        ks: how many classes may be named.
+        ks: how many classes may be named, at most C.
         groups: group of each class.
         bootstrap: replicates of the intervals; 0 leaves them out.
         seed: seed of the resampling.
@@ -83,16 +83,22 @@ def zero_shot(
         For each k the keys of :func:`tauten.evaluation.accuracy` with the name ``top@K``.
 
     Raises:
-        ValueError: shapes, values or classes that do not fit, k < 1.
+        ValueError: shapes, values or classes that do not fit, k not within 1..C.
     """
     images, named = features(x, "x"), features(class_vectors, "class_vectors")
     of = classes(labels, images, "x")
-    if images.shape[1] != named.shape[1] or int(of.max()) >= len(named):
+    outside = sorted(set(of[of >= len(named)].tolist()))
+    if outside:
         raise ValueError(
-            f"x has width {images.shape[1]} and classes to {int(of.max())}, class_vectors has "
-            f"shape {tuple(named.shape)}"
+            f"labels name the classes {name_some(outside)}, but class_vectors has "
+            f"{len(named)} rows, classes 0..{len(named) - 1}: give one row for each class"
         )
-    ks = whole_numbers(ks, "ks")
+    if images.shape[1] != named.shape[1]:
+        raise ValueError(
+            f"x has width {images.shape[1]} but class_vectors has width {named.shape[1]}: both "
+            "must be projected to the same d"
+        )
+    ks = whole_numbers(ks, "ks", len(named))
     scores = unit(images) @ unit(named).T
     rank = (scores >= scores.gather(1, of.unsqueeze(1))).sum(dim=1)
     out: dict[str, float] = {}
