@@ -98,8 +98,9 @@ def check_embeddings(batch: Batch) -> None:
 
 def finite_embeddings(batch: Batch) -> Tensor:
     """Return () bool, whether all embeddings of a batch are finite."""
-    sides = [torch.isfinite(side.detach()).all() for _, side, _ in _named_sides(batch)]
-    return torch.stack(sides).all()
+    filled = [side.detach() for _, side, _ in _named_sides(batch) if side.numel()]
+    ends = [end for side in filled for end in side.aminmax()]  # a NaN is both; one pass
+    return torch.isfinite(torch.stack(ends or [batch.x.new_zeros(())])).all()
 
 
 def _check_anchors(loss_fn: ContrastiveLoss, losses: Sequence[Tensor], batch: Batch) -> None:
