@@ -80,7 +80,7 @@ def _check_kinds(heads: Sequence[Sequence[int]]) -> None:
     kinds = [(Kind(*head[3:end]), head[end]) for head in heads]
     if len(set(kinds)) == 1:
         return
-    told = []
+    lines = []
     for rank, (kind, ids) in enumerate(kinds):
         rows = f"process {rank} gives {DTYPES[kind.dtype]} rows of width {kind.width}"
         if kind.pooled:
@@ -88,10 +88,10 @@ def _check_kinds(heads: Sequence[Sequence[int]]) -> None:
             rows += f", {'with' if kind.named else 'without'} index= and {names} vectors of same="
         else:
             rows += ", with another relation, or ids that are no vector of one integer a row"
-        told.append(rows)
+        lines.append(rows)
     raise ValueError(
         "processes give one loss inputs of different kinds, which it cannot compare: "
-        f"{'; '.join(told)}. Pass the same keywords, widths and types on all"
+        f"{'; '.join(lines)}. Pass the same keywords, widths and types on all"
     )
 
 
