@@ -130,6 +130,7 @@ def test_sgd_predictions_are_those_the_probe_is_scored_by():
 def test_zero_shot_by_hand():
     named = torch.eye(3)
     x = torch.tensor([[0.9, 0.5, 0.0], [0.4, 0.6, 0.5], [1.0, 1.0, 0.0]])
+    assert "top@1" in evaluation.zero_shot(x, [0, 0, 1], named, bootstrap=0)
     found = evaluation.zero_shot(x, [0, 0, 1], named, ks=(1, 2, 3), bootstrap=0)
     assert [found[f"top@{k}"] for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1.0])
 

@@ -60,7 +60,7 @@ def zero_shot(
     x: Any,
     labels: Any,
     class_vectors: Any,
-    ks: Sequence[int] = (1, 5),
+    ks: Sequence[int] | None = None,
     groups: Sequence[str] | None = None,
     *,
     bootstrap: int = 1000,
@@ -74,7 +74,7 @@ def zero_shot(
         x: (Q, d) image embeddings.
         labels: (Q,) their classes, in 0..C-1.
         class_vectors: (C, d), see :func:`class_embeddings`.
-        ks: how many classes may be named, at most C.
+        ks: how many classes may be named, at most C; by default 1 and, of five or more, 5.
         groups: group of each class.
         bootstrap: replicates of the intervals; 0 leaves them out.
         seed: seed of the resampling.
@@ -98,6 +98,7 @@ def zero_shot(
             f"x has width {images.shape[1]} but class_vectors has width {named.shape[1]}: both "
             "must be projected to the same d"
         )
+    ks = [k for k in (1, 5) if k <= len(named)] if ks is None else ks
     ks = whole_numbers(ks, "ks", len(named))
     scores = unit(images) @ unit(named).T
     rank = (scores >= scores.gather(1, of.unsqueeze(1))).sum(dim=1)
