@@ -73,7 +73,7 @@ def test_a_folder_names_its_tables(tmp_path: Path) -> None:
         read_rows(tmp_path)
     for name in ("metadata.csv", "0.png"):
         (tmp_path / name).write_text("caption\na\n")
-    with pytest.raises(ValueError, match=r"give one of its files: .*metadata\.csv$"):
+    with pytest.raises(ValueError, match=r"give one of its files: metadata\.csv$"):
         read_rows(tmp_path)
 
 

@@ -86,7 +86,11 @@ def read_rows(
         tables = [name for name in sorted(path.iterdir()) if table_kind(name) and name.is_file()]
         raise ValueError(
             f"{path} is a folder, a table is needed ({', '.join(TABLE_SUFFIXES)}): "
-            + (f"give one of its files: {some(tables, 3)}" if tables else "it holds none")
+            + (
+                f"give one of its files: {some([table.name for table in tables], 3)}"
+                if tables
+                else "it holds none"
+            )
         )
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
