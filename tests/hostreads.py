@@ -31,6 +31,7 @@ def the_cpu_is_free():
 
 #: operations whose result, or its shape, is a number that the host must know
 WAITING = {
+    "_linalg_check_errors",
     "_local_scalar_dense",
     "_unique",
     "_unique2",
@@ -50,13 +51,26 @@ WAITING = {
 COPYING = ("tolist", "numpy", "cpu", "__array__")
 
 
-class HostReads(TorchDispatchMode):
-    """The places of all reads in a block; ``pause`` leaves out what is of the host by right."""
+class Pausing:
+    """A counter; ``pause`` leaves out what is of the host by right."""
+
+    paused = 0
+
+    @contextmanager
+    def pause(self):
+        self.paused += 1
+        try:
+            yield
+        finally:
+            self.paused -= 1
+
+
+class HostReads(Pausing, TorchDispatchMode):
+    """The places of all reads in a block."""
 
     def __init__(self):
         super().__init__()
         self.places = []
-        self.paused = 0
 
     def __enter__(self):
         self.before = {name: getattr(torch.Tensor, name) for name in COPYING}
@@ -78,14 +92,6 @@ class HostReads(TorchDispatchMode):
         if name in WAITING or masked:
             self._note()
         return func(*args, **(kwargs or {}))
-
-    @contextmanager
-    def pause(self):
-        self.paused += 1
-        try:
-            yield
-        finally:
-            self.paused -= 1
 
     def _seen(self, method):
         def read(tensor, *args, **kwargs):

@@ -5,7 +5,7 @@ meet others as CUDA does. Copies to the device, and reads of it by the host, are
 """
 
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from unittest import mock
 
 import torch
@@ -14,6 +14,8 @@ from torch.nn.utils import clip_grad
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+
+from hostreads import WAITING, Pausing
 
 group_tensors = clip_grad._group_tensors_by_device_and_dtype
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -35,21 +37,6 @@ ASKED = {
     "stream": nullcontext(),
     "Stream": mock.MagicMock(),
     "synchronize": None,
-}
-#: operations whose result, or its shape, is a number that the host must know
-WAITING = {
-    "_linalg_check_errors",
-    "_local_scalar_dense",
-    "_unique",
-    "_unique2",
-    "allclose",
-    "bincount",
-    "equal",
-    "masked_select",
-    "nonzero",
-    "repeat_interleave",
-    "unique_consecutive",
-    "unique_dim",
 }
 #: operations that take not even a number () of the other side
 STRICT = {"cat", "stack", "index_select", "gather", "scatter", "index_add", "index_copy"}
@@ -197,7 +184,7 @@ class _Dispatch(TorchDispatchMode):
         return dispatch(func, args, kwargs or {}, self.gpu)
 
 
-class PretendGPU(TorchFunctionMode):
+class PretendGPU(Pausing, TorchFunctionMode):
     """A block in which ``"cuda"`` is the pretend device.
 
     Attributes:
@@ -236,15 +223,6 @@ class PretendGPU(TorchFunctionMode):
         torch.__future__.set_swap_module_params_on_conversion(self.swaps)
         for patch in self.patches:
             patch.stop()
-
-    @contextmanager
-    def pause(self):
-        """Leave out what happens in a block."""
-        self.paused += 1
-        try:
-            yield
-        finally:
-            self.paused -= 1
 
     def in_gradients(self):
         """Return whether autograd itself makes a tensor, such as zeros for a lacking gradient."""
