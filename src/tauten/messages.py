@@ -113,7 +113,7 @@ class Ragged:
         """Return the heads and the rows of all processes.
 
         Args:
-            head: (h,) long, what else is to be known.
+            head: (h,) long, what is to be known beside the rows.
             rows: (n, k) long.
             check: called with the heads of all, before rows are taken for rows of one kind.
 
@@ -135,8 +135,6 @@ class Ragged:
         counts = [one[0] for one in starts]
         needed = max(counts) * width
         self.room = max(needed, room // 2)
-        if not width:
-            return heads, []
         body = whole[:, start:] if needed <= room else gather_equal(_padded(numbers, self.room))
         return heads, [
             part[: n * width].view(n, width) for part, n in zip(body, counts, strict=True)

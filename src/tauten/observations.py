@@ -91,7 +91,7 @@ def exchange(noted: Sequence[Pending], room: Ragged) -> None:
         noted: the same ones, in the same order, on all processes.
         room: of the messages of this kind so far.
     """
-    device, head, body = own_device(), [0], []
+    device, head, body = own_device(), [], []
     places = []
     for one in noted:
         seen = one.leave()
@@ -104,13 +104,13 @@ def exchange(noted: Sequence[Pending], room: Ragged) -> None:
                 values.to(device, torch.float64).view(-1).view(torch.int64),
             ]
     flat = torch.cat(body) if body else torch.zeros(0, dtype=torch.int64, device=device)
-    head[0] = len(flat)
-    heads, parts = room.gather(torch.tensor(head, device=device), flat.unsqueeze(1))
+    shapes = torch.tensor(head, dtype=torch.int64, device=device)
+    heads, parts = room.gather(shapes, flat.unsqueeze(1))
     starts = [0] * len(parts)
     for at, (one, place) in enumerate(zip(noted, places, strict=True)):
         arrived = []
         for rank, (sizes, part) in enumerate(zip(heads, parts, strict=True)):
-            n, k = sizes[1 + 2 * at : 3 + 2 * at]
+            n, k = sizes[2 * at : 2 + 2 * at]
             ids, values = part[starts[rank] :, 0][: n * (1 + k)].split([n, n * k])
             starts[rank] += n * (1 + k)
             if n:

@@ -27,7 +27,8 @@ from tauten.losses.pooled import meet
 from tauten.losses.told_apart import check_ids_of_pairs, check_labels
 from tauten.losses.traps import FOLLOWED, looks_up
 from tauten.modules import refuse_vmap
-from tauten.pairwise.exchange import Kind, Ranks, grouped, several_processes
+from tauten.pairwise.exchange import Ranks, grouped, several_processes
+from tauten.pairwise.kinds import Kind
 from tauten.pairwise.once import transformed
 from tauten.pairwise.sides import within_range
 from tauten.pairwise.whole import held

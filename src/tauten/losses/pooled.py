@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tauten.controls import Control
 from tauten.messages import Ragged, apart, row_bytes, side_by_side
-from tauten.pairwise.exchange import DTYPES, Kind, Ranks, shared
+from tauten.pairwise.exchange import Ranks, shared
+from tauten.pairwise.kinds import DTYPES, Kind
 from tauten.pairwise.once import transformed
 from tauten.relations import Ids
 

@@ -119,7 +119,7 @@ class SimLAP(OwnColumns):
         both = torch.stack([y, other], dim=1)
         parts = [both]
         if across:
-            parts = self._room.gather(torch.tensor([len(both)], device=z.device), both)[1]
+            _, parts = self._room.gather(both.new_empty(0), both)
         every = [[(first, second) for first, second in part.tolist()] for part in parts]
         if not any(every):
             raise ValueError("z must have at least one row, got none")

@@ -7,7 +7,7 @@ ranks. Collectives are entered by all ranks in the same order, in the backward p
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -24,6 +24,7 @@ from tauten.messages import (
 )
 from tauten.messages import grouped as grouped
 from tauten.messages import several_processes as several_processes
+from tauten.pairwise.kinds import Kind, check_kinds
 from tauten.pairwise.once import apply_once, first_only
 from tauten.pairwise.sums import Along, AtOnce, Sent, Sums
 
@@ -40,8 +41,6 @@ SMALL = 4 * 2**20
 PIECE = 1024
 #: pairs of the batch of all processes up to which each takes the loss of all of them
 FEW_PAIRS = 2**18
-#: types of embeddings that processes may have
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def gather_objects(value: Any) -> list[Any]:
@@ -51,48 +50,6 @@ def gather_objects(value: Any) -> list[Any]:
     values: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
-
-
-class Kind(NamedTuple):
-    """The kind of input that a process gives to a loss, in whole numbers.
-
-    Attributes:
-        width: of the embeddings.
-        dtype: place of their type in :data:`DTYPES`.
-        pooled: whether they may be pooled, which asks for embeddings and ids alone.
-        named: whether pooled ones have data set positions.
-    """
-
-    width: int = 0
-    dtype: int = 0
-    pooled: int = 0
-    named: int = 0
-
-    @classmethod
-    def of(cls, x: Tensor, *, pooled: bool, named: bool = False) -> Kind:
-        """Return the kind of embeddings (n, d)."""
-        return cls(x.shape[1], DTYPES.index(x.dtype), int(pooled), int(named))
-
-
-def _check_kinds(heads: Sequence[Sequence[int]]) -> None:
-    """Refuse heads [columns, rows, note, *kind, ids, ...] of processes whose input differs."""
-    end = 3 + len(Kind._fields)
-    kinds = [(Kind(*head[3:end]), head[end]) for head in heads]
-    if len(set(kinds)) == 1:
-        return
-    lines = []
-    for rank, (kind, ids) in enumerate(kinds):
-        rows = f"process {rank} gives {DTYPES[kind.dtype]} rows of width {kind.width}"
-        if kind.pooled:
-            names = ids - kind.named
-            rows += f", {'with' if kind.named else 'without'} index= and {names} vectors of same="
-        else:
-            rows += ", with another relation, or ids that are no vector of one integer a row"
-        lines.append(rows)
-    raise ValueError(
-        "processes give one loss inputs of different kinds, which it cannot compare: "
-        f"{'; '.join(lines)}. Pass the same keywords, widths and types on all"
-    )
 
 
 class Ranks:
@@ -133,7 +90,7 @@ class Ranks:
         self.device = device
         riders = board()
         kind = kind or Kind()
-        head = torch.tensor([cols, rows, note, *kind, len(ids)], device=device)
+        head = torch.tensor([rows, note, *kind, len(ids)], device=device)
         if len(riders.flags):
             head = torch.cat([head, riders.flags.to(device, torch.int64)])
         given = head.new_empty(cols, 0)
@@ -143,11 +100,11 @@ class Ranks:
         along = packed is not None and room.small
         if packed is not None and along:
             given = torch.cat([given, packed], dim=1)
-        heads, parts = room.gather(head, given, _check_kinds)
-        self.cols: list[int] = [one[0] for one in heads]
-        self.rows: list[int] = [one[1] for one in heads]
-        self.notes: list[int] = [one[2] for one in heads]
-        whole = torch.cat(parts) if parts else given
+        heads, parts = room.gather(head, given, check_kinds)
+        self.cols: list[int] = [len(part) for part in parts]
+        self.rows: list[int] = [one[0] for one in heads]
+        self.notes: list[int] = [one[1] for one in heads]
+        whole = torch.cat(parts)
         self._known = list(zip(ids, whole[:, : len(ids)].unbind(1), strict=True))
         self._block: _Block | None = None
         self.unpacked: Tensor | None = None
@@ -156,7 +113,7 @@ class Ranks:
             if room.small:
                 self.unpacked = whole[:, len(ids) :] if along else self.gather(packed)
                 room.room = max(self.cols) * (len(ids) + packed.shape[1])
-        riders.arrive([one[4 + len(kind) :] for one in heads])
+        riders.arrive([one[3 + len(kind) :] for one in heads])
 
     @property
     def first(self) -> int:
